@@ -1,0 +1,144 @@
+"""Finding the classes that an application drops into `logics/` and `schemas/`.
+
+Files are imported by path under a private package, so that an application's folder names never
+collide with installed packages, and relative imports between its files work. Importing happens
+once, at start; every failure is collected, so that one broken file does not hide the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from byodpp.exceptions import Problem
+
+__all__ = ["Found", "find_classes"]
+
+T = TypeVar("T")
+
+_VERSION = re.compile(r"v[1-9][0-9]*\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found(Generic[T]):
+    """A class that an application brings."""
+
+    cls: type[T]
+    place: str  # `logics/v1/products/feature.py:12 ProductsFeature`, for messages
+    version: str | None  # the folder's, when it lies below one named like a version
+
+
+def find_classes(
+    app_dir: Path, folder: str, parents: tuple[type[T], ...]
+) -> tuple[list[Found[T]], list[Problem]]:
+    """Import every module below `app_dir/folder` and return the classes derived from `parents`.
+
+    Args:
+        app_dir: the application's folder.
+        folder: `logics` or `schemas`; a missing folder holds nothing.
+        parents: classes whose strict descendants are wanted; abstract ones are passed over, and so
+            is a class whose name begins with an underscore.
+
+    Returns:
+        The classes in the order of their files, and what went wrong.
+    """
+    root = app_dir / folder
+    found: list[Found[T]] = []
+    problems: list[Problem] = []
+    if not root.is_dir():
+        return found, problems
+    package = _private_package(root)
+    for path in sorted(root.rglob("*.py")):
+        if path.name == "__init__.py" or any(part.startswith((".", "__pycache__")) for part in path.parts):
+            continue
+        relative = path.relative_to(root)
+        module = _import(package, relative, path, f"{folder}/{relative.as_posix()}", problems)
+        if module is None:
+            continue
+        for cls in _own_classes(module, parents):
+            line = inspect.getsourcelines(cls)[1]
+            found.append(
+                Found(
+                    cls=cls,
+                    place=f"{folder}/{relative.as_posix()}:{line} {cls.__qualname__}",
+                    version=next((part for part in relative.parts[:-1] if _VERSION.match(part)), None),
+                )
+            )
+    return found, problems
+
+
+def _private_package(root: Path) -> str:
+    """Register a package for the folder under a name that nothing else has; forget a former load."""
+    name = f"_byodpp_{root.name}_{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]}"
+    for known in [known for known in sys.modules if known == name or known.startswith(name + ".")]:
+        del sys.modules[known]
+    _register_package(name, root)
+    return name
+
+
+def _register_package(name: str, folder: Path) -> None:
+    package = types.ModuleType(name)
+    package.__path__ = [str(folder)]
+    sys.modules[name] = package
+
+
+def _import(
+    package: str, relative: Path, path: Path, shown: str, problems: list[Problem]
+) -> types.ModuleType | None:
+    parts = [_identifier(part) for part in relative.with_suffix("").parts]
+    folder = path.parents[len(parts) - 1]
+    for depth, original in enumerate(relative.parts[:-1], start=1):
+        folder = folder / original
+        parent = ".".join([package, *parts[:depth]])
+        if parent not in sys.modules:
+            _register_package(parent, folder)
+    name = ".".join([package, *parts])
+    if name in sys.modules:  # a sibling imported it already
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        problems.append(Problem(shown, "the file cannot be loaded as a Python module"))
+        return None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever an application's file raises is its mistake, told with its line
+        del sys.modules[name]
+        problems.append(Problem(f"{shown}:{_line_of(error, path)}", f"{type(error).__name__}: {error}"))
+        return None
+    return module
+
+
+def _identifier(part: str) -> str:
+    return re.sub(r"\W", "_", part)
+
+
+def _line_of(error: BaseException, path: Path) -> int:
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return error.lineno
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
+    return lines[-1] or 1 if lines else 1
+
+
+def _own_classes(module: types.ModuleType, parents: tuple[type[Any], ...]) -> Iterator[type[Any]]:
+    for name, value in vars(module).items():
+        if (
+            inspect.isclass(value)
+            and issubclass(value, parents)
+            and value.__module__ == module.__name__
+            and not name.startswith("_")
+            and not inspect.isabstract(value)
+        ):
+            yield value
