@@ -1,0 +1,405 @@
+"""The steps from one snapshot to another: what changes, in which order, and what it risks.
+
+*Expand* steps leave a running program of the former manifest unharmed: it goes on inserting,
+so a removed column first loses its NOT NULL, and a new one is null or has a default.
+*Contract* steps narrow or take away. What renames or retypes a column cannot be done beside
+a running program; every step of that table is then a contract that must not wait.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from byodpp.migrations.plan import Step, StepKind
+from byodpp.migrations.snapshot import ColumnState, ConstraintState, Snapshot, TableState, check_words
+from byodpp.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
+from byodpp.row_security import FUNCTIONS
+from byodpp.sql_text import quote, quote_text
+
+__all__ = ["difference", "is_widening"]
+
+# The order of steps within a kind.
+_FOUNDATION, _UNSECURE, _LOOSEN, _RESHAPE, _CREATE, _COLUMNS, _TIGHTEN, _REFERENCE, _SECURE, _DROP = range(10)
+#: Names that we gave end so; what others have added to our tables is theirs.
+_OUR_NAME: Final = re.compile(r"_(pkey|key|idx|fkey|check)_[0-9a-f]{8}$")
+_INTEGERS: Final = ("smallint", "integer", "bigint")
+
+
+def difference(wanted: Snapshot, found: Snapshot) -> tuple[Step, ...]:
+    """Return the steps that turn `found` into `wanted`, expands first."""
+    steps = list(_foundation(wanted, found))
+    for key, table in wanted.tables.items():
+        present = found.tables.get(key)
+        steps += _created(table, found) if present is None else _Change(table, present, found).steps()
+    for key, table in found.tables.items():
+        if key not in wanted.tables:
+            steps += _dropped(table)
+    return tuple(sorted(steps, key=lambda step: (step.kind == "contract", step.rank)))
+
+
+def _foundation(wanted: Snapshot, found: Snapshot) -> Iterator[Step]:
+    statements = []
+    if not found.usage:
+        statements.append(f"CREATE SCHEMA IF NOT EXISTS {FRAMEWORK_SCHEMA}")
+        statements.append(f"GRANT USAGE ON SCHEMA {FRAMEWORK_SCHEMA} TO {APP}, {SYSTEM}")
+    for function in FUNCTIONS:
+        if wanted.functions[function.name] != found.functions.get(function.name):
+            statements.append(function.create())
+    if statements:
+        text = "Functions that tell policies who asks"
+        yield Step(description=text, kind="expand", statements=tuple(statements), rank=_FOUNDATION)
+
+    for name in sorted(wanted.collations - found.collations):
+        text = f"Collation {name}"
+        yield Step(description=text, kind="expand", statements=(_collation_sql(name),), rank=_FOUNDATION)
+
+
+def _collation_sql(name: str) -> str:
+    """Return the statement that makes a locale's order; without ICU it is that of code points."""
+    locale = name.removesuffix("-x-icu")
+    return (
+        "DO $collation$ BEGIN\n"
+        f"    CREATE COLLATION {quote(name)} (provider = icu, locale = {quote_text(locale)});\n"
+        "EXCEPTION WHEN feature_not_supported THEN\n"
+        f"    RAISE WARNING 'this server has no ICU: % compares by code point', {quote_text(locale)};\n"
+        f"    CREATE COLLATION {quote(name)} (provider = libc, locale = 'C');\n"
+        "END $collation$"
+    )
+
+
+def _created(table: TableState, found: Snapshot) -> Iterator[Step]:
+    """Yield the steps of a new table; its references follow when all tables exist."""
+    columns = ",\n    ".join(column.sql for column in table.columns.values())
+    rules = [
+        f"CONSTRAINT {quote(each.name)} {each.sql}" for each in table.constraints.values() if each.kind != "f"
+    ]
+    body = ",\n    ".join([columns, *rules])
+    statements = [f"CREATE TABLE {table.sql} (\n    {body}\n)"]
+    statements += _indexes_sql(table, table.indexes)
+    if table.key == f"{FRAMEWORK_SCHEMA}.policy_version":
+        statements.append(f"INSERT INTO {table.sql} (version) VALUES (1)")
+    yield Step(
+        description=f"Create table {table.key}",
+        kind="expand",
+        statements=tuple(statements),
+        rank=_CREATE,
+        table=table.key,
+    )
+    for constraint in table.constraints.values():
+        if constraint.kind == "f":
+            yield _reference(table, constraint, found, "expand")
+    yield Step(
+        description=f"Row-level security and rights of {table.key}",
+        kind="expand",
+        statements=(*_secure_sql(table), *_policies_sql(table, table.policies), *_grants_sql(table)),
+        rank=_SECURE,
+        table=table.key,
+    )
+
+
+def _dropped(table: TableState) -> Iterator[Step]:
+    """Yield the steps that take a table away; until then a program may still insert into it."""
+    ties = [f"DROP POLICY {quote(policy.name)} ON {table.sql}" for policy in table.policies.values()]
+    ties += [
+        f"ALTER TABLE {table.sql} DROP CONSTRAINT {quote(each.name)}"
+        for each in table.constraints.values()
+        if each.kind == "f"
+    ]
+    if ties:
+        yield Step(
+            description=f"Untie {table.key} from other tables",
+            kind="contract",
+            statements=tuple(ties),
+            rank=_LOOSEN,
+            table=table.key,
+        )
+    yield Step(
+        description=f"Drop table {table.key} and its rows",
+        kind="contract",
+        statements=(f"DROP TABLE {table.sql}",),
+        rank=_DROP,
+        destructive=True,
+        table=table.key,
+    )
+
+
+class _Change:
+    """What has become different in one table."""
+
+    def __init__(self, wanted: TableState, found: TableState, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.wanted = wanted
+        self.renamed = {
+            new: old
+            for new, old in wanted.renames
+            if new in wanted.columns and new not in found.columns
+            if old in found.columns and old not in wanted.columns
+        }
+        self.former = found
+        self.found = _with_renames(found, self.renamed)
+        self.retyped = {
+            name
+            for name, column in wanted.columns.items()
+            if (old := self.found.columns.get(name)) is not None
+            and (old.type, old.collation) != (column.type, column.collation)
+        }
+        self.breaking = bool(self.renamed) or any(not self._widens(name) for name in self.retyped)
+        self.added = {name for name in wanted.columns if name not in self.found.columns}
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps of this table, in any order."""
+        yield from self._loosened()
+        yield from self._reshaped()
+        for name, column in self.wanted.columns.items():
+            old = self.found.columns.get(name)
+            yield from self._added(column) if old is None else self._altered(column, old)
+        yield from self._tightened()
+        yield from self._secured()
+        yield from self._removed()
+
+    def _step(
+        self,
+        description: str,
+        statements: Iterable[str],
+        rank: int,
+        *,
+        kind: StepKind = "expand",
+        destructive: bool = False,
+    ) -> Step:
+        return Step(
+            description=f"{self.wanted.key}: {description}",
+            kind="contract" if self.breaking else kind,
+            statements=tuple(statements),
+            rank=rank,
+            destructive=destructive,
+            may_wait=not self.breaking,
+            table=self.wanted.key,
+        )
+
+    def _alter(self, action: str) -> str:
+        return f"ALTER TABLE {self.wanted.sql} {action}"
+
+    # --- before the columns change ----------------------------------------------------
+
+    def _loosened(self) -> Iterator[Step]:
+        """Yield the removal of rules that no longer hold, and of policies that stand in the way."""
+        for name, policy in self.found.policies.items():
+            if name not in self.wanted.policies or self._in_the_way(f"{policy.using} {policy.check}"):
+                sql = f"DROP POLICY {quote(policy.name)} ON {self.wanted.sql}"
+                yield self._step(f"drop policy {policy.name}", [sql], _UNSECURE)
+        for name, rule in self.found.constraints.items():
+            if name not in self.wanted.constraints and _OUR_NAME.search(name):
+                rank = _LOOSEN if rule.kind == "f" else _RESHAPE
+                yield self._step(
+                    f"drop constraint {name}", [self._alter(f"DROP CONSTRAINT {quote(name)}")], rank
+                )
+        for name, index in self.found.indexes.items():
+            if name not in self.wanted.indexes and _OUR_NAME.search(name):
+                schema = f"{quote(self.wanted.schema)}." if self.wanted.schema else ""
+                # A plain index may still serve a running program; a unique one would refuse its rows.
+                kind: StepKind = "expand" if index.unique else "contract"
+                sql = f"DROP INDEX {schema}{quote(name)}"
+                yield self._step(f"drop index {name}", [sql], _LOOSEN, kind=kind)
+
+    def _in_the_way(self, text: str) -> bool:
+        """Whether a policy mentions a column whose type changes, which PostgreSQL would refuse."""
+        return any(re.search(rf"\b{re.escape(name)}\b", text) for name in self.retyped)
+
+    # --- columns ------------------------------------------------------------------------
+
+    def _reshaped(self) -> Iterator[Step]:
+        for new, old in self.renamed.items():
+            sql = self._alter(f"RENAME COLUMN {quote(old)} TO {quote(new)}")
+            yield self._step(f"rename column {old} to {new}", [sql], _LOOSEN)
+        for name in sorted(self.retyped):
+            column, before = self.wanted.columns[name], self.found.columns[name]
+            collate = f" COLLATE {quote(column.collation)}" if column.collation else ""
+            change = f"ALTER COLUMN {quote(name)} TYPE {column.type}{collate}"
+            using = "" if self._widens(name) else f" USING {quote(name)}::{column.type}"
+            statements = [self._alter(change + using)]
+            if before.default is not None and not self._widens(name):
+                statements.insert(0, self._alter(f"ALTER COLUMN {quote(name)} DROP DEFAULT"))
+                if column.default is not None:
+                    set_default = f"ALTER COLUMN {quote(name)} SET DEFAULT {column.default}"
+                    statements.append(self._alter(set_default))
+            words = f"change column {name} from {before.type} to {column.type}"
+            yield self._step(words, statements, _RESHAPE, destructive=not self._widens(name))
+
+    def _widens(self, name: str) -> bool:
+        column, old = self.wanted.columns[name], self.found.columns[name]
+        return is_widening(old.type, column.type)
+
+    def _added(self, column: ColumnState) -> Iterator[Step]:
+        if column.nullable or column.default is not None or column.identity:
+            yield self._step(f"add column {column.name}", [self._alter(f"ADD COLUMN {column.sql}")], _COLUMNS)
+            return
+        loose = replace(column, nullable=True)
+        yield self._step(f"add column {column.name}", [self._alter(f"ADD COLUMN {loose.sql}")], _COLUMNS)
+        words = f"require a value in {column.name} (fails while a row has none: fill them in between)"
+        sql = self._alter(f"ALTER COLUMN {quote(column.name)} SET NOT NULL")
+        yield self._step(words, [sql], _TIGHTEN, kind="contract")
+
+    def _altered(self, column: ColumnState, old: ColumnState) -> Iterator[Step]:
+        alter = f"ALTER COLUMN {quote(column.name)}"
+        if column.identity != old.identity:
+            change = "ADD GENERATED BY DEFAULT AS IDENTITY" if column.identity else "DROP IDENTITY"
+            yield self._step(f"{column.name}: {change.lower()}", [self._alter(f"{alter} {change}")], _COLUMNS)
+        if column.default != old.default and not (column.name in self.retyped and self.breaking):
+            change = "DROP DEFAULT" if column.default is None else f"SET DEFAULT {column.default}"
+            yield self._step(f"{column.name}: {change.lower()}", [self._alter(f"{alter} {change}")], _COLUMNS)
+        if column.nullable and not old.nullable:
+            sql = self._alter(f"{alter} DROP NOT NULL")
+            yield self._step(f"{column.name} may be null", [sql], _COLUMNS)
+        elif old.nullable and not column.nullable:
+            statements = [*self._filled(column), self._alter(f"{alter} SET NOT NULL")]
+            yield self._step(f"{column.name} may not be null", statements, _TIGHTEN, kind="contract")
+
+    def _filled(self, column: ColumnState) -> Iterator[str]:
+        """Yield what gives rows without a value the default; policies would hide them from the owner."""
+        if column.default is not None:
+            yield self._alter("NO FORCE ROW LEVEL SECURITY")
+            name = quote(column.name)
+            yield f"UPDATE {self.wanted.sql} SET {name} = {column.default} WHERE {name} IS NULL"
+            yield self._alter("FORCE ROW LEVEL SECURITY")
+
+    # --- after the columns have changed -------------------------------------------------
+
+    def _tightened(self) -> Iterator[Step]:
+        for name, rule in self.wanted.constraints.items():
+            if name in self.found.constraints:
+                continue
+            kind: StepKind = "expand" if self._harmless(rule) else "contract"
+            if rule.kind == "f":
+                step = _reference(self.wanted, rule, self.snapshot, kind)
+                yield self._step(f"add reference {name}", step.statements, _REFERENCE, kind=kind)
+            else:
+                sql = self._alter(f"ADD CONSTRAINT {quote(name)} {rule.sql}")
+                yield self._step(f"add constraint {name}", [sql], _TIGHTEN, kind=kind)
+        for name, index in self.wanted.indexes.items():
+            if name not in self.found.indexes:
+                kind = "contract" if index.unique and not index.columns & self.added else "expand"
+                build = _indexes_sql(self.wanted, [name])
+                yield self._step(f"add index {name}", build, _TIGHTEN, kind=kind)
+
+    def _harmless(self, rule: ConstraintState) -> bool:
+        """Whether a running program cannot meet a new rule: new columns, or more words than before."""
+        if rule.columns & self.added:
+            return True
+        former = [
+            old
+            for name, old in self.found.constraints.items()
+            if old.kind == rule.kind == "c"
+            and old.columns == rule.columns
+            and name not in self.wanted.constraints
+        ]
+        return any(check_words(old.sql) <= check_words(rule.sql) for old in former)
+
+    def _secured(self) -> Iterator[Step]:
+        if not self.found.secured:
+            yield self._step("force row-level security", _secure_sql(self.wanted), _SECURE)
+        for name, policy in self.wanted.policies.items():
+            old = self.found.policies.get(name)
+            if old is None or self._in_the_way(f"{old.using} {old.check}"):
+                create = _policies_sql(self.wanted, [name])
+                yield self._step(f"create policy {policy.name}", create, _SECURE)
+        missing = self.wanted.grants - self.found.grants
+        if missing:
+            yield self._step("grant rights", _grants_sql(replace(self.wanted, grants=missing)), _SECURE)
+        for grant in sorted(self.found.grants - self.wanted.grants):
+            sql = f"REVOKE {grant.privilege.upper()} ON {self.wanted.sql} FROM {grant.role}"
+            yield self._step(f"revoke {grant.privilege} from {grant.role}", [sql], _SECURE, kind="contract")
+
+    def _removed(self) -> Iterator[Step]:
+        for name, column in self.found.columns.items():
+            if name in self.wanted.columns:
+                continue
+            if not column.nullable and column.default is None:
+                sql = self._alter(f"ALTER COLUMN {quote(name)} DROP NOT NULL")
+                yield self._step(f"{name} may be null, for it goes", [sql], _COLUMNS)
+            sql = self._alter(f"DROP COLUMN {quote(name)}")
+            words = f"drop column {name} and its values"
+            yield self._step(words, [sql], _DROP, kind="contract", destructive=True)
+
+
+def is_widening(old: str, new: str) -> bool:
+    """Whether every value of one type is a value of the other, unchanged."""
+    if old == new:
+        return True  # only the collation differs
+    if old in _INTEGERS and new in _INTEGERS:
+        return _INTEGERS.index(old) < _INTEGERS.index(new)
+    if (old, new) == ("real", "double precision"):
+        return True
+    had, has = _measures(old, "character varying"), _measures(new, "character varying")
+    if had is not None:
+        return new in ("text", "character varying") or bool(had and has and has >= had)
+    had, has = _measures(old, "numeric"), _measures(new, "numeric")
+    if had is not None and has is not None:
+        if not has:
+            return True
+        return len(had) == len(has) == 2 and has[1] >= had[1] and has[0] - has[1] >= had[0] - had[1]
+    return False
+
+
+def _measures(kind: str, word: str) -> tuple[int, ...] | None:
+    """Return the numbers in brackets after a type's word, None for another type."""
+    found = re.fullmatch(rf"{word}(?:\(([\d,]+)\))?", kind)
+    if found is None:
+        return None
+    return tuple(int(number) for number in found.group(1).split(",")) if found.group(1) else ()
+
+
+def _with_renames(table: TableState, renamed: dict[str, str]) -> TableState:
+    """Return the table as it is once its columns have their new names."""
+    new_names = {old: new for new, old in renamed.items()}
+    columns = (replace(column, name=new_names.get(name, name)) for name, column in table.columns.items())
+    return replace(table, columns={column.name: column for column in columns})
+
+
+def _reference(table: TableState, rule: ConstraintState, found: Snapshot, kind: StepKind) -> Step:
+    """Return the step that adds a foreign key.
+
+    PostgreSQL checks the rows that exist with a query of the owner's, and forced policies
+    would hide rows from it: an orphan would pass. So they are not forced meanwhile.
+    """
+    add = f"ALTER TABLE {table.sql} ADD CONSTRAINT {quote(rule.name)} {rule.sql}"
+    existing = [key for key in dict.fromkeys((table.key, rule.target)) if key in found.tables]
+    names = [found.tables[key].sql for key in existing if key]
+    statements = [
+        *(f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY" for name in names),
+        add,
+        *(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY" for name in names),
+    ]
+    return Step(
+        description=f"{table.key}: add reference {rule.name}",
+        kind=kind,
+        statements=tuple(statements),
+        rank=_REFERENCE,
+        table=table.key,
+    )
+
+
+def _indexes_sql(table: TableState, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        index = table.indexes[name]
+        unique = "UNIQUE " if index.unique else ""
+        yield f"CREATE {unique}INDEX {quote(name)} ON {table.sql} {index.sql}"
+
+
+def _secure_sql(table: TableState) -> tuple[str, ...]:
+    return (
+        f"ALTER TABLE {table.sql} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {table.sql} FORCE ROW LEVEL SECURITY",
+    )
+
+
+def _policies_sql(table: TableState, names: Iterable[str]) -> Iterator[str]:
+    return (table.policies[name].create(table.sql) for name in names)
+
+
+def _grants_sql(table: TableState) -> Iterator[str]:
+    for role in sorted({grant.role for grant in table.grants}):
+        rights = sorted(grant.privilege.upper() for grant in table.grants if grant.role == role)
+        yield f"GRANT {', '.join(rights)} ON {table.sql} TO {role}"

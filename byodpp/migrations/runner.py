@@ -1,0 +1,185 @@
+"""Runs revisions: Alembic on its own engine, one transaction each, one process at a time.
+
+A revision, its line in `byodpp.schema_state` and Alembic's own mark commit together, so a
+process that is killed has done a revision wholly or not at all, and running again goes on
+where it ended. A lock on a table is waited for a second at most, then everything steps back
+for the readers that queued behind it, and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from byodpp.exceptions import MigrationError, Problem
+from byodpp.migrations.catalog import SEAL_POLICIES
+from byodpp.migrations.revisions import Revision, read_revisions, revisions_folder
+from byodpp.roles import FRAMEWORK_SCHEMA
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+__all__ = ["APPLY_LOCK", "LOCK_TIMEOUT_SECONDS", "apply"]
+
+_log = logging.getLogger("byodpp.migrations")
+
+#: Advisory lock that one applier holds per database.
+APPLY_LOCK: Final = 0x62796F647070
+#: How long a statement may wait for a table while others queue behind it.
+LOCK_TIMEOUT_SECONDS: Final = 1.0
+_LOCK_NOT_AVAILABLE: Final = frozenset({"55P03", "40P01"})  # timeout, deadlock
+_VERSION_TABLE: Final = f"""
+create table if not exists {FRAMEWORK_SCHEMA}.alembic_version
+    (version_num varchar(255) not null constraint alembic_version_pkc primary key);
+alter table {FRAMEWORK_SCHEMA}.alembic_version enable row level security
+"""
+_RECORD: Final = f"""
+insert into {FRAMEWORK_SCHEMA}.schema_state (revision, kind, fingerprint)
+values (:revision, :kind, :fingerprint)
+"""
+
+
+async def apply(
+    app_dir: Path,
+    uri: str,
+    *,
+    allow_destructive: bool = False,
+    patience_seconds: float = 60.0,
+) -> tuple[Revision, ...]:
+    """Run the revisions that the database lacks.
+
+    Args:
+        app_dir: the application's folder.
+        uri: of the owner role, `postgresql://…`.
+        allow_destructive: whether revisions that lose data may run. A fresh database has none to lose.
+        patience_seconds: how long to try for locks, another applier's included.
+
+    Returns:
+        The revisions that were run, oldest first.
+
+    Raises:
+        MigrationError: the database has revisions of its own, data would be lost, a lock was not
+            to be had, or PostgreSQL refused a statement.
+    """
+    revisions = read_revisions(app_dir)
+    if not revisions:
+        return ()
+    script = _script(app_dir)
+    engine = create_async_engine("postgresql+asyncpg" + uri[uri.index("://") :], poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await _lock(connection, patience_seconds)
+            pending = await _pending(connection, revisions, allow_destructive)
+            for revision in pending:
+                await _run_patiently(connection, script, revision, patience_seconds)
+                _log.info("applied %s", revision.revision)
+            return pending
+    finally:
+        # Ending the session gives the advisory lock back.
+        await engine.dispose()
+
+
+def _script(app_dir: Path) -> ScriptDirectory:
+    # Alembic takes a third of a second to import, and serving needs none of it.
+    from alembic.script import ScriptDirectory
+
+    folder = str(revisions_folder(app_dir))
+    return ScriptDirectory(folder, version_locations=[folder])
+
+
+async def _lock(connection: AsyncConnection, patience_seconds: float) -> None:
+    """Become the only applier, and prepare what Alembic writes to."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_seconds
+    while not await connection.scalar(sa.text(f"select pg_try_advisory_lock({APPLY_LOCK})")):
+        if loop.time() > deadline:
+            raise MigrationError("another process is applying migrations to this database")
+        await asyncio.sleep(0.2)
+    await connection.commit()
+    if not await connection.scalar(sa.text(f"select to_regnamespace('{FRAMEWORK_SCHEMA}') is not null")):
+        await connection.exec_driver_sql(f"create schema {FRAMEWORK_SCHEMA}")
+    for statement in _VERSION_TABLE.split(";"):
+        await connection.exec_driver_sql(statement)
+    await connection.commit()
+
+
+async def _pending(
+    connection: AsyncConnection, revisions: Sequence[Revision], allow_destructive: bool
+) -> tuple[Revision, ...]:
+    """Return what the database lacks."""
+    table = f"{FRAMEWORK_SCHEMA}.alembic_version"
+    newest = await connection.scalar(sa.text(f"select version_num from {table}"))
+    await connection.commit()
+    names = [revision.revision for revision in revisions]
+    if newest is not None and newest not in names:
+        raise MigrationError(
+            f"the database is at revision {newest}, which this application does not have: it is newer"
+        )
+    pending = tuple(revisions[names.index(newest) + 1 :] if newest is not None else revisions)
+    lossy = [revision for revision in pending if revision.destructive]
+    if newest is not None and lossy and not allow_destructive:
+        raise MigrationError(
+            Problem(str(one.path), "loses data", "Run with --allow-destructive once it may.") for one in lossy
+        )
+    return pending
+
+
+async def _run_patiently(
+    connection: AsyncConnection, script: ScriptDirectory, revision: Revision, patience_seconds: float
+) -> None:
+    """Run one revision; step back and try again while a table is in use."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_seconds
+    pause = 0.1
+    while True:
+        try:
+            async with connection.begin():
+                await _run(connection, script, revision)
+            return
+        except sa.exc.DBAPIError as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if state not in _LOCK_NOT_AVAILABLE or loop.time() > deadline:
+                reason = f"PostgreSQL refused it ({state}): {_words(error)}"
+                raise MigrationError([Problem(str(revision.path), reason)]) from error
+        # Readers that queued behind the lock go first; the wait grows, with chance in it.
+        await asyncio.sleep(pause * (1 + random.random()))
+        pause = min(pause * 2, 2.0)
+
+
+def _words(error: sa.exc.DBAPIError) -> str:
+    """Return PostgreSQL's message and the statement's first line."""
+    message = str(error.orig).rpartition(">: ")[2]
+    statement = " ".join((error.statement or "").split())[:200]
+    return f"{message} in: {statement}" if statement else message
+
+
+async def _run(connection: AsyncConnection, script: ScriptDirectory, revision: Revision) -> None:
+    await connection.exec_driver_sql(f"set local lock_timeout = '{int(LOCK_TIMEOUT_SECONDS * 1000)}ms'")
+    await connection.exec_driver_sql("set local statement_timeout = 0")
+    await connection.run_sync(_upgrade, script, revision)
+    values = {"revision": revision.revision, "kind": revision.kind, "fingerprint": revision.fingerprint}
+    await connection.execute(sa.text(_RECORD), values)
+    await connection.exec_driver_sql(SEAL_POLICIES)
+
+
+def _upgrade(connection: sa.Connection, script: ScriptDirectory, revision: Revision) -> None:
+    """Let Alembic run one revision inside the open transaction."""
+    from alembic.runtime.migration import MigrationContext
+
+    def steps(at: Any, _context: MigrationContext) -> Any:
+        return script._upgrade_revs(revision.revision, at)
+
+    function: Callable[[Any, MigrationContext], Any] = steps
+    context = MigrationContext.configure(
+        connection,
+        opts={"fn": function, "script": script, "version_table_schema": FRAMEWORK_SCHEMA},
+    )
+    context.run_migrations()
