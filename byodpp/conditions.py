@@ -1,0 +1,265 @@
+"""What a query means, as frozen values: the shape of a condition, a page, and what a caller may see.
+
+Made by `query_filters` and `query_judge` (which judge) and by `authorization` (which grants);
+read by `statements`. Nothing here can be wrong: every name was checked against the registry.
+
+A *shape* holds no client's values: a `Parameter` says where in `Query.values` the value lies,
+so that two requests that differ in values only share one compiled statement. Rules of
+policies carry their few values as `Constant`, and what depends on the caller as `Variable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from byodpp.definitions import ResourceDefinition
+
+__all__ = [
+    "EVERYTHING",
+    "NOTHING",
+    "AllOf",
+    "AnyOf",
+    "Comparison",
+    "Condition",
+    "Constant",
+    "Include",
+    "Lookup",
+    "Negation",
+    "Operand",
+    "Parameter",
+    "Quantified",
+    "Query",
+    "Refusal",
+    "Search",
+    "Shape",
+    "Sort",
+    "Variable",
+    "Visibility",
+    "all_of",
+    "any_of",
+    "with_constants",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """The value at this place of `Query.values`, in the form asyncpg takes."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value that belongs to the shape, in the form asyncpg takes; a list is a tuple."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """What the caller brings: `user.id`, `user.<claim>`, `tenant`, `now`.
+
+    Absent, null, an empty list, or a value that the field's type refuses make the
+    comparison unknown: it never allows, and in a refusal refuses.
+    """
+
+    name: str
+
+
+Operand = Parameter | Constant | Variable
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One field of the row, or of the row at the end of to-one relations, against a value.
+
+    `operator` is a word of the query language, already simplified: `like` and `ilike` stand
+    for the five text operators (the operand is a complete pattern), `has` for `hasAny` and
+    `hasAll`. Nulls: every operator is false for them, except `ne`, `nin`, and `isNull`.
+    """
+
+    path: tuple[str, ...]  # to-one relations; empty is the row itself
+    field: str
+    operator: str  # eq ne gt gte lt lte in nin between like ilike isNull has
+    operand: Operand | tuple[Operand, Operand]  # a pair for `between`
+    inside: tuple[str, ...] = ()  # keys inside a json field
+    kind: Literal["", "text", "number", "json"] = ""  # how a value inside json is compared
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """True when every part is; true when there is none."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """True when one part is; false when there is none."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """The boolean complement: includes rows for which the part is null."""
+
+    part: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a deny leaves: rows for which the part is known to be false."""
+
+    part: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Quantified:
+    """A statement about the rows of a to-many relation; `every` of none is true."""
+
+    path: tuple[str, ...]  # to-one relations, then the to-many one
+    quantifier: Literal["some", "every", "none"]
+    part: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Full text over these fields of the row."""
+
+    fields: tuple[str, ...]
+    operand: Operand
+
+
+Condition = Comparison | AllOf | AnyOf | Negation | Refusal | Quantified | Search
+
+#: True for every row.
+EVERYTHING = AllOf(())
+#: True for no row.
+NOTHING = AnyOf(())
+
+
+def all_of(parts: Sequence[Condition | None]) -> Condition | None:
+    """Join what must all hold; None stands for "no condition"."""
+    present = tuple(part for part in parts if part is not None)
+    if len(present) < 2:
+        return present[0] if present else None
+    return AllOf(present)
+
+
+def any_of(parts: Sequence[Condition | None]) -> Condition | None:
+    """Join what may hold; None stands for "no condition", so one None makes all None."""
+    present = tuple(part for part in parts if part is not None)
+    if len(present) != len(parts):
+        return None
+    return present[0] if len(present) == 1 else AnyOf(present)
+
+
+def with_constants(condition: Condition, values: Sequence[Any]) -> Condition:
+    """Replace each Parameter by the Constant it stands for."""
+
+    def fixed(operand: Operand) -> Operand:
+        if not isinstance(operand, Parameter):
+            return operand
+        value = values[operand.index]
+        return Constant(tuple(value) if isinstance(value, list) else value)
+
+    match condition:
+        case Comparison(operand=operand):
+            both = (fixed(operand[0]), fixed(operand[1])) if isinstance(operand, tuple) else fixed(operand)
+            return replace(condition, operand=both)
+        case Search(operand=operand):
+            return replace(condition, operand=fixed(operand))
+        case AllOf() | AnyOf():
+            return type(condition)(tuple(with_constants(part, values) for part in condition.parts))
+        case _:
+            return replace(condition, part=with_constants(condition.part, values))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visibility:
+    """What a caller may read of one resource. Compared and hashed by its meaning."""
+
+    rows: Condition | None  # None is all rows of the caller's scope
+    fields: Mapping[str, Condition | None]  # readable field -> None (always), or when it is visible
+    _key: tuple[Any, ...] = field(init=False, repr=False)
+    _hash: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Compute the hash once: a visibility is part of every statement's cache key."""
+        key = (self.rows, frozenset(self.fields.items()))
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Visibility):
+            return NotImplemented
+        return self._hash == other._hash and self._key == other._key
+
+
+#: Tells what the caller may read of a resource; None: nothing, as if it did not exist.
+Lookup = Callable[["ResourceDefinition"], Visibility | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One term of an order."""
+
+    path: tuple[str, ...]  # to-one relations; empty is the row itself
+    field: str
+    descending: bool = False
+    nulls_first: bool | None = None  # None: last ascending, first descending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Include:
+    """Related rows that travel inside a row."""
+
+    relation: str
+    fields: tuple[str, ...] | None = None  # None: all that the caller may read
+    filter: Condition | None = None
+    sort: tuple[Sort, ...] = ()  # the key is appended
+    limit: int | Parameter | None = None  # rows per parent; None for to-one
+    includes: tuple[Include, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Everything of a query but its values."""
+
+    fields: tuple[str, ...] | None = None  # None: all that the caller may read
+    includes: tuple[Include, ...] = ()
+    filter: Condition | None = None
+    sort: tuple[Sort, ...] = ()  # the key is appended
+    limit: int | Parameter | None = None
+    offset: Parameter | None = None
+    count: Literal["exact", "estimated", "none"] = "exact"
+    touched: tuple[tuple[str, str], ...] = ()  # ids of the resources read: root first, the rest sorted
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compute the hash once: a shape is looked up for every request."""
+        parts = (self.fields, self.includes, self.filter, self.sort, self.limit, self.offset, self.count)
+        object.__setattr__(self, "_hash", hash((parts, self.touched)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A judged query: shape and values, and the page in numbers for the envelope."""
+
+    shape: Shape
+    values: tuple[Any, ...] = ()
+    limit: int = 0  # rows of a page; 0 for a single row
+    offset: int = 0
+    page: int = 1  # counted from 1

@@ -1,0 +1,130 @@
+"""Which names of a resource a caller may use, and everything found while judging one query.
+
+A name that the caller may not read is answered exactly as one that does not exist: both are
+missing from the mappings made here, and suggestions are taken from these mappings only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from byodpp.conditions import Lookup, Parameter
+from byodpp.definitions import Bounds, FieldDefinition, Kind, RelationDefinition, ResourceDefinition
+from byodpp.exceptions import Detail, InvalidQuery, QueryTooComplex
+from byodpp.registry import Registry
+from byodpp.suggestion import nearest
+
+__all__ = ["Judgement", "Names"]
+
+#: Faults reported at most; a hostile query must not make a long answer.
+MAX_FAULTS: Final = 50
+#: Faults that get a suggestion; each costs a comparison with every known name.
+MAX_SUGGESTIONS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a caller may name of one resource."""
+
+    fields: Mapping[str, FieldDefinition]
+    relations: Mapping[str, RelationDefinition]
+
+
+@dataclass(slots=True)
+class Judgement:
+    """Values, faults and touched resources of one query while it is judged."""
+
+    registry: Registry
+    lookup: Lookup | None  # None: a trusted author, who may name everything
+    bounds: Bounds
+    values: list[Any] = field(default_factory=list)
+    touched: set[tuple[str, str]] = field(default_factory=set)
+    terms: int = 0  # comparisons so far
+    _faults: list[Detail] = field(default_factory=list)
+    _too_complex: bool = False
+    _names: dict[tuple[str, str], Names | None] = field(default_factory=dict)
+
+    def parameter(self, value: Any) -> Parameter:
+        """Keep a value and return its place."""
+        self.values.append(value)
+        return Parameter(len(self.values) - 1)
+
+    def names(self, resource: ResourceDefinition) -> Names | None:
+        """Return what may be named of a resource, None when it may not be read at all."""
+        if resource.id not in self._names:
+            fields = self._fields(resource)
+            found = None if fields is None else Names(fields, self._relations(resource, fields))
+            self._names[resource.id] = found
+        return self._names[resource.id]
+
+    def target(self, resource: ResourceDefinition, relation: RelationDefinition) -> ResourceDefinition:
+        """Return where a relation leads, and remember that it is read."""
+        target = self.registry.target(resource, relation)
+        self.touched.add(target.id)
+        return target
+
+    def _fields(self, resource: ResourceDefinition) -> Mapping[str, FieldDefinition] | None:
+        if self.lookup is None:
+            return resource.fields
+        visibility = self.lookup(resource)
+        if visibility is None:
+            return None
+        return {
+            name: definition
+            for name, definition in resource.fields.items()
+            if name in visibility.fields and not definition.write_only
+        }
+
+    def _relations(
+        self, resource: ResourceDefinition, fields: Mapping[str, FieldDefinition]
+    ) -> dict[str, RelationDefinition]:
+        """Return the relations whose both ends may be read: following one tells the reference."""
+        found = {}
+        for name, relation in resource.relations.items():
+            target = self.registry.target(resource, relation)
+            ends = self._fields(target)
+            if ends is None or target.kind is Kind.LOGIC:
+                continue
+            near = relation.local_field == "id" or relation.local_field in fields
+            far = relation.foreign_field == "id" or relation.foreign_field in ends
+            if near and far:
+                found[name] = relation
+        return found
+
+    # --- faults ---
+
+    def fault(self, parameter: str, code: str, message: str) -> None:
+        """Note that something is wrong; judging goes on."""
+        if len(self._faults) < MAX_FAULTS:
+            self._faults.append(Detail(parameter[:200], code, message))
+
+    def unknown(
+        self, parameter: str, code: str, what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]
+    ) -> None:
+        """Note a name that does not exist, or that the caller may not know to exist."""
+        hint = nearest(name, known) if len(self._faults) < MAX_SUGGESTIONS else ""
+        self.fault(parameter, code, f"There is no {what} {name[:100]!r} here. {hint}".rstrip())
+
+    def excess(self, parameter: str, message: str) -> None:
+        """Note that a bound is passed."""
+        self._too_complex = True
+        self._faults.insert(0, Detail(parameter[:200], "too_complex", message))
+
+    def stop(self, parameter: str, message: str) -> None:
+        """Refuse at once: going on would be costly."""
+        self.excess(parameter, message)
+        self.finish()
+
+    def finish(self) -> None:
+        """Raise everything found, if anything was.
+
+        Raises:
+            QueryTooComplex: a bound was passed.
+            InvalidQuery: only other faults were found.
+        """
+        if self._too_complex:
+            raise QueryTooComplex(details=self._faults)
+        if self._faults:
+            raise InvalidQuery(details=self._faults)
