@@ -1,0 +1,111 @@
+"""Private keys of the local issuer: one file per realm, readable by its owner only.
+
+A file holds a JSON Web Key Set; its first key signs, the others still verify.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from byodpp.exceptions import Problem, StartError
+
+__all__ = ["KeyFolder"]
+
+_REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_BITS: Final = 2048
+
+
+class KeyFolder:
+    """The realms that exist are the files that exist; several processes may share the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Args:
+        folder: made at the first write, mode 0700.
+        """
+        self._folder = folder
+        self._read: dict[str, tuple[int, list[RSAKey]]] = {}  # realm -> time of change, keys
+
+    def find(self, realm: str) -> list[RSAKey] | None:
+        """Return the realm's keys, the signing one first; None when there is no such realm.
+
+        Raises:
+            StartError: the file is damaged.
+        """
+        if not _REALM.fullmatch(realm):
+            return None
+        path = self._path(realm)
+        try:
+            changed = path.stat().st_mtime_ns
+            known = self._read.get(realm)
+            if known is None or known[0] != changed:
+                known = (changed, _keys(json.loads(path.read_text("utf-8"))))
+                self._read[realm] = known
+        except FileNotFoundError:
+            self._read.pop(realm, None)
+            return None
+        except (ValueError, KeyError, TypeError, JoseError) as error:
+            reason = f"does not hold signing keys ({error}); delete it to have new ones made"
+            raise StartError([Problem(str(path), reason)]) from error
+        return known[1]
+
+    def ensure(self, realm: str) -> list[RSAKey]:
+        """Return the realm's keys, made now when it is new."""
+        if (keys := self.find(realm)) is None:
+            self._write(realm, [_new_key()], replace=False)
+            keys = self.find(realm)
+        assert keys is not None
+        return keys
+
+    def rotate(self, realm: str, *, keep: int = 1) -> list[RSAKey]:
+        """Put a new signing key before the present ones, of which the `keep` latest still verify."""
+        self._write(realm, [_new_key(), *self.ensure(realm)[:keep]], replace=True)
+        return self.ensure(realm)
+
+    def remove(self, realm: str) -> None:
+        """Delete the realm: its tokens are worth nothing from now on."""
+        if _REALM.fullmatch(realm):
+            self._path(realm).unlink(missing_ok=True)
+
+    def _path(self, realm: str) -> Path:
+        return self._folder / f"{realm}.json"
+
+    def _write(self, realm: str, keys: list[RSAKey], *, replace: bool) -> None:
+        """Write a whole file or none; of several processes that make the same realm one wins."""
+        if not _REALM.fullmatch(realm):
+            raise StartError(f"{realm!r} cannot be the name of a realm")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+        document = json.dumps({"keys": [key.as_dict(private=True) for key in keys]})
+        handle, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".new")  # mode 0600
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(document)
+            if replace:
+                os.replace(name, self._path(realm))
+            else:
+                os.link(name, self._path(realm))
+        except FileExistsError:
+            return  # another process was quicker; its keys are as good
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def _new_key() -> RSAKey:
+    key = RSAKey.generate_key(_BITS, parameters={"use": "sig", "alg": "RS256"}, private=True)
+    parameters: Any = {"kid": key.thumbprint(), "use": "sig", "alg": "RS256"}
+    return RSAKey.import_key(key.as_dict(private=True), parameters)
+
+
+def _keys(document: Any) -> list[RSAKey]:
+    keys = [RSAKey.import_key(jwk) for jwk in document["keys"]]
+    if not keys or not all(key.is_private and key.kid for key in keys):
+        raise ValueError("no private keys")
+    return keys

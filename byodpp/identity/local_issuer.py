@@ -1,0 +1,169 @@
+"""The embedded identity provider: Keycloak's addresses and token shape, keys in a folder.
+
+For development and tests. It issues a token for whoever can run a command on this machine,
+so in `prod` it refuses to exist, and it offers no token endpoint over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from joserfc import jws
+
+from byodpp.exceptions import NotFound, Problem, StartError
+from byodpp.identity.keys import KeyFolder
+
+__all__ = ["LocalIssuer"]
+
+#: Subjects that are not UUIDs already become one, as Keycloak's are: the same name, the same user.
+_SUBJECTS: Final = uuid.UUID("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
+
+
+class LocalIssuer:
+    """An issuer whose realms are created by the first token that is issued for them."""
+
+    def __init__(self, *, state_folder: Path, base_url: str, audience: str, environment: str) -> None:
+        """Args:
+        state_folder: the application's `.byodpp` folder; keys lie in `keys/` below it.
+        base_url: where this server is reached, e.g. `http://127.0.0.1:3000`.
+        audience: `aud` and `azp` of the tokens.
+        environment: `dev`, `test` or `stage`.
+
+        Raises:
+            StartError: the environment is `prod`.
+        """
+        if environment == "prod":
+            raise StartError(
+                [
+                    Problem(
+                        "identity",
+                        "the local issuer does not run in prod: whoever runs a command here is everybody",
+                        "Use identity: keycloak.",
+                    )
+                ]
+            )
+        self._base_url = base_url.rstrip("/")
+        self._audience = audience
+        self._folder = KeyFolder(state_folder / "keys")
+
+    def issuer_url(self, realm: str) -> str:
+        """Return the `iss` of the realm's tokens."""
+        return f"{self._base_url}/realms/{realm}"
+
+    async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:
+        """Return the realm's public keys; None when no token was ever issued for it."""
+        keys = await asyncio.to_thread(self._folder.find, realm)
+        return None if keys is None else {"keys": [key.as_dict(private=False) for key in keys]}
+
+    async def health(self) -> None:
+        """Return at once: the issuer is this process."""
+
+    async def close(self) -> None:
+        """Return at once: nothing is open."""
+
+    async def certs(self, realm: str) -> Mapping[str, Any]:
+        """Return the document of `/realms/{realm}/protocol/openid-connect/certs`.
+
+        Raises:
+            NotFound: there is no such realm.
+        """
+        if (keys := await self.signing_keys(realm)) is None:
+            raise NotFound("There is no such realm")
+        return keys
+
+    async def configuration(self, realm: str) -> Mapping[str, Any]:
+        """Return the document of `/realms/{realm}/.well-known/openid-configuration`.
+
+        Raises:
+            NotFound: there is no such realm.
+        """
+        await self.certs(realm)
+        issuer = self.issuer_url(realm)
+        return {
+            "issuer": issuer,
+            "jwks_uri": f"{issuer}/protocol/openid-connect/certs",
+            "response_types_supported": ["none"],
+            "grant_types_supported": [],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "claims_supported": ["iss", "sub", "aud", "azp", "exp", "iat", "jti", "realm_access", "name"],
+        }
+
+    def ensure_realm(self, realm: str) -> None:
+        """Make the realm's keys when it has none."""
+        self._folder.ensure(realm)
+
+    def rotate_keys(self, realm: str, *, keep: int = 1) -> None:
+        """Sign with a new key from now on.
+
+        Args:
+            realm: whose keys.
+            keep: how many former keys still verify.
+        """
+        self._folder.rotate(realm, keep=keep)
+
+    def remove_realm(self, realm: str) -> None:
+        """Delete the realm's keys: none of its tokens is valid any more."""
+        self._folder.remove(realm)
+
+    def issue(
+        self,
+        realm: str,
+        subject: str,
+        *,
+        roles: Iterable[str] = (),
+        name: str | None = None,
+        user_name: str | None = None,
+        email: str | None = None,
+        lifetime_seconds: int = 3600,
+        claims: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Sign an access token with the claims Keycloak's have.
+
+        Args:
+            realm: a tenant's ULID, or the platform realm; made when it is new.
+            subject: a UUID, or a name from which one is derived.
+            roles: realm roles.
+            name: shown name; the subject when omitted.
+            user_name: `preferred_username`; the subject when omitted.
+            email: none when omitted.
+            lifetime_seconds: from now until it expires.
+            claims: added to the token, or replacing what it would say; None removes one.
+        """
+        now = int(time.time())
+        payload: dict[str, Any] = {
+            "exp": now + lifetime_seconds,
+            "iat": now,
+            "jti": str(uuid.uuid4()),
+            "iss": self.issuer_url(realm),
+            "aud": self._audience,
+            "sub": _subject(subject),
+            "typ": "Bearer",
+            "azp": self._audience,
+            "sid": str(uuid.uuid4()),
+            "acr": "1",
+            "realm_access": {"roles": sorted(set(roles))},
+            "scope": "openid profile email",
+            "email_verified": email is not None,
+            "name": name or subject,
+            "preferred_username": user_name or subject,
+            "email": email,
+            **(claims or {}),
+        }
+        key = self._folder.ensure(realm)[0]
+        present = {claim: value for claim, value in payload.items() if value is not None}
+        header = {"alg": "RS256", "typ": "JWT", "kid": key.kid}
+        return jws.serialize_compact(header, json.dumps(present), key, algorithms=["RS256"])
+
+
+def _subject(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return str(uuid.uuid5(_SUBJECTS, text))

@@ -1,0 +1,36 @@
+"""The identity port: what the framework asks of an OpenID Connect provider with a realm per tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+__all__ = ["IdentityProvider"]
+
+
+class IdentityProvider(Protocol):
+    """An issuer of tokens. A realm's name is its tenant's ULID; the operators have one of their own."""
+
+    def issuer_url(self, realm: str) -> str:
+        """Return the `iss` of the realm's tokens, exactly. Never asks anybody, never fails."""
+        ...
+
+    async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:
+        """Return the realm's public keys as a JSON Web Key Set; None when there is no such realm.
+
+        Raises:
+            Exception: any, when the provider is away; the caller answers 503.
+        """
+        ...
+
+    async def health(self) -> None:
+        """Return when the provider answers.
+
+        Raises:
+            AuthUnavailable: it does not.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...

@@ -1,0 +1,173 @@
+"""The tenant directory: realm, ULID or slug in, the tenant out.
+
+Rows of the part `byodpp:tenancy`, read with the system role (nobody's tenant is known yet) and
+believed for a few seconds. `authentication` refuses on what it finds; nothing here does.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from byodpp.database import PLATFORM_TENANT, Database, Transaction
+from byodpp.exceptions import StartError
+from byodpp.expiring import Expiring
+from byodpp.ids import Ids
+
+__all__ = [
+    "ACTIVE",
+    "PLATFORM_REALM",
+    "PLATFORM_SLUG",
+    "PLATFORM_ULID",
+    "Tenant",
+    "TenantDirectory",
+    "ensure_platform",
+    "register_tenant",
+]
+
+#: Realm of the operators, and slug of the tenant that stands for the platform.
+PLATFORM_REALM: Final = "platform"
+PLATFORM_SLUG: Final = "platform"
+#: The platform's row needs a ULID like every other; no realm bears it.
+PLATFORM_ULID: Final = "0" * 26
+#: The one status in which a tenant is served.
+ACTIVE: Final = "activated"
+
+_ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+_SELECT: Final = "select id, ulid, slug, name, status, tenant_class_id from tenants where "
+_INSERT: Final = (
+    "insert into tenants (ulid, slug, name, status) values ($1, $2, $3, $4) on conflict do nothing"
+)
+_INSERT_PLATFORM: Final = (
+    "insert into tenants (id, ulid, slug, name, status) values ($1, $2, $3, $4, $5) on conflict do nothing"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """A tenant as the rest of a request needs it."""
+
+    id: int  # of its row: what `tenant_id` columns hold
+    ulid: str  # name of its realm
+    slug: str  # for people and addresses
+    status: str
+    tenant_class: int | None = None  # id of its TenantClass; None is the default class
+    name: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is served."""
+        return self.status == ACTIVE
+
+    @property
+    def realm(self) -> str:
+        """Name of the realm whose users are this tenant's."""
+        return PLATFORM_REALM if self.id == PLATFORM_TENANT else self.ulid
+
+
+class TenantDirectory:
+    """Finds tenants; knows for a few seconds what it found, and what it did not find."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        seconds: float = 2.5,
+        max_entries: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        database: read with its system role.
+        seconds: how long an answer is believed; a suspension takes that long in other processes.
+        max_entries: how many answers are kept.
+        clock: monotonic seconds.
+        """
+        self._database = database
+        # A tuple, because "no such tenant" is an answer too.
+        self._found: Expiring[str, tuple[Tenant | None]] = Expiring(
+            seconds=seconds, max_entries=max_entries, clock=clock
+        )
+
+    async def by_realm(self, realm: str) -> Tenant | None:
+        """Return the tenant whose users sign in at this realm."""
+        if realm == PLATFORM_REALM:
+            return await self._find("slug", PLATFORM_SLUG)
+        tenant = await self._find("ulid", realm) if _ULID.fullmatch(realm) else None
+        return None if tenant is not None and tenant.id == PLATFORM_TENANT else tenant
+
+    async def by_name(self, name: str) -> Tenant | None:
+        """Return the tenant with this slug or ULID."""
+        if _ULID.fullmatch(name):
+            return await self._find("ulid", name)
+        return await self._find("slug", name) if _SLUG.fullmatch(name) else None
+
+    async def serves(self, realm: str) -> bool:
+        """Whether the realm belongs to an active tenant."""
+        tenant = await self.by_realm(realm)
+        return tenant is not None and tenant.active
+
+    def forget(self) -> None:
+        """Look everything up anew: a tenant of this process has changed."""
+        self._found.forget()
+
+    async def _find(self, column: str, value: str) -> Tenant | None:
+        key = f"{column}:{value}"
+        known = self._found.get(key)
+        if known is None:
+            async with self._database.system() as transaction:
+                row = await transaction.fetchrow(f"{_SELECT}{column} = $1", value)
+            known = (None if row is None else _tenant(row),)
+            self._found.put(key, known)
+        return known[0]
+
+
+async def ensure_platform(transaction: Transaction) -> None:
+    """Write the platform's own tenant, id 0, unless it is there.
+
+    Args:
+        transaction: of the system or owner role.
+    """
+    await transaction.execute(
+        _INSERT_PLATFORM, PLATFORM_TENANT, PLATFORM_ULID, PLATFORM_SLUG, "Platform", ACTIVE
+    )
+
+
+async def register_tenant(
+    transaction: Transaction, slug: str, *, name: str | None = None, ids: Ids | None = None
+) -> Tenant:
+    """Return the tenant with this slug, registered and active when it is new. Not for production.
+
+    Args:
+        transaction: of the system role.
+        slug: lower-case letters, digits and hyphens, at most 63.
+        name: shown name of a new tenant; made from the slug when omitted.
+        ids: makes the ULID.
+
+    Raises:
+        StartError: the slug cannot be one.
+    """
+    if not _SLUG.fullmatch(slug):
+        allowed = "lower-case letters, digits and hyphens, at most 63 in all"
+        raise StartError(f"{slug!r} cannot be a tenant's slug: {allowed}")
+    found = await transaction.fetchrow(f"{_SELECT}slug = $1", slug)
+    if found is None:
+        shown = name or slug.replace("-", " ").title()
+        await transaction.execute(_INSERT, (ids or Ids()).ulid(), slug, shown, ACTIVE)
+        found = await transaction.fetchrow(f"{_SELECT}slug = $1", slug)
+    return _tenant(found)
+
+
+def _tenant(row: Any) -> Tenant:
+    return Tenant(
+        id=row["id"],
+        ulid=str(row["ulid"]),
+        slug=row["slug"],
+        name=row["name"] or "",
+        status=row["status"],
+        tenant_class=row["tenant_class_id"],
+    )
