@@ -1,0 +1,165 @@
+"""Whether this process lives, is ready, and is well.
+
+In: checks, each a coroutine that raises when its service is away. Out: three routes —
+`/health/live` (the process answers), `/health/ready` (send requests here), `/health` (all
+checks with their latency). They need no token and tell no version and no reason: that is in
+the log. `Lifecycle` knows whether the process starts, serves, or stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from byodpp import wire
+from byodpp.requests import Request
+from byodpp.responses import Answer, timestamp
+from byodpp.routes import Endpoint, Route
+
+__all__ = ["Health", "HealthCheck", "Lifecycle"]
+
+_log: Final = logging.getLogger("byodpp.health")
+
+
+class Lifecycle:
+    """Where a process stands between its start and its end."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        clock: seconds that never go back.
+        """
+        self._clock = clock
+        self._started_at = clock()
+        self.ready = False  # the application has opened everything it needs
+        self.stopping = asyncio.Event()  # long-lived answers end when it is set
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Seconds since the process started."""
+        return self._clock() - self._started_at
+
+    def stop(self) -> None:
+        """Announce the end. Called on the event loop's thread."""
+        self.ready = False
+        self.stopping.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """One service that this process depends on."""
+
+    name: str
+    check: Callable[[], Awaitable[object]]  # raises when the service is away
+    critical: bool = True  # False: without it the process is degraded, not unready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    name: str
+    healthy: bool
+    critical: bool
+    latency_ms: float
+
+
+class Health:
+    """Runs the checks and answers for them."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        checks: Sequence[HealthCheck] = (),
+        *,
+        timeout_seconds: float = 1.0,
+        fresh_seconds: float = 0.5,
+    ) -> None:
+        """Args:
+        lifecycle: of this process.
+        checks: in the order of the report.
+        timeout_seconds: after which a check has failed.
+        fresh_seconds: how long results are told again, so that nobody can load the services through us.
+        """
+        self._lifecycle = lifecycle
+        self._checks = tuple(checks)
+        self._timeout_seconds = timeout_seconds
+        self._fresh_seconds = fresh_seconds
+        self._results: tuple[_Result, ...] = ()
+        self._valid_until = 0.0
+        self._running: asyncio.Task[tuple[_Result, ...]] | None = None
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the three routes."""
+        served = {"/health/live": self.live, "/health/ready": self.ready, "/health": self.report}
+        return tuple(
+            Route(pattern=pattern, methods={"GET": Endpoint(handler=handler, guarded=False, produces=())})
+            for pattern, handler in served.items()
+        )
+
+    async def live(self, request: Request) -> Answer:
+        """Answer that the process answers."""
+        return _answer(200, {"status": "ok", "timestamp": timestamp()})
+
+    async def ready(self, request: Request) -> Answer:
+        """Answer whether requests should be sent here."""
+        if not self._lifecycle.ready:
+            status = "stopping" if self._lifecycle.stopping.is_set() else "starting"
+            return _answer(503, {"status": status, "timestamp": timestamp()})
+        results = await self._current()
+        checks = {result.name: result.healthy for result in results if result.critical}
+        well = all(checks.values())
+        document = {"status": "ready" if well else "unavailable", "timestamp": timestamp(), "checks": checks}
+        return _answer(200 if well else 503, document)
+
+    async def report(self, request: Request) -> Answer:
+        """Answer how every service is."""
+        results = await self._current()
+        if not all(result.healthy for result in results if result.critical) or not self._lifecycle.ready:
+            status = "unhealthy"
+        else:
+            status = "healthy" if all(result.healthy for result in results) else "degraded"
+        document = {
+            "status": status,
+            "timestamp": timestamp(),
+            "uptimeSeconds": round(self._lifecycle.uptime_seconds, 1),
+            "checks": [
+                {"name": result.name, "healthy": result.healthy, "latencyMs": result.latency_ms}
+                for result in results
+            ],
+        }
+        return _answer(503 if status == "unhealthy" else 200, document)
+
+    async def _current(self) -> tuple[_Result, ...]:
+        """Return fresh results; who asks while they are being made waits for the same ones."""
+        if time.monotonic() < self._valid_until:
+            return self._results
+        if self._running is None:
+            self._running = asyncio.create_task(self._run_all())
+        return await asyncio.shield(self._running)
+
+    async def _run_all(self) -> tuple[_Result, ...]:
+        try:
+            self._results = tuple(await asyncio.gather(*(self._run(check) for check in self._checks)))
+            self._valid_until = time.monotonic() + self._fresh_seconds
+            return self._results
+        finally:
+            self._running = None
+
+    async def _run(self, check: HealthCheck) -> _Result:
+        started = time.perf_counter()
+        healthy = True
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await check.check()
+        except Exception as error:
+            healthy = False
+            _log.warning("%s is not healthy: %s", check.name, error or type(error).__name__)
+        latency = round((time.perf_counter() - started) * 1000, 2)
+        return _Result(name=check.name, healthy=healthy, critical=check.critical, latency_ms=latency)
+
+
+def _answer(status: int, document: dict[str, Any]) -> Answer:
+    headers = {"Retry-After": "1"} if status == 503 else {}
+    return Answer(status=status, headers=headers, body=wire.dumps(document), media_type="application/json")

@@ -1,0 +1,74 @@
+"""The one place where exceptions become answers.
+
+In: whatever the stages inside raise. Out: an ApiError in one of the two shapes; anything else
+is logged with its stack and answered as a 500 that tells nothing. A client that has gone gets
+no answer; a cancelled request stays cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from byodpp.exceptions import ApiError, InternalError, error_classes
+from byodpp.requests import REQUEST, ClientGone, Request
+from byodpp.responses import error, send_answer
+
+__all__ = ["ErrorWriter", "as_api_error"]
+
+_log: Final = logging.getLogger("byodpp.errors")
+
+
+class ErrorWriter:
+    """Catches what the inner stages raise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Args:
+        app: the next stage.
+        """
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request: Request = scope[REQUEST]
+        try:
+            await self._app(scope, receive, send)
+        except (ClientGone, ClientDisconnect):
+            return
+        except Exception as failure:
+            refusal = as_api_error(failure)
+            if refusal.status >= 500:
+                _report(failure, request)
+            if request.status:
+                # Half an answer is out; only breaking the connection tells the client so.
+                raise
+            await send_answer(error(refusal, request), request, send, hear_out=True)
+
+
+def as_api_error(failure: Exception) -> ApiError:
+    """Return what the client is told of an exception."""
+    if isinstance(failure, ApiError):
+        return failure
+    if isinstance(failure, HTTPException):
+        # Starlette applications mounted beside the table refuse in their own words.
+        status = failure.status_code
+        kind = next((kind for kind in error_classes() if kind.status == status), None)
+        if kind is not None:
+            return kind(headers=failure.headers)
+    return InternalError()
+
+
+def _report(failure: Exception, request: Request) -> None:
+    fields = {"method": request.method, "path": request.path[:2_048], "route": request.route}
+    if isinstance(failure, ApiError) and type(failure) is not InternalError:
+        # Expected troubles, e.g. an absent database: one line says it all.
+        _log.warning("%s: %s", type(failure).__name__, failure.message, extra=fields)
+    else:
+        _log.error("unexpected %s", type(failure).__name__, exc_info=failure, extra=fields)

@@ -1,0 +1,147 @@
+"""The outermost stage: makes the Request, names it, and sends back its names.
+
+In: an ASGI scope. Out: the scope with a `Request` in it; on the answer the ids, and every
+header that later stages left in `request.response_headers`. Rejects nothing: an id that is
+not safe to log is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from byodpp.logs import REQUEST_IDS
+from byodpp.requests import REQUEST, Request
+
+__all__ = ["ClientAddress", "RequestContext"]
+
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
+#: Peers whose trust is remembered; behind proxies there are few of them.
+_REMEMBERED: Final = 1024
+
+
+class ClientAddress:
+    """Finds the client's own address when proxies stand in between."""
+
+    def __init__(self, trusted: Sequence[str]) -> None:
+        """Args:
+        trusted: addresses or networks of proxies that are believed.
+        """
+        self._networks = tuple(ip_network(entry, strict=False) for entry in trusted)
+        self._known: dict[str, bool] = {}
+
+    def of(self, peer: str, forwarded_for: str | None) -> str:
+        """Return the address nearest to us that is not a trusted proxy's.
+
+        Args:
+            peer: address of the connection; empty when it has none.
+            forwarded_for: value of X-Forwarded-For.
+        """
+        if not self._networks or forwarded_for is None or not self._trusted(peer):
+            return peer
+        address = peer
+        for entry in reversed(forwarded_for.split(",")):
+            parsed = _parse(entry.strip())
+            if parsed is None:
+                break  # whoever wrote this is not to be believed any further
+            address = str(parsed)
+            if not self._trusted(address):
+                break
+        return address
+
+    def _trusted(self, address: str) -> bool:
+        known = self._known.get(address)
+        if known is None:
+            parsed = _parse(address)
+            known = parsed is not None and any(parsed in network for network in self._networks)
+            if len(self._known) < _REMEMBERED:
+                self._known[address] = known
+        return known
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ip_address(text)
+    except ValueError:
+        return None
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
+
+
+class RequestContext:
+    """Opens a request and completes its answer's headers."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        clients: ClientAddress,
+        max_json_depth: int = 32,
+        body_timeout_seconds: float = 30.0,
+    ) -> None:
+        """Args:
+        app: the next stage.
+        clients: knows which proxies are believed.
+        max_json_depth: arrays and objects that may lie in each other in a body.
+        body_timeout_seconds: how long a request's body may take to arrive.
+        """
+        self._app = app
+        self._clients = clients
+        self._max_json_depth = max_json_depth
+        self._body_timeout_seconds = body_timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = scope[REQUEST] = self._open(scope, receive)
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                request.status = message["status"]
+                own = message["headers"]
+                names = {name for name, _ in own}
+                message["headers"] = [
+                    *own,
+                    *(
+                        pair
+                        for pair in request.response_headers
+                        if pair[0] not in names or pair[0] == b"vary"
+                    ),
+                ]
+            await send(message)
+
+        token = REQUEST_IDS.set((request.request_id, request.correlation_id))
+        try:
+            await self._app(scope, receive, complete)
+        finally:
+            REQUEST_IDS.reset(token)
+
+    def _open(self, scope: Scope, receive: Receive) -> Request:
+        request = Request(
+            scope,
+            receive,
+            started_at=time.perf_counter(),
+            body_timeout_seconds=self._body_timeout_seconds,
+            max_json_depth=self._max_json_depth,
+        )
+        client = scope.get("client")
+        peer = client[0] if client else ""
+        request.client_ip = self._clients.of(peer, request.header(b"x-forwarded-for"))
+        request.request_id = _safe(request.header(b"x-request-id")) or os.urandom(16).hex()
+        request.correlation_id = _safe(request.header(b"x-correlation-id")) or request.request_id
+        request.response_headers = [
+            (b"x-request-id", request.request_id.encode("ascii")),
+            (b"x-correlation-id", request.correlation_id.encode("ascii")),
+        ]
+        return request
+
+
+def _safe(value: str | None) -> str | None:
+    return value if value is not None and _SAFE_ID.fullmatch(value) else None

@@ -1,0 +1,35 @@
+"""Lets "not found" win over refusals of the form.
+
+In: a request for one row. Out: the same. When a later stage refuses the body or the media
+type, the row is looked for first: a row that the caller may not see answers 404 whatever was
+sent. A request that is in order costs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from byodpp.exceptions import NotAcceptable, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from byodpp.requests import Request
+from byodpp.responses import Answer
+from byodpp.routes import Handler
+
+__all__ = ["RowProbe"]
+
+
+class RowProbe:
+    """Stage of routes that name a row."""
+
+    def __init__(self, probe: Callable[[Request], Awaitable[object]]) -> None:
+        """Args:
+        probe: raises NotFound or Forbidden when the caller may not do this to the row.
+        """
+        self._probe = probe
+
+    async def __call__(self, request: Request, proceed: Handler) -> Answer:
+        """Let through, and look for the row if that ends in a refusal of lower rank."""
+        try:
+            return await proceed(request)
+        except (NotAcceptable, PayloadTooLarge, UnsupportedMediaType, ValidationFailed):
+            await self._probe(request)
+            raise

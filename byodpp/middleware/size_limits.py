@@ -1,0 +1,56 @@
+"""Limits on what comes before the body: the address and the headers.
+
+In: any request. Out: the same. May reject: UriTooLong, HeadersTooLarge, InvalidHeader (a
+`Host` that is missing or doubled, which proxies and servers read differently).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from byodpp.exceptions import HeadersTooLarge, InvalidHeader, UriTooLong
+from byodpp.requests import REQUEST
+
+__all__ = ["SizeLimits"]
+
+#: More header lines than this are refused however short they are.
+_MOST_HEADERS: Final = 200
+#: What a header line takes beside its name and value: colon, blank, line end.
+_OVERHEAD: Final = 4
+
+
+class SizeLimits:
+    """Refuses oversized addresses and headers."""
+
+    def __init__(self, app: ASGIApp, *, max_url_bytes: int, max_header_bytes: int) -> None:
+        """Args:
+        app: the next stage.
+        max_url_bytes: path and query together.
+        max_header_bytes: all headers together.
+        """
+        self._app = app
+        self._max_url_bytes = max_url_bytes
+        self._max_header_bytes = max_header_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            request = scope[REQUEST]
+            if len(request.raw_path) + len(request.query_string) > self._max_url_bytes:
+                raise UriTooLong(f"The address is longer than {self._max_url_bytes} bytes.")
+            self._check_headers(scope["http_version"], request.raw_headers)
+        await self._app(scope, receive, send)
+
+    def _check_headers(self, http_version: str, headers: list[tuple[bytes, bytes]]) -> None:
+        if len(headers) > _MOST_HEADERS:
+            raise HeadersTooLarge(f"There are more than {_MOST_HEADERS} headers.")
+        size = hosts = 0
+        for name, value in headers:
+            size += len(name) + len(value) + _OVERHEAD
+            hosts += name == b"host"
+        if size > self._max_header_bytes:
+            raise HeadersTooLarge(f"The headers are larger than {self._max_header_bytes} bytes.")
+        if hosts != 1 and (hosts > 1 or http_version == "1.1"):
+            raise InvalidHeader("There must be exactly one Host header.")

@@ -1,0 +1,36 @@
+"""Turns the JSON body into the values that the schema makes of it.
+
+In: a request with parsed JSON. Out: the same with `validated`. May reject: ValidationFailed,
+with every fault at once, and Conflict (a batch that names a row twice). Whether the schema is
+that of one row, of an action or of a batch is the endpoint's affair: each brings its `load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from byodpp.requests import Request
+from byodpp.responses import Answer
+from byodpp.routes import Handler
+
+__all__ = ["Validation"]
+
+#: A list of steps says nothing about the row by itself; the controller applies it first.
+_STEPS: Final = "application/json-patch+json"
+
+
+class Validation:
+    """Stage of routes with a schema."""
+
+    def __init__(self, load: Callable[[Any], Any]) -> None:
+        """Args:
+        load: takes a JSON value, None for no body, and returns what the schema makes of it.
+        """
+        self._load = load
+
+    async def __call__(self, request: Request, proceed: Handler) -> Answer:
+        """Validate, then let through."""
+        if request.media_type != _STEPS:
+            request.validated = self._load(request.json if request.body else None)
+        return await proceed(request)
