@@ -1,0 +1,129 @@
+"""`migrate plan`, `migrate new`, `migrate apply`: the database follows resources.json."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from byodpp.cli.output import print_step
+from byodpp.cli.place import place_of
+from byodpp.exceptions import MigrationError, Problem
+
+if TYPE_CHECKING:
+    from byodpp.migrations import Plan
+    from byodpp.registry import Registry
+    from byodpp.settings import Settings
+
+__all__ = ["apply_revisions", "bring_up_to_date", "new_revision", "plan"]
+
+_FIRST = "first revision"
+
+
+def plan(
+    context: typer.Context,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL instead of the description.")] = False,
+) -> None:
+    """Show what a changed resources.json would do to the database; changes nothing.
+
+    Every step is an *expand* (older servers keep working) or a *contract*; what loses data says so.
+    """
+    found = asyncio.run(_plan(place_of(context).settings()))
+    if not found:
+        typer.echo("The database fits resources.json: nothing to do.")
+    elif sql:
+        typer.echo(found.sql)
+    else:
+        for step in found:
+            typer.echo(f"{step.kind:<9} {step.description}" + ("   LOSES DATA" if step.destructive else ""))
+        typer.echo('\nNext:\n  byodpp migrate new -m "what it is for"')
+
+
+def new_revision(
+    context: typer.Context,
+    message: Annotated[str, typer.Option("--message", "-m", help="What it is for.")] = "change",
+) -> None:
+    """Write the plan as a revision into migrations/; read it before you apply it.
+
+    `byodpp migrate new -m "warehouses"`
+    """
+    from byodpp.migrations import new
+
+    settings = place_of(context).settings()
+    for path in new(settings.app_dir, asyncio.run(_plan(settings)), message):
+        print_step("wrote", str(path.relative_to(settings.app_dir)))
+    typer.echo("\nNext:\n  byodpp migrate apply")
+
+
+def apply_revisions(
+    context: typer.Context,
+    allow_destructive: Annotated[
+        bool, typer.Option("--allow-destructive", help="Also revisions that lose data.")
+    ] = False,
+) -> None:
+    """Run the revisions that the database does not have yet, each in a transaction of its own."""
+    count = asyncio.run(_apply_here(place_of(context).settings(), allow_destructive))
+    if not count:
+        typer.echo("The database has every revision: nothing to do.")
+
+
+async def bring_up_to_date(settings: Settings, registry: Registry) -> None:
+    """Apply what is pending; write the first revision of an application that has none.
+
+    Later changes of the manifest are not written by themselves: what they do to data is to be read first.
+
+    Raises:
+        MigrationError: the database does not fit the manifest afterwards.
+    """
+    from byodpp import migrations
+
+    owner = _owner(settings)
+    if not migrations.read_revisions(settings.app_dir):
+        found = await migrations.plan(registry, owner)
+        for path in migrations.new(settings.app_dir, found, _FIRST) if found else ():
+            print_step("wrote", str(path.relative_to(settings.app_dir)))
+    status = await migrations.status(settings.app_dir, registry, owner)
+    # Alembic is slow to import, and the usual start has nothing for it to do.
+    if status.pending:
+        await _apply(settings, allow_destructive=False)
+        status = await migrations.status(settings.app_dir, registry, owner)
+    if not status.serves:
+        raise MigrationError([Problem("database", status.reason)])
+    if status.reason:
+        typer.echo(status.reason, err=True)
+
+
+async def _plan(settings: Settings) -> Plan:
+    from byodpp import migrations
+    from byodpp.cli.preparation import running_database
+    from byodpp.manifest import load_manifest
+
+    registry = load_manifest(settings.app_dir)
+    async with running_database(settings) as found:
+        return await migrations.plan(registry, _owner(found))
+
+
+async def _apply_here(settings: Settings, allow_destructive: bool) -> int:
+    from byodpp.cli.preparation import running_database
+
+    async with running_database(settings) as found:
+        return await _apply(found, allow_destructive=allow_destructive)
+
+
+async def _apply(settings: Settings, *, allow_destructive: bool) -> int:
+    from byodpp import migrations
+
+    revisions = await migrations.apply(
+        settings.app_dir, _owner(settings), allow_destructive=allow_destructive
+    )
+    for revision in revisions:
+        print_step("applied", revision.revision)
+    return len(revisions)
+
+
+def _owner(settings: Settings) -> str:
+    if settings.postgres_admin_uri is None:
+        advice = "Set POSTGRES_ADMIN_URI: the same database as the role that owns the tables."
+        raise MigrationError([Problem("postgres_admin_uri", "is needed to migrate", advice)])
+    return settings.postgres_admin_uri

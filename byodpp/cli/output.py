@@ -1,0 +1,55 @@
+"""How the command line looks: problems, tables, and steps, in colour where the terminal has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from byodpp.exceptions import StartError
+
+__all__ = ["print_problems", "print_step", "print_table"]
+
+
+def print_problems(error: StartError) -> None:
+    """Print every problem of a refused start to standard error, then how many there are."""
+    from rich.text import Text
+
+    console = _console(stderr=True)
+    for problem in error.problems:
+        line = Text()
+        if problem.path:
+            line.append(problem.path, style="bold red").append("\n  ")
+        line.append(problem.reason)
+        if problem.suggestion:
+            line.append("\n  ").append(problem.suggestion, style="cyan")
+        console.print(line)
+    count = len(error.problems)
+    if count > 1:
+        console.print(Text(f"\n{count} problems; nothing was started.", style="bold"))
+
+
+def print_step(word: str, what: str) -> None:
+    """Print one line that tells what was done: a word, then to what."""
+    from rich.text import Text
+
+    _console().print(Text().append(f"{word:>9} ", style="bold green").append(what))
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """Print rows under headings; `empty` when there are none. Piped output is not cut."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    if not lines:
+        print(empty)
+        return
+    widths = [max(len(line[column]) for line in [list(headings), *lines]) for column in range(len(headings))]
+    for line in [list(headings), *lines]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)

@@ -1,0 +1,159 @@
+"""`check`, `routes`, `logics`, `openapi`: what an application is, told without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from byodpp.cli.output import print_step, print_table
+from byodpp.cli.place import place_of
+from byodpp.exceptions import Problem, StartError
+
+if TYPE_CHECKING:
+    from byodpp.definitions import AccessRule
+    from byodpp.registry import Registry
+
+__all__ = ["check", "logics", "openapi", "routes"]
+
+_USUAL = {
+    "list": ("GET", ""),
+    "create": ("POST", ""),
+    "read": ("GET", "/{id}"),
+    "update": ("PUT", "/{id}"),
+    "patch": ("PATCH", "/{id}"),
+    "delete": ("DELETE", "/{id}"),
+    "batch": ("POST", "/batch"),
+}
+
+
+def check(context: typer.Context) -> None:
+    """Read everything and tell every mistake: manifest, settings, logic and schema classes.
+
+    Starts nothing and changes nothing. Exit code 0 means the application would start.
+    """
+    from byodpp.logics import load_logics
+    from byodpp.manifest import load_manifest
+    from byodpp.schema_overrides import load_schema_overrides
+    from byodpp.schemas import SchemaMap
+    from byodpp.tables import Tables
+
+    app_dir = place_of(context).application()
+    problems: list[Problem] = []
+    with _collecting(problems):
+        place_of(context).settings()
+    registry = None
+    with _collecting(problems):
+        registry = load_manifest(app_dir)
+    # What fits nowhere can be said only of a manifest that stands.
+    if registry is not None:
+        for part in (
+            lambda: Tables.build(registry),
+            lambda: load_logics(app_dir, registry),
+            lambda: SchemaMap.build(registry, load_schema_overrides(app_dir)),
+        ):
+            with _collecting(problems):
+                part()
+    if problems or registry is None:
+        raise StartError(problems)
+    own = [resource for resource in registry if resource.part is None]
+    print_step(
+        "good", f"{len(own)} resources of your own, {len(registry) - len(own)} of the framework's parts"
+    )
+    print_step("good", f"{len(_route_rows(registry))} routes, versions {', '.join(registry.versions)}")
+
+
+def routes(
+    context: typer.Context,
+    resource: Annotated[str | None, typer.Argument(metavar="[RESOURCE]", help="Only its routes.")] = None,
+) -> None:
+    """List every route: method, address, resource, what serves it, and who may call it.
+
+    `byodpp routes Products`
+    """
+    from byodpp.suggestion import nearest
+
+    registry = _registry(context)
+    names = sorted({one.name for one in registry})
+    if resource is not None and resource not in names:
+        raise StartError([Problem(resource, "there is no such resource", nearest(resource, names))])
+    rows = [row for row in _route_rows(registry) if resource in (None, row[2])]
+    print_table(("METHOD", "ADDRESS", "RESOURCE", "SERVES", "ROLES"), rows, empty="No resource has a route.")
+
+
+def logics(context: typer.Context) -> None:
+    """List the logic map: which class serves which operation or action, and where it lies."""
+    from byodpp.logics import load_logics
+
+    place = place_of(context)
+    found, _ = load_logics(place.application(), _registry(context))
+    rows = [(entry.version, entry.resource, entry.key, entry.place) for entry in found]
+    print_table(
+        ("VERSION", "RESOURCE", "SERVES", "CLASS"),
+        rows,
+        empty="No logic classes.",
+    )
+
+
+def openapi(
+    context: typer.Context,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+) -> None:
+    """Print the OpenAPI 3.1 document that the server would serve.
+
+    `byodpp openapi -o openapi.json`
+    """
+    from byodpp import bootstrap
+
+    settings = place_of(context).settings()
+    document = bootstrap.openapi(settings.app_dir, settings)
+    if output is None:
+        typer.echo(document)
+    else:
+        output.write_text(document + "\n", encoding="utf-8")
+        print_step("wrote", str(output))
+
+
+@contextmanager
+def _collecting(problems: list[Problem]) -> Iterator[None]:
+    """Add what stands against starting to the list, and go on."""
+    try:
+        yield
+    except StartError as error:
+        problems.extend(error.problems)
+
+
+def _registry(context: typer.Context) -> Registry:
+    from byodpp.manifest import load_manifest
+
+    return load_manifest(place_of(context).application())
+
+
+def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:
+    """Return method, address, resource, key and roles of every route, in declared order."""
+    from byodpp.definitions import OPERATIONS, READ_OPERATIONS
+
+    rows: list[tuple[str, str, str, str, str]] = []
+    for resource in registry:
+        if not resource.routed:
+            continue
+        for operation in (one for one in OPERATIONS if one in resource.operations):
+            method, suffix = _USUAL[operation]
+            url = resource.crud_routes.get(operation, resource.base_url + suffix)
+            fallback = "read" if operation in READ_OPERATIONS else "write"
+            rules = resource.access.get(operation, resource.access.get(fallback))
+            rows.append((method, url, resource.name, operation, _roles(rules)))
+        for action in resource.actions:
+            rules = resource.access.get(action.key, resource.access.get("write"))
+            rows.append((action.method, action.url, resource.name, action.key, _roles(rules)))
+    return rows
+
+
+def _roles(rules: tuple[AccessRule, ...] | None) -> str:
+    """Return who may call, as one cell; a rule with a filter shows `if` behind its roles."""
+    if rules is None:
+        return "Admin"
+    return ", ".join(role + (" if …" if rule.filter else "") for rule in rules for role in rule.roles)

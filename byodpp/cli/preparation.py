@@ -1,0 +1,160 @@
+"""What stands between settings and a serving application: database, migrations, demo data.
+
+Comes in: settings. Goes out: settings that name a running database, and steps on the terminal.
+May refuse with StartError: a database that cannot be had, or does not fit the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from byodpp.cli.output import print_step
+from byodpp.exceptions import Problem, StartError
+
+if TYPE_CHECKING:
+    from byodpp.database import Database
+    from byodpp.registry import Registry
+    from byodpp.settings import Settings
+
+__all__ = ["Ready", "issue_token", "prepare", "running_database"]
+
+_BANNER_TOKEN_SECONDS = 12 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """An application that only has to be served."""
+
+    settings: Settings
+    banner: str  # what to print when it serves
+
+
+async def prepare(started: AsyncExitStack, settings: Settings, *, migrate: bool, demo: bool) -> Ready:
+    """Bring up everything that must be there before the first request.
+
+    Args:
+        started: takes what must be stopped at the end.
+        settings: of the application.
+        migrate: whether to apply revisions; without any, the first one is written.
+        demo: whether to load the demo data, unless they were loaded before.
+    """
+    from byodpp import bootstrap
+    from byodpp.cli.migrate import bring_up_to_date
+    from byodpp.manifest import load_manifest
+
+    registry = load_manifest(settings.app_dir)
+    settings = await started.enter_async_context(running_database(settings))
+    if migrate and settings.postgres_admin_uri is not None:
+        await bring_up_to_date(settings, registry)
+    if demo and (rows := await bootstrap.load_demo(settings)):
+        print_step("loaded", f"demo data, {rows} rows")
+    return Ready(settings=settings, banner=await _banner(settings, registry))
+
+
+@asynccontextmanager
+async def running_database(settings: Settings) -> AsyncIterator[Settings]:
+    """Start the embedded PostgreSQL where no address is given; yield settings with all addresses."""
+    if settings.postgres_db_uri is not None:
+        yield settings
+        return
+    from byodpp.embedded import EmbeddedPostgres
+    from byodpp.roles import APP, OWNER, SYSTEM
+
+    embedded = EmbeddedPostgres(settings.app_dir, durable=settings.embedded_durable, pg_bin=settings.pg_bin)
+    async with embedded.running() as server:
+        yield replace(
+            settings,
+            postgres_db_uri=server.uri(APP),
+            postgres_admin_uri=server.uri(OWNER),
+            postgres_system_uri=server.uri(SYSTEM),
+        )
+
+
+async def issue_token(
+    settings: Settings, *, tenant: str | None, roles: list[str], user: str, lifetime_seconds: int
+) -> str:
+    """Return a token of the local issuer.
+
+    Args:
+        settings: with the addresses of a migrated database.
+        tenant: slug, registered when it is new; None takes the first tenant there is, else `demo`.
+        roles: names of roles.
+        user: name of the user.
+        lifetime_seconds: how long it is valid.
+
+    Raises:
+        StartError: somebody else issues the tokens, or this is no place for development.
+    """
+    from byodpp.identity import LocalIssuer
+    from byodpp.tenants import register_tenant
+
+    _refuse_foreign_issuer(settings)
+    async with _open_database(settings) as database, database.system() as transaction:
+        if tenant is None:
+            first = "select slug from tenants where id > 0 and status = 'activated' order by id limit 1"
+            tenant = await transaction.fetchval(first) or "demo"
+        found = await register_tenant(transaction, tenant)
+    issuer = LocalIssuer(
+        state_folder=settings.app_dir / ".byodpp",
+        # The same words as the server's own issuer: a token is valid for one issuer, to the letter.
+        base_url=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
+        audience=settings.token_audience,
+        environment=settings.environment,
+    )
+    return issuer.issue(found.realm, user, roles=roles, lifetime_seconds=lifetime_seconds)
+
+
+@asynccontextmanager
+async def _open_database(settings: Settings) -> AsyncIterator[Database]:
+    from byodpp.database import Database
+
+    assert settings.postgres_db_uri is not None
+    database = Database(
+        app_uri=settings.postgres_db_uri, system_uri=settings.postgres_system_uri, start_timeout_seconds=10
+    )
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _refuse_foreign_issuer(settings: Settings) -> None:
+    if settings.identity != "local":
+        advice = f"Ask it for one: {settings.issuer_base_url}"
+        raise StartError([Problem("identity", f"tokens are issued by {settings.identity}", advice)])
+    if settings.environment not in ("dev", "test"):
+        raise StartError([Problem("environment", f"no tokens are given away in {settings.environment}")])
+
+
+async def _banner(settings: Settings, registry: Registry) -> str:
+    """Return the address, the documentation's, and one line to paste."""
+    lines = ["", f"  address        {_address(settings)}"]
+    if settings.docs_enabled:
+        lines.append(f"  documentation  {_address(settings)}/docs")
+    path = _shown_resource(registry)
+    if path and settings.identity == "local" and settings.environment in ("dev", "test"):
+        token = await issue_token(
+            settings, tenant=None, roles=["Admin"], user="demo", lifetime_seconds=_BANNER_TOKEN_SECONDS
+        )
+        command = f"curl '{_address(settings)}{path}?limit=2' -H 'Authorization: Bearer {token}'"
+        lines += ["", "  Paste this into another terminal:", "", command]
+    return "\n".join([*lines, "", "  Ctrl-C stops it.", ""])
+
+
+def _address(settings: Settings) -> str:
+    """Return the URL under which the server is reached from this machine."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    host = reachable.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
+    return f"http://{host}:{settings.port}"
+
+
+def _shown_resource(registry: Registry) -> str | None:
+    """Return the address of the list that tells most: the application's own with the most fields."""
+    lists = [one for one in registry if one.routed and "list" in one.operations and one.part is None]
+    ranked = sorted(lists, key=lambda one: -len(one.fields))
+    best = next((one for one in ranked if one.tenant_bound), next(iter(ranked), None))
+    return None if best is None else best.crud_routes.get("list", best.base_url)

@@ -1,0 +1,88 @@
+"""The words of the command line, in the order in which `--help` lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from byodpp import __version__
+from byodpp.cli.create import init, new_logic, new_resource
+from byodpp.cli.data import seed, token
+from byodpp.cli.migrate import apply_revisions, new_revision, plan
+from byodpp.cli.overview import check, logics, openapi, routes
+from byodpp.cli.place import Place
+from byodpp.cli.serve import serve
+
+__all__ = ["make_program"]
+
+_EPILOG = """
+**A new application in a minute:** `byodpp init shop`, `cd shop`, `byodpp serve`
+
+**After editing resources.json:** `byodpp check`, `byodpp migrate plan`, `byodpp migrate new`, `byodpp serve`
+
+**Another folder:** `byodpp --app ../shop routes`
+"""
+
+
+def make_program() -> typer.Typer:
+    """Put the commands together."""
+    program = _group(epilog=_EPILOG)
+    program.callback()(locate)
+    program.command()(serve)
+    program.command()(check)
+    program.command()(routes)
+    program.command()(logics)
+    migrate = _group(help="Bring the database to what resources.json says: plan, new, apply.")
+    migrate.command("plan")(plan)
+    migrate.command("new")(new_revision)
+    migrate.command("apply")(apply_revisions)
+    program.add_typer(migrate, name="migrate")
+    program.command()(seed)
+    program.command()(token)
+    program.command()(openapi)
+    program.command()(init)
+    new = _group(help="Add a resource or a logic class to this application.")
+    new.command("resource")(new_resource)
+    new.command("logic")(new_logic)
+    program.add_typer(new, name="new")
+    return program
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end, when that was asked for."""
+    if wanted:
+        typer.echo(f"byodpp {__version__}")
+        raise typer.Exit
+
+
+def locate(
+    context: typer.Context,
+    app: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            envvar="BYODPP_APP_DIR",
+            help="Folder of the application (resources.json).",
+        ),
+    ] = Path("."),
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """One file, `resources.json`, becomes a multi-tenant API on PostgreSQL."""
+    context.obj = Place(app_dir=app.expanduser().absolute())
+
+
+def _group(*, help: str | None = None, epilog: str | None = None) -> typer.Typer:
+    return typer.Typer(
+        help=help,
+        epilog=epilog,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )

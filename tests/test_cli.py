@@ -1,0 +1,415 @@
+"""What the command line promises."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from byodpp.cli import main
+from byodpp.cli.manifest_text import insert_resource
+from byodpp.manifest import load_manifest
+
+ROOT = Path(__file__).resolve().parent.parent
+FIELDS = {"name": {"type": "string", "maxLength": 10}}
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def byodpp(*words: str | Path, cwd: Path = ROOT, **environment: str) -> Done:
+    """Run a command in this process: as fast as a call, with the streams and the exit code of a command."""
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("BYODPP_", "POSTGRES_"))
+    }
+    out, err = io.StringIO(), io.StringIO()
+    variables = {**clean, "COLUMNS": "110", "NO_COLOR": "1", **environment}
+    code = 0
+    with (
+        mock.patch.dict(os.environ, variables, clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        chdir(cwd),
+    ):
+        try:
+            main([str(word) for word in words])
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def changed_manifest(folder: Path, change: Any) -> None:
+    path = folder / "resources.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    change(manifest["services"][0]["resources"])
+    path.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    folder = tmp_path / "my shop"
+    done = byodpp("init", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_help_names_every_command_and_shows_how_to_begin() -> None:
+    shown = byodpp("--help")
+    assert shown.returncode == 0
+    for command in (
+        "serve",
+        "check",
+        "routes",
+        "logics",
+        "migrate",
+        "seed",
+        "token",
+        "openapi",
+        "init",
+        "new",
+    ):
+        assert f" {command} " in shown.stdout
+    assert "byodpp init shop" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("serve",), ("check",), ("routes",), ("logics",), ("seed",), ("token",), ("openapi",), ("init",)),
+        *(
+            ("migrate", "plan"),
+            ("migrate", "new"),
+            ("migrate", "apply"),
+            ("new", "resource"),
+            ("new", "logic"),
+        ),
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help(words: tuple[str, ...]) -> None:
+    shown = byodpp(*words, "--help")
+    assert shown.returncode == 0
+    assert "Usage: byodpp " + " ".join(words) in shown.stdout
+
+
+def test_help_imports_no_database_and_no_server() -> None:
+    code = (
+        "import sys\nfrom byodpp.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'sqlalchemy', 'asyncpg', 'starlette', 'uvicorn', 'marshmallow', 'alembic', 'casbin'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stderr.strip() == "[]"
+
+
+def test_the_version_is_printed_by_the_package_run_as_a_program() -> None:
+    from byodpp import __version__
+
+    command = [sys.executable, "-m", "byodpp", "--version"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == f"byodpp {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("nonsense",), ("serve", "--nonsense"), ("new", "resource"), ("token",)], ids=" ".join
+)
+def test_a_command_that_is_not_understood_ends_with_2(words: tuple[str, ...]) -> None:
+    assert byodpp(*words).returncode == 2
+
+
+def test_a_folder_without_an_application_is_named_with_what_to_do(tmp_path: Path) -> None:
+    done = byodpp("routes", cwd=tmp_path)
+    assert done.returncode == 1
+    assert str(tmp_path / "resources.json") in done.stderr
+    assert "byodpp init DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("order", ["before", "after", "equals", "variable"])
+def test_the_application_can_be_named_before_and_after_the_command(
+    shop: Path, tmp_path: Path, order: str
+) -> None:
+    words: tuple[str, ...] = {
+        "before": ("--app", str(shop), "routes"),
+        "after": ("routes", "--app", str(shop)),
+        "equals": ("routes", f"--app={shop}"),
+        "variable": ("routes",),
+    }[order]
+    variables = {"BYODPP_APP_DIR": str(shop)} if order == "variable" else {}
+    done = byodpp(*words, cwd=tmp_path, **variables)
+    assert done.returncode == 0, done.stderr
+    assert "/api/v1/projects/{id}" in done.stdout
+
+
+def test_init_makes_an_application_that_loads_without_a_mistake(shop: Path) -> None:
+    registry = load_manifest(shop)
+    assert {resource.name for resource in registry if resource.part is None} == {"Projects", "Tasks"}
+    made = {path.relative_to(shop).as_posix() for path in shop.rglob("*") if path.is_file()}
+    assert made >= {
+        ".gitignore",
+        "README.md",
+        "config/base.yaml",
+        "logics/v1/tasks/create.py",
+        "resources.json",
+        "resources.schema.json",
+        "tests/conftest.py",
+        "tests/test_tasks.py",
+    }
+    assert "__" not in (shop / "resources.json").read_text(encoding="utf-8")
+    logics = byodpp("logics", cwd=shop)
+    assert "logics/v1/tasks/create.py" in logics.stdout, logics.stderr
+
+
+def test_init_writes_a_schema_that_accepts_the_manifest_beside_it(shop: Path) -> None:
+    import jsonschema
+
+    schema = json.loads((shop / "resources.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(
+        json.loads((shop / "resources.json").read_text(encoding="utf-8"))
+    )
+
+
+def test_init_refuses_a_folder_that_holds_something_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = byodpp("init", tmp_path)
+    assert done.returncode == 1
+    assert "is not empty" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_new_resource_changes_only_what_it_adds(shop: Path) -> None:
+    path = shop / "resources.json"
+    before = path.read_text(encoding="utf-8")
+    done = byodpp("new", "resource", "Warehouses", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    after = path.read_text(encoding="utf-8")
+    added = after[_shared_start(before, after) : len(after) - _shared_end(before, after)]
+    assert before == after.replace(added, "", 1)
+    assert load_manifest(shop).get("Warehouses").base_url == "/api/v1/warehouses"
+    assert "/api/v1/warehouses" in byodpp("routes", "Warehouses", cwd=shop).stdout
+
+
+def test_new_resource_gets_its_own_file_where_the_manifest_includes_a_folder(shop: Path) -> None:
+    path = shop / "resources.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({"include": ["resources/*.json"], **manifest}), encoding="utf-8")
+    (shop / "resources").mkdir()
+    before = path.read_text(encoding="utf-8")
+    done = byodpp("new", "resource", "StorageRooms", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert path.read_text(encoding="utf-8") == before
+    assert (shop / "resources" / "storage-rooms.json").exists()
+    assert load_manifest(shop).find("StorageRooms") is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Projects", "exists already"),
+        ("warehouses", "Use PascalCase, e.g. Warehouses"),
+        ("../x", "is not a resource name"),
+    ],
+)
+def test_new_resource_refuses_a_name_that_cannot_be(shop: Path, name: str, reason: str) -> None:
+    before = (shop / "resources.json").read_bytes()
+    done = byodpp("new", "resource", name, cwd=shop)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert (shop / "resources.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("operation", ["list", "create", "read", "update", "patch", "delete", "batch"])
+def test_new_logic_writes_a_class_that_fits_and_a_test(shop: Path, operation: str) -> None:
+    done = byodpp("new", "logic", "Projects", operation, cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert (shop / "tests" / f"test_projects_{operation}.py").exists()
+    shown = byodpp("logics", cwd=shop)
+    assert f"logics/v1/projects/{operation}.py" in shown.stdout, shown.stderr
+
+
+def test_new_logic_serves_an_action_that_the_manifest_declares(shop: Path) -> None:
+    url = "/api/v1/projects/{id}/audit-trail"
+    changed_manifest(
+        shop, lambda resources: resources[0]["routes"].update(actions=[{"url": url, "method": "post"}])
+    )
+    assert "byodpp new logic Projects audit-trail:post" in byodpp("logics", cwd=shop).stderr
+    done = byodpp("new", "logic", "Projects", "audit-trail:post", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert "ProjectsAuditTrail" in byodpp("logics", cwd=shop).stdout
+    assert url in byodpp("routes", "Projects", cwd=shop).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("Project", "create"), "'Projects'"),
+        (("Projects", "creat"), "'create'"),
+        (("Tasks", "create"), "exists already"),
+    ],
+)
+def test_new_logic_refuses_what_fits_nowhere_and_says_what_was_meant(
+    shop: Path, words: tuple[str, str], advice: str
+) -> None:
+    done = byodpp("new", "logic", *words, cwd=shop)
+    assert done.returncode == 1
+    assert advice in done.stderr
+
+
+def test_every_mistake_of_a_manifest_is_told_at_once_with_its_path(shop: Path) -> None:
+    def spoil(resources: list[dict[str, Any]]) -> None:
+        resources[0]["fields"]["name"]["type"] = "strin"
+        resources[1]["fields"]["projectId"]["references"] = "Project"
+        resources[1]["bounds"] = 3
+
+    changed_manifest(shop, spoil)
+    done = byodpp("routes", cwd=shop)
+    assert done.returncode == 1
+    for path in (
+        "resources[0].fields.name.type",
+        "resources[1].fields.projectId.references",
+        "resources[1].bounds",
+    ):
+        assert path in done.stderr
+    assert " problems; nothing was started." in done.stderr
+
+
+def test_check_says_what_there_is_when_nothing_is_wrong(shop: Path) -> None:
+    done = byodpp("check", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert "2 resources of your own" in done.stdout
+    assert "routes, versions v1" in done.stdout
+    assert not (shop / ".byodpp").exists()
+
+
+def test_check_tells_the_mistakes_of_settings_logics_and_schemas_together(shop: Path) -> None:
+    (shop / "config" / "base.yaml").write_text("log_levle: info\n")
+    (shop / "logics" / "v1" / "tasks" / "create.py").write_text("from nowhere import nothing\n")
+    (shop / "schemas" / "wrong.py").write_text(
+        "from marshmallow import Schema\nclass Wrong(Schema):\n    resource, operation = 'Task', 'create'\n"
+    )
+    done = byodpp("check", cwd=shop)
+    assert done.returncode == 1
+    for word in ("log_level", "logics/v1/tasks/create.py:1", "'Tasks'"):
+        assert word in done.stderr
+
+
+def test_a_changed_manifest_is_planned_written_and_applied(shop: Path) -> None:
+    for command in (("migrate", "new", "-m", "first"), ("migrate", "apply")):
+        done = byodpp(*command, cwd=shop)
+        assert done.returncode == 0, done.stderr
+    assert "nothing to do" in byodpp("migrate", "plan", cwd=shop).stdout
+    assert byodpp("new", "resource", "Warehouses", cwd=shop).returncode == 0
+    planned = byodpp("migrate", "plan", cwd=shop)
+    assert "warehouses" in planned.stdout
+    assert "expand" in planned.stdout
+    written = byodpp("migrate", "new", "-m", "warehouses", cwd=shop)
+    assert "migrations/0002_warehouses_expand.py" in written.stdout, written.stderr
+    assert "0002_warehouses_expand" in byodpp("migrate", "apply", cwd=shop).stdout
+    assert "nothing to do" in byodpp("migrate", "plan", cwd=shop).stdout
+
+
+def test_what_loses_data_needs_a_flag(shop: Path) -> None:
+    for command in (("migrate", "new", "-m", "first"), ("migrate", "apply")):
+        assert byodpp(*command, cwd=shop).returncode == 0
+    changed_manifest(shop, lambda resources: resources[0]["fields"].pop("budget"))
+    assert "LOSES DATA" in byodpp("migrate", "plan", cwd=shop).stdout
+    assert byodpp("migrate", "new", "-m", "no budget", cwd=shop).returncode == 0
+    refused = byodpp("migrate", "apply", cwd=shop)
+    assert refused.returncode == 1
+    assert "--allow-destructive" in refused.stderr
+    assert byodpp("migrate", "apply", "--allow-destructive", cwd=shop).returncode == 0
+
+
+def test_a_token_is_printed_alone_so_that_a_shell_can_use_it(shop: Path) -> None:
+    for command in (("migrate", "new", "-m", "first"), ("migrate", "apply")):
+        assert byodpp(*command, cwd=shop).returncode == 0
+    done = byodpp(
+        "token", "--tenant", "acme", "--role", "Viewer", "--role", "Auditor", "--user", "ada", cwd=shop
+    )
+    assert done.returncode == 0, done.stderr
+    header, payload, signature = done.stdout.strip().split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert claims["realm_access"]["roles"] == ["Auditor", "Viewer"]
+    assert claims["preferred_username"] == "ada"
+    assert header
+    assert signature
+
+
+@pytest.mark.parametrize("environment", ["stage", "prod"])
+def test_no_token_is_given_away_outside_development(shop: Path, environment: str) -> None:
+    variables = {"BYODPP_ENV": environment, "POSTGRES_DB_URI": "postgresql://nobody@127.0.0.1:1/none"}
+    done = byodpp("token", "--tenant", "acme", cwd=shop, **variables)
+    assert done.returncode == 1
+    assert done.stdout == ""
+
+
+def test_an_occupied_port_is_told_before_anything_is_started(shop: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = byodpp("serve", "--port", str(port), cwd=shop)
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert "another program" in done.stderr
+    assert not (shop / ".byodpp").exists()
+
+
+def test_several_processes_and_reload_exclude_each_other(shop: Path) -> None:
+    done = byodpp("serve", "--reload", "--workers", "2", cwd=shop)
+    assert done.returncode == 1
+    assert "one process only" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"resources": []}',
+        '[{"name": "a", "resources": [{"name": "B"}]}]',
+        '{"services":[{"name":"a"},{"name":"b","resources":[\n\t\t{"name": "]}"}\n\t]}]}\n',
+        '{"x": "\\"resources\\": [", "resources": [1, [2], {"a": [3]}] , "y": 1}',
+    ],
+)
+def test_a_resource_is_inserted_at_the_end_of_the_list_and_nowhere_else(text: str) -> None:
+    resource = {"name": "New", "fields": FIELDS}
+    after = insert_resource(text, resource)
+    before = json.loads(text)
+    found = json.loads(after)
+    lists = [one.get("resources") for one in ([found] if "resources" in found else _services(found))]
+    wanted = [one.get("resources") for one in ([before] if "resources" in before else _services(before))]
+    assert next(one for one in lists if one) == [*next(one for one in wanted if one is not None), resource]
+
+
+def test_a_manifest_without_a_list_of_resources_is_refused() -> None:
+    with pytest.raises(ValueError, match="no list of resources"):
+        insert_resource('{"include": "x.json"}', {"name": "New"})
+
+
+def _services(manifest: Any) -> list[dict[str, Any]]:
+    services: list[dict[str, Any]] = manifest["services"] if isinstance(manifest, dict) else manifest
+    return services
+
+
+def _shared_start(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _shared_end(one: str, other: str) -> int:
+    start = _shared_start(one, other)
+    return _shared_start(one[start:][::-1], other[start:][::-1])
