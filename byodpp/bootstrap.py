@@ -1,0 +1,282 @@
+"""The bootstrap: the one place that builds objects, in the order of the ladder.
+
+`load` reads and judges an application without a database. `assemble` makes everything that
+needs no database either (a Blueprint, which tests share). `Application` adds the parts that talk
+to the outside; `build` puts them behind HTTP. May reject: StartError with all mistakes of a stage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+
+from byodpp import application, migrations, wire
+from byodpp.authentication import Authenticator
+from byodpp.authorization import Authorizer
+from byodpp.database import Database
+from byodpp.documentation import documentation_routes
+from byodpp.events import EventBus, EventHandler
+from byodpp.exceptions import MigrationError, StartError
+from byodpp.health import Health, HealthCheck, Lifecycle
+from byodpp.identity import IdentityProvider, LocalIssuer
+from byodpp.identity_routes import identity_routes
+from byodpp.ids import Ids
+from byodpp.logics import LogicMap, load_logics
+from byodpp.manifest import load_manifest
+from byodpp.openapi import openapi_document
+from byodpp.registry import Registry
+from byodpp.resource_routes import resource_routes
+from byodpp.routes import Route
+from byodpp.schema_overrides import load_schema_overrides
+from byodpp.schemas import SchemaMap
+from byodpp.seeding import Seeder
+from byodpp.service import Service
+from byodpp.settings import Settings
+from byodpp.statements import Statements
+from byodpp.stores import Store
+from byodpp.tables import Tables
+from byodpp.tenants import TenantDirectory
+from byodpp.tokens import TokenVerifier
+from byodpp.units import UnitParts
+from byodpp.users import UserDirectory
+from byodpp.write_statements import WriteStatements
+
+__all__ = ["Application", "Blueprint", "assemble", "build", "load", "load_demo", "openapi", "snapshot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """An application as its files describe it; holds no connection and may be shared."""
+
+    app_dir: Path
+    registry: Registry
+    tables: Tables
+    schemas: SchemaMap
+    logics: LogicMap
+    handlers: tuple[EventHandler, ...]
+    statements: Statements
+    writes: WriteStatements
+    fingerprint: str  # of the database it expects
+
+
+def load(app_dir: Path, settings: Settings | None = None) -> Registry:
+    """Read and judge everything an application is made of.
+
+    Raises:
+        StartError: with all mistakes of the first stage that has any.
+    """
+    return assemble(app_dir).registry
+
+
+def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
+    """Build what needs no database.
+
+    Args:
+        app_dir: folder with `resources.json`.
+        enforce_scope: False leaves tenancy to row-level security alone; for the test of that fence.
+
+    Raises:
+        StartError: with all mistakes of the first stage that has any.
+    """
+    registry = load_manifest(app_dir)
+    tables = Tables.build(registry)
+    schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
+    logics, handlers = load_logics(app_dir, registry)
+    statements = Statements(registry, tables, enforce_scope=enforce_scope)
+    return Blueprint(
+        app_dir=app_dir,
+        registry=registry,
+        tables=tables,
+        schemas=schemas,
+        logics=logics,
+        handlers=tuple(handlers),
+        statements=statements,
+        writes=WriteStatements(registry, tables, statements),
+        fingerprint=migrations.wanted_schema(registry, tables=tables).fingerprint,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Application:
+    """A blueprint with everything that talks to the outside."""
+
+    settings: Settings
+    blueprint: Blueprint
+    database: Database
+    issuer: IdentityProvider
+    authorizer: Authorizer
+    authenticator: Authenticator
+    service: Service
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+    @classmethod
+    def connect(cls, settings: Settings, blueprint: Blueprint) -> Application:
+        """Build the parts; nothing is opened yet.
+
+        Raises:
+            StartError: a setting, or a filter of `access`, makes no sense.
+        """
+        database = _database(settings)
+        authorizer = Authorizer(blueprint.registry)
+        ids = Ids()
+        parts = UnitParts(
+            registry=blueprint.registry,
+            store=Store(
+                registry=blueprint.registry,
+                tables=blueprint.tables,
+                statements=blueprint.statements,
+                writes=blueprint.writes,
+                schemas=blueprint.schemas,
+                database=database,
+                ids=ids,
+            ),
+            logics=blueprint.logics,
+            schemas=blueprint.schemas,
+            authorizer=authorizer,
+            ids=ids,
+        )
+        issuer = _issuer(settings)
+        return cls(
+            settings=settings,
+            blueprint=blueprint,
+            database=database,
+            issuer=issuer,
+            authorizer=authorizer,
+            authenticator=_authenticator(settings, database, issuer),
+            service=Service(parts, database, EventBus(blueprint.handlers)),
+        )
+
+    def routes(self) -> list[Route]:
+        """Return every route, in the order in which listings show them."""
+        health = Health(self.lifecycle, [HealthCheck(name="database", check=self.database.ping)])
+        found = [*resource_routes(self.service), *identity_routes(self.issuer), *health.routes()]
+        if self.settings.docs_enabled:
+            found += documentation_routes(self.document)
+        return found
+
+    def document(self) -> bytes:
+        """Return the OpenAPI document as JSON."""
+        blueprint = self.blueprint
+        return wire.dumps(openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics))
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open what the routes need; close it at the end.
+
+        Raises:
+            StartError: the database is not to be had, or does not fit the manifest.
+        """
+        await self.database.open()
+        try:
+            await self._refuse_other_schema()
+            yield
+            await self.service.drain()
+        finally:
+            await self.issuer.close()
+            await self.database.close()
+
+    async def _refuse_other_schema(self) -> None:
+        blueprint, uri = self.blueprint, self.settings.postgres_db_uri
+        assert uri is not None
+        status = await migrations.status(blueprint.app_dir, blueprint.registry, uri, tables=blueprint.tables)
+        if not status.serves:
+            raise MigrationError(status.reason)
+
+    def asgi(self, **options: Any) -> Starlette:
+        """Return the application behind HTTP.
+
+        Args:
+            options: further parts of the chain, for tests.
+        """
+        return application.create_application(
+            application.Parts(
+                settings=self.settings,
+                routes=self.routes(),
+                authenticator=self.authenticator,
+                authorizer=self.authorizer,
+                lifespan=self.lifespan,
+                lifecycle=self.lifecycle,
+                **options,
+            )
+        )
+
+
+def build(settings: Settings) -> Starlette:
+    """Return the application of a folder, ready to be served.
+
+    Args:
+        settings: with the address of a running database.
+
+    Raises:
+        StartError: with all mistakes.
+    """
+    return Application.connect(settings, assemble(settings.app_dir)).asgi()
+
+
+async def load_demo(settings: Settings, *, again: bool = False) -> int:
+    """Load the application's `seeds/`, each file once.
+
+    Args:
+        settings: with the addresses of a migrated database.
+        again: also those that were loaded before.
+
+    Returns:
+        Rows written.
+    """
+    blueprint = assemble(settings.app_dir)
+    connected = Application.connect(settings, blueprint)
+    async with connected.lifespan():
+        return await Seeder(settings.app_dir, connected.service, connected.database).load(again=again)
+
+
+def openapi(app_dir: Path, settings: Settings | None = None) -> str:
+    """Return the OpenAPI document, indented, as the server would serve it."""
+    blueprint = assemble(app_dir)
+    document = openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics)
+    return json.dumps(json.loads(wire.dumps(document)), indent=2, ensure_ascii=False)
+
+
+def snapshot(registry: Registry) -> migrations.Snapshot:
+    """Return what a database of this manifest should hold."""
+    return migrations.wanted_schema(registry)
+
+
+def _database(settings: Settings) -> Database:
+    if settings.postgres_db_uri is None:
+        raise StartError("POSTGRES_DB_URI is not set and no embedded server was started.")
+    return Database(
+        app_uri=settings.postgres_db_uri,
+        system_uri=settings.postgres_system_uri,
+        pool_min_connections=settings.pool_min_connections,
+        pool_max_connections=settings.pool_max_connections,
+        pool_acquire_timeout_seconds=settings.pool_acquire_timeout_seconds,
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+    )
+
+
+def _issuer(settings: Settings) -> IdentityProvider:
+    if settings.identity != "local":
+        raise StartError(f"identity {settings.identity!r} is not available yet: use local.")
+    return LocalIssuer(
+        state_folder=settings.app_dir / ".byodpp",
+        base_url=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
+        audience=settings.token_audience,
+        environment=settings.environment,
+    )
+
+
+def _authenticator(settings: Settings, database: Database, issuer: IdentityProvider) -> Authenticator:
+    tenants = TenantDirectory(database)
+    verifier = TokenVerifier(
+        issuer,
+        audience=settings.token_audience,
+        leeway_seconds=settings.token_leeway_seconds,
+        known_realm=tenants.serves,
+    )
+    return Authenticator(verifier, tenants, UserDirectory(database))

@@ -1,0 +1,64 @@
+"""A call: one operation asked of one resource, free of HTTP.
+
+`controller` makes it from a request that is authenticated, authorised and validated; a batch
+makes several from one body. `service` runs it; logic classes see it as `self.request`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from byodpp.definitions import ActionDefinition, ResourceDefinition
+
+if TYPE_CHECKING:
+    from byodpp.authentication import Principal
+    from byodpp.authorization import Decision
+    from byodpp.query import Query
+
+__all__ = ["Call", "Origin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a call came from: what audit entries and events remember of the request."""
+
+    request_id: str
+    correlation_id: str
+    client_ip: str = ""
+    user_agent: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)  # lower-case names
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One operation with everything that decides its outcome."""
+
+    resource: ResourceDefinition
+    operation: str  # one of the seven, or an action's key
+    principal: Principal
+    decision: Decision
+    origin: Origin
+    params: Mapping[str, str] = field(default_factory=dict)  # of the path, percent-decoded
+    query: Query | None = None  # judged; None where the operation takes none
+    body: Any = (
+        None  # validated: field names to Python values, a list of such for a batch, or an action's input
+    )
+    read_only: Mapping[str, Any] = field(default_factory=dict)  # read-only fields that a PUT sent along
+    expected_version: int | None = None  # of If-Match; None when any version will do
+    action: ActionDefinition | None = None
+
+    @property
+    def user(self) -> Principal:
+        """Who calls."""
+        return self.principal
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the request, names in lower case."""
+        return self.origin.headers
+
+    def having(self, **changes: Any) -> Call:
+        """Return a copy with some attributes changed."""
+        return replace(self, **changes)

@@ -1,0 +1,286 @@
+"""The controller: turns a request into a call, and what the service returns into an answer.
+
+One controller serves all operations and actions of one resource. What reaches it is
+authenticated, authorised and, where a schema decides, validated; it judges the query and the
+preconditions. May reject: InvalidQuery, QueryTooComplex, InvalidHeader, PreconditionFailed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from byodpp import wire
+from byodpp.batches import read_batch
+from byodpp.calls import Call, Origin
+from byodpp.conditions import Query
+from byodpp.definitions import ActionDefinition, ResourceDefinition
+from byodpp.exceptions import Detail, InvalidQuery
+from byodpp.logics import Reply
+from byodpp.patches import apply_steps
+from byodpp.preconditions import entity_tag, expected_version, is_unchanged
+from byodpp.query_judge import judge
+from byodpp.query_text import parse
+from byodpp.requests import Request
+from byodpp.responses import Answer, no_content, page, success
+from byodpp.rows import Page, Row
+from byodpp.schemas import LoadedBody
+from byodpp.service import Service
+from byodpp.units import ItemOutcome, Unit, refuse_hidden_fields
+
+__all__ = ["Controller", "origin_of", "present"]
+
+_MINIMAL: Final = "return=minimal"
+_STEPS: Final = "application/json-patch+json"
+
+
+class Controller:
+    """The operations of one resource, as handlers of requests."""
+
+    def __init__(self, resource: ResourceDefinition, service: Service) -> None:
+        self.resource = resource
+        self._service = service
+        self._registry = service.parts.registry
+        self._authorizer = service.parts.authorizer
+        self._schemas = service.parts.schemas
+
+    def handler(self, operation: str) -> Callable[[Request], Awaitable[Answer]]:
+        """Return the handler of one of the seven operations."""
+        handlers: Mapping[str, Callable[[Request], Awaitable[Answer]]] = {
+            "list": self.list,
+            "create": self.create,
+            "read": self.read,
+            "update": self.update,
+            "patch": self.patch,
+            "delete": self.delete,
+            "batch": self.batch,
+        }
+        return handlers[operation]
+
+    async def list(self, request: Request) -> Answer:
+        """GET the collection."""
+        call = self._call(request, "list", query=self._query(request, "list"))
+        return self._answer(request, call, await self._service.run(call))
+
+    async def read(self, request: Request) -> Answer:
+        """GET one row."""
+        call = self._call(request, "read", query=self._query(request, "read"))
+        result = await self._service.run(call)
+        if isinstance(result, Row) and is_unchanged(request.header(b"if-none-match"), result.version):
+            return Answer(status=304, headers={"ETag": entity_tag(result.version or 0)})
+        return self._answer(request, call, result)
+
+    async def create(self, request: Request) -> Answer:
+        """POST to the collection."""
+        self._refuse_query(request)
+        loaded: LoadedBody = request.validated
+        refuse_hidden_fields(request.decision, loaded.sent)
+        call = self._call(request, "create", body=loaded.values)
+        return self._answer(request, call, await self._service.run(call))
+
+    async def update(self, request: Request) -> Answer:
+        """PUT one row."""
+        self._refuse_query(request)
+        loaded: LoadedBody = request.validated
+        refuse_hidden_fields(request.decision, loaded.sent)
+        call = self._call(request, "update", body=loaded.values, read_only=loaded.read_only)
+        call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+        return self._answer(request, call, await self._service.run(call))
+
+    async def patch(self, request: Request) -> Answer:
+        """PATCH one row: a merge patch, or the steps of a JSON Patch."""
+        self._refuse_query(request)
+        call = self._call(request, "patch")
+        call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+        if request.media_type == _STEPS or self._schemas.needs_stored(self.resource, request.json):
+            result = await self._service.together(
+                call.principal, call.origin, lambda unit: self._patch_stored(unit, call, request)
+            )
+            return self._answer(request, call, result)
+        loaded = self._schemas.load(self.resource, "patch", request.json)
+        refuse_hidden_fields(request.decision, loaded.sent)
+        call.body = loaded.values
+        return self._answer(request, call, await self._service.run(call))
+
+    async def _patch_stored(self, unit: Unit, call: Call, request: Request) -> Any:
+        """Apply a patch whose meaning depends on what is stored, with the row locked meanwhile."""
+        stored = await unit.locked(call)
+        if request.media_type == _STEPS:
+            # The steps leave whole values behind: merging those would bring back what was removed.
+            loaded = self._schemas.load(self.resource, "patch", apply_steps(request.json, stored))
+        else:
+            loaded = self._schemas.load(self.resource, "patch", request.json, stored=stored)
+        refuse_hidden_fields(call.decision, loaded.sent)
+        return await unit.execute(call.having(body=loaded.values))
+
+    async def delete(self, request: Request) -> Answer:
+        """DELETE one row."""
+        self._refuse_query(request)
+        call = self._call(request, "delete")
+        call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+        return self._answer(request, call, await self._service.run(call))
+
+    async def batch(self, request: Request) -> Answer:
+        """POST many items."""
+        self._refuse_query(request)
+        call = self._call(request, "batch")
+        call.body = await read_batch(request.json, self._load_item, max_items=self.resource.bounds.max_batch)
+        for item in call.body.items:
+            if item.values is not None:
+                refuse_hidden_fields(request.decision, item.values.sent, str(item.index))
+        return self._answer(request, call, await self._service.run(call))
+
+    def action(self, action: ActionDefinition) -> Callable[[Request], Awaitable[Answer]]:
+        """Return the handler of an action."""
+
+        async def act(request: Request) -> Answer:
+            query = None
+            if action.method in ("GET", "HEAD"):
+                query = self._query(request, "list" if self.resource.fields else "read")
+            elif action.transition is not None:
+                self._refuse_query(request)
+            call = self._call(request, action.key, query=query, body=request.validated)
+            call.action = action
+            if action.transition is not None:
+                call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+            return self._answer(request, call, await self._service.run(call))
+
+        return act
+
+    async def probe(self, request: Request) -> None:
+        """Look for the row that a refused request names.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        call = self._call(request, "read")
+        await self._service.require_row(call)
+
+    # --- in ---------------------------------------------------------------------------
+
+    def _call(self, request: Request, operation: str, **more: Any) -> Call:
+        return Call(
+            resource=self.resource,
+            operation=operation,
+            principal=request.principal,
+            decision=request.decision,
+            origin=origin_of(request),
+            params=request.params,
+            **more,
+        )
+
+    def _query(self, request: Request, mode: Any) -> Query:
+        lookup = self._authorizer.lookup(request.principal)
+        return judge(parse(request.query_string), self.resource, self._registry, lookup, mode)
+
+    def _refuse_query(self, request: Request) -> None:
+        if request.query_string:
+            name = request.query_string.decode("latin-1").partition("=")[0][:100]
+            raise InvalidQuery(
+                details=[Detail(name, "unknown_parameter", "This operation takes no parameters.")]
+            )
+
+    def _load_item(self, operation: str, item: Any, prefix: str) -> LoadedBody:
+        if operation == "patch" and self._schemas.needs_stored(self.resource, item):
+            return LoadedBody(values={}, sent=frozenset(item))  # judged when its row is locked
+        return self._schemas.load(self.resource, operation, item, prefix=prefix.rstrip("."))
+
+    # --- out --------------------------------------------------------------------------
+
+    def _answer(self, request: Request, call: Call, result: Any) -> Answer:
+        status = 201 if call.operation == "create" or _creates(call) else 200
+        message = self.resource.messages.get(call.operation)
+        answer = present(request, result, status=status, message=message)
+        if isinstance(result, Row):
+            headers = dict(answer.headers)
+            if call.operation == "create" and "id" in result:
+                headers["Location"] = f"{self.resource.base_url}/{result['id']}"
+            if result.version is not None:
+                headers["ETag"] = entity_tag(result.version)
+            answer.headers = headers
+        if call.operation not in ("list", "read") and _wants_minimal(request) and answer.status in (200, 201):
+            answer.headers = {**answer.headers, "Preference-Applied": _MINIMAL}
+            answer.body = b""
+            answer.status = 204 if answer.status == 200 else 201
+        return answer
+
+
+def present(request: Request, result: Any, *, status: int = 200, message: str | None = None) -> Answer:
+    """Turn what a service or logic class returned into an answer."""
+    if isinstance(result, Row):
+        return success(request, result.json, status=status, message=message)
+    if isinstance(result, Page):
+        return page(
+            request,
+            result.json,
+            total=result.total,
+            limit=result.limit,
+            offset=result.offset,
+            message=message,
+        )
+    if isinstance(result, Reply):
+        return _reply(request, result)
+    if result is None:
+        return no_content()
+    return success(request, _json(result), status=status, message=message)
+
+
+def origin_of(request: Request) -> Origin:
+    """Return what audit entries and events remember of a request."""
+    return Origin(
+        request_id=request.request_id,
+        correlation_id=request.correlation_id,
+        client_ip=request.client_ip,
+        user_agent=request.header(b"user-agent") or "",
+        headers=request.headers,
+    )
+
+
+def _json(result: Any) -> bytes:
+    """Write rows as PostgreSQL wrote them, everything else by its type."""
+    if isinstance(result, Row | Page):
+        return result.json
+    if isinstance(result, ItemOutcome):
+        return _outcome(result)
+    if isinstance(result, list | tuple):
+        return b"[" + b",".join(_json(one) for one in result) + b"]"
+    if isinstance(result, Mapping):
+        return (
+            b"{" + b",".join(wire.dumps(str(name)) + b":" + _json(one) for name, one in result.items()) + b"}"
+        )
+    return wire.dumps(result)
+
+
+def _outcome(outcome: ItemOutcome) -> bytes:
+    error = outcome.error
+    if error is None:
+        data = b"null" if outcome.data is None else _json(outcome.data)
+        return b'{"index":%d,"success":true,"data":%b}' % (outcome.index, data)
+    told = {
+        "statusCode": error.status,
+        "code": error.error_code,
+        "message": error.message,
+        "details": [{"field": one.field, "code": one.code, "message": one.message} for one in error.details],
+    }
+    return b'{"index":%d,"success":false,"error":%b}' % (outcome.index, wire.dumps(told))
+
+
+def _reply(request: Request, reply: Reply) -> Answer:
+    if reply.body is not None:
+        return Answer(
+            status=reply.status, headers=reply.headers, body=reply.body, media_type=reply.media_type
+        )
+    if reply.status == 204:
+        return no_content(reply.headers)
+    return success(
+        request, _json(reply.data), status=reply.status, message=reply.message, headers=reply.headers
+    )
+
+
+def _creates(call: Call) -> bool:
+    return call.operation == "batch" and call.body.operation == "create" and call.body.atomic
+
+
+def _wants_minimal(request: Request) -> bool:
+    preference = request.header(b"prefer")
+    return preference is not None and _MINIMAL in [one.strip() for one in preference.split(",")]

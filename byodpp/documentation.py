@@ -1,0 +1,2 @@
+def documentation_routes(document):
+    return []

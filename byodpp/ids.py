@@ -1,0 +1,50 @@
+"""Identifiers made in Python: UUID version 7 and ULID, both sortable by time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+
+from ulid import ULID
+
+from byodpp.definitions import ResourceDefinition
+
+__all__ = ["Ids"]
+
+
+class Ids:
+    """Makes identifiers. Those of one instance ascend, also within a millisecond."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0  # 48 bits of milliseconds, then 12 bits of counter
+
+    def uuid7(self) -> uuid.UUID:
+        """Return a UUID version 7 (RFC 9562): 48 bits of milliseconds, 74 of counter and chance."""
+        with self._lock:
+            stamp = time.time_ns() // 1_000_000 << 12
+            # A full counter, or a clock set back, borrows from the next millisecond.
+            self._last = max(stamp, self._last + 1)
+            stamp = self._last
+        chance = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+        value = (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | chance
+        return uuid.UUID(int=value)
+
+    def ulid(self) -> str:
+        """Return a ULID: 26 characters of Crockford's base 32."""
+        with self._lock:
+            stamp = time.time_ns() // 1_000_000 << 12
+            self._last = max(stamp, self._last + 1)
+            stamp = self._last
+        chance = int.from_bytes(os.urandom(9)) & ((1 << 68) - 1)
+        return str(ULID.from_int((stamp >> 12) << 80 | (stamp & 0xFFF) << 68 | chance))
+
+    def for_resource(self, resource: ResourceDefinition) -> uuid.UUID | str | None:
+        """Return a new key for a row; None where PostgreSQL counts (bigint)."""
+        if resource.key == "uuid7":
+            return self.uuid7()
+        if resource.key == "ulid":
+            return self.ulid()
+        return None

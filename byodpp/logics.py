@@ -1,0 +1,297 @@
+"""Logic classes: where an application says what the generic operations do not know.
+
+A class replaces or wraps one operation of a resource, or serves one of its actions. It is
+dropped into `logics/<version>/<resource>/`; at start `load_logics` finds it and `LogicMap`
+decides whether it fits. Nothing is registered by hand and nothing happens at import.
+
+Everything in `execute` runs inside the request's transaction. What cannot be rolled back goes
+into `after_commit`. `execute` may run a second time after a serialization failure.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from urllib.parse import quote
+
+from byodpp.calls import Call
+from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
+from byodpp.events import EventHandler
+from byodpp.exceptions import ExtensionError, Problem
+from byodpp.extensions import Found, find_classes
+from byodpp.registry import Registry
+from byodpp.suggestion import nearest
+
+if TYPE_CHECKING:
+    import marshmallow
+
+    from byodpp.ids import Ids
+    from byodpp.repository import Repositories, Repository
+
+__all__ = ["Logic", "LogicContext", "LogicMap", "Mapped", "Reply", "load_logics"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer other than "these data with the usual status"."""
+
+    data: Any = None  # goes into the envelope; ignored when `body` is given
+    status: int = 200
+    message: str | None = None  # of the envelope
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | AsyncIterator[bytes] | None = None  # sent as it is, without an envelope
+    media_type: str = "application/octet-stream"  # of `body`
+
+    @classmethod
+    def redirect(cls, url: str, *, status: int = 303) -> Reply:
+        """Send the client elsewhere."""
+        return cls(status=status, headers={"Location": url}, body=b"", media_type="text/plain")
+
+    @classmethod
+    def file(cls, content: bytes | AsyncIterator[bytes], *, name: str, media_type: str) -> Reply:
+        """Send a file to save, never to be shown in place."""
+        disposition = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+        return cls(headers={"Content-Disposition": disposition}, body=content, media_type=media_type)
+
+
+class LogicContext(Protocol):
+    """What `service` gives a logic class for one call."""
+
+    call: Call
+    repositories: Repositories
+    system: Repositories
+    ids: Ids
+
+    def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None: ...
+    async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None: ...
+    def lock(self, name: str) -> AbstractAsyncContextManager[None]: ...
+    def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None: ...
+    async def default(self, call: Call) -> Any: ...
+    async def perform(self, resource: str, operation: str, body: Any, params: Mapping[str, str]) -> Any: ...
+
+
+class Logic(ABC):
+    """One operation or action, in the application's own words.
+
+    ::
+
+        class ProductsCreate(Logic):
+            resource, operation = "Products", "create"
+
+            async def execute(self):
+                self.request.body["status"] = "draft"
+                return await self.default()
+
+    Class attributes say where it belongs; `self.…` is everything it may use.
+    """
+
+    #: Name of the resource, as in the manifest.
+    resource: ClassVar[str] = ""
+    #: One of list, create, read, update, patch, delete, batch — or empty for an action.
+    operation: ClassVar[str] = ""
+    #: Key of an action, e.g. `feature:post` — or empty for an operation.
+    action: ClassVar[str] = ""
+    #: API version; the folder's when not given.
+    version: ClassVar[str] = ""
+    #: marshmallow schema of an action's body; None means the action takes none.
+    input: ClassVar[type[marshmallow.Schema] | None] = None
+    #: marshmallow schema of the answer's `data`, for the documentation only.
+    output: ClassVar[type[marshmallow.Schema] | None] = None
+    #: Status of a successful answer; None is the operation's usual one.
+    status: ClassVar[int | None] = None
+
+    def __init__(self, context: LogicContext) -> None:
+        self._context = context
+        #: The call: `params`, `body` (validated), `query`, `user`, `headers`.
+        self.request = context.call
+
+    @abstractmethod
+    async def execute(self) -> Any:
+        """Do it. Return a Row, a Page, a dict, a list, a Reply, or None for "no content"."""
+
+    async def default(self) -> Any:
+        """Run what would have happened without this class, on `self.request` as it is now."""
+        return await self._context.default(self.request)
+
+    @property
+    def repository(self) -> Repository:
+        """Rows of this class's resource, seen and written as the caller may."""
+        return self._context.repositories[self.request.resource.name]
+
+    @property
+    def repositories(self) -> Repositories:
+        """Every resource's repository by name, acting as the caller."""
+        return self._context.repositories
+
+    @property
+    def system(self) -> Repositories:
+        """The same, acting for the tenant: no row and no field rules, still no other tenant."""
+        return self._context.system
+
+    @property
+    def ids(self) -> Ids:
+        """Makes identifiers: `self.ids.uuid7()`, `self.ids.ulid()`."""
+        return self._context.ids
+
+    def emit(self, event: str, data: Any = None, *, resource_id: Any = None) -> None:
+        """Tell that something happened: stored with the change, handled after the commit."""
+        self._context.emit(event, data, resource_id=resource_id)
+
+    async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None:
+        """Write an audit entry in this transaction."""
+        await self._context.audit(action, resource_id, changes)
+
+    def lock(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Let one request of this tenant at a time pass, until its transaction ends."""
+        return self._context.lock(name)
+
+    def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Run something that cannot be rolled back, once the change is certain."""
+        self._context.after_commit(callback)
+
+    async def perform(
+        self, resource: str, operation: str, body: Any = None, *, params: Mapping[str, str] | None = None
+    ) -> Any:
+        """Run another operation as the caller: authorised, validated, with its own logic class."""
+        return await self._context.perform(resource, operation, body, params or {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """One entry of the logic map."""
+
+    version: str
+    resource: str
+    key: str  # operation or action key
+    logic: type[Logic]
+    place: str
+
+
+class LogicMap:
+    """Which class serves which operation; immutable, checked against the registry."""
+
+    def __init__(self, entries: Mapping[tuple[str, str, str], Mapped]) -> None:
+        self._entries = MappingProxyType(dict(entries))
+
+    def get(self, resource: ResourceDefinition, key: str) -> type[Logic] | None:
+        """Return the class for an operation or action key, None when the generic operation serves it."""
+        entry = self._entries.get((resource.version, resource.name, key))
+        return entry.logic if entry is not None else None
+
+    def __iter__(self) -> Iterator[Mapped]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @classmethod
+    def build(cls, registry: Registry, found: list[Found[Logic]]) -> LogicMap:
+        """Wire classes to operations.
+
+        Raises:
+            ExtensionError: with every class that fits nowhere or where another already is, and every
+                declared route that nothing serves.
+        """
+        problems: list[Problem] = []
+        entries: dict[tuple[str, str, str], Mapped] = {}
+        for one in found:
+            entry = _place(registry, one, problems)
+            if entry is None:
+                continue
+            slot = (entry.version, entry.resource, entry.key)
+            if slot in entries:
+                problems.append(
+                    Problem(
+                        entry.place,
+                        f"{entry.resource} {entry.key} ({entry.version}) is served by {entries[slot].place}",
+                    )
+                )
+            else:
+                entries[slot] = entry
+        # A class that failed to load would make its routes look unserved: one mistake, one message.
+        if not problems:
+            problems.extend(_unserved(registry, entries))
+        if problems:
+            raise ExtensionError(problems)
+        return cls(entries)
+
+
+def load_logics(app_dir: Path, registry: Registry) -> tuple[LogicMap, list[EventHandler]]:
+    """Find, check and wire everything in `logics/`.
+
+    Raises:
+        ExtensionError: with all mistakes, import failures included.
+    """
+    parents: tuple[type[Any], ...] = (Logic, EventHandler)
+    found, problems = find_classes(app_dir, "logics", parents)
+    if problems:
+        raise ExtensionError(problems)
+    logics = [one for one in found if issubclass(one.cls, Logic)]
+    handlers = [one.cls() for one in found if issubclass(one.cls, EventHandler)]
+    return LogicMap.build(registry, logics), handlers
+
+
+def _place(registry: Registry, one: Found[Logic], problems: list[Problem]) -> Mapped | None:
+    logic = one.cls
+    version = logic.version or one.version or "v1"
+    if one.version is not None and version != one.version:
+        problems.append(Problem(one.place, f"version is {version!r}, the folder says {one.version!r}"))
+        return None
+    if bool(logic.operation) == bool(logic.action):
+        problems.append(
+            Problem(one.place, "set either `operation` or `action`", 'e.g. `operation = "create"`')
+        )
+        return None
+    resource = registry.resources.get((version, logic.resource))
+    if resource is None:
+        names = sorted(name for found_version, name in registry.resources if found_version == version)
+        problems.append(
+            Problem(
+                one.place,
+                f"there is no resource {logic.resource!r} in {version}",
+                nearest(logic.resource, names),
+            )
+        )
+        return None
+    key = logic.operation or logic.action
+    known = OPERATIONS if logic.operation else tuple(action.key for action in resource.actions)
+    if key not in known:
+        kind = "operation" if logic.operation else "action"
+        problems.append(Problem(one.place, f"{resource.name} has no {kind} {key!r}", nearest(key, known)))
+        return None
+    if logic.operation and key not in resource.operations:
+        problems.append(
+            Problem(
+                one.place,
+                f"{resource.name} has no route for {key!r}",
+                f'Add "{key}" to routes.crud of {resource.name}.',
+            )
+        )
+        return None
+    return Mapped(version=version, resource=resource.name, key=key, logic=logic, place=one.place)
+
+
+def _unserved(registry: Registry, entries: Mapping[tuple[str, str, str], Mapped]) -> Iterator[Problem]:
+    for resource in registry:
+        if not resource.routed:
+            continue
+        for action in resource.actions:
+            if action.transition is None and (*resource.id, action.key) not in entries:
+                yield Problem(
+                    action.path or resource.path,
+                    f"nothing serves {action.method} {action.url} ({resource.name} {action.key})",
+                    f"Run `byodpp new logic {resource.name} {action.key}` or remove the route.",
+                )
+        if resource.kind is Kind.LOGIC:
+            for operation in resource.operations:
+                if (*resource.id, operation) not in entries:
+                    yield Problem(
+                        resource.path,
+                        f"nothing serves {operation} of {resource.name}: it has no table and no logic class",
+                        f"Run `byodpp new logic {resource.name} {operation}` or remove the route.",
+                    )

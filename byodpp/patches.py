@@ -1,0 +1,124 @@
+"""JSON Patch (RFC 6902): the steps of a patch against a row, as the fields that change.
+
+In: the JSON of the body and the row's JSON values. Out: a merge patch. May reject:
+ValidationFailed (a step that is no step, or leads nowhere), Conflict (a `test` that fails).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
+
+from byodpp.exceptions import Conflict, Detail, ValidationFailed
+
+__all__ = ["apply_steps"]
+
+_OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
+_MAX_STEPS: Final = 200
+
+
+class _Nowhere(Exception):
+    """A pointer leads to nothing."""
+
+
+def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that the steps change, with their new values; removed ones are null.
+
+    Args:
+        steps: the body.
+        row: the row as the caller sees it, JSON values.
+
+    Raises:
+        ValidationFailed: a step that is no step, or whose path leads nowhere.
+        Conflict: a `test` that fails.
+    """
+    if not isinstance(steps, list):
+        raise ValidationFailed(details=[Detail("", "type", "A JSON Patch is an array of steps.")])
+    if len(steps) > _MAX_STEPS:
+        raise ValidationFailed(
+            details=[Detail("", "too_many", f"A JSON Patch has at most {_MAX_STEPS} steps.")]
+        )
+    document: dict[str, Any] = copy.deepcopy(dict(row))
+    for index, step in enumerate(steps):
+        _apply(document, step, index)
+    changed = {name: value for name, value in document.items() if name not in row or row[name] != value}
+    return changed | {name: None for name in row if name not in document}
+
+
+def _apply(document: dict[str, Any], step: Any, index: int) -> None:
+    if not isinstance(step, dict) or step.get("op") not in _OPERATIONS:
+        words = ", ".join(_OPERATIONS)
+        raise ValidationFailed(details=[Detail(f"{index}.op", "enum", f"Must be one of {words}.")])
+    operation = step["op"]
+    path = _pointer(step, "path", index)
+    if operation in ("add", "replace", "test") and "value" not in step:
+        raise ValidationFailed(details=[Detail(f"{index}.value", "required", "This step needs a value.")])
+    try:
+        if operation == "test":
+            if _get(document, path) != step["value"]:
+                raise Conflict(
+                    "A test of the patch failed.", details=[Detail(str(index), "test", "Not equal.")]
+                )
+        elif operation == "remove":
+            _remove(document, path)
+        elif operation == "replace":
+            _get(document, path)
+            _remove(document, path)
+            _add(document, path, step["value"])
+        elif operation == "add":
+            _add(document, path, step["value"])
+        else:
+            source = _pointer(step, "from", index)
+            value = copy.deepcopy(_get(document, source))
+            if operation == "move":
+                if path[: len(source)] == source and path != source:
+                    raise _Nowhere
+                _remove(document, source)
+            _add(document, path, value)
+    except _Nowhere:
+        raise ValidationFailed(
+            details=[Detail(f"{index}.path", "pointer", "This path leads nowhere in the row.")]
+        ) from None
+
+
+def _pointer(step: Mapping[str, Any], name: str, index: int) -> list[str]:
+    pointer = step.get(name)
+    if not isinstance(pointer, str) or not pointer.startswith("/") or len(pointer) > 1_000:
+        raise ValidationFailed(
+            details=[Detail(f"{index}.{name}", "pointer", "Must be a JSON Pointer to a field, e.g. `/name`.")]
+        )
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+
+
+def _get(document: Any, path: list[str]) -> Any:
+    for part in path:
+        document = document[_place(document, part)]
+    return document
+
+
+def _place(container: Any, part: str) -> Any:
+    if isinstance(container, dict) and part in container:
+        return part
+    if isinstance(container, list) and _is_index(part) and int(part) < len(container):
+        return int(part)
+    raise _Nowhere
+
+
+def _is_index(part: str) -> bool:
+    return part.isascii() and part.isdecimal() and len(part) < 7 and (part == "0" or part[0] != "0")
+
+
+def _remove(document: Any, path: list[str]) -> None:
+    container = _get(document, path[:-1])
+    del container[_place(container, path[-1])]
+
+
+def _add(document: Any, path: list[str], value: Any) -> None:
+    container, last = _get(document, path[:-1]), path[-1]
+    if isinstance(container, dict):
+        container[last] = value
+    elif isinstance(container, list) and (last == "-" or (_is_index(last) and int(last) <= len(container))):
+        container.insert(len(container) if last == "-" else int(last), value)
+    else:
+        raise _Nowhere

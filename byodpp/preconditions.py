@@ -1,0 +1,81 @@
+"""If-Match and If-None-Match: entity tags of versioned rows.
+
+In: header values. Out: the version a write expects, or whether a read can be answered with 304.
+May reject: InvalidHeader, PreconditionFailed, PreconditionRequired. The tag of a row is its
+version in quotes: `"5"`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from byodpp.definitions import ResourceDefinition
+from byodpp.exceptions import InvalidHeader, PreconditionFailed, PreconditionRequired
+
+__all__ = ["entity_tag", "expected_version", "is_unchanged"]
+
+_TAG: Final = re.compile(r'\s*(W/)?"([\x21\x23-\x7e]*)"\s*(?:,|\Z)')
+_MAX_LENGTH: Final = 1_000
+_MAX_VERSION_DIGITS: Final = 18
+
+
+def entity_tag(version: int) -> str:
+    """Return the tag of a row."""
+    return f'"{version}"'
+
+
+def expected_version(if_match: str | None, resource: ResourceDefinition) -> int | None:
+    """Return the version that a write expects; None when any will do.
+
+    Args:
+        if_match: the header's value, None when it was not sent.
+        resource: what is written.
+
+    Raises:
+        InvalidHeader: the value is no list of entity tags, or names several versions.
+        PreconditionFailed: the tag can be none of this resource's.
+        PreconditionRequired: the resource is written with If-Match only.
+    """
+    if if_match is None:
+        if resource.version_required:
+            raise PreconditionRequired(f"{resource.name} is written with If-Match only: send the row's ETag.")
+        return None
+    if if_match.strip() == "*":
+        return None
+    tags = _tags(if_match, "If-Match")
+    versions = {
+        int(tag) for weak, tag in tags if not weak and tag.isdecimal() and len(tag) <= _MAX_VERSION_DIGITS
+    }
+    if not resource.versioned or not versions:
+        raise PreconditionFailed("No row has this entity tag.")
+    if len(versions) > 1:
+        raise InvalidHeader("If-Match names several versions; send the one that was read.")
+    return versions.pop()
+
+
+def is_unchanged(if_none_match: str | None, version: int | None) -> bool:
+    """Tell whether the client holds this version already.
+
+    Raises:
+        InvalidHeader: the value is no list of entity tags.
+    """
+    if if_none_match is None or version is None:
+        return False
+    if if_none_match.strip() == "*":
+        return True
+    return str(version) in {tag for _, tag in _tags(if_none_match, "If-None-Match")}
+
+
+def _tags(value: str, header: str) -> list[tuple[bool, str]]:
+    if len(value) > _MAX_LENGTH:
+        raise InvalidHeader(f"{header} is longer than {_MAX_LENGTH} characters.")
+    tags: list[tuple[bool, str]] = []
+    position = 0
+    while position < len(value):
+        match = _TAG.match(value, position)
+        if match is None:
+            raise InvalidHeader(f'{header} must be entity tags in quotes, e.g. "5".')
+        tags.append((match[1] is not None, match[2]))
+        position = match.end()
+    return tags

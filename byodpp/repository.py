@@ -1,0 +1,419 @@
+"""Repositories: the rows of each resource, on one transaction, as one caller may see and write them.
+
+A `Store` lives as long as the application; `Repositories` belong to one unit of work and find a
+`Repository` by its resource's name. A repository never commits. Its methods raise NotFound,
+Forbidden, ValidationFailed, Conflict and PreconditionFailed as the contract words them; what the
+driver raises was turned into such answers by `database` and gets its field names here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from byodpp.conditions import Condition, Query, Shape
+from byodpp.definitions import Kind, ResourceDefinition, Scope
+from byodpp.events import Event, past_tense
+from byodpp.exceptions import (
+    Conflict,
+    Detail,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    StateConflict,
+    ValidationFailed,
+)
+from byodpp.query_text import parse_json
+from byodpp.rows import Page, Row
+from byodpp.stores import Acting, Store
+from byodpp.write_statements import Change
+
+__all__ = ["Repositories", "Repository"]
+
+_NO_ROWS: Final = "there are no rows to work on"
+
+
+class Repositories(Mapping[str, "Repository"]):
+    """Every resource's repository by name, for one transaction and one way of acting."""
+
+    def __init__(self, store: Store, acting: Acting, version: str) -> None:
+        """Args:
+        store: the application's.
+        acting: transaction, caller, and whether the caller's rules hold.
+        version: API version whose names are meant.
+        """
+        self._store = store
+        self._acting = acting
+        self._version = version
+        self._known: dict[str, Repository] = {}
+
+    def __getitem__(self, name: str) -> Repository:
+        """Raises:
+        KeyError: there is no such resource in this version.
+        """
+        repository = self._known.get(name)
+        if repository is None:
+            resource = self._store.registry.get(name, self._version)
+            repository = self._known[name] = Repository(self._store, self._acting, resource)
+        return repository
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name: None for _, name in self._store.registry.resources})
+
+    def __len__(self) -> int:
+        return len({name for _, name in self._store.registry.resources})
+
+
+class Repository:
+    """One resource's rows. `id` arguments take the key as a value or as its text."""
+
+    def __init__(self, store: Store, acting: Acting, resource: ResourceDefinition) -> None:
+        self.resource = resource
+        self._store = store
+        self._acting = acting
+
+    # --- reading ----------------------------------------------------------------------
+
+    async def list(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | None = None,
+        fields: str | None = None,
+        include: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        count: str = "none",
+    ) -> Page:
+        """Return rows.
+
+        Args:
+            filter: the query language in JSON, e.g. `{"price": {"gte": 5}}`.
+            sort: e.g. `name,-createdAt`.
+            fields: e.g. `id,name`.
+            include: e.g. `category,dpps.sections`.
+            limit: rows at most; the resource's default when omitted.
+            offset: rows to skip.
+            count: `exact`, `estimated`, or `none`.
+
+        Raises:
+            InvalidQuery: names what does not exist, or what the caller may not see.
+        """
+        asked = {
+            "filter": filter, "sort": sort, "fields": fields, "include": include,
+            "limit": limit, "offset": offset, "count": count,
+        }  # fmt: skip
+        return await self.page(self._judged(asked, "list"))
+
+    async def read(self, id: Any, *, fields: str | None = None, include: str | None = None) -> Row:
+        """Return one row.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        return await self.row(id, self._judged({"fields": fields, "include": include}, "read"))
+
+    async def find(self, filter: Mapping[str, Any], *, include: str | None = None) -> Row | None:
+        """Return the first row that matches, None when none does."""
+        page = await self.list(filter, include=include, limit=1)
+        return page[0] if len(page) else None
+
+    async def exists(self, filter: Mapping[str, Any]) -> bool:
+        """Tell whether a row matches."""
+        return len(await self.list(filter, fields="id", limit=1)) > 0
+
+    async def count(self, filter: Mapping[str, Any] | None = None) -> int:
+        """Return how many rows match."""
+        page = await self.list(filter, fields="id", limit=1, count="exact")
+        return page.total or 0
+
+    async def page(self, query: Query) -> Page:
+        """Return the page that a judged query asks for."""
+        self._refuse_without_rows()
+        return await self._store.page(self._acting, self.resource, query)
+
+    async def row(self, id: Any, query: Query | None = None) -> Row:
+        """Return the row that a judged query asks for.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        self._refuse_without_rows()
+        row = await self._store.row(self._acting, self.resource, id, query or Query(shape=Shape()))
+        if row is None:
+            raise self._not_found(id)
+        return row
+
+    def _judged(self, asked: Mapping[str, Any], mode: str) -> Query:
+        given = {name: value for name, value in asked.items() if value is not None}
+        if given.get("count") == "none" and mode == "read":
+            del given["count"]
+        return self._store.judge(self._acting, self.resource, parse_json(given), mode)
+
+    # --- writing, checked -------------------------------------------------------------
+
+    async def create(self, data: Mapping[str, Any]) -> Row:
+        """Create a row; read-only fields may be given, defaults are filled in.
+
+        Raises:
+            ValidationFailed: the data are not valid.
+            UniqueConflict: such a row exists.
+        """
+        return await self.insert(self._store.schemas.load_python(self.resource, "create", data))
+
+    async def batch(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
+        """Create many rows with one statement; all or none."""
+        load = self._store.schemas.load_python
+        return await self.insert_many([load(self.resource, "create", item) for item in items])
+
+    async def update(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
+        """Replace a row's writable fields; absent ones take their default or null."""
+        values = self._store.schemas.load_python(self.resource, "update", data)
+        return await self.change(id, values, operation="update", expected_version=version)
+
+    async def patch(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
+        """Change the given fields of a row, read-only ones too."""
+        values = self._store.schemas.load_python(self.resource, "patch", data)
+        return await self.change(id, values, expected_version=version)
+
+    async def delete(self, id: Any, *, version: int | None = None) -> None:
+        """Delete a row.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+            Forbidden: the caller may read it but not delete it.
+            ReferencedConflict: other rows refer to it.
+        """
+        await self.remove(id, expected_version=version)
+
+    async def lock(self, id: Any) -> None:
+        """Let no other transaction change a row before this one ends; nothing happens if there is none."""
+        await self._store.lock(self._acting, self.resource, id)
+
+    # --- writing, already validated ---------------------------------------------------
+
+    async def insert(self, values: Mapping[str, Any]) -> Row:
+        """Create a row from validated values."""
+        return (await self.insert_many([values]))[0]
+
+    async def insert_many(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
+        """Create rows from validated values, with one statement; all or none.
+
+        Raises:
+            ValidationFailed: a reference leads to nothing that the caller may read.
+            UniqueConflict: such a row exists; the details name the item when there are several.
+            Forbidden: the caller may not have such a row.
+        """
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        if not items:
+            return []
+        prepared = [self._with_states(item) for item in items]
+        await self._store.check_references(self._acting, self.resource, prepared)
+        records = await self._store.insert(self._acting, self.resource, prepared, self._permitted("create"))
+        if not all(record["permitted"] for record in records):
+            raise Forbidden(f"You may not create such a row of {self.resource.name}.")
+        rows = [self._shown(record, record["id"]) for record in records]
+        self._remember_events("create", rows, records)
+        return rows
+
+    async def replace(
+        self,
+        id: Any,
+        values: Mapping[str, Any],
+        read_only: Mapping[str, Any],
+        *,
+        expected_version: int | None = None,
+    ) -> Row:
+        """Replace a row by validated values; read-only fields must equal what is stored."""
+        return await self.change(
+            id, values, operation="update", read_only=read_only, expected_version=expected_version
+        )
+
+    async def change(
+        self,
+        id: Any,
+        values: Mapping[str, Any],
+        *,
+        operation: str = "patch",
+        read_only: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+    ) -> Row:
+        """Change a row by validated values.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+            Forbidden: the caller may read it but not change it, or not make it so.
+            PreconditionFailed: it has another version than the expected one.
+        """
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        await self._store.check_references(self._acting, self.resource, [values])
+        columns = tuple(sorted(self.resource.columns[name] for name in values))
+        change = self._shape("update", operation, columns, expected_version, before=bool(read_only))
+        record = await self._store.change(
+            self._acting, self.resource, change, id, values=values, expected_version=expected_version,
+            operation=operation,
+        )  # fmt: skip
+        record = await self._judge_outcome(record, id, operation, expected_version)
+        if read_only:
+            self._refuse_changed(
+                read_only, Row(record["before"].encode(), self.resource, self._store.registry)
+            )
+        row = self._shown(record, id)
+        self._remember_events(operation, [row], [record])
+        return row
+
+    async def remove(self, id: Any, *, expected_version: int | None = None) -> None:
+        """Delete a row, or mark it deleted where the resource is deleted softly."""
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        if self.resource.soft_delete:
+            await self._store.refuse_referenced(self._acting, self.resource, id)
+        kind = "softDelete" if self.resource.soft_delete else "delete"
+        change = self._shape(kind, "delete", (), expected_version)
+        record = await self._store.change(
+            self._acting, self.resource, change, id, expected_version=expected_version, operation="delete"
+        )
+        record = await self._judge_outcome(record, id, "delete", expected_version)
+        self._remember_events("delete", [self._shown(record, id)], [record])
+
+    async def transition(self, id: Any, name: str, *, expected_version: int | None = None) -> Row:
+        """Take a step of the resource's state machine.
+
+        Raises:
+            StateConflict: the step does not start from the row's present state.
+        """
+        machine = self.resource.states
+        if machine is None or name not in machine.transitions:
+            raise NotFound(f"{self.resource.name} has no transition {name!r}.")
+        step = machine.transitions[name]
+        key = f"{name}:post"
+        column = self.resource.columns[machine.field]
+        change = self._shape("update", key, (column,), expected_version, check_state=True)
+        record = await self._store.change(
+            self._acting, self.resource, change, id, values={machine.field: step.target},
+            expected_version=expected_version, operation=name, states=step.sources,
+        )  # fmt: skip
+        record = await self._judge_outcome(record, id, key, expected_version, step.sources)
+        row = self._shown(record, id)
+        if step.event is not None:
+            self.emit(step.event, row, id)
+        return row
+
+    def emit(self, name: str, data: Any, id: Any = None, *, stored: bool = False) -> None:
+        """Tell that something happened to a row."""
+        acting = self._acting
+        acting.outbox.emit(
+            Event(
+                name=name,
+                data=data if not isinstance(data, Row) else dict(data),
+                tenant_id=acting.principal.tenant_id,
+                resource=self.resource.name,
+                resource_id=None if id is None else str(id),
+                request_id=acting.origin.request_id,
+                correlation_id=acting.origin.correlation_id,
+                actor_id=acting.principal.user_id or None,
+            ),
+            stored=stored,
+        )
+
+    # --- judging ----------------------------------------------------------------------
+
+    def _shape(
+        self,
+        kind: Any,
+        operation: str,
+        columns: tuple[str, ...],
+        expected_version: int | None,
+        *,
+        before: bool = False,
+        check_state: bool = False,
+    ) -> Change:
+        return Change(
+            kind=kind,
+            columns=columns,
+            visibility=self._acting.visibility(self.resource),
+            permitted=self._permitted(operation),
+            before=before,
+            audited=self.resource.audit,
+            check_version=expected_version is not None,
+            check_state=check_state,
+        )
+
+    def _permitted(self, operation: str) -> Condition | None:
+        """Rows on which the caller may do this; None is all of them.
+
+        Raises:
+            Forbidden: no policy permits it at all.
+        """
+        return self._acting.permitted(self.resource, operation)
+
+    async def _judge_outcome(
+        self,
+        record: Any,
+        id: Any,
+        operation: str,
+        expected_version: int | None,
+        sources: tuple[str, ...] = (),
+    ) -> Any:
+        if record is None:
+            # Locking asks for more than reading: a row may be readable and still not be found above.
+            await self.row(id)
+        if record is None or not record["permitted"]:
+            raise Forbidden(f"You may read this row of {self.resource.name}, but not {operation} it.")
+        if expected_version is not None and record["version"] != expected_version:
+            raise PreconditionFailed(
+                f"The row has version {record['version']}, not {expected_version}. Read it again."
+            )
+        if sources and record["state"] not in sources:
+            raise StateConflict(
+                f"{operation.partition(':')[0]} starts from {' or '.join(sources)}; the row is {record['state']}."
+            )
+        if not record["changed"]:
+            raise Conflict("Another request changed the row at the same time; try again.")
+        if record["still_permitted"] is False and operation != "delete":
+            raise Forbidden(f"You may not make the row of {self.resource.name} like this.")
+        return record
+
+    def _shown(self, record: Any, id: Any) -> Row:
+        """Return a written row; only its key when the caller may not see it any more."""
+        if record["data"] is not None:
+            return Row(
+                record["data"].encode(), self.resource, self._store.registry, version=record["new_version"]
+            )
+        return Row(None, self.resource, self._store.registry, values={"id": id})
+
+    def _refuse_changed(self, read_only: Mapping[str, Any], stored: Row) -> None:
+        faults = [
+            Detail(name, "read_only", "This field is read-only; leave it out or send what is stored.")
+            for name, value in read_only.items()
+            if stored.get(name) != value
+        ]
+        if faults:
+            raise ValidationFailed(details=faults)
+
+    def _with_states(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        machine = self.resource.states
+        if machine is None or machine.field in values:
+            return values
+        return {**values, machine.field: machine.initial}
+
+    def _remember_events(self, operation: str, rows: Sequence[Row], records: Sequence[Any]) -> None:
+        if operation in self.resource.events:
+            for row, record in zip(rows, records, strict=True):
+                id = record["id"] if "id" in record else row.get("id")
+                self.emit(past_tense(self.resource.segment, operation), row, id, stored=True)
+
+    def _refuse_without_rows(self) -> None:
+        if self.resource.kind is Kind.LOGIC:
+            raise Conflict(f"{self.resource.name} is served by logic classes: {_NO_ROWS}.")
+
+    def _refuse_foreign_scope(self) -> None:
+        if self.resource.kind is Kind.VIEW:
+            raise Forbidden(f"{self.resource.name} is a view: it is read, never written.")
+        if self.resource.scope is Scope.SHARED and not self._acting.principal.at_home_on_platform:
+            raise Forbidden(f"{self.resource.name} is shared by all tenants: only the platform writes it.")
+
+    def _not_found(self, id: Any) -> NotFound:
+        return NotFound(f"{self.resource.name} {str(id)[:100]!r} does not exist.")

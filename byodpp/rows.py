@@ -1,0 +1,171 @@
+"""Rows as PostgreSQL wrote them: JSON first, Python values on demand.
+
+Comes from `repository`; goes to logic classes (as mappings) and to `controller` (as bytes).
+A row that no logic class looks into is never parsed: its bytes go out as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+from byodpp import wire
+from byodpp.definitions import ResourceDefinition
+from byodpp.registry import Registry
+
+__all__ = ["Page", "Row", "python_row", "row_json"]
+
+
+def python_row(values: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    """Turn the JSON values of a row, included rows too, into Python values.
+
+    Args:
+        values: field and relation names to JSON values; `values` itself is left alone.
+        resource: the row's resource.
+        registry: where the targets of its relations are looked up.
+    """
+    row: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is not None and (definition := resource.fields.get(name)) is not None:
+            row[name] = definition.type.from_json(value, definition)
+        elif value is not None and (relation := resource.relations.get(name)) is not None:
+            target = registry.get(relation.resource, resource.version)
+            row[name] = (
+                [python_row(child, target, registry) for child in value]
+                if relation.many
+                else python_row(value, target, registry)
+            )
+        else:
+            row[name] = value
+    return row
+
+
+def row_json(values: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> bytes:
+    """Write Python values of a row, included rows too, in wire format."""
+    members = []
+    for name, value in values.items():
+        relation = resource.relations.get(name) if name not in resource.fields else None
+        if relation is None or value is None:
+            # One member at a time: the braces of the object around it are cut off again.
+            members.append(wire.dump_row({name: value}, resource.fields)[1:-1])
+            continue
+        target = registry.get(relation.resource, resource.version)
+        if relation.many:
+            written = b"[" + b",".join(row_json(child, target, registry) for child in value) + b"]"
+        else:
+            written = row_json(value, target, registry)
+        members.append(wire.dumps(name) + b":" + written)
+    return b"{" + b",".join(members) + b"}"
+
+
+class Row(Mapping[str, Any]):
+    """One row: a read-only mapping of field names to Python values, decoded at first look.
+
+    `row | {"name": "x"}` gives an ordinary dict with the change.
+    """
+
+    __slots__ = ("_json", "_registry", "_resource", "_values", "version")
+
+    def __init__(
+        self,
+        json: bytes | None,
+        resource: ResourceDefinition,
+        registry: Registry,
+        *,
+        values: dict[str, Any] | None = None,
+        version: int | None = None,
+    ) -> None:
+        """Args:
+        json: the row in wire format; None when `values` are given.
+        resource: what it is a row of.
+        registry: for decoding included rows.
+        values: the row in Python values.
+        version: of the row, for its ETag; None when it has none.
+        """
+        self._json = json
+        self._resource = resource
+        self._registry = registry
+        self._values = values
+        self.version = version
+
+    @property
+    def json(self) -> bytes:
+        """The row in wire format."""
+        if self._json is None:
+            self._json = row_json(self._decoded(), self._resource, self._registry)
+        return self._json
+
+    def _decoded(self) -> dict[str, Any]:
+        if self._values is None:
+            self._values = python_row(wire.loads(self._json or b"{}"), self._resource, self._registry)
+        return self._values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._decoded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return self._decoded() | dict(other)
+
+    def __repr__(self) -> str:
+        return f"Row({self._resource.name}, {self.json.decode()})"
+
+
+class Page(Sequence[Row]):
+    """Some rows of a list, in its order, and how many there are in all."""
+
+    __slots__ = ("_registry", "_resource", "_rows", "json", "limit", "offset", "total")
+
+    def __init__(
+        self,
+        json: bytes,
+        *,
+        resource: ResourceDefinition,
+        registry: Registry,
+        total: int | None,
+        limit: int,
+        offset: int,
+    ) -> None:
+        """Args:
+        json: a JSON array of rows in wire format.
+        resource: what they are rows of.
+        registry: for decoding included rows.
+        total: rows that match in all; None when they were not counted.
+        limit: rows asked for, at least 1.
+        offset: rows skipped, at least 0.
+        """
+        self.json = json
+        self.total = total
+        self.limit = limit
+        self.offset = offset
+        self._resource = resource
+        self._registry = registry
+        self._rows: tuple[Row, ...] | None = None
+
+    def _decoded(self) -> tuple[Row, ...]:
+        if self._rows is None:
+            self._rows = tuple(
+                Row(
+                    None,
+                    self._resource,
+                    self._registry,
+                    values=python_row(values, self._resource, self._registry),
+                )
+                for values in wire.loads(self.json)
+            )
+        return self._rows
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        return self._decoded()[index]
+
+    def __len__(self) -> int:
+        return len(self._decoded())

@@ -1,0 +1,167 @@
+"""Seeds: demo data from JSON files, through the same service that answers requests.
+
+In: `seeds/*.json`, in the order of their names. A file lists tenants, and steps that each
+create rows of one resource for one tenant::
+
+    {
+      "tenants": [{"slug": "acme", "name": "Acme"}],
+      "steps": [
+        {"tenant": "acme", "resource": "Categories", "rows": [{"name": "Lamps"}]},
+        {"tenant": "acme", "resource": "Products", "rows": [
+          {"name": "Arc", "categoryId": {"$find": {"resource": "Categories", "filter": {"name": "Lamps"}}}}
+        ]},
+        {"tenant": "acme", "resource": "Products", "action": "publish:post", "where": {"name": "Arc"}}
+      ]
+    }
+
+Each file is one transaction per tenant and is remembered by name, so that a second start loads
+nothing. May reject: StartError, naming file, step and row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+from byodpp import wire
+from byodpp.authentication import Principal
+from byodpp.calls import Origin
+from byodpp.database import PLATFORM_TENANT, Database
+from byodpp.exceptions import ApiError, Problem, StartError
+from byodpp.service import Service
+from byodpp.tenants import PLATFORM_SLUG, Tenant, ensure_platform, register_tenant
+from byodpp.units import Unit
+
+__all__ = ["Seeder"]
+
+_ORIGIN: Final = Origin(request_id="seed", correlation_id="seed", user_agent="byodpp seed")
+_STEP_KEYS: Final = frozenset({"tenant", "resource", "rows", "action", "where", "body", "version"})
+
+
+class Seeder:
+    """Loads the seeds of one application."""
+
+    def __init__(self, app_dir: Path, service: Service, database: Database) -> None:
+        self._folder = app_dir / "seeds"
+        self._service = service
+        self._database = database
+
+    async def load(self, *, again: bool = False) -> int:
+        """Load the files that were not loaded yet and return how many rows were written."""
+        async with self._database.system() as transaction:
+            await ensure_platform(transaction)
+        written = 0
+        for path in sorted(self._folder.glob("*.json")):
+            if again or not await self._is_loaded(path.name):
+                written += await self._load_file(path)
+        return written
+
+    async def _is_loaded(self, name: str) -> bool:
+        async with self._database.system() as transaction:
+            return bool(
+                await transaction.fetchval("select exists(select from byodpp.seeds where name = $1)", name)
+            )
+
+    async def _load_file(self, path: Path) -> int:
+        document = _read(path)
+        tenants = await self._tenants(document.get("tenants", ()))
+        written = 0
+        steps = list(enumerate(document.get("steps", ())))
+        for slug, group in groupby(steps, key=lambda step: step[1].get("tenant", "")):
+            tenant = tenants.get(slug) or await self._find(slug, path)
+            written += await self._run(path, tenant, list(group))
+        async with self._database.system() as transaction:
+            await transaction.execute(
+                "insert into byodpp.seeds (name) values ($1) on conflict (name) do update set loaded_at = now()",
+                path.name,
+            )
+        return written
+
+    async def _tenants(self, wanted: Sequence[Mapping[str, Any]]) -> dict[str, Tenant]:
+        found = {}
+        for one in wanted:
+            async with self._database.system() as transaction:
+                found[one["slug"]] = await register_tenant(transaction, one["slug"], name=one.get("name"))
+        return found
+
+    async def _find(self, slug: str, path: Path) -> Tenant:
+        if slug != PLATFORM_SLUG:
+            raise StartError([Problem(f"seeds/{path.name}", f"tenant {slug!r} is not listed in `tenants`")])
+        return Tenant(id=PLATFORM_TENANT, ulid="", slug=slug, status="activated")
+
+    async def _run(self, path: Path, tenant: Tenant, steps: Sequence[tuple[int, Mapping[str, Any]]]) -> int:
+        principal = Principal(
+            tenant_id=tenant.id,
+            session_tenant_id=tenant.id,
+            home_tenant_id=tenant.id,
+            roles=frozenset({"Admin"}),
+            anonymous=False,
+            platform=tenant.id == PLATFORM_TENANT,
+            tenant=tenant,
+        )
+
+        async def work(unit: Unit) -> int:
+            written = 0
+            for index, step in steps:
+                written += await self._step(unit, f"seeds/{path.name}: $.steps[{index}]", step)
+            return written
+
+        return await self._service.together(principal, _ORIGIN, work)
+
+    async def _step(self, unit: Unit, place: str, step: Mapping[str, Any]) -> int:
+        if unknown := sorted(set(step) - _STEP_KEYS):
+            raise StartError([Problem(place, f"unknown keys: {', '.join(unknown)}")])
+        resource = self._service.parts.registry.find(step["resource"], step.get("version", "v1"))
+        if resource is None:
+            raise StartError([Problem(place, f"there is no resource {step['resource']!r}")])
+        system = unit.repositories(resource.version, system=True)
+        rows = step.get("rows", ())
+        for number, row in enumerate(rows):
+            try:
+                values = await _resolved(row, system)
+                if "create" in resource.operations and resource.routed:
+                    await unit.ask(resource, "create", values)
+                else:
+                    await system[resource.name].create(values)
+            except ApiError as error:
+                raise StartError([Problem(f"{place}.rows[{number}]", _told(error))]) from error
+        if "action" in step:
+            for found in await system[resource.name].list(step.get("where"), limit=resource.bounds.max_limit):
+                try:
+                    await unit.ask(resource, step["action"], step.get("body"), {"id": str(found["id"])})
+                except ApiError as error:
+                    raise StartError([Problem(place, _told(error))]) from error
+        return len(rows)
+
+
+async def _resolved(value: Any, repositories: Any) -> Any:
+    """Replace each `$find` by the key of the row it describes."""
+    if isinstance(value, list):
+        return [await _resolved(one, repositories) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"$find"}:
+        wanted = value["$find"]
+        row = await repositories[wanted["resource"]].find(wanted["filter"])
+        if row is None:
+            raise ApiError(f"$find finds nothing: {json.dumps(wanted)}")
+        return wire.loads(row.json)["id"]
+    return {name: await _resolved(one, repositories) for name, one in value.items()}
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        document = wire.loads(path.read_bytes())
+    except ApiError as error:
+        raise StartError([Problem(f"seeds/{path.name}", error.message)]) from error
+    if not isinstance(document, dict):
+        raise StartError([Problem(f"seeds/{path.name}", "must be an object with `tenants` and `steps`")])
+    return document
+
+
+def _told(error: ApiError) -> str:
+    details = "; ".join(f"{detail.field}: {detail.message}" for detail in error.details)
+    return f"{error.message} {details}".strip()

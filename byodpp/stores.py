@@ -1,0 +1,403 @@
+"""The store: reads and writes rows for whoever acts, by statements compiled once.
+
+Lives as long as the application. `repository` gives it judged queries and validated values and
+an `Acting`; it gives back rows as PostgreSQL wrote them. Errors of the driver come as ApiErrors
+from `database`; those that name a constraint get the names of its fields here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from byodpp.authentication import Principal
+from byodpp.authorization import Authorizer, Decision
+from byodpp.calls import Origin
+from byodpp.conditions import NOTHING, Condition, Lookup, Query, Visibility
+from byodpp.database import Database, Transaction
+from byodpp.definitions import OnDelete, ResourceDefinition, Scope
+from byodpp.events import Outbox, past_tense
+from byodpp.exceptions import (
+    ApiError,
+    Detail,
+    Forbidden,
+    ReferencedConflict,
+    UniqueConflict,
+    ValidationFailed,
+)
+from byodpp.ids import Ids
+from byodpp.query_judge import judge
+from byodpp.query_text import RawQuery, parse_json
+from byodpp.registry import Registry
+from byodpp.rows import Page, Row
+from byodpp.schemas import SchemaMap
+from byodpp.statements import Statements
+from byodpp.tables import Tables
+from byodpp.write_statements import Change, WriteStatements
+
+__all__ = ["Acting", "Store"]
+
+_REFERENCE: Final = "There is nothing with this id."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acting:
+    """Who works on which transaction, and under whose rules."""
+
+    transaction: Transaction
+    principal: Principal
+    origin: Origin
+    outbox: Outbox
+    authorizer: Authorizer
+    system: bool = False  # True: for the tenant, without row and field rules
+    resource: ResourceDefinition | None = None  # of the call: its decision stands for what is done to it
+    decision: Decision | None = None  # of the call
+
+    def lookup(self, resource: ResourceDefinition) -> Visibility | None:
+        """What may be read of a resource; None is nothing."""
+        if self.system:
+            return Visibility(None, MappingProxyType(dict.fromkeys(resource.fields)))
+        return self.authorizer.visibility(self.principal, resource)
+
+    def visibility(self, resource: ResourceDefinition) -> Visibility:
+        """The same, where nothing is no row."""
+        return self.lookup(resource) or Visibility(NOTHING, {})
+
+    def permitted(self, resource: ResourceDefinition, operation: str) -> Condition | None:
+        """Rows on which an operation may be done; None is all of them.
+
+        Raises:
+            Forbidden: it may not be done at all.
+        """
+        if self.system:
+            return None
+        if self.decision is not None and self.resource is not None and resource.id == self.resource.id:
+            return self.decision.rows
+        decision = self.authorizer.decide(self.principal, resource, operation)
+        if not decision.allowed:
+            raise Forbidden(f"You have no right to {operation} {resource.name}.")
+        return decision.rows
+
+
+class Store:
+    """Rows of all resources."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        tables: Tables,
+        statements: Statements,
+        writes: WriteStatements,
+        schemas: SchemaMap,
+        database: Database,
+        ids: Ids,
+    ) -> None:
+        self.registry = registry
+        self.tables = tables
+        self.statements = statements
+        self.writes = writes
+        self.schemas = schemas
+        self.database = database
+        self.ids = ids
+
+    # --- reading ----------------------------------------------------------------------
+
+    def judge(self, acting: Acting, resource: ResourceDefinition, raw: RawQuery, mode: Any) -> Query:
+        """Judge a query as the one who acts may ask it."""
+        return judge(raw, resource, self.registry, acting.lookup, mode)
+
+    async def page(self, acting: Acting, resource: ResourceDefinition, query: Query) -> Page:
+        """Read a page inside the transaction."""
+        compiled = self.statements.page(resource, query, acting.lookup, context_in_statement=False)
+        record = await acting.transaction.fetchrow(
+            compiled.sql, *self._arguments(compiled, acting, query.values)
+        )
+        return self._page(resource, query, record)
+
+    async def row(self, acting: Acting, resource: ResourceDefinition, key: Any, query: Query) -> Row | None:
+        """Read a row inside the transaction; None when there is none to be seen."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        compiled = self.statements.row(resource, query, acting.lookup, context_in_statement=False)
+        arguments = self._arguments(compiled, acting, query.values, {"id": id})
+        return self._row(resource, await acting.transaction.fetchrow(compiled.sql, *arguments))
+
+    async def page_once(
+        self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
+    ) -> Page:
+        """Read a page with one trip and no transaction of its own."""
+        compiled = self.statements.page(resource, query, lookup)
+        arguments = compiled.arguments(
+            query.values, principal.variables, principal.session, scope_tenant_id=principal.tenant_id
+        )
+        return self._page(resource, query, await self.database.read(compiled.sql, arguments))
+
+    async def row_once(
+        self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
+    ) -> Row | None:
+        """Read a row with one trip and no transaction of its own; None when there is none to be seen."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        compiled = self.statements.row(resource, query, lookup)
+        arguments = compiled.arguments(
+            query.values,
+            principal.variables,
+            principal.session,
+            scope_tenant_id=principal.tenant_id,
+            named={"id": id},
+        )
+        return self._row(resource, await self.database.read(compiled.sql, arguments))
+
+    def key(self, resource: ResourceDefinition, key: Any) -> Any:
+        """Return a key as asyncpg takes it; None when it can be no key of this resource."""
+        definition = resource.fields["id"]
+        try:
+            value = definition.type.from_text(key, definition) if isinstance(key, str) else key
+            return definition.type.bind(definition.type.from_json(_as_json(value), definition), definition)
+        except (ValueError, TypeError, ArithmeticError):
+            return None
+
+    def _page(self, resource: ResourceDefinition, query: Query, record: Any) -> Page:
+        return Page(
+            record["data"].encode(),
+            resource=resource,
+            registry=self.registry,
+            total=record["total"],
+            limit=query.limit,
+            offset=query.offset,
+        )
+
+    def _row(self, resource: ResourceDefinition, record: Any) -> Row | None:
+        if record is None or record["data"] is None:
+            return None
+        return Row(record["data"].encode(), resource, self.registry, version=record["version"])
+
+    # --- writing ----------------------------------------------------------------------
+
+    async def insert(
+        self,
+        acting: Acting,
+        resource: ResourceDefinition,
+        items: Sequence[Mapping[str, Any]],
+        permitted: Condition | None,
+    ) -> list[Any]:
+        """Insert validated rows with one statement; the records come in the items' order."""
+        bound = [self._bound(resource, item, new=True) for item in items]
+        columns = tuple(sorted({column for values in bound for column in values}))
+        many = len(items) > 1
+        compiled = self.writes.insert(
+            resource,
+            columns,
+            acting.visibility(resource),
+            permitted,
+            event="create" in resource.events,
+            many=many,
+        )
+        named = {**self._told(acting, resource, "create")}
+        for column in columns:
+            values = [values.get(column) for values in bound]
+            named[f"v_{column}"] = values if many else values[0]
+        if many and not columns:
+            named["count_only"] = [0] * len(items)
+        arguments = self._arguments(compiled, acting, (), named)
+        try:
+            return list(await acting.transaction.fetch(compiled.sql, *arguments))
+        except ApiError as error:
+            raise self._explained(error, resource) from error
+
+    async def change(
+        self,
+        acting: Acting,
+        resource: ResourceDefinition,
+        change: Change,
+        key: Any,
+        *,
+        operation: str,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        expected_version: int | None = None,
+        states: Sequence[str] = (),
+    ) -> Any:
+        """Run a change; the record of `WriteStatements.change`, None when there is no such row."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        change = replace(change, event=operation in resource.events)
+        compiled = self.writes.change(resource, change)
+        named = {
+            **self._told(acting, resource, operation),
+            **{f"v_{column}": value for column, value in self._bound(resource, values, new=False).items()},
+            "id": id,
+            "expected_version": expected_version,
+            "states": list(states),
+        }
+        arguments = self._arguments(compiled, acting, (), named)
+        try:
+            return await acting.transaction.fetchrow(compiled.sql, *arguments)
+        except ApiError as error:
+            raise self._explained(error, resource, deleting=change.kind == "delete") from error
+
+    async def lock(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
+        """Lock a row until the end of the transaction."""
+        id = self.key(resource, key)
+        if id is not None:
+            compiled = self.writes.lock(resource)
+            await acting.transaction.execute(compiled.sql, *self._arguments(compiled, acting, (), {"id": id}))
+
+    async def check_references(
+        self, acting: Acting, resource: ResourceDefinition, items: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Refuse references to rows that the caller may not read, worded as for unknown ids.
+
+        Targets of which every row of the tenant is readable are left to the foreign key.
+
+        Raises:
+            ValidationFailed: naming each such field.
+        """
+        faults: list[Detail] = []
+        for field_ in resource.fields.values():
+            if field_.references is None:
+                continue
+            wanted = {
+                index: item[field_.name]
+                for index, item in enumerate(items)
+                if item.get(field_.name) is not None
+            }
+            if not wanted:
+                continue
+            target = self.registry.target(resource, field_.references)
+            if not self._needs_look(acting, target):
+                continue
+            seen = await self._visible_keys(acting, target, set(wanted.values()))
+            faults.extend(
+                Detail(field_.name if len(items) == 1 else f"{index}.{field_.name}", "reference", _REFERENCE)
+                for index, key in wanted.items()
+                if key not in seen
+            )
+        if faults:
+            raise ValidationFailed(details=faults[:100])
+
+    def _needs_look(self, acting: Acting, target: ResourceDefinition) -> bool:
+        visibility = acting.lookup(target)
+        return (
+            visibility is None
+            or visibility.rows is not None
+            or target.soft_delete
+            or target.scope in (Scope.LIBRARY, Scope.USER, Scope.SELF)
+        )
+
+    async def _visible_keys(self, acting: Acting, target: ResourceDefinition, keys: set[Any]) -> set[Any]:
+        compiled = self.writes.visible_keys(target, acting.visibility(target))
+        definition = target.fields["id"]
+        named = {"ids": [definition.type.bind(key, definition) for key in keys]}
+        records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
+        return {record["id"] for record in records} | {str(record["id"]) for record in records}
+
+    async def refuse_referenced(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
+        """Refuse to delete softly what living rows refer to; no foreign key would.
+
+        Raises:
+            ReferencedConflict: naming the resources that refer to it.
+        """
+        system = replace(acting, system=True)
+        names = []
+        for other, field_ in self.registry.referencing(resource):
+            if field_.references is None or field_.references.on_delete is not OnDelete.RESTRICT:
+                continue
+            raw = {"filter": {field_.name: {"eq": key}}, "fields": "id", "limit": 1, "count": "none"}
+            query = self.judge_json(system, other, raw)
+            if query is not None and len(await self.page(system, other, query)) > 0:
+                names.append(other.name)
+        if names:
+            raise ReferencedConflict(
+                f"{resource.name} {key} is referred to by {', '.join(sorted(set(names)))}."
+            )
+
+    def judge_json(
+        self, acting: Acting, resource: ResourceDefinition, asked: Mapping[str, Any]
+    ) -> Query | None:
+        """Judge a query in JSON; None when the resource cannot be asked like this."""
+        return self.judge(acting, resource, parse_json(dict(asked)), "list")
+
+    # --- arguments and errors ---------------------------------------------------------
+
+    def _bound(self, resource: ResourceDefinition, values: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+        bound = {
+            definition.column: None if value is None else definition.type.bind(value, definition)
+            for name, value in values.items()
+            if (definition := resource.fields.get(name)) is not None
+        }
+        if new and (key := self.ids.for_resource(resource)) is not None:
+            definition = resource.fields["id"]
+            bound.setdefault(definition.column, definition.type.bind(key, definition))
+        return bound
+
+    def _told(self, acting: Acting, resource: ResourceDefinition, operation: str) -> dict[str, Any]:
+        """What audit entry and event say of the request."""
+        return {
+            "audit_action": operation.upper(),
+            "client_ip": acting.origin.client_ip,
+            "user_agent": acting.origin.user_agent[:500],
+            "request_id": acting.origin.request_id,
+            "correlation_id": acting.origin.correlation_id,
+            "event_name": past_tense(resource.segment, operation),
+        }
+
+    def _arguments(
+        self, compiled: Any, acting: Acting, values: Sequence[Any], named: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        principal = acting.principal
+        return list(
+            compiled.arguments(
+                values,
+                principal.variables,
+                principal.session,
+                scope_tenant_id=principal.tenant_id,
+                named=named,
+            )
+        )
+
+    def _explained(
+        self, error: ApiError, resource: ResourceDefinition, *, deleting: bool = False
+    ) -> ApiError:
+        """Name the fields of the constraint that an error names."""
+        use = self.tables.constraint(getattr(error, "constraint", None))
+        if use is None:
+            return error
+        if use.kind == "unique":
+            fields = use.fields_of(resource) if resource in use.resources else use.fields
+            told = " and ".join(fields)
+            return _carrying(
+                error,
+                UniqueConflict(
+                    f"{resource.name} with this {told} exists already.",
+                    details=[Detail(name, "unique", f"This {told} exists already.") for name in fields],
+                ),
+            )
+        if use.kind == "reference" and (deleting or resource not in use.resources):
+            return _carrying(error, ReferencedConflict(f"Rows of {use.resource.name} refer to this one."))
+        if use.kind == "reference":
+            details = [Detail(name, "reference", _REFERENCE) for name in use.fields_of(resource)]
+            return _carrying(error, ValidationFailed(details=details))
+        if use.kind == "check":
+            details = [
+                Detail(name, "invalid", "This value is not allowed.") for name in use.fields_of(resource)
+            ]
+            return _carrying(error, ValidationFailed(details=details))
+        return error
+
+
+def _carrying(old: ApiError, new: ApiError) -> ApiError:
+    """Return the new error with what `database` noted on the old one."""
+    for name in ("sqlstate", "constraint", "table", "column", "retryable"):
+        if hasattr(old, name):
+            setattr(new, name, getattr(old, name))
+    return new
+
+
+def _as_json(value: Any) -> Any:
+    return str(value) if not isinstance(value, int | str) else value

@@ -1,0 +1,359 @@
+"""The testing kit: an application on a fresh database, signed in as anybody, in milliseconds.
+
+A pytest plugin and the classes behind it. In `conftest.py`::
+
+    pytest_plugins = ["byodpp.testing"]
+
+and in a test::
+
+    async def test_a_viewer_does_not_write(application):
+        viewer = application.client(role="Viewer", tenant="acme")
+        assert (await viewer.post("/api/v1/projects", json={"name": "x"})).status_code == 403
+
+Everything is real: PostgreSQL, row-level security, tokens, the whole chain of stages. A `Bench`
+keeps one embedded server and one template database per manifest (below `.byodpp/testing` of the
+application); each test gets a copy of the template. Override the fixture `byodpp_app_dir` to
+test an application in another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+from starlette.applications import Starlette
+from ulid import ULID
+
+from byodpp import migrations
+from byodpp.authentication import Principal
+from byodpp.bootstrap import Application, Blueprint, assemble
+from byodpp.calls import Origin
+from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
+from byodpp.events import Event, EventHandler
+from byodpp.identity import LocalIssuer
+from byodpp.repository import Repositories
+from byodpp.roles import APP, OWNER, SYSTEM, provision_database
+from byodpp.settings import Settings, load_settings
+from byodpp.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform
+from byodpp.units import Unit
+
+__all__ = ["Bench", "EventRecorder", "TestedApplication", "application", "byodpp_app_dir", "byodpp_bench"]
+
+_BASE_URL: Final = "http://testserver"
+_ORIGIN: Final = Origin(request_id="test", correlation_id="test")
+
+
+class EventRecorder(EventHandler):
+    """Hears every event and keeps it."""
+
+    events = ("*",)
+
+    def __init__(self) -> None:
+        self.heard: list[Event] = []
+
+    async def handle(self, event: Event) -> None:
+        """Keep the event."""
+        self.heard.append(event)
+
+
+@dataclass(slots=True, kw_only=True)
+class TestedApplication:
+    """An application on a database of its own."""
+
+    __test__ = False  # a class for tests, not of tests
+
+    blueprint: Blueprint
+    settings: Settings
+    connected: Application
+    asgi: Starlette
+    recorder: EventRecorder
+    access_lines: list[str] = field(default_factory=list)  # what the access log wrote
+    _clients: list[httpx2.AsyncClient] = field(default_factory=list)
+    _tenants: dict[str, Tenant] = field(default_factory=dict)
+
+    def client(
+        self,
+        *,
+        role: str | Iterable[str] | None = "Admin",
+        tenant: str = "acme",
+        user: str = "demo",
+        headers: dict[str, str] | None = None,
+    ) -> httpx2.AsyncClient:
+        """Return a client that is signed in; requests go through the whole chain, without a socket.
+
+        Args:
+            role: one or several role names; None: no token is sent.
+            tenant: slug; `acme` and `beta` are there, `platform` is the operators' own, others are
+                made by `add_tenant`.
+            user: name of the user; the same name is the same user.
+            headers: sent with every request.
+        """
+        sent = dict(headers or {})
+        if role is not None:
+            sent["Authorization"] = f"Bearer {self.token(role=role, tenant=tenant, user=user)}"
+        transport = httpx2.ASGITransport(app=self.asgi, raise_app_exceptions=False)
+        client = httpx2.AsyncClient(transport=transport, base_url=_BASE_URL, headers=sent)
+        self._clients.append(client)
+        return client
+
+    def token(
+        self, *, role: str | Iterable[str] = "Admin", tenant: str = "acme", user: str = "demo", **claims: Any
+    ) -> str:
+        """Return a token of the local issuer.
+
+        Args:
+            role: one or several role names.
+            tenant: slug.
+            user: name of the user.
+            claims: added to the token, or replacing what it would say; None removes one.
+        """
+        issuer = self.connected.issuer
+        assert isinstance(issuer, LocalIssuer)
+        realm = PLATFORM_REALM if tenant == PLATFORM_SLUG else _ulid_of(tenant)
+        roles = [role] if isinstance(role, str) else list(role)
+        return issuer.issue(realm, user, roles=roles, claims=claims or None)
+
+    async def add_tenant(self, slug: str, *, status: str = "activated") -> Tenant:
+        """Register a tenant and return it."""
+        async with self.connected.database.system() as transaction:
+            id = await transaction.fetchval(  # noqa: A001 - the column's name
+                "insert into tenants (ulid, slug, name, status) values ($1, $2, $3, $4)"
+                " on conflict (slug) do update set status = excluded.status returning id",
+                _ulid_of(slug),
+                slug,
+                slug.title(),
+                status,
+            )
+        self._tenants[slug] = Tenant(id=id, ulid=_ulid_of(slug), slug=slug, status=status)
+        return self._tenants[slug]
+
+    async def tenant(self, slug: str) -> Tenant:
+        """Return a tenant that is there.
+
+        Raises:
+            KeyError: it is not.
+        """
+        async with self.connected.database.system() as transaction:
+            row = await transaction.fetchrow("select id, ulid, slug, status from tenants where slug = $1", slug)
+        if row is None:
+            raise KeyError(slug)
+        return Tenant(id=row["id"], ulid=row["ulid"], slug=row["slug"], status=row["status"])
+
+    @asynccontextmanager
+    async def repositories(self, tenant: str = "acme", version: str = "v1") -> AsyncIterator[Repositories]:
+        """Yield every resource's repository, acting for a tenant; committed at the end.
+
+        For arranging rows that no route makes, and for looking at what a request left behind.
+        """
+        found = await self.tenant(tenant)
+        principal = Principal(
+            tenant_id=found.id,
+            session_tenant_id=found.id,
+            home_tenant_id=found.id,
+            anonymous=False,
+            platform=found.slug == PLATFORM_SLUG,
+            tenant=found,
+        )
+        async with self.connected.database.transaction(principal.session) as transaction:
+            unit = Unit(self.connected.service.parts, transaction, principal, _ORIGIN)
+            yield unit.repositories(version, system=True)
+            await unit.finish()
+
+    async def events(self) -> list[Event]:
+        """Return the events of all requests so far, once their handlers have ended."""
+        await self.connected.service.drain()
+        return list(self.recorder.heard)
+
+    async def close(self) -> None:
+        """Close the clients."""
+        for client in self._clients:
+            await client.aclose()
+
+
+class Bench:
+    """One embedded server for the tests of a session, and a template database per manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        """Args:
+        folder: where server and keys lie; kept between sessions, so that the next one starts faster.
+        """
+        self._folder = folder
+        self._embedded = EmbeddedPostgres(folder, durable=False)
+        self._server: RunningServer | None = None
+        self._templates: dict[str, str] = {}
+        self._counter = 0
+
+    async def start(self) -> None:
+        """Start the server, or join the one that runs."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._server = await self._embedded.start()
+
+    async def stop(self) -> None:
+        """Leave the server; the last one out stops it."""
+        await self._embedded.stop()
+
+    @property
+    def server(self) -> RunningServer:
+        """The running server."""
+        assert self._server is not None, "the bench is not started"
+        return self._server
+
+    @asynccontextmanager
+    async def application(
+        self,
+        blueprint: Blueprint,
+        *,
+        write_access_line: Callable[[str], object] | None = None,
+        **overrides: Any,
+    ) -> AsyncIterator[TestedApplication]:
+        """Yield an application on a fresh database with the tenants `platform`, `acme` and `beta`.
+
+        Args:
+            blueprint: of `bootstrap.assemble`; share it between tests.
+            write_access_line: takes the lines of the access log; None keeps them in `access_lines`.
+            overrides: settings.
+        """
+        async with self.database(blueprint) as name:
+            settings = self._settings(blueprint, name, overrides)
+            recorder, lines = EventRecorder(), list[str]()
+            heard = replace(blueprint, handlers=(*blueprint.handlers, recorder))
+            connected = Application.connect(settings, heard)
+            asgi = connected.asgi(write_access_line=write_access_line or lines.append)
+            tested = TestedApplication(
+                blueprint=blueprint,
+                settings=settings,
+                connected=connected,
+                asgi=asgi,
+                recorder=recorder,
+                access_lines=lines,
+            )
+            async with connected.lifespan():
+                connected.lifecycle.ready = True
+                try:
+                    yield tested
+                finally:
+                    await tested.close()
+
+    @asynccontextmanager
+    async def database(self, blueprint: Blueprint) -> AsyncIterator[str]:
+        """Yield the name of a fresh database that fits a blueprint."""
+        template = await self._template(blueprint)
+        self._counter += 1
+        name = f"test_{os.getpid()}_{self._counter}"
+        await self._administrate(f'create database "{name}" template "{template}" strategy wal_log')
+        try:
+            yield name
+        finally:
+            await self._administrate(f'drop database "{name}" with (force)')
+
+    async def _template(self, blueprint: Blueprint) -> str:
+        """Return the template of a manifest, made at first use."""
+        known = self._templates.get(blueprint.fingerprint)
+        if known is not None:
+            return known
+        name = f"template_{blueprint.fingerprint[:24]}"
+        connection = await asyncpg.connect(self.server.uri(SUPERUSER, "postgres"))
+        try:
+            # Several sessions may start at once: one makes the template, the others wait for it.
+            await connection.execute("select pg_advisory_lock(20318)")
+            if not await connection.fetchval("select datistemplate from pg_database where datname = $1", name):
+                await connection.execute(f'drop database if exists "{name}" with (force)')
+                await connection.execute(f'create database "{name}" owner {OWNER}')
+                await self._fill(name, blueprint)
+                await connection.execute(f'alter database "{name}" is_template true')
+        finally:
+            await connection.close()
+        self._templates[blueprint.fingerprint] = name
+        return name
+
+    async def _fill(self, name: str, blueprint: Blueprint) -> None:
+        for user, work in ((SUPERUSER, self._provision), (OWNER, None)):
+            connection = await asyncpg.connect(self.server.uri(user, name))
+            try:
+                if work is not None:
+                    await work(connection)
+                else:
+                    await migrations.synchronise(blueprint.registry, connection)
+            finally:
+                await connection.close()
+        connection = await asyncpg.connect(self.server.uri(SYSTEM, name))
+        try:
+            async with connection.transaction():
+                await connection.execute("set local byodpp.tenant = '0'")
+                await ensure_platform(connection)
+                for slug in ("acme", "beta"):
+                    await connection.execute(
+                        "insert into tenants (ulid, slug, name, status) values ($1, $2, $3, 'activated')",
+                        _ulid_of(slug),
+                        slug,
+                        slug.title(),
+                    )
+        finally:
+            await connection.close()
+
+    async def _provision(self, connection: asyncpg.Connection[Any]) -> None:
+        await provision_database(connection)
+
+    def _settings(self, blueprint: Blueprint, database: str, overrides: dict[str, Any]) -> Settings:
+        addresses = {
+            "postgres_db_uri": self.server.uri(APP, database),
+            "postgres_admin_uri": self.server.uri(OWNER, database),
+            "postgres_system_uri": self.server.uri(SYSTEM, database),
+            "issuer_base_url": _BASE_URL,
+            "pool_max_connections": 5,
+        }
+        environ = {"BYODPP_ENV": "test"}
+        return load_settings(blueprint.app_dir, environ, **{**addresses, **overrides})
+
+    async def _administrate(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.server.uri(SUPERUSER, "postgres"))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+def _ulid_of(slug: str) -> str:
+    """Return the ULID that a slug has in every test, so that its realm's key is made only once."""
+    digest = hashlib.sha256(slug.encode()).digest()
+    return str(ULID.from_bytes(bytes([digest[0] & 0x7F]) + digest[1:16]))
+
+
+# --- fixtures -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def byodpp_app_dir(pytestconfig: pytest.Config) -> Path:
+    """The application's folder; where pytest was configured, unless overridden."""
+    return pytestconfig.rootpath
+
+
+@pytest.fixture(scope="session")
+def byodpp_blueprint(byodpp_app_dir: Path) -> Blueprint:
+    """The application as its files describe it."""
+    return assemble(byodpp_app_dir)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def byodpp_bench(pytestconfig: pytest.Config) -> AsyncIterator[Bench]:
+    """The server that all tests of the session share."""
+    bench = Bench(pytestconfig.rootpath / ".byodpp" / "testing")
+    await bench.start()
+    yield bench
+    await bench.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def application(byodpp_bench: Bench, byodpp_blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """The application on a fresh database."""
+    async with byodpp_bench.application(byodpp_blueprint) as tested:
+        yield tested

@@ -1,0 +1,124 @@
+"""`POST /api/{version}/batch`: operations over several resources, in one transaction.
+
+In: an array, or `{"operations": […]}`, of `{"operation", "resource", "id", "data"}`; a string
+that is exactly `{{result[0].id}}` takes an earlier result. Out: the results in order. Each
+operation is authorised, validated and served as if it had come alone; one refusal undoes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from byodpp import wire
+from byodpp.controller import origin_of, present
+from byodpp.definitions import OPERATIONS, ResourceDefinition
+from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
+from byodpp.requests import Request
+from byodpp.responses import Answer
+from byodpp.rows import Page, Row
+from byodpp.service import Service
+from byodpp.suggestion import nearest
+from byodpp.templates import resolve
+from byodpp.units import Unit, at_index
+
+__all__ = ["MAX_OPERATIONS", "OPERATION_KEYS", "MultiResourceBatch"]
+
+#: Most operations of one request.
+MAX_OPERATIONS: Final = 100
+OPERATION_KEYS: Final = ("operation", "resource", "id", "data", "params")
+_KEYED: Final = frozenset({"read", "update", "patch", "delete"})
+
+
+class MultiResourceBatch:
+    """The handler of one API version."""
+
+    def __init__(self, service: Service, version: str) -> None:
+        self._service = service
+        self._version = version
+
+    async def __call__(self, request: Request) -> Answer:
+        """Run all operations, or none."""
+        if request.principal.anonymous:
+            raise Unauthenticated
+        operations = self._operations(request.json)
+        results = await self._service.together(
+            request.principal, origin_of(request), lambda unit: self._run(unit, operations)
+        )
+        return present(request, results)
+
+    async def _run(self, unit: Unit, operations: list[Mapping[str, Any]]) -> list[Any]:
+        results: list[Any] = []
+        seen: list[Any] = []  # JSON values of the results, for the templates of later operations
+        for index, raw in enumerate(operations):
+            try:
+                step = resolve(raw, seen)
+                resource = self._resource(step)
+                params = self._params(step)
+                result = await unit.ask(resource, step["operation"], step.get("data"), params)
+            except ApiError as error:
+                raise at_index(error, index) from error
+            results.append(result)
+            seen.append(_json_values(result))
+        return results
+
+    def _operations(self, document: Any) -> list[Mapping[str, Any]]:
+        if isinstance(document, dict) and set(document) == {"operations"}:
+            document = document["operations"]
+        if not isinstance(document, list):
+            raise ValidationFailed(details=[Detail("operations", "type", "Must be an array of operations.")])
+        if not document:
+            raise ValidationFailed(
+                details=[Detail("operations", "too_few", "At least one operation is needed.")]
+            )
+        if len(document) > MAX_OPERATIONS:
+            raise PayloadTooLarge(f"A request holds at most {MAX_OPERATIONS} operations.")
+        faults = [fault for index, step in enumerate(document) for fault in _step_faults(index, step)]
+        if faults:
+            raise ValidationFailed(details=faults[:100])
+        return document
+
+    def _resource(self, step: Mapping[str, Any]) -> ResourceDefinition:
+        registry = self._service.parts.registry
+        found = registry.find(step["resource"], self._version) if isinstance(step["resource"], str) else None
+        if found is None or not found.routed:
+            names = [one.name for one in registry if one.routed and one.version == self._version]
+            told = f"There is no such resource. {nearest(str(step['resource']), names, list_up_to=0)}".strip()
+            raise ValidationFailed(details=[Detail("resource", "unknown_resource", told)])
+        return found
+
+    def _params(self, step: Mapping[str, Any]) -> dict[str, str]:
+        params = {name: _text(value) for name, value in (step.get("params") or {}).items()}
+        if "id" in step:
+            params["id"] = _text(step["id"])
+        if step["operation"] in _KEYED and "id" not in params:
+            raise ValidationFailed(details=[Detail("id", "required", "This operation names a row.")])
+        return params
+
+
+def _step_faults(index: int, step: Any) -> list[Detail]:
+    if not isinstance(step, dict):
+        return [Detail(str(index), "type", "Must be an object.")]
+    faults = [
+        Detail(f"{index}.{name}", "unknown_field", f"Unknown field. {nearest(name, OPERATION_KEYS)}".strip())
+        for name in step
+        if name not in OPERATION_KEYS
+    ]
+    for name in ("operation", "resource"):
+        if not isinstance(step.get(name), str):
+            code = "type" if name in step else "required"
+            faults.append(Detail(f"{index}.{name}", code, "Must be text."))
+    if step.get("operation") == "batch":
+        words = ", ".join(one for one in OPERATIONS if one != "batch")
+        faults.append(Detail(f"{index}.operation", "enum", f"Must be one of {words}, or an action's key."))
+    if not isinstance(step.get("params", {}), dict):
+        faults.append(Detail(f"{index}.params", "type", "Must be an object."))
+    return faults
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else wire.dumps(value).decode()
+
+
+def _json_values(result: Any) -> Any:
+    return wire.loads(result.json) if isinstance(result, Row | Page) else result
