@@ -49,6 +49,11 @@ class Principal:
         return SessionContext(tenant_id=self.session_tenant_id, user_id=self.user_id)
 
     @property
+    def anywhere(self) -> bool:
+        """Whether rows of every tenant are asked for; row-level security shows the published ones."""
+        return self.tenant_id == NOBODY
+
+    @property
     def at_home_on_platform(self) -> bool:
         """Whether the caller is an operator who acts for the platform itself."""
         return self.platform and self.tenant_id == PLATFORM_TENANT

@@ -30,6 +30,8 @@ from byodpp.ids import Ids
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_document
+from byodpp.part_writes import PartWrites
+from byodpp.policy_watch import PolicyWatch
 from byodpp.registry import Registry
 from byodpp.resource_routes import resource_routes
 from byodpp.routes import Route
@@ -112,6 +114,7 @@ class Application:
     issuer: IdentityProvider
     authorizer: Authorizer
     authenticator: Authenticator
+    policy_watch: PolicyWatch
     service: Service
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
@@ -124,6 +127,9 @@ class Application:
         """
         database = _database(settings)
         authorizer = Authorizer(blueprint.registry)
+        issuer = _issuer(settings)
+        authenticator = _authenticator(settings, database, issuer)
+        watch = PolicyWatch(database, authorizer)
         ids = Ids()
         parts = UnitParts(
             registry=blueprint.registry,
@@ -135,20 +141,21 @@ class Application:
                 schemas=blueprint.schemas,
                 database=database,
                 ids=ids,
+                part_written=PartWrites(watch, authenticator.forget),
             ),
             logics=blueprint.logics,
             schemas=blueprint.schemas,
             authorizer=authorizer,
             ids=ids,
         )
-        issuer = _issuer(settings)
         return cls(
             settings=settings,
             blueprint=blueprint,
             database=database,
             issuer=issuer,
             authorizer=authorizer,
-            authenticator=_authenticator(settings, database, issuer),
+            authenticator=authenticator,
+            policy_watch=watch,
             service=Service(parts, database, EventBus(blueprint.handlers)),
         )
 
@@ -175,16 +182,19 @@ class Application:
         await self.database.open()
         try:
             await self._refuse_other_schema()
+            await self.policy_watch.start()
             yield
             await self.service.drain()
         finally:
+            await self.policy_watch.stop()
             await self.issuer.close()
             await self.database.close()
 
     async def _refuse_other_schema(self) -> None:
-        blueprint, uri = self.blueprint, self.settings.postgres_db_uri
-        assert uri is not None
-        status = await migrations.status(blueprint.app_dir, blueprint.registry, uri, tables=blueprint.tables)
+        async with self.database.system() as transaction:
+            status = await migrations.status_of(
+                self.blueprint.app_dir, self.blueprint.fingerprint, transaction.connection
+            )
         if not status.serves:
             raise MigrationError(status.reason)
 
@@ -265,7 +275,8 @@ def _issuer(settings: Settings) -> IdentityProvider:
         raise StartError(f"identity {settings.identity!r} is not available yet: use local.")
     return LocalIssuer(
         state_folder=settings.app_dir / ".byodpp",
-        base_url=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
+        base_url=settings.issuer_base_url,
+        served_at=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
         audience=settings.token_audience,
         environment=settings.environment,
     )

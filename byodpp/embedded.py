@@ -143,8 +143,9 @@ class EmbeddedPostgres:
 
     async def stop(self) -> None:
         """Leave the server; the last one out stops it. Harmless when it was not started."""
-        if self._server is not None:
-            await asyncio.shield(asyncio.create_task(self._stop()))
+        server, self._server = self._server, None
+        if server is not None:
+            await asyncio.shield(asyncio.create_task(self._stop(server)))
 
     async def _start(self) -> RunningServer:
         try:
@@ -159,8 +160,7 @@ class EmbeddedPostgres:
             raise DatabaseStartError(f"The embedded PostgreSQL could not be started: {error}") from error
         return server
 
-    async def _stop(self) -> None:
-        server, self._server = self._server, None
+    async def _stop(self, server: RunningServer) -> None:
         await asyncio.to_thread(self._take_turn)
         with self._turn:
             try:
@@ -168,8 +168,7 @@ class EmbeddedPostgres:
             except TimeoutError:
                 return  # others still use it
             with self._use:
-                if server is not None:
-                    await asyncio.to_thread(self._shut_down, server.pid, server.socket_folder)
+                await asyncio.to_thread(self._shut_down_present, server)
 
     def _take_turn(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -221,6 +220,19 @@ class EmbeddedPostgres:
         except (FileNotFoundError, ValueError):
             return {}
         return state if isinstance(state, dict) else {}
+
+    def _shut_down_present(self, known: RunningServer) -> None:
+        """Stop the server that runs now; another process may have replaced the one we knew."""
+        state = self._state()
+        pid = int(state.get("pid", known.pid))
+        folder = Path(state.get("socket_folder", known.socket_folder))
+        if self._is_ours(pid) or self._pid_file_lines()[:1] == [str(pid)]:
+            self._shut_down(pid, folder)
+        else:  # it has died, and only its traces are left
+            _remove_runtime(folder)
+            self._state_file.unlink(missing_ok=True)
+        if known.pid != pid:
+            is_running(known.pid)  # takes note of the end of a child of ours
 
     def _shut_down(self, pid: int, runtime: Path) -> None:
         if is_running(pid) and not end_process(pid, patience_seconds=_STOP_PATIENCE_SECONDS):

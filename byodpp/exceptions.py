@@ -161,6 +161,13 @@ class ApiError(ByoDppError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
 
+    # What `database` noted of the driver's error; empty for every other origin.
+    sqlstate: str = ""
+    constraint: str = ""  # name of the violated constraint
+    table: str = ""
+    column: str = ""
+    retryable: bool = False  # the whole transaction may be run again
+
     def __init__(
         self,
         message: str | None = None,

@@ -185,9 +185,9 @@ class _QueryJudge:
             return None
         names = self.judgement.names(resource)
         known: Mapping[str, FieldDefinition] = names.fields if names is not None else {}
+        readable = {name: definition for name, definition in known.items() if not definition.write_only}
         for name in raw:
-            if name not in known or known[name].write_only:
-                readable = tuple(one for one in known if not known[one].write_only)
+            if name not in readable:
                 self.judgement.unknown(parameter, "unknown_field", "field", name, readable)
         chosen = frozenset(raw)
         return tuple(name for name in resource.fields if name in chosen)
@@ -198,6 +198,8 @@ class _QueryJudge:
         bounds = self.judgement.bounds
         root = _IncludeNode({})
         steps = 0
+        if len(raw.includes) > bounds.max_includes:
+            self.judgement.stop("include", f"more than {bounds.max_includes} includes")
         for path, options in raw.includes.items():
             node, parts = root, path.split(".")
             if len(parts) > bounds.max_include_depth:

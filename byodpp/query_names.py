@@ -104,6 +104,8 @@ class Judgement:
         self, parameter: str, code: str, what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]
     ) -> None:
         """Note a name that does not exist, or that the caller may not know to exist."""
+        if len(self._faults) >= MAX_FAULTS:
+            return
         hint = nearest(name, known) if len(self._faults) < MAX_SUGGESTIONS else ""
         self.fault(parameter, code, f"There is no {what} {name[:100]!r} here. {hint}".rstrip())
 

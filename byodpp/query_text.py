@@ -21,6 +21,8 @@ __all__ = ["RawInclude", "RawQuery", "RawSort", "Text", "parse", "parse_json"]
 
 #: More parameters than this are refused before they are read.
 MAX_PARAMETERS: Final = 1_000
+#: Names of one list.
+MAX_NAMES: Final = 1_000
 #: Brackets of one parameter.
 MAX_SEGMENTS: Final = 64
 #: Nesting of a filter in JSON; the resource's own bound is lower.
@@ -293,6 +295,9 @@ class _Reader:
     # --- both ---
 
     def _names(self, name: str, value: str) -> tuple[str, ...]:
+        if value.count(",") >= MAX_NAMES:
+            self._fault(name, "too_many", f"at most {MAX_NAMES} names are read")
+            return ()
         names = tuple(word.strip() for word in value.split(","))
         if "" in names:
             self._fault(name, "format", "an empty name")
@@ -302,6 +307,9 @@ class _Reader:
 
     def _sorts(self, name: str, value: str) -> tuple[RawSort, ...]:
         terms = []
+        if value.count(",") >= MAX_NAMES:
+            self._fault(name, "too_many", f"at most {MAX_NAMES} names are read")
+            return ()
         for word in value.split(","):
             head, *modifiers = word.strip().split(":")
             descending = head.startswith("-")

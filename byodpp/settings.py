@@ -153,7 +153,8 @@ class Settings:
     issuer_base_url: Annotated[
         str | None,
         Setting(
-            "Address below which the realms lie; the local issuer uses this server's own.", env="KEYCLOAK_URL"
+            "Address below which the realms lie; the local issuer's is fixed when left out.",
+            env="KEYCLOAK_URL",
         ),
     ] = None
     token_audience: Annotated[str, Setting("Audience that a token must name.")] = "byodpp-api"

@@ -32,6 +32,8 @@ __all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements", "grants_text"]
 #: `count=estimated` counts this far and no further: the cost of a count stays bounded.
 ESTIMATE_LIMIT: Final = 10_000
 _PLACE = re.compile(r"\$(\d+)")
+_ONE: sa.ColumnElement[int] = sa.literal_column("1")
+_TWO: sa.ColumnElement[int] = sa.literal_column("2")
 
 
 def grants_text(grants: tuple[str, ...]) -> str:
@@ -68,6 +70,7 @@ class Statements:
         lookup: Lookup | None,
         *,
         context_in_statement: bool = True,
+        anywhere: bool = False,
     ) -> Compiled:
         """Return the statement of a page: one row with `data` (JSON array) and `total` (bigint or null).
 
@@ -77,9 +80,16 @@ class Statements:
             lookup: what the caller may see; None: everything of the scope.
             context_in_statement: set tenant, user and grants in the statement; False inside a
                 transaction that has set them.
+            anywhere: rows of every tenant, as far as row-level security shows them: for nobody, who
+                owns none and sees what is published.
         """
-        key = self._key("page", resource, query.shape, lookup, context_in_statement)
-        return self.cached(key, lambda: self._page(resource, query.shape, lookup, context_in_statement))
+        key = self._key("page", resource, query.shape, lookup, (context_in_statement, anywhere))
+
+        def build() -> sa.Select[Any]:
+            view = self._view(lookup, anywhere=anywhere)
+            return self._page(view, resource, query.shape, context_in_statement)
+
+        return self.cached(key, build)
 
     def row(
         self,
@@ -88,19 +98,25 @@ class Statements:
         lookup: Lookup | None,
         *,
         context_in_statement: bool = True,
+        anywhere: bool = False,
     ) -> Compiled:
         """Return the statement of the row with parameter `id`: one row with `data` and `version`.
 
         Both are null when there is no such row for the caller; `version` is also null when the
-        resource is not versioned or something is included.
+        resource is not versioned or something is included. Where rows of every tenant are meant
+        (`anywhere`), it is any one of them, and `several` says whether there are more.
         """
-        key = self._key("row", resource, query.shape, lookup, context_in_statement)
-        return self.cached(key, lambda: self._row(resource, query.shape, lookup, context_in_statement))
+        key = self._key("row", resource, query.shape, lookup, (context_in_statement, anywhere))
+
+        def build() -> sa.Select[Any]:
+            view = self._view(lookup, anywhere=anywhere)
+            return self._row(view, resource, query.shape, context_in_statement, several=anywhere)
+
+        return self.cached(key, build)
 
     def _page(
-        self, resource: ResourceDefinition, shape: Shape, lookup: Lookup | None, with_context: bool
+        self, view: View, resource: ResourceDefinition, shape: Shape, with_context: bool
     ) -> sa.Select[Any]:
-        view = self._view(lookup)
         data = rows_text(page_select(view, resource, view.source(resource), shape))
         return self._answer({"data": data, "total": self._total(view, resource, shape)}, with_context)
 
@@ -120,9 +136,8 @@ class Statements:
         return sa.select(sa.func.count()).select_from(first.subquery()).scalar_subquery()
 
     def _row(
-        self, resource: ResourceDefinition, shape: Shape, lookup: Lookup | None, with_context: bool
+        self, view: View, resource: ResourceDefinition, shape: Shape, with_context: bool, *, several: bool
     ) -> sa.Select[Any]:
-        view = self._view(lookup)
         table = view.source(resource)
         found = [*self._this_row(table), *view.rows(resource, table)]
         columns = row_columns(view, resource, table, shape.fields, shape.includes)
@@ -135,8 +150,18 @@ class Statements:
         if resource.versioned and not shape.includes:
             again = view.source(resource)
             shown = sa.select(again.c[resource.columns["version"]]).select_from(again)
-            version = shown.where(*self._this_row(again), *view.rows(resource, again)).scalar_subquery()
-        return self._answer({"data": row_text(rows), "version": version}, with_context)
+            found_again = shown.where(*self._this_row(again), *view.rows(resource, again))
+            version = (found_again.limit(_ONE) if several else found_again).scalar_subquery()
+        parts = {"data": row_text(rows.limit(_ONE) if several else rows), "version": version}
+        return self._answer(
+            parts | ({"several": self._several(view, resource)} if several else {}), with_context
+        )
+
+    def _several(self, view: View, resource: ResourceDefinition) -> sa.ColumnElement[Any]:
+        """Return whether more than one row has the key: an id is unique within its tenant only."""
+        table = view.source(resource)
+        rows = sa.select(table.c.id).where(*self._this_row(table), *view.rows(resource, table)).limit(_TWO)
+        return sa.select(sa.func.count() > _ONE).select_from(rows.subquery()).scalar_subquery()
 
     def _this_row(self, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
         return [table.c.id == bound(lambda sources: sources.named["id"], table.c.id.type, "id")]
@@ -145,8 +170,8 @@ class Statements:
         answer = sa.select(*(part.label(name) for name, part in parts.items()))
         return answer.select_from(_context_setting()) if with_context else answer
 
-    def _view(self, lookup: Lookup | None) -> View:
-        return View(self._registry, self._tables, lookup, self._enforce_scope)
+    def _view(self, lookup: Lookup | None, *, anywhere: bool = False) -> View:
+        return View(self._registry, self._tables, lookup, self._enforce_scope and not anywhere)
 
     # --- parts for statements that others build ---
 
@@ -230,17 +255,22 @@ class Statements:
         return len(self._kept)
 
     def _key(
-        self, kind: str, resource: ResourceDefinition, shape: Shape, lookup: Lookup | None, with_context: bool
+        self,
+        kind: str,
+        resource: ResourceDefinition,
+        shape: Shape,
+        lookup: Lookup | None,
+        options: tuple[bool, ...],
     ) -> Hashable:
         """Everything a read's text depends on: the rules of every resource it touches."""
         if lookup is None:
-            return kind, resource.id, shape, None, with_context
+            return kind, resource.id, shape, None, options
         rules = (
             tuple(lookup(self._registry[id_]) for id_ in shape.touched)
             if shape.touched
             else (lookup(resource),)
         )
-        return kind, resource.id, shape, rules, with_context
+        return kind, resource.id, shape, rules, options
 
 
 def _session_tenant(sources: Sources) -> int:

@@ -23,11 +23,13 @@ from byodpp.exceptions import (
     ApiError,
     Detail,
     Forbidden,
+    InvalidHeader,
     ReferencedConflict,
     UniqueConflict,
     ValidationFailed,
 )
 from byodpp.ids import Ids
+from byodpp.part_writes import PartWritten
 from byodpp.query_judge import judge
 from byodpp.query_text import RawQuery, parse_json
 from byodpp.registry import Registry
@@ -94,6 +96,7 @@ class Store:
         schemas: SchemaMap,
         database: Database,
         ids: Ids,
+        part_written: PartWritten | None = None,
     ) -> None:
         self.registry = registry
         self.tables = tables
@@ -102,6 +105,7 @@ class Store:
         self.schemas = schemas
         self.database = database
         self.ids = ids
+        self._part_written = part_written
 
     # --- reading ----------------------------------------------------------------------
 
@@ -111,7 +115,9 @@ class Store:
 
     async def page(self, acting: Acting, resource: ResourceDefinition, query: Query) -> Page:
         """Read a page inside the transaction."""
-        compiled = self.statements.page(resource, query, acting.lookup, context_in_statement=False)
+        compiled = self.statements.page(
+            resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
+        )
         record = await acting.transaction.fetchrow(
             compiled.sql, *self._arguments(compiled, acting, query.values)
         )
@@ -122,7 +128,9 @@ class Store:
         id = self.key(resource, key)
         if id is None:
             return None
-        compiled = self.statements.row(resource, query, acting.lookup, context_in_statement=False)
+        compiled = self.statements.row(
+            resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
+        )
         arguments = self._arguments(compiled, acting, query.values, {"id": id})
         return self._row(resource, await acting.transaction.fetchrow(compiled.sql, *arguments))
 
@@ -130,7 +138,7 @@ class Store:
         self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
     ) -> Page:
         """Read a page with one trip and no transaction of its own."""
-        compiled = self.statements.page(resource, query, lookup)
+        compiled = self.statements.page(resource, query, lookup, anywhere=principal.anywhere)
         arguments = compiled.arguments(
             query.values, principal.variables, principal.session, scope_tenant_id=principal.tenant_id
         )
@@ -143,7 +151,7 @@ class Store:
         id = self.key(resource, key)
         if id is None:
             return None
-        compiled = self.statements.row(resource, query, lookup)
+        compiled = self.statements.row(resource, query, lookup, anywhere=principal.anywhere)
         arguments = compiled.arguments(
             query.values,
             principal.variables,
@@ -175,6 +183,8 @@ class Store:
     def _row(self, resource: ResourceDefinition, record: Any) -> Row | None:
         if record is None or record["data"] is None:
             return None
+        if "several" in record and record["several"]:
+            raise InvalidHeader("Several tenants have such a row: name one of them with X-Tenant.")
         return Row(record["data"].encode(), resource, self.registry, version=record["version"])
 
     # --- writing ----------------------------------------------------------------------
@@ -206,9 +216,11 @@ class Store:
             named["count_only"] = [0] * len(items)
         arguments = self._arguments(compiled, acting, (), named)
         try:
-            return list(await acting.transaction.fetch(compiled.sql, *arguments))
+            records = list(await acting.transaction.fetch(compiled.sql, *arguments))
         except ApiError as error:
             raise self._explained(error, resource) from error
+        await self._tell(acting, resource)
+        return records
 
     async def change(
         self,
@@ -237,9 +249,16 @@ class Store:
         }
         arguments = self._arguments(compiled, acting, (), named)
         try:
-            return await acting.transaction.fetchrow(compiled.sql, *arguments)
+            record = await acting.transaction.fetchrow(compiled.sql, *arguments)
         except ApiError as error:
             raise self._explained(error, resource, deleting=change.kind == "delete") from error
+        if record is not None:
+            await self._tell(acting, resource)
+        return record
+
+    async def _tell(self, acting: Acting, resource: ResourceDefinition) -> None:
+        if resource.part is not None and self._part_written is not None:
+            await self._part_written(acting.transaction, resource)
 
     async def lock(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
         """Lock a row until the end of the transaction."""
@@ -365,7 +384,7 @@ class Store:
         self, error: ApiError, resource: ResourceDefinition, *, deleting: bool = False
     ) -> ApiError:
         """Name the fields of the constraint that an error names."""
-        use = self.tables.constraint(getattr(error, "constraint", None))
+        use = self.tables.constraint(error.constraint)
         if use is None:
             return error
         if use.kind == "unique":

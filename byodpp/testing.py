@@ -308,7 +308,6 @@ class Bench:
             "postgres_db_uri": self.server.uri(APP, database),
             "postgres_admin_uri": self.server.uri(OWNER, database),
             "postgres_system_uri": self.server.uri(SYSTEM, database),
-            "issuer_base_url": _BASE_URL,
             "pool_max_connections": 5,
         }
         environ = {"BYODPP_ENV": "test"}

@@ -226,7 +226,7 @@ class Unit:
                 return list(await repository.insert_many([item.values.values for item in batch.items]))
         except ApiError as error:
             self.outbox.rewind(position)
-            if len(batch.items) == 1 or getattr(error, "retryable", False) or error.status >= 500:
+            if len(batch.items) == 1 or error.retryable or error.status >= 500:
                 raise
             if error.details and error.details[0].field[:1].isdigit():
                 raise  # it names its items already
@@ -247,7 +247,7 @@ class Unit:
             async with self.transaction.savepoint():
                 return ItemOutcome(index=item.index, data=await self._item(call, operation, item))
         except ApiError as error:
-            if getattr(error, "retryable", False) or error.status >= 500:
+            if error.retryable or error.status >= 500:
                 raise
             self.outbox.rewind(position)
             return ItemOutcome(index=item.index, error=error)

@@ -6,9 +6,12 @@ import base64
 import io
 import json
 import os
+import shlex
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -350,12 +353,46 @@ def test_a_token_is_printed_alone_so_that_a_shell_can_use_it(shop: Path) -> None
     assert signature
 
 
+def test_the_tests_of_a_new_application_and_of_new_logic_classes_pass(shop: Path) -> None:
+    url = "/api/v1/projects/{id}/stamp"
+    changed_manifest(
+        shop, lambda resources: resources[0]["routes"].update(actions=[{"url": url, "method": "post"}])
+    )
+    for key in ("stamp:post", "list", "create", "read", "update", "patch", "delete", "batch"):
+        assert byodpp("new", "logic", "Projects", key, cwd=shop).returncode == 0
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=shop, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "18 passed" in done.stdout
+
+
 @pytest.mark.parametrize("environment", ["stage", "prod"])
 def test_no_token_is_given_away_outside_development(shop: Path, environment: str) -> None:
     variables = {"BYODPP_ENV": environment, "POSTGRES_DB_URI": "postgresql://nobody@127.0.0.1:1/none"}
     done = byodpp("token", "--tenant", "acme", cwd=shop, **variables)
     assert done.returncode == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--reload",)], ids=["one", "two", "reload"])
+def test_serve_prints_a_line_that_works_when_pasted_and_stops_all_it_started(
+    shop: Path, options: tuple[str, ...]
+) -> None:
+    command = [sys.executable, "-m", "byodpp", "--app", str(shop), "serve", "--port", "0", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            pasted = next(line for line in server.stdout if line.startswith("curl "))
+            words = shlex.split(pasted)
+            request = urllib.request.Request(words[1], headers=dict([words[3].split(": ", 1)]))
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert json.load(answer)["count"] == 2, "the demo data are there"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.stdout.read()
+        assert server.wait(timeout=10) == 0
+    assert not (shop / ".byodpp" / "postgres.json").exists(), "its database has stopped"
 
 
 def test_an_occupied_port_is_told_before_anything_is_started(shop: Path) -> None:

@@ -41,22 +41,15 @@ asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An application folder whose data exist already; copied, it saves the making of new ones."""
-    folder = tmp_path_factory.mktemp("made")
+def app_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An application whose data exist already; whatever a test does to its server must not hurt the next."""
+    folder = tmp_path_factory.mktemp("embedded") / "an app"
 
     async def make() -> None:
-        async with EmbeddedPostgres(folder, durable=False).running():
+        async with embedded(folder).running():
             pass
 
     asyncio.run(make())
-    return folder
-
-
-@pytest.fixture
-def app_dir(made: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "an app"
-    subprocess.run(["cp", "-a", os.fspath(made), os.fspath(folder)], check=True)
     return folder
 
 
@@ -205,8 +198,8 @@ async def test_two_processes_share_one_server(app_dir: Path) -> None:
     assert not is_running(pid)
 
 
-async def test_two_folders_have_two_servers(app_dir: Path, made: Path) -> None:
-    async with embedded(app_dir).running() as one, embedded(made).running() as two:
+async def test_two_folders_have_two_servers(app_dir: Path, tmp_path: Path) -> None:
+    async with embedded(app_dir).running() as one, embedded(tmp_path).running() as two:
         assert one.pid != two.pid
 
 
@@ -232,7 +225,25 @@ async def test_a_killed_server_is_started_anew(app_dir: Path) -> None:
     assert pid != server.pid
     assert not server.socket_folder.exists()
     leave(other)
+    assert is_running(pid)
     await postgres.stop()
+    assert not is_running(pid)
+    assert not (app_dir / ".byodpp/postgres.json").exists()
+
+
+async def test_a_server_that_died_leaves_no_trace_when_its_user_ends(app_dir: Path) -> None:
+    async with embedded(app_dir).running() as server:
+        os.kill(server.pid, signal.SIGKILL)
+    assert not is_running(server.pid)
+    assert not server.socket_folder.exists()
+    assert not (app_dir / ".byodpp/postgres.json").exists()
+
+
+async def test_a_server_is_stopped_even_if_the_note_about_it_is_lost(app_dir: Path) -> None:
+    async with embedded(app_dir).running() as server:
+        (app_dir / ".byodpp/postgres.json").unlink()
+    assert not is_running(server.pid)
+    assert not server.socket_folder.exists()
 
 
 async def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(app_dir: Path) -> None:
@@ -278,16 +289,21 @@ async def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
     assert (data / "letter.txt").exists()
 
 
-async def test_data_of_another_version_are_named(app_dir: Path) -> None:
-    (app_dir / ".byodpp/postgres/PG_VERSION").write_text("12\n")
+async def test_data_of_another_version_are_named(tmp_path: Path) -> None:
+    data = tmp_path / ".byodpp" / "postgres"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("12\n")
     with pytest.raises(DatabaseStartError, match="PostgreSQL 12, which made the existing data"):
-        await embedded(app_dir).start()
+        await embedded(tmp_path).start()
 
 
 async def test_a_server_that_ends_at_its_start_is_explained_by_its_log(app_dir: Path) -> None:
-    (app_dir / ".byodpp/postgres/postgresql.conf").write_text("no_such_setting = 1\n")
+    configuration = app_dir / ".byodpp/postgres/postgresql.conf"
+    text = configuration.read_text()
+    configuration.write_text("no_such_setting = 1\n")
     with pytest.raises(DatabaseStartError, match="no_such_setting"):
         await embedded(app_dir).start()
+    configuration.write_text(text)
     assert not (app_dir / ".byodpp/postgres/postmaster.pid").exists()
 
 

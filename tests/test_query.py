@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -28,7 +26,7 @@ from byodpp.conditions import (
     with_constants,
 )
 from byodpp.definitions import Bounds, ResourceDefinition
-from byodpp.exceptions import ApiError, InvalidEncoding, InvalidQuery, QueryTooComplex
+from byodpp.exceptions import ApiError, InvalidEncoding, InvalidQuery
 from byodpp.query import Query, condition_from_json, judge, parse, parse_json
 from byodpp.registry import Registry
 from tests.query_world import build_registry
@@ -83,7 +81,9 @@ def test_a_name_without_operator_is_equality(ask: Any) -> None:
 
 
 def test_both_forms_of_a_filter_mean_the_same(ask: Any) -> None:
-    brackets = ask("filter[or][0][price][gte]=5&filter[or][1][not][category.name]=a&filter[status][in]=draft,retired")
+    brackets = ask(
+        "filter[or][0][price][gte]=5&filter[or][1][not][category.name]=a&filter[status][in]=draft,retired"
+    )
     tree = {
         "or": [{"price": {"gte": 5}}, {"not": {"category.name": "a"}}],
         "status": {"in": ["draft", "retired"]},
@@ -104,7 +104,9 @@ def test_both_forms_of_a_filter_mean_the_same(ask: Any) -> None:
     assert in_json.values == (Decimal(5), "a", ["draft", "retired"])
 
 
-def test_the_body_of_a_query_request_is_the_same_language(registry: Registry, products: Any, ask: Any) -> None:
+def test_the_body_of_a_query_request_is_the_same_language(
+    registry: Registry, products: Any, ask: Any
+) -> None:
     body = {
         "filter": {"dpps": {"some": {"status": "x"}}},
         "sort": ["-name", "price:asc:nullsFirst"],
@@ -193,7 +195,9 @@ def test_an_empty_query_asks_for_the_first_page(ask: Any) -> None:
 
 def test_every_fault_of_a_query_is_told_at_once(ask: Any) -> None:
     with pytest.raises(InvalidQuery) as error:
-        ask("filter[nam]=x&filter[price][gt]=abc&filter[name][grater]=1&sort=pric&limit=0&colour=red&include=dpp")
+        ask(
+            "filter[nam]=x&filter[price][gt]=abc&filter[name][grater]=1&sort=pric&limit=0&colour=red&include=dpp"
+        )
     assert [(d.field, d.code) for d in error.value.details] == [
         ("colour", "unknown_parameter"),
         ("filter[nam]", "unknown_field"),
@@ -227,7 +231,9 @@ GUESSES = [
 
 @pytest.mark.parametrize("guess", GUESSES)
 @pytest.mark.parametrize("mode", ["list", "read"])
-def test_a_field_that_may_not_be_read_is_refused_as_one_that_does_not_exist(ask: Any, guess: str, mode: str) -> None:
+def test_a_field_that_may_not_be_read_is_refused_as_one_that_does_not_exist(
+    ask: Any, guess: str, mode: str
+) -> None:
     """The hidden name occurs nowhere else in the two answers, so that they must be equal but for it."""
     shown = {"id": None, "name": None, "categoryId": None}
     categories = ("id", "name")
@@ -240,7 +246,9 @@ def test_a_field_that_may_not_be_read_is_refused_as_one_that_does_not_exist(ask:
     assert "rank" not in repr(answers)
 
 
-@pytest.mark.parametrize("guess", ["filter[{}.status]=a", "filter[{}][some][status]=a", "sort={}.status", "include={}"])
+@pytest.mark.parametrize(
+    "guess", ["filter[{}.status]=a", "filter[{}][some][status]=a", "sort={}.status", "include={}"]
+)
 def test_a_relation_whose_target_may_not_be_read_does_not_exist(ask: Any, guess: str) -> None:
     answers = []
     for name in ("dpps", "dpqs"):
@@ -272,7 +280,9 @@ def test_a_field_that_is_not_filterable_can_be_read_but_not_filtered_or_sorted(a
 
 
 def test_search_exists_only_where_a_searched_field_may_be_read(ask: Any, registry: Registry) -> None:
-    assert ask("search=boot", lookup=lookup_of()).shape.filter == Search(("name", "description"), Parameter(0))
+    assert ask("search=boot", lookup=lookup_of()).shape.filter == Search(
+        ("name", "description"), Parameter(0)
+    )
     assert ask("search=boot", lookup=lookup_of({"id": None, "name": None})).shape.filter == Search(
         ("name",), Parameter(0)
     )
@@ -285,10 +295,27 @@ def test_search_exists_only_where_a_searched_field_may_be_read(ask: Any, registr
 
 @pytest.mark.parametrize(
     "name",
-    ["t0.name", "products.name", "name::text", "name->>'a'", "Name", "tenant_id", 'a"', "a'", "a;--", "a%", "__class__"],
+    [
+        "t0.name",
+        "products.name",
+        "name::text",
+        "name->>'a'",
+        "Name",
+        "tenant_id",
+        'a"',
+        "a'",
+        "a;--",
+        "a%",
+        "__class__",
+    ],
 )
 def test_names_of_the_database_are_no_names_of_the_language(ask: Any, name: str) -> None:
-    for text in (f"filter[{quote(name)}]=1", f"sort={quote(name)}", f"fields={quote(name)}", f"include={quote(name)}"):
+    for text in (
+        f"filter[{quote(name)}]=1",
+        f"sort={quote(name)}",
+        f"fields={quote(name)}",
+        f"include={quote(name)}",
+    ):
         with pytest.raises(InvalidQuery):
             ask(text)
 
@@ -354,7 +381,10 @@ def test_null_has_operators_of_its_own(ask: Any) -> None:
             Comparison((), "name", "isNull", Constant(True)),
             Comparison((), "price", "isNull", Constant(False)),
             AnyOf(
-                (Comparison((), "amount", "in", Parameter(0)), Comparison((), "amount", "isNull", Constant(True)))
+                (
+                    Comparison((), "amount", "in", Parameter(0)),
+                    Comparison((), "amount", "isNull", Constant(True)),
+                )
             ),
         )
     )
@@ -381,7 +411,11 @@ def test_to_many_relations_take_quantifiers(ask: Any) -> None:
     query = ask("filter[dpps][every][sections][some][title]=x&filter[category.products][none][name]=y")
     assert query.shape.filter == AllOf(
         (
-            Quantified(("dpps",), "every", Quantified(("sections",), "some", Comparison((), "title", "eq", Parameter(0)))),
+            Quantified(
+                ("dpps",),
+                "every",
+                Quantified(("sections",), "some", Comparison((), "title", "eq", Parameter(0))),
+            ),
             Quantified(("category", "products"), "none", Comparison((), "name", "eq", Parameter(1))),
         )
     )
@@ -414,7 +448,9 @@ def test_sorts_follow_to_one_relations_and_place_nulls(ask: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["sort=category", "sort=dpps", "sort=dpps.status", "sort=metadata", "sort=tags", "sort=name,name"])
+@pytest.mark.parametrize(
+    "text", ["sort=category", "sort=dpps", "sort=dpps.status", "sort=metadata", "sort=tags", "sort=name,name"]
+)
 def test_what_has_no_order_cannot_be_sorted(ask: Any, text: str) -> None:
     with pytest.raises(InvalidQuery):
         ask(text)
@@ -425,107 +461,27 @@ def test_what_has_no_order_cannot_be_sorted(ask: Any, text: str) -> None:
 
 def test_variables_are_for_rules_only(registry: Registry, products: Any, ask: Any) -> None:
     assert ask("filter[name]=$user.id").values == ("$user.id",)
-    condition, values = condition_from_json(
+    condition, _ = condition_from_json(
         {"amount": "$user.id", "name": {"in": ["$user.teams", "$$x"]}, "checkedAt": {"lte": "$now"}},
         products, registry, None,
     )  # fmt: skip
     assert isinstance(condition, AllOf)
     assert condition.parts[0] == Comparison((), "amount", "eq", Variable("user.id"))
     assert condition.parts[2] == Comparison((), "checkedAt", "lte", Variable("now"))
-    for tree in ({"name": "$nobody"}, {"name": {"like": "$user.x"}}, {"metadata": {"a": "$user.id"}}, {"nam": 1}):
+    for tree in (
+        {"name": "$nobody"},
+        {"name": {"like": "$user.x"}},
+        {"metadata": {"a": "$user.id"}},
+        {"nam": 1},
+    ):
         with pytest.raises(InvalidQuery):
             condition_from_json(tree, products, registry, None)
 
 
 def test_a_rule_carries_its_values(registry: Registry, products: Any) -> None:
-    condition, values = condition_from_json({"name": {"in": ["a", "b"]}, "amount": {"gt": 1}}, products, registry, None)
+    condition, values = condition_from_json(
+        {"name": {"in": ["a", "b"]}, "amount": {"gt": 1}}, products, registry, None
+    )
     assert with_constants(condition, values) == AllOf(
         (Comparison((), "name", "in", Constant(("a", "b"))), Comparison((), "amount", "gt", Constant(1)))
     )
-
-
-# --- bounds ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "bounds"),
-    [
-        ("filter[and][0][and][0][and][0][name]=x", {"max_filter_depth": 3}),
-        ("filter[name]=a&filter[amount]=1&filter[price]=1", {"max_filter_terms": 2}),
-        ("filter[tags][hasAny]=a,b,c", {"max_filter_terms": 2}),
-        ("filter[name][in]=a,b,c", {"max_in_values": 2}),
-        ("sort=name,price,amount", {"max_sorts": 2}),
-        ("include=category,dpps,dpps.sections", {"max_includes": 2}),
-        ("include=dpps.sections.unit", {"max_include_depth": 2}),
-        ("include=dpps.sections&limit=100", {}),
-        ("include=dpps&include[dpps][limit]=1000&limit=11", {}),
-        ("include=category.products.category.products", {}),
-        ("filter=" + "%7B%22not%22:" * 20_000, {}),
-        ("filter=" + "%7B%22not%22:" * 40 + "%7B%22name%22:1%7D" + "%7D" * 40, {}),
-        ("filter" + "[not]" * 33 + "[name]=x", {}),
-        ("filter" + "[not]" * 500 + "[name]=x", {}),
-        ("filter[metadata]" + "[a]" * 40 + "=x", {}),
-        ("filter[category" + ".parent" * 40 + ".name]=x", {}),
-        ("sort=category" + ".parent" * 40 + ".name", {}),
-        ("&".join(f"filter[or][{i}][name]=x" for i in range(201)), {}),
-    ],
-)
-def test_passing_a_bound_is_refused(ask: Any, text: str, bounds: dict[str, int]) -> None:
-    started = time.perf_counter()
-    with pytest.raises(QueryTooComplex) as error:
-        ask(text, **bounds)
-    assert error.value.status == 400
-    assert time.perf_counter() - started < 0.1
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(f"limit={value}" for value in ("0", "-1", "1001", "1" + "0" * 30, "10;", "1e2", "", "%EF%BC%91", "1.0")),
-        *(f"offset={value}" for value in ("-1", str(2**62), "x", "")),
-        *("page=0", "page=-1", f"page={2**40}", "page=2&offset=20", "count=some", "count=", "search=", "search=%20"),
-        *("include[category][limit]=3", "include[category][sort]=name", "fields[dpps]=id", "include=dpps&include[dpps][limit]=0"),
-    ],
-)
-def test_pages_outside_of_their_bounds_are_refused(ask: Any, text: str) -> None:
-    with pytest.raises(InvalidQuery):
-        ask(text)
-
-
-def test_a_single_row_takes_fields_and_includes_only(ask: Any) -> None:
-    assert ask("fields=id&include=dpps", mode="read").shape.limit is None
-    for text in ("filter[id]=1", "sort=id", "limit=1", "page=1", "count=none", "search=x"):
-        with pytest.raises(InvalidQuery) as error:
-            ask(text, mode="read")
-        assert codes(error) == ["unknown_parameter"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "&".join(f"p{i}=1" for i in range(10_000)),
-        "&".join(f"filter[f{i}]=1" for i in range(999)),
-        "&".join(f"unknown{i}=1" for i in range(999)),
-        "fields=" + ",".join(f"f{i}" for i in range(9_000)),
-        "include=" + ",".join(f"f{i}" for i in range(9_000)),
-        "filter[name]=" + "a" * 60_000,
-        "filter[" + "a" * 60_000 + "]=1",
-        "filter[name][like]=" + "%25_" * 9_000,
-        "filter[id][in]=" + ",".join(["1"] * 30_000),
-        "sort=" + ",".join(f"n{i}" for i in range(9_000)),
-        "[" * 60_000 + "=1",
-    ],
-)
-def test_hostile_queries_are_answered_within_a_tenth_of_a_second(ask: Any, text: str) -> None:
-    started = time.perf_counter()
-    try:
-        ask(text, lookup=lookup_of())
-    except ApiError as error:
-        assert error.status == 400
-        assert len(error.details) <= 101
-    assert time.perf_counter() - started < 0.1
-
-
-def test_lists_may_be_empty_for_trusted_callers_only(registry: Registry, products: Any) -> None:
-    condition, values = condition_from_json({"name": {"in": []}}, products, registry, None)
-    assert (condition, values) == (Comparison((), "name", "in", Parameter(0)), ([],))

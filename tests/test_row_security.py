@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg import Connection
 
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
 from byodpp.manifest import read_manifest
@@ -15,8 +16,6 @@ from byodpp.migrations import synchronise
 from byodpp.registry import Registry
 from byodpp.roles import APP, OWNER, SYSTEM, provision_database
 from byodpp.row_security import check_views, mark_leakproof
-
-Connection = asyncpg.Connection
 
 RESOURCES: list[dict[str, Any]] = [
     {"name": "Categories", "fields": {"name": {"type": "string", "index": True}}},
@@ -221,7 +220,9 @@ async def test_a_reference_cannot_reach_into_another_tenant(app: Connection[Any]
         (kind,) = await column(app, "select id from kinds where tenant_id = 2")
     async with acting(app, 1):
         with pytest.raises(asyncpg.ForeignKeyViolationError):
-            await app.execute(f"insert into products (tenant_id, name, category_id) values (1, 'x', {category})")
+            await app.execute(
+                f"insert into products (tenant_id, name, category_id) values (1, 'x', {category})"
+            )
     async with acting(app, 1):
         with pytest.raises(DENIED):
             await app.execute(f"insert into products (tenant_id, name, kind_id) values (1, 'x', {kind})")

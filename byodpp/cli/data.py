@@ -36,7 +36,6 @@ def token(
     ] = None,
     user: Annotated[str, typer.Option(help="Name of the user.")] = "demo",
     hours: Annotated[int, typer.Option(min=1, max=24 * 365, help="How long it is valid.")] = 12,
-    port: Annotated[int | None, typer.Option(help="Port of its server.", show_default="3000")] = None,
 ) -> None:
     """Print an access token of the local issuer, for development and tests.
 
@@ -44,7 +43,7 @@ def token(
 
     `byodpp token --tenant acme --role Viewer --role Auditor --user ada`
     """
-    settings = place_of(context).settings(port=port)
+    settings = place_of(context).settings()
     typer.echo(asyncio.run(_token(settings, tenant, role or ["Admin"], user, hours)))
 
 

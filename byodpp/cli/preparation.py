@@ -99,8 +99,8 @@ async def issue_token(
         found = await register_tenant(transaction, tenant)
     issuer = LocalIssuer(
         state_folder=settings.app_dir / ".byodpp",
-        # The same words as the server's own issuer: a token is valid for one issuer, to the letter.
-        base_url=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
+        # The server's own issuer has the same name: a token is valid for one issuer, to the letter.
+        base_url=settings.issuer_base_url,
         audience=settings.token_audience,
         environment=settings.environment,
     )

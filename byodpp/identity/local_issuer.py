@@ -19,7 +19,11 @@ from joserfc import jws
 from byodpp.exceptions import NotFound, Problem, StartError
 from byodpp.identity.keys import KeyFolder
 
-__all__ = ["LocalIssuer"]
+__all__ = ["LOCAL_ISSUER_URL", "LocalIssuer"]
+
+#: Where the local issuer's realms lie, by name: a name that depends on no host and no port, so that
+#: a token is valid however the server was started and wherever a client reaches it.
+LOCAL_ISSUER_URL: Final = "http://localhost/byodpp"
 
 #: Subjects that are not UUIDs already become one, as Keycloak's are: the same name, the same user.
 _SUBJECTS: Final = uuid.UUID("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
@@ -28,10 +32,20 @@ _SUBJECTS: Final = uuid.UUID("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
 class LocalIssuer:
     """An issuer whose realms are created by the first token that is issued for them."""
 
-    def __init__(self, *, state_folder: Path, base_url: str, audience: str, environment: str) -> None:
+    def __init__(
+        self,
+        *,
+        state_folder: Path,
+        audience: str,
+        environment: str,
+        base_url: str | None = None,
+        served_at: str | None = None,
+    ) -> None:
         """Args:
         state_folder: the application's `.byodpp` folder; keys lie in `keys/` below it.
-        base_url: where this server is reached, e.g. `http://127.0.0.1:3000`.
+        base_url: of the realms' names (`iss`); LOCAL_ISSUER_URL when omitted.
+        served_at: where this server is reached, e.g. `http://127.0.0.1:3000`, for the address of
+            the keys; `base_url` when omitted.
         audience: `aud` and `azp` of the tokens.
         environment: `dev`, `test` or `stage`.
 
@@ -48,7 +62,8 @@ class LocalIssuer:
                     )
                 ]
             )
-        self._base_url = base_url.rstrip("/")
+        self._base_url = (base_url or LOCAL_ISSUER_URL).rstrip("/")
+        self._served_at = (served_at or self._base_url).rstrip("/")
         self._audience = audience
         self._folder = KeyFolder(state_folder / "keys")
 
@@ -87,7 +102,7 @@ class LocalIssuer:
         issuer = self.issuer_url(realm)
         return {
             "issuer": issuer,
-            "jwks_uri": f"{issuer}/protocol/openid-connect/certs",
+            "jwks_uri": f"{self._served_at}/realms/{realm}/protocol/openid-connect/certs",
             "response_types_supported": ["none"],
             "grant_types_supported": [],
             "subject_types_supported": ["public"],

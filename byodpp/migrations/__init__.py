@@ -43,6 +43,7 @@ __all__ = [
     "plan",
     "read_revisions",
     "status",
+    "status_of",
     "synchronise",
     "wanted_schema",
 ]

@@ -9,9 +9,11 @@ for the readers that queued behind it, and tries again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +37,8 @@ _log = logging.getLogger("byodpp.migrations")
 APPLY_LOCK: Final = 0x62796F647070
 #: How long a statement may wait for a table while others queue behind it.
 LOCK_TIMEOUT_SECONDS: Final = 1.0
+#: `alembic.op` is one for the whole process: two runs at a time would write into each other's database.
+_OP_IN_USE: Final = threading.Lock()
 _LOCK_NOT_AVAILABLE: Final = frozenset({"55P03", "40P01"})  # timeout, deadlock
 _VERSION_TABLE: Final = f"""
 create table if not exists {FRAMEWORK_SCHEMA}.alembic_version
@@ -141,7 +145,7 @@ async def _run_patiently(
     pause = 0.1
     while True:
         try:
-            async with connection.begin():
+            async with _turn_of_op(), connection.begin():
                 await _run(connection, script, revision)
             return
         except sa.exc.DBAPIError as error:
@@ -152,6 +156,17 @@ async def _run_patiently(
         # Readers that queued behind the lock go first; the wait grows, with chance in it.
         await asyncio.sleep(pause * (1 + random.random()))
         pause = min(pause * 2, 2.0)
+
+
+@contextlib.asynccontextmanager
+async def _turn_of_op() -> AsyncIterator[None]:
+    """Wait until no other run in this process uses `alembic.op`."""
+    while not _OP_IN_USE.acquire(blocking=False):  # noqa: ASYNC110 - runs of several loops share it
+        await asyncio.sleep(0.02)
+    try:
+        yield
+    finally:
+        _OP_IN_USE.release()
 
 
 def _words(error: sa.exc.DBAPIError) -> str:
@@ -172,6 +187,7 @@ async def _run(connection: AsyncConnection, script: ScriptDirectory, revision: R
 
 def _upgrade(connection: sa.Connection, script: ScriptDirectory, revision: Revision) -> None:
     """Let Alembic run one revision inside the open transaction."""
+    from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
 
     def steps(at: Any, _context: MigrationContext) -> Any:
@@ -182,4 +198,5 @@ def _upgrade(connection: sa.Connection, script: ScriptDirectory, revision: Revis
         connection,
         opts={"fn": function, "script": script, "version_table_schema": FRAMEWORK_SCHEMA},
     )
-    context.run_migrations()
+    with Operations.context(context):
+        context.run_migrations()

@@ -1,0 +1,1 @@
+"""Measurements: programs that `make bench` runs, each with the claim it tests."""
