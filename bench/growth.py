@@ -103,7 +103,9 @@ def request(method: str, path: str, token: str = "", body: Any = None) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
-def load(port: int, requests: list[bytes], *, connections: int, seconds: float) -> dict[str, float]:
+def load(
+    port: int, requests: list[bytes], *, connections: int, seconds: float, status: int = 200
+) -> dict[str, float]:
     """Run the load generator and return what it measured."""
     asked = {
         "host": "127.0.0.1",
@@ -111,22 +113,21 @@ def load(port: int, requests: list[bytes], *, connections: int, seconds: float) 
         "requests": [one.decode() for one in requests],
         "connections": connections,
         "seconds": seconds,
+        "status": status,
     }
     done = subprocess.run(
-        [sys.executable, str(HERE / "load.py"), json.dumps(asked)], check=True, capture_output=True, text=True
+        [sys.executable, str(HERE / "load.py")], input=json.dumps(asked), check=True, capture_output=True, text=True
     )
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     if found["failures"]:
-        raise RuntimeError(f"{found['failures']} answers were not as expected")
+        raise RuntimeError(f"{found['failures']} answers were not as expected, e.g. {found['refusal']}")
     return found
 
 
 def reads(folder: Path, port: int, resources: int) -> list[bytes]:
     """Make a row in some of the resources and return the requests that read them."""
     program = [sys.executable, "-m", "byodpp", "--app", str(folder), "token", "--tenant", "acme"]
-    token = subprocess.run(
-        [*program, "--port", str(port)], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    token = subprocess.run(program, check=True, capture_output=True, text=True).stdout.strip()
     found = []
     for number in sorted({0, resources // 2, resources - 1}):
         path = f"/api/v1/things{number}"

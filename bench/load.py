@@ -1,8 +1,8 @@
 """A load generator: so many connections, each sending the next request when the answer is there.
 
 Runs as a program of its own, so that it does not share the server's process:
-`python bench/load.py '{"host": "127.0.0.1", "port": 3000, "requests": […], …}'` prints one JSON
-line. Speaks just enough HTTP/1.1 for a server that answers with Content-Length.
+`python bench/load.py` takes the Load as JSON from its standard input and prints one JSON line.
+Speaks just enough HTTP/1.1 for a server that answers with Content-Length.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 import uvloop
 
@@ -34,6 +35,7 @@ class Tally:
 
     answers: int = 0
     failures: int = 0
+    refusal: str = ""  # the last answer that was not as expected
     latencies: list[float] = field(default_factory=list)
 
 
@@ -52,8 +54,7 @@ class Connection(asyncio.Protocol):
         self.sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the class
         self.send()
 
     def send(self) -> None:
@@ -81,6 +82,7 @@ class Connection(asyncio.Protocol):
             self.tally.latencies.append(time.perf_counter() - self.sent_at)
         else:
             self.tally.failures += 1
+            self.tally.refusal = buffer[:500].decode("latin-1")
         self.buffer = b""
         self.send()
 
@@ -89,7 +91,7 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def run(load: Load) -> dict[str, float]:
+async def run(load: Load) -> dict[str, float | str]:
     """Send until the time is up; return requests per second and latencies in milliseconds."""
     tally = Tally()
     started = time.perf_counter()
@@ -108,14 +110,15 @@ async def run(load: Load) -> dict[str, float]:
     return {
         "perSecond": tally.answers / elapsed,
         "failures": tally.failures,
+        "refusal": tally.refusal,
         "p50Ms": ordered[len(ordered) // 2] * 1000,
         "p99Ms": ordered[int(len(ordered) * 0.99)] * 1000,
     }
 
 
 def main() -> None:
-    """Read the load from the first argument, print the result."""
-    asked = json.loads(sys.argv[1])
+    """Read the load from standard input, print the result."""
+    asked = json.load(sys.stdin)
     asked["requests"] = [text.encode() for text in asked["requests"]]
     print(json.dumps(uvloop.run(run(Load(**asked)))))
 

@@ -24,10 +24,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import asyncpg
 
+from byodpp.connection_pool import Connection, ConnectionPool
 from byodpp.connections import PoolOptions, check_app_role, check_system_role, open_pool
 from byodpp.exceptions import ApiError, DatabaseStartError, InternalError, Unavailable
 from byodpp.sqlstate import is_connection_loss, is_retryable, translate
@@ -87,7 +88,7 @@ class Transaction:
 
     __slots__ = ("_callbacks", "_savepoints", "connection", "context", "ended", "failure")
 
-    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy[Any], context: SessionContext) -> None:
+    def __init__(self, connection: Connection, context: SessionContext) -> None:
         #: The driver's connection, for what must share the transaction (the job queue).
         self.connection = connection
         self.context = context
@@ -145,6 +146,21 @@ class Transaction:
             await self._back_to(name, callbacks)
             raise
 
+    def refuse_commit(self, error: ApiError) -> ApiError:
+        """Let the transaction end in this error even if it is caught: what it refuses is done already.
+
+        A savepoint around the refused statement undoes both.
+        """
+        self.failure = self.failure or error
+        return error
+
+    def end(self) -> Connection:
+        """Take the connection away; called by `TransactionScope` alone. It is soon somebody else's."""
+        connection = self.connection
+        self.ended = True
+        self.connection = cast(Connection, _NoConnection())
+        return connection
+
     def after_commit(self, callback: Callable[[], Awaitable[object]]) -> None:
         """Run `callback` once the transaction is committed; its failure is logged, not answered."""
         self._callbacks.append(callback)
@@ -176,6 +192,13 @@ class Transaction:
         answer = translate(error, deleting=sql.lstrip()[:6].lower() == "delete")
         self.failure = self.failure or answer
         return answer
+
+
+class _NoConnection:
+    """Stands where a connection was, once its transaction has ended."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise asyncpg.InterfaceError("the transaction has ended")
 
 
 class Database:
@@ -214,8 +237,8 @@ class Database:
             start_timeout_seconds=start_timeout_seconds,
         )
         self._system_max = system_pool_max_connections
-        self._app: asyncpg.Pool[Any] | None = None
-        self._system: asyncpg.Pool[Any] | None = None
+        self._app: ConnectionPool | None = None
+        self._system: ConnectionPool | None = None
         self._finishing: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
@@ -226,12 +249,14 @@ class Database:
                 do too much or the system role too little.
         """
         try:
-            self._app = await open_pool(self._app_uri, self._options)
-            await check_app_role(self._app)
+            app = await open_pool(self._app_uri, self._options)
+            self._app = ConnectionPool(app, self._options.max_connections)
+            await check_app_role(app)
             if self._system_uri is not None:
                 options = self._options.replace(min_connections=0, max_connections=self._system_max)
-                self._system = await open_pool(self._system_uri, options)
-                await check_system_role(self._system)
+                system = await open_pool(self._system_uri, options)
+                self._system = ConnectionPool(system, options.max_connections)
+                await check_system_role(system)
         except BaseException:
             await self.close()
             raise
@@ -303,23 +328,24 @@ class Database:
 
     async def _read_once(self, sql: str, args: Sequence[Any]) -> asyncpg.Record | None:
         pool = self._pool(self._app)
-        connection = await self.acquire(pool)
+        connection = pool.take() or await self.acquire(pool)
         try:
-            return await connection.fetchrow(sql, *args)
-        except _DRIVER_ERRORS as error:
-            if is_connection_loss(error):
+            record = await connection.fetchrow(sql, *args)
+        except BaseException as error:
+            if isinstance(error, _DRIVER_ERRORS) and is_connection_loss(error):
                 _cut(connection)  # else the next one would get it again
-            raise
-        finally:
             await _release(pool, connection)
+            raise
+        pool.give_back(connection)
+        return record
 
     @staticmethod
-    def _pool(pool: asyncpg.Pool[Any] | None) -> asyncpg.Pool[Any]:
+    def _pool(pool: ConnectionPool | None) -> ConnectionPool:
         if pool is None:
             raise Unavailable("The database is not available for the moment.")
         return pool
 
-    async def acquire(self, pool: asyncpg.Pool[Any]) -> asyncpg.pool.PoolConnectionProxy[Any]:
+    async def acquire(self, pool: ConnectionPool) -> Connection:
         """Take a connection; for `TransactionScope` only.
 
         Raises:
@@ -328,7 +354,7 @@ class Database:
         try:
             # Not acquire(timeout=...): a timeout in this task cannot lose a connection on its way.
             async with asyncio.timeout(self._acquire_timeout):
-                return await pool.acquire()
+                return pool.take() or await pool.acquire()
         except TimeoutError as error:
             raise Unavailable("The database is busy; try again.") from error
 
@@ -346,7 +372,7 @@ class TransactionScope:
     __slots__ = ("_begin", "_context", "_database", "_pool", "_transaction")
 
     def __init__(
-        self, database: Database, pool: asyncpg.Pool[Any], begin: str, context: SessionContext
+        self, database: Database, pool: ConnectionPool, begin: str, context: SessionContext
     ) -> None:
         self._database = database
         self._pool = pool
@@ -370,8 +396,8 @@ class TransactionScope:
         self._transaction = Transaction(connection, self._context)
         return self._transaction
 
-    async def _begun(self) -> asyncpg.pool.PoolConnectionProxy[Any]:
-        connection = await self._database.acquire(self._pool)
+    async def _begun(self) -> Connection:
+        connection = self._pool.take() or await self._database.acquire(self._pool)
         try:
             await connection.execute(self._begin)
         except BaseException:
@@ -384,29 +410,32 @@ class TransactionScope:
     ) -> None:
         transaction = self._transaction
         assert transaction is not None
-        transaction.ended = True
-        if error is None:
-            await self._database.finish(self._commit(transaction))
+        connection = transaction.end()
+        if error is None and transaction.failure is None:
+            await self._database.finish(self._commit(transaction, connection))
             return
-        await self._database.finish(self._roll_back(transaction.connection))
+        await self._database.finish(self._roll_back(connection))
+        if error is None and transaction.failure is not None:
+            raise transaction.failure  # it was caught without a savepoint around what had failed
         if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
             # Raised by somebody who used `transaction.connection` directly.
             raise translate(error) from error
 
-    async def _commit(self, transaction: Transaction) -> None:
-        connection = transaction.connection
+    async def _commit(self, transaction: Transaction, connection: Connection) -> None:
         try:
             done = await connection.execute("commit")
-        except _DRIVER_ERRORS as error:
-            raise translate(error, committing=True) from error
-        finally:
+        except BaseException as error:
             await _release(self._pool, connection)
+            if isinstance(error, _DRIVER_ERRORS):
+                raise translate(error, committing=True) from error
+            raise
+        self._pool.give_back(connection)  # committed or rolled back: no transaction is open
         if done != "COMMIT":
             # A statement had failed and its error was swallowed: PostgreSQL rolled back instead.
             raise transaction.failure or InternalError()
         await transaction.run_callbacks()
 
-    async def _roll_back(self, connection: asyncpg.pool.PoolConnectionProxy[Any]) -> None:
+    async def _roll_back(self, connection: Connection) -> None:
         try:
             # Sent even when the driver sees no transaction: a `begin` that was cut short may have begun.
             await connection.execute("rollback", timeout=_RELEASE_TIMEOUT_SECONDS)
@@ -417,14 +446,14 @@ class TransactionScope:
             await _release(self._pool, connection)
 
 
-def _cut(connection: asyncpg.pool.PoolConnectionProxy[Any]) -> None:
+def _cut(connection: Connection) -> None:
     with suppress(asyncpg.InterfaceError):  # the pool has noticed its end and taken it back
         connection.terminate()
 
 
-async def _release(pool: asyncpg.Pool[Any], connection: asyncpg.pool.PoolConnectionProxy[Any]) -> None:
+async def _release(pool: ConnectionPool, connection: Connection) -> None:
     try:
-        await pool.release(connection, timeout=_RELEASE_TIMEOUT_SECONDS)
+        await pool.discard(connection, _RELEASE_TIMEOUT_SECONDS)
     except _DRIVER_ERRORS as error:
         # asyncpg has cut the connection by then; the next one to ask gets a new one.
         _log.debug("connection not returned: %s", type(error).__name__)

@@ -1,0 +1,1 @@
+"""The same work done otherwise, each as its documentation recommends."""
