@@ -34,14 +34,14 @@ check: development ## lint, formatting, types, links in the documentation, pinne
 	@$(PY) scripts/import_ladder.py
 	@$(PY) scripts/dead_links.py
 	@$(PY) scripts/committed_text.py
-	@$(PY) -m scripts.generated_pages --check
+	@$(PY) -m scripts.make_docs --check
 
 format: development ## put every file into its form
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
 docs: development ## write the tables of docs/ that come from the code
-	@$(PY) -m scripts.generated_pages
+	@$(PY) -m scripts.make_docs
 
 bench: development ## measure against the bare limit and the usual alternatives (minutes)
 	@$(PY) -m bench

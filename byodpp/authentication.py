@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,10 +43,16 @@ class Principal:
     tenant: Tenant | None = None  # the one of `tenant_id`
     claims: Claims | None = None
 
-    @property
-    def session(self) -> SessionContext:
-        """What a transaction for this caller tells PostgreSQL."""
-        return SessionContext(tenant_id=self.session_tenant_id, user_id=self.user_id)
+    #: What a transaction for this caller tells PostgreSQL.
+    session: SessionContext = field(init=False, repr=False, compare=False)
+    #: What `$user`, `$tenant` and `$now` of rules stand for; None makes a comparison unknown.
+    variables: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Fill in, once, what every request of the caller needs."""
+        session = SessionContext(tenant_id=self.session_tenant_id, user_id=self.user_id)
+        object.__setattr__(self, "session", session)
+        object.__setattr__(self, "variables", _Variables(self))
 
     @property
     def anywhere(self) -> bool:
@@ -58,20 +64,33 @@ class Principal:
         """Whether the caller is an operator who acts for the platform itself."""
         return self.platform and self.tenant_id == PLATFORM_TENANT
 
-    @property
-    def variables(self) -> Mapping[str, Any]:
-        """What `$user`, `$tenant` and `$now` of rules stand for; None makes a comparison unknown."""
-        claims = self.claims
-        return {
-            "user.id": self.user_id or None,
-            "user.subject": self.subject,
-            "user.roles": sorted(self.roles),
+
+class _Variables(Mapping[str, Any]):
+    """The caller's variables; all but the time are known from the start."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, principal: Principal) -> None:
+        claims = principal.claims
+        self._known = {
+            "user.id": principal.user_id or None,
+            "user.subject": principal.subject,
+            "user.roles": sorted(principal.roles),
             "user.name": claims.name if claims else None,
             "user.userName": claims.user_name if claims else None,
             "user.email": claims.email if claims else None,
-            "tenant": self.tenant_id if self.tenant_id != NOBODY else None,
-            "now": datetime.now(UTC),
+            "tenant": principal.tenant_id if principal.tenant_id != NOBODY else None,
+            "now": None,
         }
+
+    def __getitem__(self, name: str) -> Any:
+        return datetime.now(UTC) if name == "now" else self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 #: Nobody, who has named no tenant.

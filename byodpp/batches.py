@@ -19,7 +19,7 @@ from byodpp.suggestion import nearest
 __all__ = ["BATCH_OPERATIONS", "Batch", "BatchItem", "LoadItem", "read_batch"]
 
 #: What a batch may do to its items.
-BATCH_OPERATIONS: Final = ("create", "update", "patch", "delete")
+BATCH_OPERATIONS: Final = ("create", "update", "patch", "delete", "upsert")
 _MEMBERS: Final = ("operation", "items", "atomic")
 _MOST_DETAILS: Final = 100
 #: Items judged before others get their turn on the event loop.
@@ -34,6 +34,7 @@ class BatchItem:
     """One item: what is to be done to which row, or why it cannot be."""
 
     index: int  # place in the body
+    operation: str  # create, update, patch or delete; of an upsert what the item turned out to be
     key: Any = None  # JSON value of `id`; None when the operation needs none
     document: Any = None  # JSON value without the key
     values: Any = None  # what the schema made of it; None for a delete
@@ -105,12 +106,17 @@ def _unwrapped(document: Any) -> tuple[str, list[Any], bool]:
 
 
 def _item(operation: str, index: int, value: Any, load_item: LoadItem) -> BatchItem:
+    if operation == "upsert":
+        # Keys are made here, never accepted: with one the row is there, without one it is new.
+        operation = "update" if isinstance(value, dict) and value.get("id") is not None else "create"
+        if operation == "create" and isinstance(value, dict):
+            value = {name: inner for name, inner in value.items() if name != "id"}
     try:
         key, rest = _keyed(operation, index, value)
         values = None if operation == "delete" else load_item(operation, rest, f"{index}.")
     except ValidationFailed as fault:
-        return BatchItem(index=index, fault=fault)
-    return BatchItem(index=index, key=key, document=rest, values=values)
+        return BatchItem(index=index, operation=operation, fault=fault)
+    return BatchItem(index=index, operation=operation, key=key, document=rest, values=values)
 
 
 def _keyed(operation: str, index: int, value: Any) -> tuple[Any, Any]:

@@ -7,9 +7,10 @@ to the outside; `build` puts them behind HTTP. May reject: StartError with all m
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,16 @@ from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_document
 from byodpp.part_writes import PartWrites
 from byodpp.policy_watch import PolicyWatch
+from byodpp.query_cursors import Cursors
+from byodpp.query_reader import QueryReader
 from byodpp.registry import Registry
 from byodpp.resource_routes import resource_routes
 from byodpp.routes import Route
+from byodpp.row_security import check_views
 from byodpp.schema_overrides import load_schema_overrides
 from byodpp.schemas import SchemaMap
-from byodpp.seeding import Seeder
+from byodpp.secret_key import application_secret
+from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.service import Service
 from byodpp.settings import Settings
 from byodpp.statements import Statements
@@ -86,22 +91,35 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
     Raises:
         StartError: with all mistakes of the first stage that has any.
     """
-    registry = load_manifest(app_dir)
-    tables = Tables.build(registry)
-    schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
-    logics, handlers = load_logics(app_dir, registry)
-    statements = Statements(registry, tables, enforce_scope=enforce_scope)
-    return Blueprint(
-        app_dir=app_dir,
-        registry=registry,
-        tables=tables,
-        schemas=schemas,
-        logics=logics,
-        handlers=tuple(handlers),
-        statements=statements,
-        writes=WriteStatements(registry, tables, statements),
-        fingerprint=migrations.wanted_schema(registry, tables=tables).fingerprint,
-    )
+    with _no_collection():
+        registry = load_manifest(app_dir)
+        tables = Tables.build(registry)
+        schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
+        logics, handlers = load_logics(app_dir, registry)
+        statements = Statements(registry, tables, enforce_scope=enforce_scope)
+        return Blueprint(
+            app_dir=app_dir,
+            registry=registry,
+            tables=tables,
+            schemas=schemas,
+            logics=logics,
+            handlers=tuple(handlers),
+            statements=statements,
+            writes=WriteStatements(registry, tables, statements),
+            fingerprint=migrations.wanted_schema(registry, tables=tables).fingerprint,
+        )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Build without the garbage collector, which would walk over a growing heap of what stays anyway."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,6 +159,7 @@ class Application:
                 schemas=blueprint.schemas,
                 database=database,
                 ids=ids,
+                reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
                 part_written=PartWrites(watch, authenticator.forget),
             ),
             logics=blueprint.logics,
@@ -195,8 +214,11 @@ class Application:
             status = await migrations.status_of(
                 self.blueprint.app_dir, self.blueprint.fingerprint, transaction.connection
             )
-        if not status.serves:
-            raise MigrationError(status.reason)
+            if not status.serves:
+                raise MigrationError(status.reason)
+            problems = await check_views(transaction.connection, self.blueprint.registry)
+        if problems:
+            raise StartError(problems)
 
     def asgi(self, **options: Any) -> Starlette:
         """Return the application behind HTTP.
@@ -217,32 +239,45 @@ class Application:
         )
 
 
-def build(settings: Settings) -> Starlette:
-    """Return the application of a folder, ready to be served.
+def build(settings: Settings, blueprint: Blueprint | None = None) -> Starlette:
+    """Return the application of a folder, ready to be served by this process until its end.
 
     Args:
         settings: with the address of a running database.
+        blueprint: the folder's, where it has been assembled already.
 
     Raises:
         StartError: with all mistakes.
     """
-    return Application.connect(settings, assemble(settings.app_dir)).asgi()
+    with _no_collection():
+        built = Application.connect(settings, blueprint or assemble(settings.app_dir)).asgi()
+    # All of it stays: no collection between requests needs to look at it.
+    gc.freeze()
+    return built
 
 
-async def load_demo(settings: Settings, *, again: bool = False) -> int:
+async def load_demo(settings: Settings, blueprint: Blueprint | None = None, *, again: bool = False) -> int:
     """Load the application's `seeds/`, each file once.
 
     Args:
         settings: with the addresses of a migrated database.
+        blueprint: the folder's, where it has been assembled already.
         again: also those that were loaded before.
 
     Returns:
         Rows written.
     """
-    blueprint = assemble(settings.app_dir)
-    connected = Application.connect(settings, blueprint)
+    database = _database(settings)
+    await database.open()
+    try:
+        files = await waiting_seeds(settings.app_dir, database, again=again)
+    finally:
+        await database.close()
+    if not files:
+        return 0
+    connected = Application.connect(settings, blueprint or assemble(settings.app_dir))
     async with connected.lifespan():
-        return await Seeder(settings.app_dir, connected.service, connected.database).load(again=again)
+        return await Seeder(connected.service, connected.database).load(files)
 
 
 def openapi(app_dir: Path, settings: Settings | None = None) -> str:

@@ -45,7 +45,10 @@ class Call:
     body: Any = (
         None  # validated: field names to Python values, a list of such for a batch, or an action's input
     )
-    read_only: Mapping[str, Any] = field(default_factory=dict)  # read-only fields that a PUT sent along
+    sent: frozenset[str] = (
+        frozenset()
+    )  # fields that the caller wants written; the rest of `body` was filled in
+    read_only: Mapping[str, Any] = field(default_factory=dict)  # what a PUT sent along and may not change
     expected_version: int | None = None  # of If-Match; None when any version will do
     action: ActionDefinition | None = None
 

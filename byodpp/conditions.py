@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 __all__ = [
     "EVERYTHING",
     "NOTHING",
+    "After",
+    "Aggregate",
     "AllOf",
     "AnyOf",
     "Comparison",
     "Condition",
     "Constant",
+    "Group",
+    "Grouping",
     "Include",
     "Lookup",
     "Negation",
@@ -33,9 +37,11 @@ __all__ = [
     "Quantified",
     "Query",
     "Refusal",
+    "Relevance",
     "Search",
     "Shape",
     "Sort",
+    "SortWord",
     "Variable",
     "Visibility",
     "all_of",
@@ -219,6 +225,69 @@ class Sort:
     nulls_first: bool | None = None  # None: last ascending, first descending
 
 
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """A term of an order: how well a row fits the words that are searched; never null."""
+
+    search: Search
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """Where a page by cursor begins: behind the row that had these values in the terms of the order."""
+
+    places: tuple[int | None, ...]  # place of each value in `Query.values`, as text; None: it was null
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One thing by which rows are grouped: a field, or the period into which it falls in UTC."""
+
+    path: tuple[str, ...]  # to-one relations; empty is the row itself
+    field: str
+    period: str = ""  # hour day week month quarter year; empty: the value itself
+
+    @property
+    def word(self) -> str:
+        """As a client spells it: `categoryId`, `category.name`, `month(createdAt)`."""
+        name = ".".join((*self.path, self.field))
+        return f"{self.period}({name})" if self.period else name
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One number (or least or greatest value) for each group of rows."""
+
+    function: str  # count countDistinct sum avg min max
+    field: str = ""  # of the row; `count` has none
+
+    @property
+    def word(self) -> str:
+        """As a client spells it: `count`, `sum:price`."""
+        return f"{self.function}:{self.field}" if self.field else self.function
+
+
+@dataclass(frozen=True, slots=True)
+class SortWord:
+    """One term of an order of groups."""
+
+    word: str  # of a Group or an Aggregate
+    descending: bool = False
+    nulls_first: bool | None = None  # None: last ascending, first descending
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """What is asked of groups of rows in place of the rows themselves."""
+
+    aggregates: tuple[Aggregate, ...]  # the first `shown` are answered, the rest serve having and sort
+    shown: int
+    groups: tuple[Group, ...] = ()  # none: all rows are one group
+    having: Condition | None = None  # its fields are words of aggregates
+    sort: tuple[SortWord, ...] = ()  # the groups are appended
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Include:
     """Related rows that travel inside a row."""
@@ -238,17 +307,20 @@ class Shape:
     fields: tuple[str, ...] | None = None  # None: all that the caller may read
     includes: tuple[Include, ...] = ()
     filter: Condition | None = None
-    sort: tuple[Sort, ...] = ()  # the key is appended
+    sort: tuple[Sort | Relevance, ...] = ()  # the key is appended
     limit: int | Parameter | None = None
     offset: Parameter | None = None
+    after: After | None = None
     count: Literal["exact", "estimated", "none"] = "exact"
+    grouping: Grouping | None = None  # None: rows are asked for
     touched: tuple[tuple[str, str], ...] = ()  # ids of the resources read: root first, the rest sorted
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compute the hash once: a shape is looked up for every request."""
-        parts = (self.fields, self.includes, self.filter, self.sort, self.limit, self.offset, self.count)
-        object.__setattr__(self, "_hash", hash((parts, self.touched)))
+        which = (self.filter, self.sort, self.limit, self.offset, self.after, self.count)
+        what = (self.fields, self.includes, self.grouping, self.touched)
+        object.__setattr__(self, "_hash", hash((which, what)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -261,5 +333,6 @@ class Query:
     shape: Shape
     values: tuple[Any, ...] = ()
     limit: int = 0  # rows of a page; 0 for a single row
-    offset: int = 0
+    offset: int = 0  # rows before the page; of a page by cursor, as far as its reader has counted
     page: int = 1  # counted from 1
+    fingerprint: bytes = b""  # of resource, filter and order: what a cursor is good for; empty: none is

@@ -11,26 +11,25 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from byodpp import wire
+from byodpp.answering import answer_write, origin_of
 from byodpp.batches import read_batch
-from byodpp.calls import Call, Origin
+from byodpp.calls import Call
 from byodpp.conditions import Query
 from byodpp.definitions import ActionDefinition, ResourceDefinition
 from byodpp.exceptions import Detail, InvalidQuery
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps
 from byodpp.preconditions import entity_tag, expected_version, is_unchanged
-from byodpp.query_judge import judge
-from byodpp.query_text import parse
+from byodpp.preferences import MINIMAL, applied, preferences
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.rows import Page, Row
 from byodpp.schemas import LoadedBody
 from byodpp.service import Service
-from byodpp.units import ItemOutcome, Unit, refuse_hidden_fields
+from byodpp.units import ItemOutcome, Unit, writing
 
-__all__ = ["Controller", "origin_of", "present"]
+__all__ = ["Controller", "present"]
 
-_MINIMAL: Final = "return=minimal"
 _STEPS: Final = "application/json-patch+json"
 
 
@@ -40,14 +39,15 @@ class Controller:
     def __init__(self, resource: ResourceDefinition, service: Service) -> None:
         self.resource = resource
         self._service = service
-        self._registry = service.parts.registry
+        self._reader = service.parts.store.reader
         self._authorizer = service.parts.authorizer
         self._schemas = service.parts.schemas
 
     def handler(self, operation: str) -> Callable[[Request], Awaitable[Answer]]:
-        """Return the handler of one of the seven operations."""
+        """Return the handler of one of the seven operations, or of a list whose query is a body."""
         handlers: Mapping[str, Callable[[Request], Awaitable[Answer]]] = {
             "list": self.list,
+            "query": self.query,
             "create": self.create,
             "read": self.read,
             "update": self.update,
@@ -62,6 +62,14 @@ class Controller:
         call = self._call(request, "list", query=self._query(request, "list"))
         return self._answer(request, call, await self._service.run(call))
 
+    async def query(self, request: Request) -> Answer:
+        """POST …/query, or QUERY the collection: a list whose query is a JSON body."""
+        self._refuse_query(request)
+        lookup, tenant = self._authorizer.lookup(request.principal), request.principal.tenant_id
+        query = self._reader.read_json(request.json, self.resource, lookup, "list", tenant)
+        call = self._call(request, "list", query=query)
+        return self._answer(request, call, await self._service.run(call))
+
     async def read(self, request: Request) -> Answer:
         """GET one row."""
         call = self._call(request, "read", query=self._query(request, "read"))
@@ -73,19 +81,14 @@ class Controller:
     async def create(self, request: Request) -> Answer:
         """POST to the collection."""
         self._refuse_query(request)
-        loaded: LoadedBody = request.validated
-        refuse_hidden_fields(request.decision, loaded.sent)
-        call = self._call(request, "create", body=loaded.values)
-        return self._answer(request, call, await self._service.run(call))
+        return await self._write(request, writing(self._call(request, "create"), request.validated))
 
     async def update(self, request: Request) -> Answer:
         """PUT one row."""
         self._refuse_query(request)
-        loaded: LoadedBody = request.validated
-        refuse_hidden_fields(request.decision, loaded.sent)
-        call = self._call(request, "update", body=loaded.values, read_only=loaded.read_only)
+        call = writing(self._call(request, "update"), request.validated)
         call.expected_version = expected_version(request.header(b"if-match"), self.resource)
-        return self._answer(request, call, await self._service.run(call))
+        return await self._write(request, call)
 
     async def patch(self, request: Request) -> Answer:
         """PATCH one row: a merge patch, or the steps of a JSON Patch."""
@@ -93,14 +96,10 @@ class Controller:
         call = self._call(request, "patch")
         call.expected_version = expected_version(request.header(b"if-match"), self.resource)
         if request.media_type == _STEPS or self._schemas.needs_stored(self.resource, request.json):
-            result = await self._service.together(
-                call.principal, call.origin, lambda unit: self._patch_stored(unit, call, request)
-            )
-            return self._answer(request, call, result)
-        loaded = self._schemas.load(self.resource, "patch", request.json)
-        refuse_hidden_fields(request.decision, loaded.sent)
-        call.body = loaded.values
-        return self._answer(request, call, await self._service.run(call))
+            return await self._write(request, call, lambda unit: self._patch_stored(unit, call, request))
+        return await self._write(
+            request, writing(call, self._schemas.load(self.resource, "patch", request.json))
+        )
 
     async def _patch_stored(self, unit: Unit, call: Call, request: Request) -> Any:
         """Apply a patch whose meaning depends on what is stored, with the row locked meanwhile."""
@@ -110,25 +109,21 @@ class Controller:
             loaded = self._schemas.load(self.resource, "patch", apply_steps(request.json, stored))
         else:
             loaded = self._schemas.load(self.resource, "patch", request.json, stored=stored)
-        refuse_hidden_fields(call.decision, loaded.sent)
-        return await unit.execute(call.having(body=loaded.values))
+        return await unit.execute(writing(call, loaded))
 
     async def delete(self, request: Request) -> Answer:
         """DELETE one row."""
         self._refuse_query(request)
         call = self._call(request, "delete")
         call.expected_version = expected_version(request.header(b"if-match"), self.resource)
-        return self._answer(request, call, await self._service.run(call))
+        return await self._write(request, call)
 
     async def batch(self, request: Request) -> Answer:
         """POST many items."""
         self._refuse_query(request)
         call = self._call(request, "batch")
         call.body = await read_batch(request.json, self._load_item, max_items=self.resource.bounds.max_batch)
-        for item in call.body.items:
-            if item.values is not None:
-                refuse_hidden_fields(request.decision, item.values.sent, str(item.index))
-        return self._answer(request, call, await self._service.run(call))
+        return await self._write(request, call)
 
     def action(self, action: ActionDefinition) -> Callable[[Request], Awaitable[Answer]]:
         """Return the handler of an action."""
@@ -143,6 +138,8 @@ class Controller:
             call.action = action
             if action.transition is not None:
                 call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+            if query is None:
+                return await self._write(request, call)
             return self._answer(request, call, await self._service.run(call))
 
         return act
@@ -155,6 +152,17 @@ class Controller:
         """
         call = self._call(request, "read")
         await self._service.require_row(call)
+
+    async def _write(
+        self, request: Request, call: Call, work: Callable[[Unit], Awaitable[Any]] | None = None
+    ) -> Answer:
+        """Run a call that writes, or the work that makes one of it, and answer it."""
+
+        async def answered(unit: Unit) -> Answer:
+            result = await (unit.execute(call.having()) if work is None else work(unit))
+            return self._answer(request, call, result)
+
+        return await answer_write(self._service, request, answered)
 
     # --- in ---------------------------------------------------------------------------
 
@@ -171,7 +179,8 @@ class Controller:
 
     def _query(self, request: Request, mode: Any) -> Query:
         lookup = self._authorizer.lookup(request.principal)
-        return judge(parse(request.query_string), self.resource, self._registry, lookup, mode)
+        tenant = request.principal.tenant_id
+        return self._reader.read(request.query_string, self.resource, lookup, mode, tenant)
 
     def _refuse_query(self, request: Request) -> None:
         if request.query_string:
@@ -189,17 +198,24 @@ class Controller:
 
     def _answer(self, request: Request, call: Call, result: Any) -> Answer:
         status = 201 if call.operation == "create" or _creates(call) else 200
+        logic = self._service.parts.logics.get(self.resource, call.operation)
+        if logic is not None and logic.status is not None:
+            status = logic.status
         message = self.resource.messages.get(call.operation)
         answer = present(request, result, status=status, message=message)
-        if isinstance(result, Row):
+        if isinstance(result, Mapping):
             headers = dict(answer.headers)
             if call.operation == "create" and "id" in result:
-                headers["Location"] = f"{self.resource.base_url}/{result['id']}"
-            if result.version is not None:
-                headers["ETag"] = entity_tag(result.version)
+                url = self.resource.crud_routes.get("read", f"{self.resource.base_url}/{{id}}")
+                headers["Location"] = url.replace("{id}", str(result["id"]))
+            version = _version_of(result, call)
+            if version is not None:
+                headers["ETag"] = entity_tag(version)
             answer.headers = headers
-        if call.operation not in ("list", "read") and _wants_minimal(request) and answer.status in (200, 201):
-            answer.headers = {**answer.headers, "Preference-Applied": _MINIMAL}
+        minimal = call.operation not in ("list", "read") and _wants_minimal(request)
+        if minimal and answer.status in (200, 201):
+            told = applied(answer.headers.get("Preference-Applied"), MINIMAL)
+            answer.headers = {**answer.headers, "Preference-Applied": told}
             answer.body = b""
             answer.status = 204 if answer.status == 200 else 201
         return answer
@@ -216,6 +232,7 @@ def present(request: Request, result: Any, *, status: int = 200, message: str | 
             total=result.total,
             limit=result.limit,
             offset=result.offset,
+            next_cursor=result.next_cursor,
             message=message,
         )
     if isinstance(result, Reply):
@@ -223,17 +240,6 @@ def present(request: Request, result: Any, *, status: int = 200, message: str | 
     if result is None:
         return no_content()
     return success(request, _json(result), status=status, message=message)
-
-
-def origin_of(request: Request) -> Origin:
-    """Return what audit entries and events remember of a request."""
-    return Origin(
-        request_id=request.request_id,
-        correlation_id=request.correlation_id,
-        client_ip=request.client_ip,
-        user_agent=request.header(b"user-agent") or "",
-        headers=request.headers,
-    )
 
 
 def _json(result: Any) -> bytes:
@@ -277,10 +283,17 @@ def _reply(request: Request, reply: Reply) -> Answer:
     )
 
 
+def _version_of(result: Mapping[str, Any], call: Call) -> int | None:
+    """Return the version of a row, also of one that a logic class has added to."""
+    if isinstance(result, Row):
+        return result.version
+    version = result.get("version") if call.resource.versioned and call.action is None else None
+    return version if isinstance(version, int) else None
+
+
 def _creates(call: Call) -> bool:
     return call.operation == "batch" and call.body.operation == "create" and call.body.atomic
 
 
 def _wants_minimal(request: Request) -> bool:
-    preference = request.header(b"prefer")
-    return preference is not None and _MINIMAL in [one.strip() for one in preference.split(",")]
+    return MINIMAL in preferences(request.header(b"prefer"))

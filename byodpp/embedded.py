@@ -54,6 +54,7 @@ from byodpp.embedded_programs import (
 )
 from byodpp.exceptions import DatabaseStartError
 from byodpp.roles import APP, DATABASE, OWNER, provision_database, provision_roles
+from byodpp.row_security import mark_leakproof
 
 __all__ = ["SUPERUSER", "EmbeddedPostgres", "RunningServer"]
 
@@ -374,7 +375,7 @@ class EmbeddedPostgres:
 
 
 async def _provision(server: RunningServer) -> None:
-    """Make the roles and the database where they are missing."""
+    """Make the roles and the database where they are missing, and let indexes serve in spite of policies."""
     connection = await asyncpg.connect(server.uri(SUPERUSER, "postgres"))
     try:
         await provision_roles(connection)
@@ -385,6 +386,7 @@ async def _provision(server: RunningServer) -> None:
     connection = await asyncpg.connect(server.uri(SUPERUSER, DATABASE))
     try:
         await provision_database(connection)
+        await mark_leakproof(connection)
     finally:
         await connection.close()
 

@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from byodpp.definitions import MISSING
 from byodpp.fields import FIELD_TYPES
-from byodpp.grammar_fields import CONSTRAINTS, FIELD_HINTS, FIELD_KEYS, PROPERTY_KEYS, TYPE_HINTS
+from byodpp.grammar_fields import (
+    CONSTRAINTS,
+    FIELD_HINTS,
+    FIELD_KEYS,
+    PROPERTY_HINTS,
+    PROPERTY_KEYS,
+    TYPE_HINTS,
+)
 from byodpp.grammar_resource import manifest_level, resource_level, service_level
 from byodpp.grammar_rules import rule_levels
 from byodpp.grammar_shapes import Anything, Key, Level, Text, key
@@ -32,13 +39,15 @@ def _levels() -> Iterator[Level]:
     yield manifest_level()
     yield service_level()
     yield resource_level()
-    yield _field_level("field", "a field", "One field of a resource.", FIELD_KEYS)
+    yield _field_level("field", "a field", "One field of a resource.", FIELD_KEYS, {})
     inside = "One property of an object field, or the items of an array."
-    yield _field_level("property", "a property", inside, PROPERTY_KEYS)
+    yield _field_level("property", "a property", inside, PROPERTY_KEYS, PROPERTY_HINTS)
     yield from rule_levels()
 
 
-def _field_level(name: str, called: str, doc: str, keys: tuple[Key, ...]) -> Level:
+def _field_level(
+    name: str, called: str, doc: str, keys: tuple[Key, ...], hints: Mapping[str, str]
+) -> Level:
     """Join the keys that every type has and those that the field types bring."""
     types = Text(tuple(FIELD_TYPES), hints=TYPE_HINTS)
     listed = {
@@ -56,7 +65,8 @@ def _field_level(name: str, called: str, doc: str, keys: tuple[Key, ...]) -> Lev
         shape, text = CONSTRAINTS.get(word, (own, f"Constraint `{word}`."))
         names = ", ".join(kind.name for kind in takers)
         listed.setdefault(word, key(word, shape, f"{text} For: {names}."))
-    return Level(name=name, called=called, doc=doc, keys=listed, hints=FIELD_HINTS)
+    hints = {**FIELD_HINTS, **{word: text for word, text in hints.items() if word not in listed}}
+    return Level(name=name, called=called, doc=doc, keys=listed, hints=hints)
 
 
 def manifest_schema() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from byodpp.grammar_shapes import (
     Whole,
 )
 
-__all__ = ["CONSTRAINTS", "FIELD_HINTS", "FIELD_KEYS", "PROPERTY_KEYS", "TYPE_HINTS"]
+__all__ = ["CONSTRAINTS", "FIELD_HINTS", "FIELD_KEYS", "PROPERTY_HINTS", "PROPERTY_KEYS", "TYPE_HINTS"]
 
 _NAME = Text(pattern="[A-Za-z][A-Za-z0-9_]*", called="a name (a letter, then letters, digits or _)")
 _PROPERTY = Text(
@@ -87,7 +87,7 @@ PROPERTY_KEYS: Final[tuple[Key, ...]] = (
         name="unit",
         shape=Text(
             pattern=r"[A-Z0-9]{1,3}",
-            called="a code of UN/CEFACT Recommendation 20 (up to three capitals or digits)",
+            called="a code of UN/CEFACT Recommendation 20 such as KGM (up to three capitals or digits)",
         ),
         doc="Unit of measure, by its UN/CEFACT Recommendation 20 code.",
         example="KGM",
@@ -160,6 +160,15 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
         shape=Text(pattern=r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", called="a locale such as de or sv-SE"),
         doc="Compare and sort the text by the rules of this locale; by code point when left out.",
     ),
+)
+
+#: Keys of a field inside an object or array, where there is no column of its own -> what to do.
+PROPERTY_HINTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        key.name.casefold(): "Leave it out: only a field of the resource itself has a column."
+        for key in FIELD_KEYS
+        if key not in PROPERTY_KEYS
+    }
 )
 
 #: Constraints by name: shape and meaning. Which type takes which is the field types' word.

@@ -154,7 +154,7 @@ def _resource_keys() -> Iterator[Key]:
     )
     yield key(
         "fields",
-        MapOf(Inside("field"), _NAME),
+        MapOf(Inside("field", 'Example: {"type": "string"}'), _NAME),
         "The fields by name. id, createdAt and updatedAt are always there.",
         {},
     )

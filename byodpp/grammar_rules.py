@@ -17,6 +17,22 @@ IDENTIFIER: Final = "[A-Za-z][A-Za-z0-9_]*"
 OPERATION_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {operation: operation for operation in OPERATIONS} | {"post": "create", "get": "read", "put": "update"}
 )
+#: Words of other frameworks for an operation -> what to write.
+_OPERATION_HINTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        word: f'Write "{operation}".'
+        for operation, words in {
+            "list": "index all browse search find",
+            "create": "add insert store new",
+            "read": "show view retrieve detail",
+            "update": "replace",
+            "patch": "edit modify change",
+            "delete": "remove destroy",
+            "batch": "bulk",
+        }.items()
+        for word in words.split()
+    }
+)
 HTTP_METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 _NAME = Text(pattern=IDENTIFIER, called="a name (a letter, then letters, digits or _)")
@@ -141,7 +157,7 @@ def _states_levels() -> Iterator[Level]:
 
 
 def _routes_levels() -> Iterator[Level]:
-    words = Text(tuple(OPERATION_WORDS))
+    words = Text(tuple(OPERATION_WORDS), hints=_OPERATION_HINTS)
     yield level(
         "routes",
         "the routes",

@@ -104,15 +104,17 @@ class Text(Shape):
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
         if self.options and value not in self.options:
-            reason = f"unknown word {value!r}; expected {self.words(checker.levels)}"
-            checker.report(
-                path, reason, self.hints.get(value.casefold()) or nearest(value, self.options, list_up_to=0)
-            )
-            return BAD
+            return self.refuse(value, self.words(checker.levels), path, checker)
         if self.pattern and not re.fullmatch(self.pattern, value):
             checker.report(path, f"{value!r} is not {self.called}", self.hints.get(value.casefold(), ""))
             return BAD
         return value
+
+    def refuse(self, word: str, expected: str, path: str, checker: Checker) -> Any:
+        """Report a word that is none of the options."""
+        advice = self.hints.get(word.casefold()) or nearest(word, self.options, list_up_to=0)
+        checker.report(path, f"unknown word {word!r}; expected {expected}", advice)
+        return BAD
 
     def schema(self) -> dict[str, Any]:
         if self.options:
@@ -210,9 +212,8 @@ class ListOf(Shape):
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
         if len(value) < self.minimum:
-            checker.report(
-                path, f"expected at least {self.minimum} of {self.item.words(checker.levels)}, found none"
-            )
+            reason = f"the list is empty; it needs {self.item.words(checker.levels)} at least"
+            checker.report(path, reason if self.minimum == 1 else f"{reason} {self.minimum} times")
             return BAD
         judged = [self.item.check(one, step(path, index), checker) for index, one in enumerate(value)]
         if self.distinct:
@@ -270,10 +271,14 @@ class Inside(Shape):
     """An object described by a level of the grammar."""
 
     level: str
+    instead_of_text: str = ""  # what to write instead of a text
     accepts: ClassVar[frozenset[str]] = frozenset({"object"})
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
         return checker.levels[self.level].judge(value, path, checker)
+
+    def remedy(self, value: Any) -> str:
+        return self.instead_of_text if isinstance(value, str) else ""
 
     def schema(self) -> dict[str, Any]:
         return {"$ref": f"#/$defs/{self.level}"}
@@ -294,7 +299,10 @@ class OneOf(Shape):
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
         kind = json_type(value)
-        return next(shape for shape in self.shapes if shape.takes(kind, checker)).judge(value, path, checker)
+        fitting = next(shape for shape in self.shapes if shape.takes(kind, checker))
+        if isinstance(fitting, Text) and fitting.options and value not in fitting.options:
+            return fitting.refuse(value, self.words(checker.levels), path, checker)
+        return fitting.judge(value, path, checker)
 
     def remedy(self, value: Any) -> str:
         return next((text for shape in self.shapes if (text := shape.remedy(value))), "")

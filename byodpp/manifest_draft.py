@@ -168,6 +168,7 @@ def make_drafts(declared: list[Declared], included_parts: set[str], checker: Che
             base = _base_of(one, of_parts, checker)
             body = one.body if base is None else _extended(one, base, checker)
             draft = _draft(one, body, base.part if base else None, True, checker)
+            draft.twin = draft.twin or (base is None and "extends" in one.body)
             extended.add((draft.version, draft.name))
             drafts.append(draft)
     for one in of_parts.values():

@@ -314,7 +314,8 @@ class _FieldReader:
         """Judge the constraints, then the values that the manifest itself gives."""
         before = len(self._checker.problems)
         for reason in field.type.check(field):
-            self._checker.report(spec.path, reason)
+            word = reason.partition(" ")[0]
+            self._checker.report(spec.at(word) if word in spec else spec.path, reason)
         if len(self._checker.problems) > before:
             return None
         if "enum" in spec:

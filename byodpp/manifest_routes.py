@@ -141,6 +141,9 @@ def _url(url: str, path: str, checker: Checker) -> str | None:
         if segment == "":
             checker.report(path, f"the address {url!r} has an empty segment", "Remove the superfluous /.")
             return None
+        if segment in (".", "..") or re.search("%(?![0-9A-Fa-f]{2})", segment):
+            checker.report(path, f"no client can ask for {segment!r}, a part of the address {url!r}")
+            return None
         if not (_PARAMETER.fullmatch(segment) or _SEGMENT.fullmatch(segment)):
             reason = f"{segment!r} is neither plain text nor one parameter"
             checker.report(path, f"the address {url!r}: {reason}", "A parameter is a whole segment: {id}.")

@@ -299,7 +299,8 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse(text: str | bytes, path: str, checker: Checker) -> Any:
     """Read JSON strictly: UTF-8, no NaN, exact numbers; say line and column of a mistake."""
     try:
-        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        # Some editors begin a file with a byte order mark; it is no part of the text.
+        decoded = (text.decode("utf-8") if isinstance(text, bytes) else text).removeprefix("\ufeff")
         return json.loads(
             decoded, object_pairs_hook=_pairs, parse_float=Decimal, parse_constant=_refuse_constant
         )
@@ -309,12 +310,19 @@ def _parse(text: str | bytes, path: str, checker: Checker) -> Any:
     except json.JSONDecodeError as error:
         shown = decoded.splitlines()[error.lineno - 1].strip()[:80] if decoded.strip() else ""
         reason = f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-        checker.report(path, reason, f"Near: {shown}" if shown else "The file is empty.")
+        advice = f"Near: {shown}" if shown else "The file is empty."
+        if _after_comma(decoded[: error.pos]) and decoded[error.pos : error.pos + 1] in ("}", "]"):
+            advice = f"Remove the comma before the {decoded[error.pos]}."
+        checker.report(path, reason, advice)
     except RecursionError:
         checker.report(path, "the document is nested too deeply")
     except ValueError as error:
         checker.report(path, f"not JSON: {error}")
     return BAD
+
+
+def _after_comma(text: str) -> bool:
+    return text.rstrip().endswith(",")
 
 
 def _refuse_constant(word: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from byodpp.definitions import ResourceDefinition
 from byodpp.logics import LogicMap
 from byodpp.openapi_errors import error_components, error_schemas
 from byodpp.openapi_parameters import INSIDE_JSON, inside_json_schema
@@ -27,22 +28,22 @@ from byodpp.schemas import SchemaMap
 __all__ = ["openapi_bytes", "openapi_document"]
 
 _ABOUT: Final = """\
-Every address below `/api/{version}` is also served without its version: `Accept: \
-application/vnd.byo-dpp.v2+json` selects one, v1 is the default.
+**Sign in.** Send `Authorization: Bearer <access token>`; the token decides the tenant. Every address below \
+`/api/{version}` is also served without its version: `Accept: application/vnd.byo-dpp.v2+json` selects one, \
+v1 is the default.
 
-**Sign in.** Send `Authorization: Bearer <access token>`. The token decides the tenant.
+**Answers** are `{"success": true, "data": …, "meta": …}`. Refusals are `{"success": false, "error": {"code", \
+"message", "details"}}` with every fault at once, or RFC 9457 with `Accept: application/problem+json`. Branch \
+on `code`, never on `message`.
 
-**Answers** are `{"success": true, "data": …, "meta": …}`; refusals are `{"success": false, "error": \
-{"code", "message", "details": [{"field", "code", "message"}]}}` with every fault at once, or RFC 9457 with \
-`Accept: application/problem+json`. Branch on `code`, never on `message`.
-
-**Queries** are strict: an unknown parameter, field or operator is refused with a suggestion. \
-`filter` has two forms, `filter[price][gte]=5` and `filter={"price":{"gte":5}}`, with the same words: \
-eq, ne, gt, gte, lt, lte, in, nin, between, like, ilike, contains, startsWith, endsWith, isNull, has, hasAny, \
-hasAll; `and`, `or`, `not`; `some`, `every`, `none` over to-many relations.
+**Queries** are strict: an unknown parameter, field or operator is refused with a suggestion. `filter` has two \
+forms, `filter[price][gte]=5` and `filter={"price":{"gte":5}}`, with the same operators: eq, ne, gt, gte, lt, \
+lte, in, nin, between, like, ilike, contains, startsWith, endsWith, isNull, has, hasAny, hasAll; `and`, `or`, \
+`not`; `some`, `every`, `none` over to-many relations.
 
 **Writes.** PUT replaces what may be written; what GET returned can be put back. PATCH is a merge patch \
-(RFC 7396) or a JSON Patch (RFC 6902). Where a row has an `ETag`, send it as `If-Match` and nobody's change is lost.
+(RFC 7396) or a JSON Patch (RFC 6902). Where a row has an `ETag`, send it as `If-Match` and nobody's change \
+is lost.
 """
 
 
@@ -79,7 +80,7 @@ def openapi_document(
         if resource.description:
             tag["description"] = resource.description
         tag["x-page"] = f"{resource.version}/{resource.segment}"
-        tag["x-group"] = resource.service
+        tag["x-group"] = _group(resource)
         tags.append(tag)
     for version in registry.versions:
         paths[f"/api/{version}/batch"] = _batch(registry, version)
@@ -104,6 +105,12 @@ def openapi_document(
 def openapi_bytes(document: dict[str, Any]) -> bytes:
     """Return a document as compact JSON; it holds plain values only, so the fast writer will do."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _group(resource: ResourceDefinition) -> str:
+    """Return the heading of a resource's service: `Access` for the framework's part `byodpp:access`."""
+    name = resource.service.rpartition(":")[2] or "resources"
+    return name[:1].upper() + name[1:]
 
 
 def _batch(registry: Registry, version: str) -> dict[str, Any]:

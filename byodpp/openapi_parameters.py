@@ -13,8 +13,10 @@ from typing import Any, Final
 from byodpp.definitions import Bounds, FieldDefinition, Kind, ResourceDefinition
 from byodpp.fields import EQUALITY, ORDER
 from byodpp.openapi_schemas import component, nullable, plain
+from byodpp.query_aggregates import MAX_AGGREGATES, MAX_GROUPS, PERIODS, functions_of
 from byodpp.query_filters import OPERATORS, QUANTIFIERS, has_paths
 from byodpp.query_judge import PARAMETERS
+from byodpp.query_text import FUNCTIONS
 from byodpp.registry import Registry
 
 __all__ = ["INSIDE_JSON", "filter_schema", "inside_json_schema", "path_parameters", "query_parameters"]
@@ -221,10 +223,14 @@ def query_parameters(resource: ResourceDefinition, registry: Registry, mode: str
         "limit": _limit,
         "offset": _offset,
         "page": _page,
+        "cursor": _cursor,
         "count": _count,
         "search": _search,
+        "aggregate": _aggregate,
+        "group": _group,
+        "having": _having,
     }
-    found = (makers[name](resource, registry) for name in PARAMETERS[mode])
+    found = (makers[name](resource, registry) for name in PARAMETERS[mode] if name in makers)
     return [parameter for parameter in found if parameter is not None]
 
 
@@ -263,6 +269,7 @@ def _sort(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
         if not many
     ]
     either = "|".join((*names, *paths))
+    either += "|relevance" if resource.search and "relevance" not in names else ""
     pattern = f"^(-?({either})|({either}):(asc|desc))(:nulls(First|Last))?$"
     text = (
         "Order of the rows: `name`, `-name`, `name:desc`, each with `:nullsFirst` or `:nullsLast`; several are "
@@ -347,3 +354,52 @@ def _search(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] 
         return None
     text = f"Words to look for in {', '.join(names)}."
     return _parameter("search", text, {"type": "string", "maxLength": 1000, "pattern": "\\S"})
+
+
+# --- cursors and groups -------------------------------------------------------------------
+
+
+def _cursor(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    text = (
+        "Where to go on: `pagination.next` of the answer before. It belongs to the same filter and order; not "
+        "together with `page` or `offset`."
+    )
+    return _parameter("cursor", text, {"type": "string", "minLength": 1})
+
+
+def _aggregate(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    words = [
+        f"{function}:{name}"
+        for name, definition in _filterable(resource).items()
+        for function in functions_of(definition)
+    ]
+    text = (
+        "Figures instead of rows, separated by commas: `count`, `sum:field`, … The answer has one row per group: "
+        '`{"group": {…}, "count": 12, "sum": {"field": 99.50}}`. Not together with `fields`, `include` or '
+        "`cursor`; `sort` then takes these words and those of `group`."
+    )
+    found = _words("aggregate", text, {"type": "string", "enum": ["count", *words]})
+    found["schema"]["maxItems"] = MAX_AGGREGATES
+    return found
+
+
+def _group(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    fields = {name: one for name, one in _filterable(resource).items() if one.type.sortable}
+    moments = [name for name, one in fields.items() if one.type.name == "datetime"]
+    days = [name for name, one in fields.items() if one.type.name == "date"]
+    words = [f"{period}({name})" for name in moments for period in PERIODS]
+    words += [f"{period}({name})" for name in days for period in PERIODS if period != "hour"]
+    text = (
+        "What makes a group of `aggregate`: fields, and periods of moments in UTC such as `month(createdAt)`."
+    )
+    found = _words("group", text, {"type": "string", "enum": [*fields, *words]})
+    found["schema"]["maxItems"] = MAX_GROUPS
+    return found
+
+
+def _having(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    text = "Which groups: a filter whose names are words of aggregates, `having[count][gt]=5`."
+    names = {"pattern": f"^(and|or|not|count|({'|'.join(FUNCTIONS)}):[A-Za-z][A-Za-z0-9_]*)$"}
+    schema = {"type": "object", "minProperties": 1, "propertyNames": names}
+    content = {"application/json": {"schema": schema, "example": {"count": {"gt": 0}}}}
+    return {"name": "having", "in": "query", "description": text, "content": content}

@@ -167,6 +167,7 @@ class ResourceDescription:
     def _rights(self, key: str) -> str:
         roles, limited = self._rules(key)
         words = {"*": "every signed-in user", "public": "everybody, signed in or not"}
+        roles = ("public",) if "public" in roles else ("*",) if "*" in roles else roles
         told = ", ".join(words.get(role, f"`{role}`") for role in roles)
         tail = " Some of them for certain rows or fields only." if limited else ""
         return f"For: {told}.{tail}" if told else "For nobody unless a policy of the tenant allows it."
@@ -242,6 +243,7 @@ class ResourceDescription:
             "update": self._ref("UpdateItem"),
             "patch": self._ref("PatchItem"),
             "delete": {"anyOf": [key, keyed]},
+            "upsert": {"anyOf": [self._ref("UpdateItem"), self._ref("Create")]},
         }
         size = {"minItems": 1, "maxItems": bounds.max_batch}
         several = [
@@ -304,7 +306,10 @@ class ResourceDescription:
             return {"type": "array", "items": one} if name == "list" else one
         if self._resource.kind is Kind.LOGIC:
             return {}
-        return {"type": "array", "items": self._ref()} if name == "list" else self._ref()
+        if name != "list":
+            return self._ref()
+        groups = {"$ref": "#/components/schemas/AggregateRow"}
+        return {"type": "array", "items": {"anyOf": [self._ref(), groups]}}
 
     def _answer(self, name: str, data: Mapping[str, Any], *, created: bool = False) -> dict[str, Any]:
         properties: dict[str, Any] = {
@@ -352,7 +357,7 @@ class ResourceDescription:
         resource, logic = self._resource, self._logics.get(self._resource, action.key)
         reads = action.method in ("GET", "HEAD")
         step = action.transition
-        summary = action.summary or (
+        summary = (action.summary or "").rstrip(".") or (
             f"{step.name.capitalize()} one of {resource.name}"
             if step
             else _title(action.key, resource, logic)

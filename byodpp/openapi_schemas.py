@@ -7,7 +7,7 @@ field that it does not know is described as "any value".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from marshmallow import validate
 
 from byodpp.definitions import FieldDefinition, Kind, ResourceDefinition
 from byodpp.exceptions import ValidationFailed
-from byodpp.fields.strict_field import ReadOnlyField, StrictField
+from byodpp.fields.strict_field import FieldFault, ReadOnlyField, StrictField
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
 
@@ -105,12 +105,32 @@ def field_schema(definition: FieldDefinition) -> dict[str, Any]:
 
 
 def field_example(definition: FieldDefinition) -> Any:
-    """Return a JSON value that the field accepts."""
+    """Return a JSON value that the field accepts; None when none is found."""
     if definition.examples:
         return plain(definition.examples[0])
     if definition.enum:
         return _wire(definition.enum[0], definition)
-    return plain(definition.type.example(definition))
+    candidate = definition.type.example(definition)
+    if "pattern" in definition.constraints:
+        accepts = definition.type.loader(definition)
+        found = next((one for one in (candidate, *_texts()) if _accepted(accepts, one)), None)
+        return None if found is None else plain(found)
+    return plain(candidate)
+
+
+def _texts() -> Iterator[str]:
+    """Yield texts that simple patterns accept: codes, numbers, words with a separator."""
+    yield from ("A1", "a-1", "1.0", "/a", "#336699", "https://example.com/a")
+    for character in "A1a0":
+        yield from (character * length for length in range(1, 33))
+
+
+def _accepted(load: Callable[[Any], Any], value: Any) -> bool:
+    try:
+        load(value)
+    except (FieldFault, marshmallow.ValidationError):
+        return False
+    return True
 
 
 def _wire(value: Any, definition: FieldDefinition) -> Any:
@@ -222,6 +242,10 @@ def body_example(resource: ResourceDefinition, operation: str, schemas: SchemaMa
     if operation == "patch":
         chosen = dict(list(chosen.items())[:2])
     example = {name: field_example(definition) for name, definition in chosen.items()}
+    unknown = [name for name, value in example.items() if value is None and not chosen[name].nullable]
+    if any(chosen[name].required for name in unknown):
+        return None
+    example = {name: value for name, value in example.items() if name not in unknown}
     if (*resource.id, operation) not in schemas.overridden():
         return example
     judge = schemas.schema(resource, operation)
@@ -326,7 +350,7 @@ def _constraint(check: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(check, validate.OneOf):
         found = {"enum": list(check.choices)}
     elif isinstance(check, validate.Regexp):
-        pattern = check.regex.pattern
+        pattern = str(check.regex.pattern)
         # `match` of marshmallow looks at the beginning only.
         found = {"pattern": pattern if pattern.startswith("^") else f"^(?:{pattern})"}
     elif isinstance(check, validate.Equal):

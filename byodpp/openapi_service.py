@@ -101,7 +101,7 @@ def shared_schemas() -> dict[str, Any]:
         "required": ["op", "path"],
         "properties": {
             "op": {"enum": ["add", "remove", "replace", "move", "copy", "test"]},
-            "path": {"type": "string", "pattern": "^/", "maxLength": 1000, "examples": ["/name"]},
+            "path": {"type": "string", "pattern": "^/", "maxLength": 1000},
             "from": {"type": "string", "pattern": "^/", "maxLength": 1000},
             "value": {},
         },
@@ -110,7 +110,10 @@ def shared_schemas() -> dict[str, Any]:
         "Meta": {
             "type": "object",
             "required": ["requestId", "timestamp"],
-            "properties": {"requestId": _TEXT, "timestamp": moment},
+            "properties": {
+                "requestId": {**_TEXT, "examples": ["5f0c7a2e9b1d4c6f8a3e2d1c0b9a8f7e"]},
+                "timestamp": moment,
+            },
         },
         "Pagination": {
             "type": "object",
@@ -121,6 +124,15 @@ def shared_schemas() -> dict[str, Any]:
                 "total": {**count, "description": "Rows in all; null when they were not counted."},
                 "totalPages": count,
                 "next": {**_TEXT, "description": "Where the next page starts."},
+            },
+        },
+        "AggregateRow": {
+            "type": "object",
+            "description": "One group of `aggregate`, with its figures.",
+            "properties": {
+                "group": {"type": "object"},
+                "count": {"type": "integer", "minimum": 0},
+                **{word: {"type": "object"} for word in ("countDistinct", "sum", "avg", "min", "max")},
             },
         },
         "ItemOutcome": {

@@ -42,7 +42,9 @@ def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     document: dict[str, Any] = copy.deepcopy(dict(row))
     for index, step in enumerate(steps):
         _apply(document, step, index)
-    changed = {name: value for name, value in document.items() if name not in row or row[name] != value}
+    changed = {
+        name: value for name, value in document.items() if name not in row or not _equal(row[name], value)
+    }
     return changed | {name: None for name in row if name not in document}
 
 
@@ -56,7 +58,7 @@ def _apply(document: dict[str, Any], step: Any, index: int) -> None:
         raise ValidationFailed(details=[Detail(f"{index}.value", "required", "This step needs a value.")])
     try:
         if operation == "test":
-            if _get(document, path) != step["value"]:
+            if not _equal(_get(document, path), step["value"]):
                 raise Conflict(
                     "A test of the patch failed.", details=[Detail(str(index), "test", "Not equal.")]
                 )
@@ -89,6 +91,17 @@ def _pointer(step: Mapping[str, Any], name: str, index: int) -> list[str]:
             details=[Detail(f"{index}.{name}", "pointer", "Must be a JSON Pointer to a field, e.g. `/name`.")]
         )
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Compare JSON values: numbers by value, and true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
 
 
 def _get(document: Any, path: list[str]) -> Any:

@@ -7,12 +7,27 @@ searched or included, and is refused in the same words as a name that was never 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from byodpp.conditions import Condition, Include, Lookup, Parameter, Query, Search, Shape, Sort, all_of
+from byodpp.conditions import (
+    AllOf,
+    Condition,
+    Grouping,
+    Include,
+    Lookup,
+    Parameter,
+    Query,
+    Relevance,
+    Search,
+    Shape,
+    Sort,
+    all_of,
+)
 from byodpp.definitions import FieldDefinition, ResourceDefinition
+from byodpp.query_aggregates import GroupingJudge
 from byodpp.query_filters import FilterJudge
 from byodpp.query_names import Judgement
 from byodpp.query_text import RawInclude, RawQuery, RawSort, Text
@@ -23,9 +38,14 @@ __all__ = ["PARAMETERS", "judge"]
 
 #: Parameters of each mode, in the order in which documentation lists them.
 PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "list": ("filter", "sort", "fields", "include", "limit", "offset", "page", "count", "search"),
+    "list": (
+        *("filter", "sort", "fields", "include", "limit", "offset", "page", "cursor", "count", "search"),
+        *("aggregate", "group", "having"),
+    ),
     "read": ("fields", "include"),
 }
+#: The word by which rows are sorted by how well they fit a search; a field of this name comes first.
+RELEVANCE: Final = "relevance"
 _COUNTS: Final = ("exact", "estimated", "none")
 #: Page sizes that many clients ask for are part of the shape, so that PostgreSQL plans for them.
 _COMMON_LIMITS: Final = frozenset({1, 5, 10, 20, 25, 50, 100})
@@ -75,7 +95,9 @@ class _QueryJudge:
     def judge(self, raw: RawQuery) -> Query:
         self._parameters(raw)
         condition = self._condition(raw)
-        sort = self._sorts(raw.sort, self.resource, "sort")
+        bound = len(self.judgement.values)  # values of the condition come first
+        grouping = self._grouping(raw)
+        sort = () if grouping is not None else self._order(raw, condition)
         fields = self._fields(raw.fields, self.resource, "fields")
         limit, offset, page = self._page(raw)
         includes = self._includes(raw, limit if self.mode == "list" else 1)
@@ -89,13 +111,28 @@ class _QueryJudge:
             limit=shape_limit,
             offset=self.judgement.parameter(offset) if offset else None,
             count=self._count(raw),
+            grouping=grouping,
             touched=(self.resource.id, *sorted(self.judgement.touched - {self.resource.id})),
         )
         self.judgement.finish()
         values = tuple(self.judgement.values)
+        if self.mode == "read":
+            return Query(shape=shape, values=values)
+        fingerprint = b"" if grouping is not None else self._fingerprint(shape, values[:bound])
         return Query(
-            shape=shape, values=values, limit=limit if self.mode == "list" else 0, offset=offset, page=page
+            shape=shape, values=values, limit=limit, offset=offset, page=page, fingerprint=fingerprint
         )
+
+    def _fingerprint(self, shape: Shape, values: tuple[Any, ...]) -> bytes:
+        """Return what a cursor is bound to: which rows are listed, and in which order."""
+        kinds = [
+            definition.type.name
+            for term in shape.sort
+            if isinstance(term, Sort) and not term.path
+            for definition in (self.resource.fields[term.field],)
+        ]
+        bound = repr((self.resource.id, shape.filter, values, shape.sort, kinds))
+        return hashlib.sha256(bound.encode()).digest()
 
     def _parameters(self, raw: RawQuery) -> None:
         """Refuse parameters that do not exist, or not for this operation."""
@@ -122,12 +159,44 @@ class _QueryJudge:
                 self.judgement.fault("search", error.code, str(error))
         return all_of(found)
 
+    def _grouping(self, raw: RawQuery) -> Grouping | None:
+        """Judge what is asked of groups, and refuse what belongs to rows only, or to groups only."""
+        if self.mode == "read":
+            return None
+        if "aggregate" not in raw.given:
+            for name in ("group", "having"):
+                if name in raw.given:
+                    self.judgement.fault(name, "conflict", f"`{name}` needs `aggregate`")
+            return None
+        for name in ("fields", "include", "cursor"):
+            if name in raw.given:
+                self.judgement.fault(name, "conflict", f"`{name}` and `aggregate` exclude each other")
+        return GroupingJudge(self.judgement, self.resource).judge(raw)
+
     def _search_fields(self) -> tuple[str, ...]:
         """Return the declared search fields that the caller may read."""
         names = self.judgement.names(self.resource)
         return tuple(name for name in self.resource.search if names is not None and name in names.fields)
 
     # --- sort and fields ---
+
+    def _order(self, raw: RawQuery, condition: Condition | None) -> tuple[Sort | Relevance, ...]:
+        """Return the order of the rows; where words are searched, `relevance` is one and the usual one."""
+        search = _search_in(condition) if self.mode == "list" else None
+        known = self.judgement.names(self.resource)
+        if search is None or (known is not None and RELEVANCE in known.fields and raw.sort):
+            return self._sorts(raw.sort, self.resource, "sort")
+        if not raw.sort:
+            return (Relevance(search),)
+        places = [index for index, term in enumerate(raw.sort) if term.name == RELEVANCE]
+        if len(places) > 1:
+            self.judgement.fault("sort", "repeated", "a field occurs twice")
+        others = tuple(term for term in raw.sort if term.name != RELEVANCE)
+        sorts: list[Sort | Relevance] = [*self._sorts(others, self.resource, "sort")]
+        if places and len(sorts) == len(others):
+            # The best fit comes first unless `:asc` says otherwise, which nobody can tell from `asc` left out.
+            sorts.insert(places[0], Relevance(search))
+        return tuple(sorts)
 
     def _sorts(
         self, raw: tuple[RawSort, ...], resource: ResourceDefinition, parameter: str
@@ -143,39 +212,15 @@ class _QueryJudge:
         return sorts
 
     def _sort(self, term: RawSort, resource: ResourceDefinition, parameter: str) -> Sort | None:
-        *path, last = term.name.split(".")
-        if len(path) > self.judgement.bounds.max_include_depth:
-            self.judgement.excess(parameter, f"{term.name[:100]!r} leads through too many relations")
+        found = self.judgement.field_at(term.name, resource, parameter)
+        if found is None:
             return None
-        for step in path:
-            names = self.judgement.names(resource)
-            relation = names.relations.get(step) if names is not None else None
-            if relation is None or relation.many:
-                break
-            resource = self.judgement.target(resource, relation)
-        else:
-            return self._sorted_field(term, tuple(path), last, resource, parameter)
-        self._unknown_field(parameter, step, resource)
-        return None
-
-    def _sorted_field(
-        self, term: RawSort, path: tuple[str, ...], name: str, resource: ResourceDefinition, parameter: str
-    ) -> Sort | None:
-        names = self.judgement.names(resource)
-        definition = names.fields.get(name) if names is not None else None
-        if definition is None:
-            self._unknown_field(parameter, name, resource)
-            return None
-        filterable = definition.filterable or name == "id" or self.judgement.lookup is None
+        path, definition = found
+        filterable = definition.filterable or definition.name == "id" or self.judgement.lookup is None
         if not (definition.type.sortable and filterable):
-            self.judgement.fault(parameter, "not_sortable", f"{name!r} cannot be sorted")
+            self.judgement.fault(parameter, "not_sortable", f"{definition.name!r} cannot be sorted")
             return None
-        return Sort(path, name, term.descending, term.nulls_first)
-
-    def _unknown_field(self, parameter: str, name: str, resource: ResourceDefinition) -> None:
-        names = self.judgement.names(resource)
-        known: tuple[str, ...] = tuple(names.fields) if names is not None else ()
-        self.judgement.unknown(parameter, "unknown_field", "field", name, known)
+        return Sort(path, definition.name, term.descending, term.nulls_first)
 
     def _fields(
         self, raw: tuple[str, ...] | None, resource: ResourceDefinition, parameter: str
@@ -305,6 +350,10 @@ class _QueryJudge:
             return limit, 0, 1
         if "limit" in scalars:
             limit = self._number(scalars["limit"], "limit", 1, bounds.max_limit, limit)
+        if "cursor" in scalars:
+            for name in ("page", "offset"):
+                if name in scalars:
+                    self.judgement.fault(name, "conflict", f"`{name}` and `cursor` exclude each other")
         if "page" in scalars and "offset" in scalars:
             self.judgement.fault("page", "conflict", "`page` and `offset` are two forms of one thing")
         if "page" in scalars:
@@ -346,6 +395,13 @@ class _QueryJudge:
                 return known
         self.judgement.unknown("count", "unknown_word", "way to count", str(word), _COUNTS)
         return "exact"
+
+
+def _search_in(condition: Condition | None) -> Search | None:
+    """Return the search of a query's condition: it is the last part."""
+    if isinstance(condition, AllOf) and condition.parts:
+        condition = condition.parts[-1]
+    return condition if isinstance(condition, Search) else None
 
 
 def _dots(path: str) -> list[int]:

@@ -65,6 +65,33 @@ class Judgement:
         self.touched.add(target.id)
         return target
 
+    def declare(self, resource: ResourceDefinition, names: Names) -> None:
+        """Say what may be named of a resource that is no caller's to read: groups of rows."""
+        self._names[resource.id] = names
+
+    def field_at(
+        self, name: str, resource: ResourceDefinition, parameter: str
+    ) -> tuple[tuple[str, ...], FieldDefinition] | None:
+        """Follow a dotted name through to-one relations to a field; None after noting a fault."""
+        *path, last = name.split(".")
+        if len(path) > self.bounds.max_include_depth:
+            self.excess(parameter, f"{name[:100]!r} leads through too many relations")
+            return None
+        for step in path:
+            names = self.names(resource)
+            relation = names.relations.get(step) if names is not None else None
+            if relation is None or relation.many:
+                last = step
+                break
+            resource = self.target(resource, relation)
+        else:
+            names = self.names(resource)
+            if names is not None and last in names.fields:
+                return tuple(path), names.fields[last]
+        names = self.names(resource)
+        self.unknown(parameter, "unknown_field", "field", last, tuple(names.fields) if names else ())
+        return None
+
     def _fields(self, resource: ResourceDefinition) -> Mapping[str, FieldDefinition] | None:
         if self.lookup is None:
             return resource.fields

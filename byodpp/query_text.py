@@ -17,7 +17,10 @@ from urllib.parse import unquote_to_bytes
 from byodpp import wire
 from byodpp.exceptions import ApiError, Detail, InvalidEncoding, InvalidQuery, QueryTooComplex, TooDeep
 
-__all__ = ["RawInclude", "RawQuery", "RawSort", "Text", "parse", "parse_json"]
+__all__ = ["FUNCTIONS", "RawInclude", "RawQuery", "RawSort", "Text", "parse", "parse_json"]
+
+#: Functions of aggregates; `sum:price` is one word, also where a colon means something else.
+FUNCTIONS: Final = ("count", "countDistinct", "sum", "avg", "min", "max")
 
 #: More parameters than this are refused before they are read.
 MAX_PARAMETERS: Final = 1_000
@@ -31,7 +34,9 @@ MAX_JSON_DEPTH: Final = 64
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NAME = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
 _SEGMENT = re.compile(r"\[([^\[\]]*)\]")
-_SCALARS: Final = frozenset({"limit", "offset", "page", "count", "search"})
+_SCALARS: Final = frozenset({"limit", "offset", "page", "cursor", "count", "search"})
+_ORDERS: Final = ("asc", "desc")
+_NULLS: Final = ("nullsFirst", "nullsLast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Text:
 class RawSort:
     """One term of `sort`."""
 
-    name: str  # a field, dotted when it lies behind relations
+    name: str  # a field, dotted when it lies behind relations, or the word of an aggregate or a group
     descending: bool
     nulls_first: bool | None
 
@@ -72,7 +77,10 @@ class RawQuery:
     fields_of: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # `fields[category]`, by dotted path
-    scalars: Mapping[str, Any] = field(default_factory=dict)  # limit, offset, page, count, search
+    scalars: Mapping[str, Any] = field(default_factory=dict)  # limit, offset, page, cursor, count, search
+    aggregates: tuple[str, ...] = ()  # `sum:price`, …
+    groups: tuple[str, ...] = ()  # `categoryId`, `month(createdAt)`, …
+    having: Any = None  # a tree over words of aggregates; None when there is none
     unknown: tuple[str, ...] = ()  # parameters that this language does not have
     given: tuple[str, ...] = ()  # known parameters that were given, by their first word
 
@@ -129,6 +137,8 @@ class _Reader:
     includes: dict[str, dict[str, Any]] = field(default_factory=dict)
     fields_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scalars: dict[str, Any] = field(default_factory=dict)
+    lists: dict[str, tuple[str, ...]] = field(default_factory=dict)  # aggregate and group
+    having: Any = None
     unknown: list[str] = field(default_factory=list)
     given: dict[str, None] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
@@ -159,6 +169,8 @@ class _Reader:
         """Return whether the parameter is one of the language's."""
         if head == "filter":
             self.filter = self._grow(self.filter, segments, name, value)
+        elif head == "having":
+            self.having = self._grow(self.having, segments, name, value)
         elif head == "include":
             self._take_include(segments, name, value)
         elif head == "fields" and len(segments) == 1 and segments[0]:
@@ -169,6 +181,8 @@ class _Reader:
             self.fields = self._names(name, value)
         elif head == "sort":
             self.sort = self._sorts(name, value)
+        elif head in ("aggregate", "group"):
+            self.lists[head] = self._names(name, value)
         elif head in _SCALARS:
             self.scalars[head] = Text(value)
         else:
@@ -244,10 +258,15 @@ class _Reader:
 
     def take_json(self, name: str, value: Any) -> None:
         """Take one word of a query in JSON."""
-        if name == "filter":
+        if name in ("filter", "having"):
             if not isinstance(value, Mapping):
                 return self._fault(name, "type", "a filter is an object")
-            self.filter = value
+            if name == "filter":
+                self.filter = value
+            else:
+                self.having = value
+        elif name in ("aggregate", "group"):
+            self.lists[name] = self._names(name, self._words(name, value))
         elif name == "sort":
             self.sort = self._sorts(name, self._words(name, value))
         elif name == "fields" and isinstance(value, dict):
@@ -280,8 +299,15 @@ class _Reader:
                 found[option] = self._sorts(name, self._words(name, value))
             elif option == "fields":
                 found[option] = self._names(name, self._words(name, value))
+            elif option == "include" and isinstance(value, dict):
+                for below, inner in value.items():
+                    self._take_options(f"{path}.{below}", inner)
+            elif option == "include":
+                for below in self._names(name, self._words(name, value)):
+                    self.includes.setdefault(f"{path}.{below}", {})
             else:
-                self._fault(name, "unknown_option", "an include has the options limit, filter, sort, fields")
+                known = "limit, filter, sort, fields, include"
+                self._fault(name, "unknown_option", f"an include has the options {known}")
 
     def _words(self, name: str, value: Any) -> str:
         """Return a list of words as the query string would spell it."""
@@ -314,8 +340,10 @@ class _Reader:
             head, *modifiers = word.strip().split(":")
             descending = head.startswith("-")
             head = head.removeprefix("-")
-            order = [word for word in modifiers if word in ("asc", "desc")]
-            nulls = [word for word in modifiers if word in ("nullsFirst", "nullsLast")]
+            if head in FUNCTIONS and modifiers and modifiers[0] not in _ORDERS + _NULLS:
+                head = f"{head}:{modifiers.pop(0)}"
+            order = [word for word in modifiers if word in _ORDERS]
+            nulls = [word for word in modifiers if word in _NULLS]
             if not head:
                 self._fault(name, "format", "an empty name")
             elif (
@@ -353,6 +381,9 @@ class _Reader:
             includes=includes,
             fields_of=self.fields_of,
             scalars=self.scalars,
+            aggregates=self.lists.get("aggregate", ()),
+            groups=self.lists.get("group", ()),
+            having=self.having,
             unknown=tuple(self.unknown),
             given=tuple(self.given),
         )

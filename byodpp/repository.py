@@ -15,6 +15,7 @@ from byodpp.conditions import Condition, Query, Shape
 from byodpp.definitions import Kind, ResourceDefinition, Scope
 from byodpp.events import Event, past_tense
 from byodpp.exceptions import (
+    ApiError,
     Conflict,
     Detail,
     Forbidden,
@@ -83,7 +84,9 @@ class Repository:
         include: str | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        cursor: str | None = None,
         count: str = "none",
+        search: str | None = None,
     ) -> Page:
         """Return rows.
 
@@ -94,6 +97,8 @@ class Repository:
             include: e.g. `category,dpps.sections`.
             limit: rows at most; the resource's default when omitted.
             offset: rows to skip.
+            cursor: `next_cursor` of the page before.
+            search: words to look for in the resource's `search` fields.
             count: `exact`, `estimated`, or `none`.
 
         Raises:
@@ -101,7 +106,33 @@ class Repository:
         """
         asked = {
             "filter": filter, "sort": sort, "fields": fields, "include": include,
-            "limit": limit, "offset": offset, "count": count,
+            "limit": limit, "offset": offset, "cursor": cursor, "count": count, "search": search,
+        }  # fmt: skip
+        return await self.page(self._judged(asked, "list"))
+
+    async def aggregate(
+        self,
+        aggregate: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        group: str | None = None,
+        having: Mapping[str, Any] | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return groups of rows with their numbers, e.g. `{"group": {"categoryId": 7}, "count": 12}`.
+
+        Args:
+            aggregate: e.g. `count,sum:price`.
+            filter: which rows are taken together.
+            group: e.g. `categoryId,month(createdAt)`; all rows are one group when omitted.
+            having: which groups, by words of aggregates: `{"count": {"gt": 5}}`.
+            sort: words of aggregates and groups.
+            limit: groups at most; the resource's default when omitted.
+        """
+        asked = {
+            "filter": filter, "aggregate": aggregate, "group": group, "having": having, "sort": sort,
+            "limit": limit, "count": "none",
         }  # fmt: skip
         return await self.page(self._judged(asked, "list"))
 
@@ -159,22 +190,25 @@ class Repository:
             ValidationFailed: the data are not valid.
             UniqueConflict: such a row exists.
         """
-        return await self.insert(self._store.schemas.load_python(self.resource, "create", data))
+        values = self._store.schemas.load_python(self.resource, "create", data)
+        return await self.insert(values, sent=self._own_words(data))
 
     async def batch(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
         """Create many rows with one statement; all or none."""
         load = self._store.schemas.load_python
-        return await self.insert_many([load(self.resource, "create", item) for item in items])
+        sent = frozenset[str]().union(*(self._own_words(item) for item in items))
+        return await self.insert_many([load(self.resource, "create", item) for item in items], sent=sent)
 
     async def update(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
         """Replace a row's writable fields; absent ones take their default or null."""
         values = self._store.schemas.load_python(self.resource, "update", data)
-        return await self.change(id, values, operation="update", expected_version=version)
+        sent = self._own_words(data)
+        return await self.change(id, values, operation="update", expected_version=version, sent=sent)
 
     async def patch(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
         """Change the given fields of a row, read-only ones too."""
         values = self._store.schemas.load_python(self.resource, "patch", data)
-        return await self.change(id, values, expected_version=version)
+        return await self.change(id, values, expected_version=version, sent=self._own_words(data))
 
     async def delete(self, id: Any, *, version: int | None = None) -> None:
         """Delete a row.
@@ -190,14 +224,25 @@ class Repository:
         """Let no other transaction change a row before this one ends; nothing happens if there is none."""
         await self._store.lock(self._acting, self.resource, id)
 
+    def _own_words(self, data: Mapping[str, Any]) -> frozenset[str]:
+        """Return the fields that field rules are about: a read-only one is the logic class's to write."""
+        known = self.resource.fields
+        return frozenset(name for name in data if name in known and not known[name].read_only)
+
     # --- writing, already validated ---------------------------------------------------
 
-    async def insert(self, values: Mapping[str, Any]) -> Row:
+    async def insert(self, values: Mapping[str, Any], *, sent: frozenset[str] = frozenset()) -> Row:
         """Create a row from validated values."""
-        return (await self.insert_many([values]))[0]
+        return (await self.insert_many([values], sent=sent))[0]
 
-    async def insert_many(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
+    async def insert_many(
+        self, items: Sequence[Mapping[str, Any]], *, sent: frozenset[str] = frozenset()
+    ) -> Sequence[Row]:
         """Create rows from validated values, with one statement; all or none.
+
+        Args:
+            items: values by field.
+            sent: fields that the caller asked for and must have the right to write.
 
         Raises:
             ValidationFailed: a reference leads to nothing that the caller may read.
@@ -210,9 +255,10 @@ class Repository:
             return []
         prepared = [self._with_states(item) for item in items]
         await self._store.check_references(self._acting, self.resource, prepared)
-        records = await self._store.insert(self._acting, self.resource, prepared, self._permitted("create"))
+        permitted = self._permitted("create", sent)
+        records = await self._store.insert(self._acting, self.resource, prepared, permitted)
         if not all(record["permitted"] for record in records):
-            raise Forbidden(f"You may not create such a row of {self.resource.name}.")
+            raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))
         rows = [self._shown(record, record["id"]) for record in records]
         self._remember_events("create", rows, records)
         return rows
@@ -224,10 +270,11 @@ class Repository:
         read_only: Mapping[str, Any],
         *,
         expected_version: int | None = None,
+        sent: frozenset[str] = frozenset(),
     ) -> Row:
         """Replace a row by validated values; read-only fields must equal what is stored."""
         return await self.change(
-            id, values, operation="update", read_only=read_only, expected_version=expected_version
+            id, values, operation="update", read_only=read_only, expected_version=expected_version, sent=sent
         )
 
     async def change(
@@ -238,8 +285,17 @@ class Repository:
         operation: str = "patch",
         read_only: Mapping[str, Any] | None = None,
         expected_version: int | None = None,
+        sent: frozenset[str] = frozenset(),
     ) -> Row:
         """Change a row by validated values.
+
+        Args:
+            id: of the row.
+            values: by field.
+            operation: whose right is needed: `patch` or `update`.
+            read_only: values that the row must have already.
+            expected_version: that the row must have; None is any.
+            sent: fields that the caller asked for and must have the right to write.
 
         Raises:
             NotFound: there is none that the caller may read.
@@ -250,7 +306,9 @@ class Repository:
         self._refuse_foreign_scope()
         await self._store.check_references(self._acting, self.resource, [values])
         columns = tuple(sorted(self.resource.columns[name] for name in values))
-        change = self._shape("update", operation, columns, expected_version, before=bool(read_only))
+        change = self._shape(
+            "update", operation, columns, expected_version, before=bool(read_only), sent=sent
+        )
         record = await self._store.change(
             self._acting, self.resource, change, id, values=values, expected_version=expected_version,
             operation=operation,
@@ -329,25 +387,30 @@ class Repository:
         *,
         before: bool = False,
         check_state: bool = False,
+        sent: frozenset[str] = frozenset(),
     ) -> Change:
         return Change(
             kind=kind,
             columns=columns,
             visibility=self._acting.visibility(self.resource),
-            permitted=self._permitted(operation),
+            permitted=self._permitted(operation, sent),
             before=before,
             audited=self.resource.audit,
             check_version=expected_version is not None,
             check_state=check_state,
         )
 
-    def _permitted(self, operation: str) -> Condition | None:
+    def _permitted(self, operation: str, sent: frozenset[str]) -> Condition | None:
         """Rows on which the caller may do this; None is all of them.
 
         Raises:
             Forbidden: no policy permits it at all.
         """
-        return self._acting.permitted(self.resource, operation)
+        return self._acting.permitted(self.resource, operation, sent)
+
+    def _undo(self, error: ApiError) -> ApiError:
+        """Return an error about what the statement has done already: it must never be committed."""
+        return self._acting.transaction.refuse_commit(error)
 
     async def _judge_outcome(
         self,
@@ -373,7 +436,7 @@ class Repository:
         if not record["changed"]:
             raise Conflict("Another request changed the row at the same time; try again.")
         if record["still_permitted"] is False and operation != "delete":
-            raise Forbidden(f"You may not make the row of {self.resource.name} like this.")
+            raise self._undo(Forbidden(f"You may not make the row of {self.resource.name} like this."))
         return record
 
     def _shown(self, record: Any, id: Any) -> Row:
@@ -385,13 +448,15 @@ class Repository:
         return Row(None, self.resource, self._store.registry, values={"id": id})
 
     def _refuse_changed(self, read_only: Mapping[str, Any], stored: Row) -> None:
-        faults = [
-            Detail(name, "read_only", "This field is read-only; leave it out or send what is stored.")
-            for name, value in read_only.items()
-            if stored.get(name) != value
-        ]
-        if faults:
-            raise ValidationFailed(details=faults)
+        """Compare with the row as the caller saw it: what is hidden from him answers no guess."""
+        changed = [name for name, value in read_only.items() if stored.get(name) != value]
+        fields = self.resource.fields
+        if barred := [name for name in changed if name in fields and not fields[name].read_only]:
+            details = [Detail(name, "forbidden", "You may not write this field.") for name in barred]
+            raise self._undo(Forbidden("You may not write these fields.", details=details))
+        if changed:
+            told = "This field is read-only; leave it out or send what is stored."
+            raise self._undo(ValidationFailed(details=[Detail(name, "read_only", told) for name in changed]))
 
     def _with_states(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         machine = self.resource.states

@@ -39,6 +39,8 @@ def resource_routes(service: Service) -> Iterator[Route]:
             controller = Controller(resource, service)
             for operation in resource.operations:
                 yield _operation_route(service, controller, operation)
+            if "list" in resource.operations and resource.kind is not Kind.LOGIC:
+                yield from _query_routes(controller)
             for action in resource.actions:
                 yield _action_route(service, controller, action)
     for version in registry.versions:
@@ -69,6 +71,22 @@ def _operation_route(service: Service, controller: Controller, operation: str) -
     )
     pattern = resource.crud_routes.get(operation, resource.base_url + tail)
     return Route(pattern=pattern, methods={method: endpoint}, origin=resource.path)
+
+
+def _query_routes(controller: Controller) -> Iterator[Route]:
+    """Yield the ways to ask for a list with a body: POST everywhere, QUERY where a client can send it."""
+    resource = controller.resource
+    endpoint = Endpoint(
+        handler=controller.handler("query"),
+        operation="list",
+        resource=resource,
+        public=_is_public(resource, "list"),
+        body=Body.REQUIRED,
+        summary=f"list {resource.name} by a query in the body",
+    )
+    collection = resource.crud_routes.get("list", resource.base_url)
+    yield Route(pattern=f"{collection}/query", methods={"POST": endpoint}, origin=resource.path)
+    yield Route(pattern=collection, methods={"QUERY": endpoint}, origin=resource.path)
 
 
 def _action_route(service: Service, controller: Controller, action: ActionDefinition) -> Route:

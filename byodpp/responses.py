@@ -187,7 +187,7 @@ async def send_answer(answer: Answer, request: Request, send: Send, *, hear_out:
     if "ETag" in answer.headers and "Cache-Control" not in answer.headers:
         # What has a validator may be kept by the client itself, if it asks each time.
         headers.append((b"cache-control", b"private, no-cache"))
-    if answer.status not in _BODILESS:
+    if answer.status not in _BODILESS and body != b"":
         media_type = answer.media_type or request.response_type
         headers.append((b"content-type", media_type.encode("ascii")))
     if isinstance(body, bytes):

@@ -45,7 +45,7 @@ JSON_BODY: Final = ("application/json",)
 #: Media types of a PATCH of a row: a merge patch under either name, or a list of steps.
 PATCH_BODY: Final = ("application/json", "application/merge-patch+json", "application/json-patch+json")
 #: Methods in the order in which `Allow` names them.
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS: Final = ("GET", "HEAD", "QUERY", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _STATIC: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _VERSION: Final = re.compile(rb"v\d{1,4}")
 

@@ -90,21 +90,22 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlFunction:
-    """A function without arguments in the schema `byodpp`."""
+    """A function in the schema `byodpp`; its name alone tells it from the others."""
 
     name: str
     returns: str
     body: str  # PL/pgSQL
+    arguments: str = ""
 
     def create(self) -> str:
         """Return the statement that makes or replaces it."""
         return (
-            f"CREATE OR REPLACE FUNCTION byodpp.{quote(self.name)}() RETURNS {self.returns}\n"
+            f"CREATE OR REPLACE FUNCTION byodpp.{quote(self.name)}({self.arguments}) RETURNS {self.returns}\n"
             f"    LANGUAGE plpgsql STABLE PARALLEL SAFE AS $function${self.body}$function$"
         )
 
 
-#: Who asks, from the settings of the transaction.
+#: Who asks, from the settings of the transaction; and what a policy cannot ask about its own table.
 FUNCTIONS: Final = (
     SqlFunction(
         name="tenant",
@@ -136,6 +137,21 @@ END
         body="""
 BEGIN
     RETURN coalesce(nullif(current_setting('byodpp.grants', true), ''), '{}')::text[];
+END
+""",
+    ),
+    SqlFunction(
+        name="in_library",
+        arguments="target text, key text",
+        returns="boolean",
+        body="""
+DECLARE
+    found boolean;
+BEGIN
+    EXECUTE format(
+        'SELECT EXISTS (SELECT 1 FROM %s WHERE id = %L AND tenant_id IN (0, byodpp.tenant()))', target, key
+    ) INTO found;
+    RETURN found;
 END
 """,
     ),
@@ -225,6 +241,10 @@ def _library_checks(stored: StoredTable) -> Iterator[str]:
     """
     for column, target in stored.library_references:
         mine = f"{quote(stored.table.name)}.{quote(column)}"
+        if target == stored.table.name:
+            # A policy that reads its own table never ends; what a function reads is no part of it.
+            yield f"({mine} IS NULL OR byodpp.in_library({quote_text(quote(target))}, {mine}::text))"
+            continue
         yield (
             f"({mine} IS NULL OR EXISTS (SELECT 1 FROM {quote(target)} AS target"
             f" WHERE target.id = {mine} AND target.tenant_id IN (0, {_TENANT})))"

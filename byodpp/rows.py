@@ -13,7 +13,7 @@ from byodpp import wire
 from byodpp.definitions import ResourceDefinition
 from byodpp.registry import Registry
 
-__all__ = ["Page", "Row", "python_row", "row_json"]
+__all__ = ["GroupPage", "Page", "Row", "python_row", "row_json"]
 
 
 def python_row(values: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Row(Mapping[str, Any]):
 class Page(Sequence[Row]):
     """Some rows of a list, in its order, and how many there are in all."""
 
-    __slots__ = ("_registry", "_resource", "_rows", "json", "limit", "offset", "total")
+    __slots__ = ("_registry", "_resource", "_rows", "json", "limit", "next_cursor", "offset", "total")
 
     def __init__(
         self,
@@ -130,6 +130,7 @@ class Page(Sequence[Row]):
         total: int | None,
         limit: int,
         offset: int,
+        next_cursor: str | None = None,
     ) -> None:
         """Args:
         json: a JSON array of rows in wire format.
@@ -138,11 +139,13 @@ class Page(Sequence[Row]):
         total: rows that match in all; None when they were not counted.
         limit: rows asked for, at least 1.
         offset: rows skipped, at least 0.
+        next_cursor: where the next page begins; None when there is none.
         """
         self.json = json
         self.total = total
         self.limit = limit
         self.offset = offset
+        self.next_cursor = next_cursor
         self._resource = resource
         self._registry = registry
         self._rows: tuple[Row, ...] | None = None
@@ -169,3 +172,17 @@ class Page(Sequence[Row]):
 
     def __len__(self) -> int:
         return len(self._decoded())
+
+
+class GroupPage(Page):
+    """Some groups of rows and their numbers; each item is a mapping as the answer has it."""
+
+    __slots__ = ()
+
+    def _decoded(self) -> tuple[Row, ...]:
+        if self._rows is None:
+            self._rows = tuple(
+                Row(wire.dumps(values), self._resource, self._registry, values=values)
+                for values in wire.loads(self.json)
+            )
+        return self._rows

@@ -110,7 +110,9 @@ class SchemaMap:
             return generated()
         if not getattr(own, "extends", False):
             return own()
-        combined: type[marshmallow.Schema] = type(own.__name__, (own, generated), {})
+        # Without `include` of its own the generated fields are inherited, and those of the class win.
+        meta = type("Meta", (own.Meta, _GeneratedSchema.Meta), {"include": {}})
+        combined: type[marshmallow.Schema] = type(own.__name__, (own, generated), {"Meta": meta})
         return combined()
 
     def load(

@@ -35,35 +35,36 @@ from byodpp.service import Service
 from byodpp.tenants import PLATFORM_SLUG, Tenant, ensure_platform, register_tenant
 from byodpp.units import Unit
 
-__all__ = ["Seeder"]
+__all__ = ["Seeder", "waiting_seeds"]
 
 _ORIGIN: Final = Origin(request_id="seed", correlation_id="seed", user_agent="byodpp seed")
 _STEP_KEYS: Final = frozenset({"tenant", "resource", "rows", "action", "where", "body", "version"})
 
 
+async def waiting_seeds(app_dir: Path, database: Database, *, again: bool = False) -> list[Path]:
+    """Return the files to load, in their order, and see to the platform's own tenant.
+
+    Args:
+        app_dir: the application's folder.
+        database: migrated and open.
+        again: also those that were loaded before.
+    """
+    async with database.system() as transaction:
+        await ensure_platform(transaction)
+        loaded = {row["name"] for row in await transaction.fetch("select name from byodpp.seeds")}
+    return [path for path in sorted((app_dir / "seeds").glob("*.json")) if again or path.name not in loaded]
+
+
 class Seeder:
     """Loads the seeds of one application."""
 
-    def __init__(self, app_dir: Path, service: Service, database: Database) -> None:
-        self._folder = app_dir / "seeds"
+    def __init__(self, service: Service, database: Database) -> None:
         self._service = service
         self._database = database
 
-    async def load(self, *, again: bool = False) -> int:
-        """Load the files that were not loaded yet and return how many rows were written."""
-        async with self._database.system() as transaction:
-            await ensure_platform(transaction)
-        written = 0
-        for path in sorted(self._folder.glob("*.json")):
-            if again or not await self._is_loaded(path.name):
-                written += await self._load_file(path)
-        return written
-
-    async def _is_loaded(self, name: str) -> bool:
-        async with self._database.system() as transaction:
-            return bool(
-                await transaction.fetchval("select exists(select from byodpp.seeds where name = $1)", name)
-            )
+    async def load(self, files: Sequence[Path]) -> int:
+        """Load files, as `waiting_seeds` returns them, and return how many rows were written."""
+        return sum([await self._load_file(path) for path in files])
 
     async def _load_file(self, path: Path) -> int:
         document = _read(path)
@@ -131,7 +132,8 @@ class Seeder:
         if "action" in step:
             for found in await system[resource.name].list(step.get("where"), limit=resource.bounds.max_limit):
                 try:
-                    await unit.ask(resource, step["action"], step.get("body"), {"id": str(found["id"])})
+                    body = await _resolved(step.get("body"), system)
+                    await unit.ask(resource, step["action"], body, {"id": str(found["id"])})
                 except ApiError as error:
                     raise StartError([Problem(place, _told(error))]) from error
         return len(rows)

@@ -20,6 +20,7 @@ from byodpp.database import Database, is_retryable
 from byodpp.definitions import Kind
 from byodpp.events import Event, EventBus
 from byodpp.exceptions import ApiError, NotFound
+from byodpp.idempotency import IdempotencyKeys
 from byodpp.rows import Page, Row
 from byodpp.units import Unit, UnitParts
 
@@ -33,11 +34,16 @@ _ONE_ROW: Final = Query(shape=Shape())
 T = TypeVar("T")
 
 
+class _Undone(Exception):
+    """Ends a transaction whose work was only tried."""
+
+
 class Service:
     """Runs calls for all resources; holds nothing of any of them."""
 
     def __init__(self, parts: UnitParts, database: Database, bus: EventBus) -> None:
         self.parts = parts
+        self.keys = IdempotencyKeys(database)
         self._database = database
         self._bus = bus
         self._handling: set[asyncio.Task[None]] = set()
@@ -62,17 +68,25 @@ class Service:
                 return await self._list(call, call.query)
         return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
 
-    async def together(self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]) -> T:
+    async def together(
+        self,
+        principal: Principal,
+        origin: Origin,
+        work: Callable[[Unit], Awaitable[T]],
+        *,
+        commit: bool = True,
+    ) -> T:
         """Run some work in one transaction.
 
         Args:
             principal: who acts.
             origin: of the request.
             work: may run again after a serialization failure, so it keeps nothing between runs.
+            commit: False undoes everything at the end; what waits for the commit does not happen.
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                result, events = await self._once(principal, origin, work)
+                result, events = await (self._once if commit else self._tried)(principal, origin, work)
             except ApiError as error:
                 if attempt == _TRIES or not is_retryable(error):
                     raise
@@ -100,6 +114,22 @@ class Service:
             result = await work(unit)
             await unit.finish()
         return result, unit.outbox.events
+
+    async def _tried(
+        self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]
+    ) -> tuple[T, list[Event]]:
+        """Do everything but the commit."""
+        try:
+            async with self._database.transaction(principal.session) as transaction:
+                unit = Unit(self.parts, transaction, principal, origin)
+                result = await work(unit)
+                await unit.finish()
+                await transaction.execute("set constraints all immediate")
+                if transaction.failure is not None:
+                    raise transaction.failure
+                raise _Undone
+        except _Undone:
+            return result, []
 
     def _handle(self, events: list[Event]) -> None:
         if events:

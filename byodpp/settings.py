@@ -29,6 +29,8 @@ __all__ = ["SettingReference", "Settings", "load_settings", "settings_reference"
 
 #: Every environment variable of ours starts so; the classics exist beside it.
 PREFIX: Final = "BYODPP_"
+#: A shorter secret could be guessed.
+_SECRET_LENGTH: Final = 32
 
 _Environment = Literal["dev", "test", "stage", "prod"]
 _LogLevel = Literal["debug", "info", "warning", "error"]
@@ -65,6 +67,14 @@ class Settings:
             env="TRUSTED_PROXIES",
         ),
     ] = ()
+    secret_key: Annotated[
+        str | None,
+        Setting(
+            "What cursors are signed with, at least 32 characters, the same in all processes; required in "
+            "stage and prod, elsewhere made and kept in .byodpp.",
+            secret=True,
+        ),
+    ] = None
     docs_enabled: Annotated[bool, Setting("Serve the documentation page and the OpenAPI document.")] = True
 
     # --- database ---
@@ -335,9 +345,21 @@ def _contradictions(settings: Settings) -> list[Problem]:
     if settings.identity == "keycloak" and not settings.issuer_base_url:
         problems.append(Problem("issuer_base_url", "is needed with identity keycloak"))
     problems += _wrong_networks(settings.trusted_proxies) + _wrong_origins(settings.cors_origins)
+    problems += _wrong_secret(settings)
     if settings.environment == "prod":
         problems += _unfit_for_production(settings)
     return problems
+
+
+def _wrong_secret(settings: Settings) -> list[Problem]:
+    if settings.secret_key is None:
+        if settings.environment not in ("stage", "prod"):
+            return []
+        reason, advice = f"is required in {settings.environment}", "Set BYODPP_SECRET_KEY, e.g. to 64 random digits."
+        return [Problem("secret_key", reason, advice)]
+    if len(settings.secret_key) < _SECRET_LENGTH:
+        return [Problem("secret_key", f"must have at least {_SECRET_LENGTH} characters")]
+    return []
 
 
 def _unfit_for_production(settings: Settings) -> list[Problem]:

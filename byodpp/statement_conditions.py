@@ -7,7 +7,7 @@ followed. Whatever the path that leads to a table, it is the same view that look
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,19 +25,17 @@ from byodpp.conditions import (
     Quantified,
     Refusal,
     Search,
-    Sort,
     Variable,
     Visibility,
 )
 from byodpp.definitions import FieldDefinition, Kind, RelationDefinition, ResourceDefinition, Scope
 from byodpp.registry import Registry
+from byodpp.search_text import search_document, search_words
 from byodpp.statement_operators import POSITIVE, compare, operand_parameter
-from byodpp.statement_parameters import bound, operand_source
+from byodpp.statement_parameters import bound, operand_key, operand_source
 from byodpp.tables import Tables
 
 __all__ = ["View", "scope_tenant", "scope_user"]
-
-_SIMPLE = "'simple'::regconfig"
 
 
 def scope_tenant() -> sa.BindParameter[Any]:
@@ -149,22 +147,7 @@ class View:
             return column
         return sa.case((self.trusted().condition(resource, table, rule), column))
 
-    def order(
-        self, resource: ResourceDefinition, table: sa.FromClause, sorts: Sequence[Sort]
-    ) -> list[sa.ColumnElement[Any]]:
-        """Return the terms of an order; the key comes last, so that every order is total."""
-        found: list[sa.ColumnElement[Any]] = []
-        for sort in sorts:
-            value = self._value_at(resource, table, sort.path, sort.field)
-            term = value.desc() if sort.descending else value.asc()
-            if sort.nulls_first is not None and sort.nulls_first is not sort.descending:
-                term = term.nulls_first() if sort.nulls_first else term.nulls_last()
-            found.append(term)
-        if "id" in resource.fields and not any(sort.field == "id" and not sort.path for sort in sorts):
-            found.append(table.c[resource.columns["id"]].asc())
-        return found
-
-    def _value_at(
+    def value_at(
         self, resource: ResourceDefinition, table: sa.FromClause, path: tuple[str, ...], field: str
     ) -> sa.ColumnElement[Any]:
         """Return a field at the end of to-one relations, null when there is no row."""
@@ -173,7 +156,7 @@ class View:
         relation = resource.relations[path[0]]
         target = self.registry.target(resource, relation)
         other = self.source(target)
-        value = self._value_at(target, other, path[1:], field)
+        value = self.value_at(target, other, path[1:], field)
         joined = (*self.link(resource, table, relation, target, other), *self.rows(target, other))
         return sa.select(value).select_from(other).where(*joined).correlate(table).scalar_subquery()
 
@@ -282,7 +265,7 @@ class View:
     ) -> sa.ColumnElement[Any]:
         """Return a comparison in which null, of the field or on the way to it, is `unknown`."""
         field = self._field_at(resource, comparison)
-        value = self._value_at(resource, table, comparison.path, comparison.field)
+        value = self.value_at(resource, table, comparison.path, comparison.field)
         test = compare(value, value.type, field, comparison, operator)
         return sa.func.coalesce(test, sa.true() if unknown else sa.false())
 
@@ -306,22 +289,25 @@ class View:
     def _search(
         self, resource: ResourceDefinition, table: sa.FromClause, search: Search
     ) -> sa.ColumnElement[Any]:
-        texts = [
-            sa.func.coalesce(
-                sa.cast(self.value(resource, table, resource.fields[name]), sa.Text()),
-                sa.literal_column("''"),
-            )
-            for name in search.fields
-        ]
-        document: sa.ColumnElement[str] = texts[0]
-        for text in texts[1:]:
-            document = document.concat(sa.literal_column("' '")).concat(text)
-        field = resource.fields[search.fields[0]]
-        words = bound(operand_source(search.operand, field, sa.Text(), many=False), sa.Text())
-        simple: sa.ColumnElement[Any] = sa.literal_column(_SIMPLE)
-        return sa.func.to_tsvector(simple, document).bool_op("@@")(
-            sa.func.websearch_to_tsquery(simple, words)
-        )
+        words, document = self._searched(resource, table, search)
+        return document.bool_op("@@")(words)
+
+    def relevance(
+        self, resource: ResourceDefinition, table: sa.FromClause, search: Search
+    ) -> sa.ColumnElement[Any]:
+        """Return how well a row fits a search: a number, greater where it fits better."""
+        words, document = self._searched(resource, table, search)
+        return sa.func.ts_rank(document, words, type_=sa.REAL())
+
+    def _searched(
+        self, resource: ResourceDefinition, table: sa.FromClause, search: Search
+    ) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        """Return what is searched for, and the words of the row as the caller sees it."""
+        columns = [self.value(resource, table, resource.fields[name]) for name in search.fields]
+        field, operand = resource.fields[search.fields[0]], search.operand
+        source = operand_source(operand, field, sa.Text(), many=False)
+        words = bound(source, sa.Text(), operand_key(operand, sa.Text()))
+        return search_words(words), search_document(columns)
 
 
 def _complement(test: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -15,12 +15,13 @@ from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from byodpp.conditions import Include, Parameter, Shape
+from byodpp.conditions import Include, Parameter
 from byodpp.definitions import RelationDefinition, ResourceDefinition
 from byodpp.statement_conditions import View
+from byodpp.statement_order import order_by, terms
 from byodpp.statement_parameters import bound
 
-__all__ = ["RowJson", "page_select", "row_columns", "row_text", "rows_text"]
+__all__ = ["RowJson", "count_of", "json_array", "row_columns", "row_text", "rows_text", "select_columns"]
 
 
 class RowJson(sa.ColumnElement[Any]):
@@ -80,11 +81,12 @@ def _included(
     target = view.registry.target(resource, relation)
     other = view.source(target)
     columns = row_columns(view, target, other, include.fields, include.includes)
-    rows = _select(columns, other).where(*_related(view, resource, table, relation, target, other, include))
+    rows = select_columns(columns, other).where(*_related(view, resource, table, relation, target, other, include))
     rows = rows.correlate(table)
     if not relation.many:
         return row_text(rows, cast=False)
-    rows = rows.order_by(*view.order(target, other, include.sort)).limit(_count(include.limit))
+    rows = rows.order_by(*order_by(terms(view, target, other, include.sort)))
+    rows = rows.limit(count_of(include.limit))
     return sa.cast(rows_text(rows), JSON())
 
 
@@ -103,27 +105,12 @@ def _related(
     return found
 
 
-def page_select(
-    view: View, resource: ResourceDefinition, table: sa.FromClause, shape: Shape
-) -> sa.Select[Any]:
-    """Return the rows of a page as ordinary columns, in order."""
-    rows = _select(row_columns(view, resource, table, shape.fields, shape.includes), table)
-    rows = rows.where(*view.rows(resource, table))
-    if shape.filter is not None:
-        rows = rows.where(view.condition(resource, table, shape.filter))
-    rows = rows.order_by(*view.order(resource, table, shape.sort))
-    if shape.limit is not None:
-        rows = rows.limit(_count(shape.limit))
-    if shape.offset is not None:
-        rows = rows.offset(_count(shape.offset))
-    return rows
-
-
-def _select(columns: Mapping[str, sa.ColumnElement[Any]], table: sa.FromClause) -> sa.Select[Any]:
+def select_columns(columns: Mapping[str, sa.ColumnElement[Any]], table: sa.FromClause) -> sa.Select[Any]:
+    """Return a select of named expressions over the rows of a table."""
     return sa.select(*(column.label(name) for name, column in columns.items())).select_from(table)
 
 
-def _count(number: int | Parameter | None) -> sa.ColumnElement[Any]:
+def count_of(number: int | Parameter | None) -> sa.ColumnElement[Any]:
     """Return a number of rows: part of the text when it is part of the shape."""
     if isinstance(number, Parameter):
         index = number.index
@@ -134,14 +121,14 @@ def _count(number: int | Parameter | None) -> sa.ColumnElement[Any]:
 def rows_text(rows: sa.Select[Any]) -> sa.ColumnElement[Any]:
     """Return rows as the text of a JSON array."""
     inner = rows.subquery()
-    text = sa.cast(sa.func.row_to_json(inner.table_valued()), sa.Text())
-    joined = sa.func.string_agg(text, sa.literal_column("','"))
-    array = (
-        sa.literal_column("'['")
-        .concat(sa.func.coalesce(joined, sa.literal_column("''")))
-        .concat(sa.literal_column("']'"))
-    )
-    return sa.select(array).select_from(inner).scalar_subquery()
+    return sa.select(json_array(sa.func.row_to_json(inner.table_valued()))).select_from(inner).scalar_subquery()
+
+
+def json_array(row: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Return an aggregate that joins the JSON of rows, in their order, to the text of an array."""
+    joined = sa.func.string_agg(sa.cast(row, sa.Text()), sa.literal_column("','"))
+    opened: sa.ColumnElement[str] = sa.literal_column("'['")
+    return opened.concat(sa.func.coalesce(joined, sa.literal_column("''"))).concat(sa.literal_column("']'"))
 
 
 def row_text(rows: sa.Select[Any], *, cast: bool = True) -> sa.ColumnElement[Any]:

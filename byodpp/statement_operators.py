@@ -17,7 +17,7 @@ from byodpp.conditions import Comparison, Constant, Operand
 from byodpp.definitions import FieldDefinition
 from byodpp.statement_parameters import bound, operand_key, operand_source
 
-__all__ = ["POSITIVE", "compare", "operand_parameter"]
+__all__ = ["POSITIVE", "compare", "operand_parameter", "value_type"]
 
 #: Operators that include nulls -> those whose complement they are.
 POSITIVE: Final[Mapping[str, str]] = MappingProxyType({"ne": "eq", "nin": "in"})
@@ -34,11 +34,11 @@ def operand_parameter(
     operand: Operand, definition: FieldDefinition, column: sa.types.TypeEngine[Any], *, many: bool = False
 ) -> sa.BindParameter[Any]:
     """Return the parameter for an operand of a field's own type."""
-    type_ = ARRAY(_value_type(column)) if many else _value_type(column)
+    type_ = ARRAY(value_type(column)) if many else value_type(column)
     return bound(operand_source(operand, definition, column, many=many), type_, operand_key(operand, type_))
 
 
-def _value_type(column: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+def value_type(column: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
     """Return the type to which a value is cast: without length, precision, or collation."""
     if isinstance(column, sa.String):
         return sa.Text()

@@ -175,9 +175,22 @@ class Compiled:
         return [source(sources) for source in self.order]
 
 
+class _WholeNames(asyncpg_dialect.PGCompiler_asyncpg):
+    """Keeps the names of derived columns, which SQLAlchemy would shorten from 58 characters on.
+
+    The manifest sees to it that they fit. Names that SQLAlchemy makes are still kept short.
+    """
+
+    def _truncated_identifier(self, ident_class: str, name: Any) -> str:
+        if ident_class == "colident":
+            return str(name.apply_map(self.anon_map))
+        return str(super()._truncated_identifier(ident_class, name))
+
+
 def compile_statement(statement: sa.sql.expression.Executable) -> Compiled:
     """Compile a statement to asyncpg's text; every plain bind parameter is one by name."""
     dialect = asyncpg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    dialect.statement_compiler = _WholeNames
     compiled: Any = cast(Any, statement).compile(dialect=dialect)
     order: list[Source] = []
     names: dict[str, None] = {}

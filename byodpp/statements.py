@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -23,13 +24,15 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.registry import Registry
 from byodpp.sql_text import literal
 from byodpp.statement_conditions import View, scope_tenant, scope_user
-from byodpp.statement_json import RowJson, page_select, row_columns, row_text, rows_text
+from byodpp.statement_groups import groups_texts, groups_total
+from byodpp.statement_json import RowJson, row_columns, row_text
+from byodpp.statement_pages import page_texts
 from byodpp.statement_parameters import Compiled, Context, Sources, SqlText, bound, compile_statement
 from byodpp.tables import Tables
 
 __all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements", "grants_text"]
 
-#: `count=estimated` counts this far and no further: the cost of a count stays bounded.
+#: `count=estimated` counts this far; beyond, it takes the planner's word: the cost stays bounded.
 ESTIMATE_LIMIT: Final = 10_000
 _PLACE = re.compile(r"\$(\d+)")
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
@@ -61,6 +64,11 @@ class Statements:
         self._kept: OrderedDict[Hashable, Compiled] = OrderedDict()
         self._trusted = View(registry, tables, None, enforce_scope)
 
+    @property
+    def enforces_scope(self) -> bool:
+        """Whether the statements name the tenant themselves."""
+        return self._enforce_scope
+
     # --- reads ---
 
     def page(
@@ -72,7 +80,11 @@ class Statements:
         context_in_statement: bool = True,
         anywhere: bool = False,
     ) -> Compiled:
-        """Return the statement of a page: one row with `data` (JSON array) and `total` (bigint or null).
+        """Return the statement of a page: one row with `data`, `next` and `total`.
+
+        `data` is a JSON array as text; `next` the texts of which a cursor is made, the last of them
+        null or none at all when no page follows; `total` a number or null. With `count=estimated`
+        a total above ESTIMATE_LIMIT only says that there are more: then `estimate` is to be asked.
 
         Args:
             resource: whose rows.
@@ -117,23 +129,57 @@ class Statements:
     def _page(
         self, view: View, resource: ResourceDefinition, shape: Shape, with_context: bool
     ) -> sa.Select[Any]:
-        data = rows_text(page_select(view, resource, view.source(resource), shape))
-        return self._answer({"data": data, "total": self._total(view, resource, shape)}, with_context)
+        if shape.grouping is None:
+            page = page_texts(view, resource, shape)
+            total = self._total(view, resource, shape)
+        else:
+            page = groups_texts(view, resource, shape, shape.grouping)
+            total = groups_total(view, resource, shape, shape.grouping)
+        # OFFSET 0 keeps PostgreSQL from making two of the page when it is taken apart.
+        read = self._answer({"page": page, "total": total}, with_context).offset(sa.literal_column("0"))
+        parts = read.subquery("a")
+        return sa.select(
+            sa.literal_column('a."page"[1]').label("data"),
+            sa.literal_column('a."page"[2:]').label("next"),
+            parts.c.total,
+        ).select_from(parts)
 
     def _total(self, view: View, resource: ResourceDefinition, shape: Shape) -> sa.ColumnElement[Any]:
         if shape.count == "none":
             return sa.cast(sa.null(), sa.BigInteger())
         table = view.source(resource)
+        rows = sa.select(_ONE).select_from(table).where(*self._counted(view, resource, table, shape))
+        if shape.count == "exact":
+            counted = rows.with_only_columns(sa.func.count())
+            return counted.scalar_subquery()
+        first = rows.limit(sa.literal_column(str(ESTIMATE_LIMIT + 1)))
+        return sa.select(sa.func.count()).select_from(first.subquery()).scalar_subquery()
+
+    def _counted(
+        self, view: View, resource: ResourceDefinition, table: sa.FromClause, shape: Shape
+    ) -> list[sa.ColumnElement[Any]]:
         conditions = view.rows(resource, table)
         if shape.filter is not None:
             conditions.append(view.condition(resource, table, shape.filter))
-        if shape.count == "exact":
-            counted = sa.select(sa.func.count()).select_from(table).where(*conditions)
-            return counted.scalar_subquery()
-        one: sa.ColumnElement[int] = sa.literal_column("1")
-        first = sa.select(one).select_from(table).where(*conditions)
-        first = first.limit(sa.literal_column(str(ESTIMATE_LIMIT)))
-        return sa.select(sa.func.count()).select_from(first.subquery()).scalar_subquery()
+        return conditions
+
+    def estimate(
+        self, resource: ResourceDefinition, query: Query, lookup: Lookup | None, *, anywhere: bool = False
+    ) -> Compiled:
+        """Return the statement that asks the planner how many rows a query finds: its plan as JSON.
+
+        It reads no row, and so needs no context. Arguments are those of `page`.
+        """
+        # Whatever does not change which rows are meant would only make more statements.
+        shape = Shape(filter=query.shape.filter, touched=query.shape.touched)
+        key = self._key("estimate", resource, shape, lookup, (anywhere,))
+
+        def build() -> sa.Select[Any]:
+            view = self._view(lookup, anywhere=anywhere)
+            table = view.source(resource)
+            return sa.select(_ONE).select_from(table).where(*self._counted(view, resource, table, shape))
+
+        return self.cached(key, build, prefix="EXPLAIN (FORMAT JSON) ")
 
     def _row(
         self, view: View, resource: ResourceDefinition, shape: Shape, with_context: bool, *, several: bool
@@ -235,18 +281,24 @@ class Statements:
 
     # --- cache ---
 
-    def cached(self, key: Hashable, build: Callable[[], sa.sql.expression.Executable]) -> Compiled:
+    def cached(
+        self, key: Hashable, build: Callable[[], sa.sql.expression.Executable], *, prefix: str = ""
+    ) -> Compiled:
         """Return the statement kept under a key; built and compiled when there is none.
 
         Args:
             key: everything the statement's text depends on.
             build: makes the statement.
+            prefix: words before its text.
         """
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found
-        compiled = self._kept[key] = compile_statement(build())
+        compiled = compile_statement(build())
+        if prefix:
+            compiled = replace(compiled, sql=prefix + compiled.sql)
+        self._kept[key] = compiled
         while len(self._kept) > self._max_statements:
             self._kept.popitem(last=False)
         return compiled

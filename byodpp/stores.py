@@ -7,15 +7,26 @@ from `database`; those that name a constraint get the names of its fields here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from byodpp import wire
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer, Decision
 from byodpp.calls import Origin
-from byodpp.conditions import NOTHING, Condition, Lookup, Query, Visibility
+from byodpp.conditions import (
+    NOTHING,
+    Comparison,
+    Condition,
+    Lookup,
+    Parameter,
+    Query,
+    Shape,
+    Visibility,
+    all_of,
+)
 from byodpp.database import Database, Transaction
 from byodpp.definitions import OnDelete, ResourceDefinition, Scope
 from byodpp.events import Outbox, past_tense
@@ -30,16 +41,16 @@ from byodpp.exceptions import (
 )
 from byodpp.ids import Ids
 from byodpp.part_writes import PartWritten
-from byodpp.query_judge import judge
-from byodpp.query_text import RawQuery, parse_json
+from byodpp.query_reader import QueryReader
+from byodpp.query_text import RawQuery
 from byodpp.registry import Registry
-from byodpp.rows import Page, Row
+from byodpp.rows import GroupPage, Page, Row
 from byodpp.schemas import SchemaMap
-from byodpp.statements import Statements
+from byodpp.statements import ESTIMATE_LIMIT, Statements
 from byodpp.tables import Tables
 from byodpp.write_statements import Change, WriteStatements
 
-__all__ = ["Acting", "Store"]
+__all__ = ["Acting", "Store", "refuse_fields"]
 
 _REFERENCE: Final = "There is nothing with this id."
 
@@ -67,20 +78,30 @@ class Acting:
         """The same, where nothing is no row."""
         return self.lookup(resource) or Visibility(NOTHING, {})
 
-    def permitted(self, resource: ResourceDefinition, operation: str) -> Condition | None:
+    def permitted(
+        self, resource: ResourceDefinition, operation: str, fields: Iterable[str] = ()
+    ) -> Condition | None:
         """Rows on which an operation may be done; None is all of them.
 
+        Args:
+            resource: whose.
+            operation: one of the seven, or an action's key.
+            fields: what is to be written; each may be so on some rows only.
+
         Raises:
-            Forbidden: it may not be done at all.
+            Forbidden: it may not be done at all, or not with these fields.
         """
         if self.system:
             return None
-        if self.decision is not None and self.resource is not None and resource.id == self.resource.id:
-            return self.decision.rows
-        decision = self.authorizer.decide(self.principal, resource, operation)
-        if not decision.allowed:
-            raise Forbidden(f"You have no right to {operation} {resource.name}.")
-        return decision.rows
+        decision = self.decision
+        if decision is None or self.resource is None or resource.id != self.resource.id:
+            decision = self.authorizer.decide(self.principal, resource, operation)
+            if not decision.allowed:
+                raise Forbidden(f"You have no right to {operation} {resource.name}.")
+        if decision.fields is None:
+            return decision.rows
+        refuse_fields(decision, fields)
+        return all_of([decision.rows, *(decision.fields[name] for name in sorted(set(fields)))])
 
 
 class Store:
@@ -96,6 +117,7 @@ class Store:
         schemas: SchemaMap,
         database: Database,
         ids: Ids,
+        reader: QueryReader,
         part_written: PartWritten | None = None,
     ) -> None:
         self.registry = registry
@@ -105,23 +127,30 @@ class Store:
         self.schemas = schemas
         self.database = database
         self.ids = ids
+        self.reader = reader
         self._part_written = part_written
 
     # --- reading ----------------------------------------------------------------------
 
     def judge(self, acting: Acting, resource: ResourceDefinition, raw: RawQuery, mode: Any) -> Query:
-        """Judge a query as the one who acts may ask it."""
-        return judge(raw, resource, self.registry, acting.lookup, mode)
+        """Judge a query as the one who acts may ask it; a logic class acting for the tenant may ask all."""
+        lookup = None if acting.system else acting.lookup
+        return self.reader.judge(raw, resource, lookup, mode, acting.principal.tenant_id)
 
     async def page(self, acting: Acting, resource: ResourceDefinition, query: Query) -> Page:
         """Read a page inside the transaction."""
         compiled = self.statements.page(
             resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
-        record = await acting.transaction.fetchrow(
-            compiled.sql, *self._arguments(compiled, acting, query.values)
-        )
-        return self._page(resource, query, record)
+        fetch = acting.transaction.fetchrow
+        record = await fetch(compiled.sql, *self._arguments(compiled, acting, query.values))
+        total = record["total"]
+        if _is_cut(query, total):
+            asked = self.statements.estimate(
+                resource, query, acting.lookup, anywhere=acting.principal.anywhere
+            )
+            total = _planned(await fetch(asked.sql, *self._arguments(asked, acting, query.values)))
+        return self._page(acting.principal, resource, query, record, total)
 
     async def row(self, acting: Acting, resource: ResourceDefinition, key: Any, query: Query) -> Row | None:
         """Read a row inside the transaction; None when there is none to be seen."""
@@ -139,10 +168,15 @@ class Store:
     ) -> Page:
         """Read a page with one trip and no transaction of its own."""
         compiled = self.statements.page(resource, query, lookup, anywhere=principal.anywhere)
-        arguments = compiled.arguments(
-            query.values, principal.variables, principal.session, scope_tenant_id=principal.tenant_id
-        )
-        return self._page(resource, query, await self.database.read(compiled.sql, arguments))
+        given = (query.values, principal.variables, principal.session)
+        arguments = compiled.arguments(*given, scope_tenant_id=principal.tenant_id)
+        record: Any = await self.database.read(compiled.sql, arguments)
+        total = record["total"]
+        if _is_cut(query, total):
+            asked = self.statements.estimate(resource, query, lookup, anywhere=principal.anywhere)
+            arguments = asked.arguments(*given, scope_tenant_id=principal.tenant_id)
+            total = _planned(await self.database.read(asked.sql, arguments))
+        return self._page(principal, resource, query, record, total)
 
     async def row_once(
         self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
@@ -170,20 +204,39 @@ class Store:
         except (ValueError, TypeError, ArithmeticError):
             return None
 
-    def _page(self, resource: ResourceDefinition, query: Query, record: Any) -> Page:
+    def _page(
+        self, principal: Principal, resource: ResourceDefinition, query: Query, record: Any, total: int | None
+    ) -> Page:
+        json, shape = record["data"].encode(), query.shape
+        if shape.grouping is not None:
+            return GroupPage(
+                json,
+                resource=resource,
+                registry=self.registry,
+                total=total,
+                limit=query.limit,
+                offset=query.offset,
+            )
+        last, end = record["next"], query.offset + query.limit
+        # What a cursor's page counts as rows before it may have changed since; a total decides nothing there.
+        ended = shape.after is None and shape.count == "exact" and total is not None and total <= end
+        cursor = None
+        if last and last[-1] is not None and query.fingerprint and not ended:
+            cursor = self.reader.cursors.issue(query, principal.tenant_id, last, position=end)
         return Page(
-            record["data"].encode(),
+            json,
             resource=resource,
             registry=self.registry,
-            total=record["total"],
+            total=total,
             limit=query.limit,
             offset=query.offset,
+            next_cursor=cursor,
         )
 
     def _row(self, resource: ResourceDefinition, record: Any) -> Row | None:
         if record is None or record["data"] is None:
             return None
-        if "several" in record and record["several"]:
+        if record.get("several"):
             raise InvalidHeader("Several tenants have such a row: name one of them with X-Tenant.")
         return Row(record["data"].encode(), resource, self.registry, version=record["version"])
 
@@ -323,24 +376,22 @@ class Store:
             ReferencedConflict: naming the resources that refer to it.
         """
         system = replace(acting, system=True)
+        id = self.key(resource, key)
         names = []
         for other, field_ in self.registry.referencing(resource):
-            if field_.references is None or field_.references.on_delete is not OnDelete.RESTRICT:
+            if (
+                id is None
+                or field_.references is None
+                or field_.references.on_delete is not OnDelete.RESTRICT
+            ):
                 continue
-            raw = {"filter": {field_.name: {"eq": key}}, "fields": "id", "limit": 1, "count": "none"}
-            query = self.judge_json(system, other, raw)
-            if query is not None and len(await self.page(system, other, query)) > 0:
+            shape = Shape(fields=("id",), filter=Comparison((), field_.name, "eq", Parameter(0)), limit=1)
+            if len(await self.page(system, other, Query(shape=shape, values=(id,)))) > 0:
                 names.append(other.name)
         if names:
             raise ReferencedConflict(
                 f"{resource.name} {key} is referred to by {', '.join(sorted(set(names)))}."
             )
-
-    def judge_json(
-        self, acting: Acting, resource: ResourceDefinition, asked: Mapping[str, Any]
-    ) -> Query | None:
-        """Judge a query in JSON; None when the resource cannot be asked like this."""
-        return self.judge(acting, resource, parse_json(dict(asked)), "list")
 
     # --- arguments and errors ---------------------------------------------------------
 
@@ -408,6 +459,33 @@ class Store:
             ]
             return _carrying(error, ValidationFailed(details=details))
         return error
+
+
+def _is_cut(query: Query, total: int | None) -> bool:
+    """Whether a count was given up, so that the planner is to be asked."""
+    shape = query.shape
+    return (
+        shape.count == "estimated" and shape.grouping is None and total is not None and total > ESTIMATE_LIMIT
+    )
+
+
+def _planned(record: Any) -> int:
+    """Return the rows that a plan expects; more than were counted, since so many there are."""
+    rows = wire.loads(record[0].encode())[0]["Plan"]["Plan Rows"]
+    return max(int(rows), ESTIMATE_LIMIT + 1)
+
+
+def refuse_fields(decision: Decision, fields: Iterable[str], prefix: str = "") -> None:
+    """Refuse fields that the caller may write on no row.
+
+    Raises:
+        Forbidden: naming each of them.
+    """
+    refused = sorted(name for name in fields if not decision.permits(name))
+    if refused:
+        told = "You may not write this field."
+        details = [Detail(f"{prefix}.{name}".strip("."), "forbidden", told) for name in refused]
+        raise Forbidden("You may not write these fields.", details=details)
 
 
 def _carrying(old: ApiError, new: ApiError) -> ApiError:

@@ -18,7 +18,7 @@ def nearest(word: str, words: Iterable[str], *, list_up_to: int = 12) -> str:
     """
     known = list(words)
     folded = {one.casefold(): one for one in reversed(known)}
-    close = difflib.get_close_matches(word.casefold()[:80], folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.casefold()[:80], folded, n=1, cutoff=0.65)
     if close:
         return f"Did you mean {folded[close[0]]!r}?"
     if 0 < len(known) <= list_up_to:

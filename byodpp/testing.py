@@ -42,6 +42,7 @@ from byodpp.events import Event, EventHandler
 from byodpp.identity import LocalIssuer
 from byodpp.repository import Repositories
 from byodpp.roles import APP, OWNER, SYSTEM, provision_database
+from byodpp.row_security import mark_leakproof
 from byodpp.settings import Settings, load_settings
 from byodpp.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform
 from byodpp.units import Unit
@@ -302,6 +303,7 @@ class Bench:
 
     async def _provision(self, connection: asyncpg.Connection[Any]) -> None:
         await provision_database(connection)
+        await mark_leakproof(connection)
 
     def _settings(self, blueprint: Blueprint, database: str, overrides: dict[str, Any]) -> Settings:
         addresses = {

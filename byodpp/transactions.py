@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from byodpp import wire
-from byodpp.controller import origin_of, present
+from byodpp.answering import answer_write
+from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
 from byodpp.requests import Request
@@ -42,10 +43,11 @@ class MultiResourceBatch:
         if request.principal.anonymous:
             raise Unauthenticated
         operations = self._operations(request.json)
-        results = await self._service.together(
-            request.principal, origin_of(request), lambda unit: self._run(unit, operations)
-        )
-        return present(request, results)
+
+        async def work(unit: Unit) -> Answer:
+            return present(request, await self._run(unit, operations))
+
+        return await answer_write(self._service, request, work)
 
     async def _run(self, unit: Unit, operations: list[Mapping[str, Any]]) -> list[Any]:
         results: list[Any] = []

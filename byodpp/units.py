@@ -17,20 +17,26 @@ from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer, Decision
 from byodpp.batches import Batch, BatchItem
 from byodpp.calls import Call, Origin
+from byodpp.conditions import NOTHING
 from byodpp.database import Transaction
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.events import Outbox
-from byodpp.exceptions import ApiError, Detail, Forbidden, MethodNotAllowed, NotFound
+from byodpp.exceptions import (
+    ApiError,
+    Detail,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionRequired,
+)
 from byodpp.ids import Ids
 from byodpp.logics import LogicMap
-from byodpp.query_judge import judge
-from byodpp.query_text import parse_json
 from byodpp.registry import Registry
 from byodpp.repository import Repositories, Repository
-from byodpp.schemas import SchemaMap
-from byodpp.stores import Acting, Store
+from byodpp.schemas import LoadedBody, SchemaMap
+from byodpp.stores import Acting, Store, refuse_fields
 
-__all__ = ["ItemOutcome", "Unit", "UnitParts", "at_index", "refuse_hidden_fields"]
+__all__ = ["ItemOutcome", "Unit", "UnitParts", "at_index", "writing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +115,13 @@ class Unit:
             case "read":
                 return await repository.row(key, call.query)
             case "create":
-                return await repository.insert(call.body)
+                return await repository.insert(call.body, sent=call.sent)
             case "update":
-                return await repository.replace(key, call.body, call.read_only, expected_version=version)
+                return await repository.replace(
+                    key, call.body, call.read_only, expected_version=version, sent=call.sent
+                )
             case "patch":
-                return await repository.change(key, call.body, expected_version=version)
+                return await repository.change(key, call.body, expected_version=version, sent=call.sent)
             case "delete":
                 return await repository.remove(key, expected_version=version)
             case "batch":
@@ -123,7 +131,9 @@ class Unit:
     async def default(self, call: Call) -> Any:
         """Run the generic operation for a logic class, whose changes to the body are judged first."""
         if call.operation in ("create", "update", "patch") and isinstance(call.body, Mapping):
-            judged = self.parts.schemas.load_python(call.resource, call.operation, call.body)
+            # What an update leaves out was filled in before, where the caller may write it.
+            schema = "create" if call.operation == "create" else "patch"
+            judged = self.parts.schemas.load_python(call.resource, schema, call.body)
             call = call.having(body=judged)
         return await self.generic(call)
 
@@ -163,7 +173,7 @@ class Unit:
             params=params or {},
             action=action,
         )
-        return await self.execute(await self._with_body(call, body, prefix))
+        return await self.execute(_versioned(await self._with_body(call, body, prefix)))
 
     async def _with_body(self, call: Call, body: Any, prefix: str) -> Call:
         """Return the call with its body, or its query, judged."""
@@ -175,18 +185,18 @@ class Unit:
             document = {} if body is None else body
             return call.having(body=schemas.action(logic.input, document, prefix=prefix))
         if call.operation in READ_OPERATIONS:
-            raw = parse_json(body if isinstance(body, dict) else {})
             lookup = self.parts.authorizer.lookup(self.principal)
             mode: Literal["list", "read"] = "list" if call.operation == "list" else "read"
-            return call.having(query=judge(raw, call.resource, self.parts.registry, lookup, mode))
+            asked, tenant = body if isinstance(body, dict) else {}, self.principal.tenant_id
+            query = self.parts.store.reader.read_json(asked, call.resource, lookup, mode, tenant)
+            return call.having(query=query)
         if call.operation == "delete":
             return call
         stored = None
         if call.operation == "patch" and schemas.needs_stored(call.resource, body):
             stored = await self.locked(call)
         loaded = schemas.load(call.resource, call.operation, body, prefix=prefix, stored=stored)
-        refuse_hidden_fields(call.decision, loaded.sent, prefix)
-        return call.having(body=loaded.values, read_only=loaded.read_only)
+        return writing(call, loaded, prefix)
 
     async def locked(self, call: Call) -> Mapping[str, Any]:
         """Lock the row of a call until the end of the transaction and return its JSON values.
@@ -204,14 +214,14 @@ class Unit:
 
     async def _batch(self, call: Call, batch: Batch) -> list[Any]:
         if not batch.atomic:
-            return [await self._alone(call, batch.operation, item) for item in batch.items]
+            return [await self._alone(call, item) for item in batch.items]
         bulk = batch.operation == "create" and self.parts.logics.get(call.resource, "create") is None
         if bulk:
             return await self._bulk_create(call, batch)
         results = []
         for item in batch.items:
             try:
-                results.append(await self._item(call, batch.operation, item))
+                results.append(await self._item(call, item))
             except ApiError as error:
                 raise at_index(error, item.index) from error
         return results
@@ -220,10 +230,14 @@ class Unit:
         """Insert all with one statement; when that fails, find the item that is to blame."""
         creating = self._item_call(call, "create")
         repository = self.repositories(call.resource.version, call=creating)[call.resource.name]
+        for item in batch.items:
+            refuse_fields(creating.decision, item.values.sent, str(item.index))
         position = self.outbox.mark()
         try:
             async with self.transaction.savepoint():
-                return list(await repository.insert_many([item.values.values for item in batch.items]))
+                values = [item.values.values for item in batch.items]
+                sent = frozenset[str]().union(*(item.values.sent for item in batch.items))
+                return list(await repository.insert_many(values, sent=sent))
         except ApiError as error:
             self.outbox.rewind(position)
             if len(batch.items) == 1 or error.retryable or error.status >= 500:
@@ -233,35 +247,35 @@ class Unit:
         results = []
         for item in batch.items:
             try:
-                results.append(await repository.insert(item.values.values))
+                results.append(await repository.insert(item.values.values, sent=item.values.sent))
             except ApiError as error:
                 raise at_index(error, item.index) from error
         return results
 
-    async def _alone(self, call: Call, operation: str, item: BatchItem) -> ItemOutcome:
+    async def _alone(self, call: Call, item: BatchItem) -> ItemOutcome:
         """Run one item so that its failure is its own."""
         if item.fault is not None:
             return ItemOutcome(index=item.index, error=item.fault)
         position = self.outbox.mark()
         try:
             async with self.transaction.savepoint():
-                return ItemOutcome(index=item.index, data=await self._item(call, operation, item))
+                return ItemOutcome(index=item.index, data=await self._item(call, item))
         except ApiError as error:
             if error.retryable or error.status >= 500:
                 raise
             self.outbox.rewind(position)
             return ItemOutcome(index=item.index, error=error)
 
-    async def _item(self, call: Call, operation: str, item: BatchItem) -> Any:
+    async def _item(self, call: Call, item: BatchItem) -> Any:
         params = {} if item.key is None else {"id": str(item.key)}
-        single = self._item_call(call, operation).having(params=params)
+        single = self._item_call(call, item.operation).having(params=params)
         loaded, schemas = item.values, self.parts.schemas
-        if operation == "patch" and schemas.needs_stored(call.resource, item.document):
+        if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
             stored = await self.locked(single)
-            loaded = schemas.load(call.resource, operation, item.document, stored=stored)
+            loaded = schemas.load(call.resource, "patch", item.document, stored=stored)
         if loaded is not None:
-            single = single.having(body=loaded.values, read_only=loaded.read_only)
-        return await self.execute(single)
+            single = writing(single, loaded)
+        return await self.execute(_versioned(single))
 
     def _item_call(self, call: Call, operation: str) -> Call:
         """Return the call of one item: the right to a batch is not the right to what it repeats."""
@@ -326,19 +340,52 @@ class CallContext:
         return self.repositories[self.call.resource.name]
 
 
-def refuse_hidden_fields(decision: Decision, sent: frozenset[str], prefix: str = "") -> None:
-    """Refuse fields that the caller may not write.
+def writing(call: Call, loaded: LoadedBody, prefix: str = "") -> Call:
+    """Return the call with a body that a schema has judged, as far as the caller may write it.
+
+    To an update, a field that the caller may not write is like a read-only one: it may be sent
+    as it is stored, and it keeps its value when it is left out.
 
     Raises:
-        Forbidden: naming each of them.
+        Forbidden: naming each field that the caller may write on no row.
     """
-    if decision.fields is None:
-        return
-    refused = sorted(name for name in sent if not decision.permits(name))
-    if refused:
-        told = "You may not write this field."
-        details = [Detail(f"{prefix}.{name}".strip("."), "forbidden", told) for name in refused]
-        raise Forbidden("You may not write these fields.", details=details)
+    rights: Decision = call.decision
+    if rights.fields is None:
+        sent = loaded.sent - loaded.read_only.keys()
+        return call.having(body=loaded.values, read_only=loaded.read_only, sent=sent)
+    if call.operation != "update":
+        refuse_fields(rights, loaded.sent, prefix)
+        return call.having(body=loaded.values, read_only=loaded.read_only, sent=loaded.sent)
+    sent = frozenset(name for name in loaded.sent if rights.permits(name)) - loaded.read_only.keys()
+    body = {
+        name: value
+        for name, value in loaded.values.items()
+        if name in sent or rights.fields.get(name, NOTHING) is None
+    }
+    kept = {
+        name: value
+        for name, value in loaded.values.items()
+        if name in loaded.sent and not rights.permits(name)
+    }
+    return call.having(body=body, read_only={**loaded.read_only, **kept}, sent=sent)
+
+
+def _versioned(call: Call) -> Call:
+    """Return the call with the version it expects, as far as its body names one.
+
+    Raises:
+        PreconditionRequired: the resource is written with a version only, and there is none.
+    """
+    writes = call.operation in ("update", "patch", "delete")
+    if not call.resource.version_required or not (writes or (call.action and call.action.transition)):
+        return call
+    version = call.read_only.get("version")
+    if version is None:
+        raise PreconditionRequired(
+            f"{call.resource.name} is written with a version only: send If-Match, or a whole row."
+        )
+    rest = {name: value for name, value in call.read_only.items() if name != "version"}
+    return call.having(expected_version=version, read_only=rest)
 
 
 def at_index(error: ApiError, index: int) -> ApiError:

@@ -32,7 +32,7 @@ class Change:
     columns: tuple[str, ...] = ()  # written from parameters `v_<column>`
     visibility: Visibility  # rows outside are not found; fields outside are not shown
     permitted: Condition | None = None  # rows on which the caller may do this; None is all that are visible
-    before: bool = False  # return the row as it was, every field of it
+    before: bool = False  # return the row as it was, as the caller sees it
     audited: bool = False
     event: bool = False
     check_version: bool = False  # compare with parameter `expected_version`
@@ -135,8 +135,8 @@ class WriteStatements:
         """Change the row with parameter `id`.
 
         The result is no row (not found), or one with `permitted`, `version`, `state`, `before` (JSON
-        text or null), `changed` (whether the change was made), and of the changed row `data` (JSON
-        text), `still_permitted` and `new_version`.
+        text of the row as the caller saw it, or null), `changed` (whether the change was made), and of
+        the changed row `data` (JSON text), `still_permitted` and `new_version`.
         """
         key = ("change", resource.id, change)
         return self._statements.cached(key, lambda: self._build_change(resource, change))
@@ -176,7 +176,8 @@ class WriteStatements:
         if change.permitted is not None:
             permitted.append(self._statements.condition(resource, change.permitted, table))
         null: sa.ColumnElement[Any] = sa.literal_column("null")
-        before = sa.cast(self._json(resource, table, self._statements.everything(resource)), sa.Text())
+        before = sa.cast(self._json(resource, table, change.visibility), sa.Text())
+        recorded = sa.cast(self._json(resource, table, _recorded(resource)), sa.Text())
         state = table.c[resource.columns[resource.states.field]] if resource.states else null
         return (
             sa.select(
@@ -184,7 +185,8 @@ class WriteStatements:
                 sa.and_(*permitted).label("permitted"),
                 (table.c.version if resource.versioned else null).label("version"),
                 state.label("state"),
-                (before if change.before or change.audited else null).label("before"),
+                (before if change.before else null).label("before"),
+                (recorded if change.audited else null).label("recorded"),
             )
             .where(*rows)
             .with_for_update(of=table)
@@ -275,7 +277,7 @@ class WriteStatements:
         self, resource: ResourceDefinition, row: sa.CTE, old: sa.CTE | None, operation: str
     ) -> sa.CTE:
         after = sa.cast(self._json(resource, row, _recorded(resource)), JSONB())
-        before = sa.cast(old.c.before, JSONB()) if old is not None else sa.null()
+        before = sa.cast(old.c.recorded, JSONB()) if old is not None else sa.null()
         changes = sa.func.jsonb_build_object(
             "before", before, "after", sa.null() if operation == "delete" else after
         )

@@ -15,7 +15,7 @@ import pytest
 
 from scripts.committed_text import findings
 from scripts.dead_links import anchors, dead_links
-from scripts.generated_pages import stale
+from scripts.make_docs import stale
 from scripts.import_ladder import broken_rungs, read_ladder
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -234,6 +234,8 @@ async def test_a_removed_field_is_first_optional_then_lost_when_that_is_allowed(
     assert "may be null" in words(found, kind="expand")
     assert "drop column name" in words(found, kind="contract")
     new(place.app_dir, found, "Drop name")
+    (done,) = await apply(place.app_dir, place.uri)
+    assert done.kind == "expand"
     with pytest.raises(MigrationError, match="--allow-destructive"):
         await apply(place.app_dir, place.uri)
     await apply(place.app_dir, place.uri, allow_destructive=True)

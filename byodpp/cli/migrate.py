@@ -12,8 +12,8 @@ from byodpp.cli.place import place_of
 from byodpp.exceptions import MigrationError, Problem
 
 if TYPE_CHECKING:
+    from byodpp.bootstrap import Blueprint
     from byodpp.migrations import Plan
-    from byodpp.registry import Registry
     from byodpp.settings import Settings
 
 __all__ = ["apply_revisions", "bring_up_to_date", "new_revision", "plan"]
@@ -62,13 +62,24 @@ def apply_revisions(
         bool, typer.Option("--allow-destructive", help="Also revisions that lose data.")
     ] = False,
 ) -> None:
-    """Run the revisions that the database does not have yet, each in a transaction of its own."""
-    count = asyncio.run(_apply_here(place_of(context).settings(), allow_destructive))
-    if not count:
+    """Run the revisions that the database does not have yet, each in a transaction of its own.
+
+    Stops before the first one that loses data, unless that is allowed.
+    """
+    from byodpp import migrations
+
+    settings = place_of(context).settings()
+    done = asyncio.run(_apply_here(settings, allow_destructive))
+    if not done:
         typer.echo("The database has every revision: nothing to do.")
+        return
+    revisions = migrations.read_revisions(settings.app_dir)
+    last = [one.revision for one in revisions].index(done[-1])
+    for one in revisions[last + 1 :]:
+        print_step("waiting", f"{one.revision}: --allow-destructive runs it")
 
 
-async def bring_up_to_date(settings: Settings, registry: Registry) -> None:
+async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
     """Apply what is pending; write the first revision of an application that has none.
 
     Later changes of the manifest are not written by themselves: what they do to data is to be read first.
@@ -80,14 +91,15 @@ async def bring_up_to_date(settings: Settings, registry: Registry) -> None:
 
     owner = _owner(settings)
     if not migrations.read_revisions(settings.app_dir):
-        found = await migrations.plan(registry, owner)
+        found = await migrations.plan(blueprint.registry, owner)
         for path in migrations.new(settings.app_dir, found, _FIRST) if found else ():
             print_step("wrote", str(path.relative_to(settings.app_dir)))
-    status = await migrations.status(settings.app_dir, registry, owner)
+    registry, fingerprint = blueprint.registry, blueprint.fingerprint
+    status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
     # Alembic is slow to import, and the usual start has nothing for it to do.
-    if status.pending:
+    if status.pending and not (status.serves and _loses_data(settings, status.pending[0])):
         await _apply(settings, allow_destructive=False)
-        status = await migrations.status(settings.app_dir, registry, owner)
+        status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
     if not status.serves:
         raise MigrationError([Problem("database", status.reason)])
     if status.reason:
@@ -104,14 +116,15 @@ async def _plan(settings: Settings) -> Plan:
         return await migrations.plan(registry, _owner(found))
 
 
-async def _apply_here(settings: Settings, allow_destructive: bool) -> int:
+async def _apply_here(settings: Settings, allow_destructive: bool) -> list[str]:
     from byodpp.cli.preparation import running_database
 
     async with running_database(settings) as found:
         return await _apply(found, allow_destructive=allow_destructive)
 
 
-async def _apply(settings: Settings, *, allow_destructive: bool) -> int:
+async def _apply(settings: Settings, *, allow_destructive: bool) -> list[str]:
+    """Run what is due and return the names of what was run."""
     from byodpp import migrations
 
     revisions = await migrations.apply(
@@ -119,7 +132,13 @@ async def _apply(settings: Settings, *, allow_destructive: bool) -> int:
     )
     for revision in revisions:
         print_step("applied", revision.revision)
-    return len(revisions)
+    return [revision.revision for revision in revisions]
+
+
+def _loses_data(settings: Settings, name: str) -> bool:
+    from byodpp import migrations
+
+    return any(one.destructive for one in migrations.read_revisions(settings.app_dir) if one.revision == name)
 
 
 def _owner(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from byodpp.exceptions import Problem, StartError
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from byodpp.bootstrap import Blueprint
     from byodpp.settings import Settings
 
 __all__ = ["serve"]
@@ -70,12 +71,12 @@ def _serve(settings: Settings, listener: socket.socket, *, reload: bool, migrate
     with asyncio.Runner() as runner:
         try:
             ready = runner.run(prepare(started, settings, migrate=migrate, demo=demo))
-            factory = partial(_build, ready.settings)
             typer.echo(ready.banner)
             if reload or settings.workers > 1:
-                supervise(ready.settings, factory, listener, reload=reload)
+                # Each process assembles for itself: what it serves is what it has read.
+                supervise(ready.settings, partial(_build, ready.settings), listener, reload=reload)
             else:
-                serve_here(ready.settings, factory, listener)
+                serve_here(ready.settings, partial(_build, ready.settings, ready.blueprint), listener)
         except KeyboardInterrupt:
             pass  # that is how it is meant to end
         finally:
@@ -84,10 +85,10 @@ def _serve(settings: Settings, listener: socket.socket, *, reload: bool, migrate
             runner.run(started.aclose())
 
 
-def _build(settings: Settings) -> Starlette:
+def _build(settings: Settings, blueprint: Blueprint | None = None) -> Starlette:
     from byodpp import bootstrap
 
-    return bootstrap.build(settings)
+    return bootstrap.build(settings, blueprint)
 
 
 def _as_interrupt(number: int, frame: object) -> None:

@@ -23,8 +23,8 @@ _ALLOWED: Final = (
     "If-None-Match, Last-Event-ID, Prefer, X-Correlation-ID, X-Request-ID, X-Requested-With, X-Tenant"
 )
 _EXPOSED: Final = (
-    b"Content-Disposition, ETag, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, "
-    b"X-Correlation-ID, X-Request-ID"
+    b"Content-Disposition, ETag, Idempotency-Replayed, Location, Preference-Applied, RateLimit, "
+    b"RateLimit-Policy, Retry-After, X-Correlation-ID, X-Request-ID"
 )
 _MAX_AGE_SECONDS: Final = "600"
 

@@ -29,7 +29,7 @@ from byodpp.migrations.revisions import Revision, new, read_revisions
 from byodpp.migrations.snapshot import Snapshot, describe
 from byodpp.migrations.state import SYNCHRONISED, Status, status_of
 from byodpp.registry import Registry
-from byodpp.row_security import Published
+from byodpp.row_security import Published, mark_leakproof
 from byodpp.tables import Tables
 
 __all__ = [
@@ -82,13 +82,19 @@ async def plan(registry: Registry, database: Database, *, published: Published |
 async def apply(
     app_dir: Path, uri: str, *, allow_destructive: bool = False, patience_seconds: float = 60.0
 ) -> tuple[Revision, ...]:
-    """Run the revisions that the database lacks; see `runner.apply`."""
+    """Run the revisions that the database lacks; see `runner.apply`.
+
+    Where the role may (it is a superuser), indexes are then let serve in spite of policies.
+    """
     # Serving imports this package, and does not need Alembic and an engine.
     from byodpp.migrations import runner
 
-    return await runner.apply(
+    applied = await runner.apply(
         app_dir, uri, allow_destructive=allow_destructive, patience_seconds=patience_seconds
     )
+    async with _connected(uri) as connection:
+        await mark_leakproof(connection)
+    return applied
 
 
 async def status(
@@ -98,6 +104,7 @@ async def status(
     *,
     tables: Tables | None = None,
     published: Published | None = None,
+    fingerprint: str | None = None,
 ) -> Status:
     """Say whether the program of this manifest may serve a database.
 
@@ -107,8 +114,9 @@ async def status(
         database: address or connection, the app role's too.
         tables: as for `wanted_schema`.
         published: as for `wanted_schema`.
+        fingerprint: of the wanted schema, where it is known already.
     """
-    fingerprint = wanted_schema(registry, tables=tables, published=published).fingerprint
+    fingerprint = fingerprint or wanted_schema(registry, tables=tables, published=published).fingerprint
     async with _connected(database) as connection:
         return await status_of(app_dir, fingerprint, connection)
 

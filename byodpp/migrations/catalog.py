@@ -102,7 +102,7 @@ _GRANTS: Final = _query(
 )
 _FUNCTIONS: Final = f"""
     select p.proname as name, p.prosrc as body from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-    where n.nspname = '{FRAMEWORK_SCHEMA}' and p.pronargs = 0
+    where n.nspname = '{FRAMEWORK_SCHEMA}'
 """
 _USAGE: Final = f"""
     select coalesce(bool_and(has_schema_privilege(r.rolname, n.oid, 'usage')), false)

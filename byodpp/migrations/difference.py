@@ -25,6 +25,8 @@ __all__ = ["difference", "is_widening"]
 _FOUNDATION, _UNSECURE, _LOOSEN, _RESHAPE, _CREATE, _COLUMNS, _TIGHTEN, _REFERENCE, _SECURE, _DROP = range(10)
 #: Names that we gave end so; what others have added to our tables is theirs.
 _OUR_NAME: Final = re.compile(r"_(pkey|key|idx|fkey|check)_[0-9a-f]{8}$")
+#: Characters of a default that a listing shows.
+_MOST_SHOWN: Final = 60
 _INTEGERS: Final = ("smallint", "integer", "bigint")
 
 
@@ -55,6 +57,12 @@ def _foundation(wanted: Snapshot, found: Snapshot) -> Iterator[Step]:
     for name in sorted(wanted.collations - found.collations):
         text = f"Collation {name}"
         yield Step(description=text, kind="expand", statements=(_collation_sql(name),), rank=_FOUNDATION)
+
+
+def _shown(sql: str) -> str:
+    """Return a value for one line of a listing."""
+    line = " ".join(sql.split())
+    return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"
 
 
 def _collation_sql(name: str) -> str:
@@ -250,7 +258,8 @@ class _Change:
         lost = column.name in self.retyped and not self._widens(column.name)
         if column.default != (None if lost else old.default):
             change = "DROP DEFAULT" if column.default is None else f"SET DEFAULT {column.default}"
-            yield self._step(f"{column.name}: {change.lower()}", [self._alter(f"{alter} {change}")], _COLUMNS)
+            words = "no default" if column.default is None else f"default {_shown(column.default)}"
+            yield self._step(f"{column.name}: {words}", [self._alter(f"{alter} {change}")], _COLUMNS)
         if column.nullable and not old.nullable:
             sql = self._alter(f"{alter} DROP NOT NULL")
             yield self._step(f"{column.name} may be null", [sql], _COLUMNS)

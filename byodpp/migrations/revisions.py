@@ -22,6 +22,8 @@ __all__ = ["Revision", "new", "read_revisions", "revisions_folder"]
 _FILE: Final = re.compile(r"\d{4,}_\w+\.py")
 _KEYS: Final = ("revision", "down_revision", "kind", "destructive", "may_wait", "fingerprint")
 _MAX_SLUG: Final = 40
+#: What SQLAlchemy's text() would read as a parameter, or as an escaped one: a backslash before it stays.
+_ESCAPED: Final = re.compile(r"\\(?=:\w*(?![:\w]))|(?<![:\w\\]):(?=\w+(?![:\w]))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,10 @@ def read_revisions(app_dir: Path) -> tuple[Revision, ...]:
 
 def _read(path: Path) -> Revision:
     values: dict[str, Any] = {}
+    # What it says about itself stands above its first function; the SQL below may be megabytes.
+    head = re.split(r"^def ", path.read_text(encoding="utf-8"), maxsplit=1, flags=re.MULTILINE)[0]
     try:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in ast.parse(head).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 if node.targets[0].id in _KEYS:
                     values[node.targets[0].id] = ast.literal_eval(node.value)
@@ -146,9 +150,7 @@ def _text(
 
 def _calls(statements: Iterable[str]) -> Iterable[str]:
     for statement in statements:
-        # Alembic reads `:word` as a parameter.
-        text = re.sub(r"(?<![:\w\\]):(\w+)(?!:)", r"\\:\1", statement)
-        quoted = _raw(text)
+        quoted = _raw(_ESCAPED.sub(r"\\\g<0>", statement))
         yield f"    op.execute({quoted})"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import threading
@@ -63,15 +64,16 @@ async def apply(
     Args:
         app_dir: the application's folder.
         uri: of the owner role, `postgresql://…`.
-        allow_destructive: whether revisions that lose data may run. A fresh database has none to lose.
+        allow_destructive: whether revisions that lose data may run; without it those before the first
+            such one are run. A fresh database has no data to lose.
         patience_seconds: how long to try for locks, another applier's included.
 
     Returns:
         The revisions that were run, oldest first.
 
     Raises:
-        MigrationError: the database has revisions of its own, data would be lost, a lock was not
-            to be had, or PostgreSQL refused a statement.
+        MigrationError: the database has revisions of its own, the next one loses data, a lock was
+            not to be had, or PostgreSQL refused a statement.
     """
     revisions = read_revisions(app_dir)
     if not revisions:
@@ -118,7 +120,7 @@ async def _lock(connection: AsyncConnection, patience_seconds: float) -> None:
 async def _pending(
     connection: AsyncConnection, revisions: Sequence[Revision], allow_destructive: bool
 ) -> tuple[Revision, ...]:
-    """Return what the database lacks."""
+    """Return what the database lacks and may be given now."""
     table = f"{FRAMEWORK_SCHEMA}.alembic_version"
     newest = await connection.scalar(sa.text(f"select version_num from {table}"))
     await connection.commit()
@@ -128,12 +130,17 @@ async def _pending(
             f"the database is at revision {newest}, which this application does not have: it is newer"
         )
     pending = tuple(revisions[names.index(newest) + 1 :] if newest is not None else revisions)
-    lossy = [revision for revision in pending if revision.destructive]
-    if newest is not None and lossy and not allow_destructive:
+    if newest is None or allow_destructive:
+        return pending
+    # What loses nothing goes ahead: a new program is served by the expands alone.
+    safe = tuple(itertools.takewhile(lambda revision: not revision.destructive, pending))
+    if pending and not safe:
         raise MigrationError(
-            Problem(str(one.path), "loses data", "Run with --allow-destructive once it may.") for one in lossy
+            Problem(str(one.path), "loses data", "Run with --allow-destructive once it may.")
+            for one in pending
+            if one.destructive
         )
-    return pending
+    return safe
 
 
 async def _run_patiently(

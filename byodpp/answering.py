@@ -1,0 +1,108 @@
+"""Answering a write: once for all its retries, or without effect when that is what was asked.
+
+In: a request and the work that answers it inside a transaction. Out: the answer, once the
+effect is certain. The answer is written before the commit, because an `Idempotency-Key` stores
+it with the effect. May reject: InvalidHeader (the key), IdempotencyInProgress,
+IdempotencyKeyReused, and whatever the work rejects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from byodpp.calls import Origin
+from byodpp.idempotency import IdempotencyKey, KeptAnswer, fingerprint, read_key, route_name
+from byodpp.preferences import ROLLBACK, applied, preferences
+from byodpp.requests import Request
+from byodpp.responses import Answer
+from byodpp.service import Service
+from byodpp.units import Unit
+
+__all__ = ["answer_write", "origin_of"]
+
+#: Methods whose retries would do more than the first try.
+_KEYED: Final = frozenset({"POST", "PATCH"})
+
+Work = Callable[[Unit], Awaitable[Answer]]
+
+
+async def answer_write(service: Service, request: Request, work: Work) -> Answer:
+    """Run the work in one transaction and return its answer.
+
+    Args:
+        service: of the application.
+        request: asks for it; its `Idempotency-Key` and `Prefer: tx=rollback` hold.
+        work: answers it; may run again after a serialization failure.
+    """
+    principal, origin = request.principal, origin_of(request)
+    key = _key(request)
+    if ROLLBACK in preferences(request.header(b"prefer")):
+        # A try has no effect that a key could stand for.
+        answer = await service.together(principal, origin, work, commit=False)
+        return _tried(answer)
+    if key is None:
+        return await service.together(principal, origin, work)
+
+    async def once(unit: Unit) -> Answer:
+        kept = await service.keys.claim(unit.transaction, key)
+        if kept is not None:
+            return _replayed(kept)
+        answer = await work(unit)
+        answer.body = await _whole(answer.body)
+        answer.media_type = answer.media_type or request.response_type
+        media_type = {"Content-Type": answer.media_type}
+        stored = KeptAnswer(status=answer.status, headers={**answer.headers, **media_type}, body=answer.body)
+        await service.keys.keep(unit.transaction, key, stored)
+        return answer
+
+    return await service.together(principal, origin, once)
+
+
+def origin_of(request: Request) -> Origin:
+    """Return what audit entries and events remember of a request."""
+    return Origin(
+        request_id=request.request_id,
+        correlation_id=request.correlation_id,
+        client_ip=request.client_ip,
+        user_agent=request.header(b"user-agent") or "",
+        headers=request.headers,
+    )
+
+
+def _key(request: Request) -> IdempotencyKey | None:
+    key = read_key(request.header(b"idempotency-key")) if request.method in _KEYED else None
+    if key is None:
+        return None
+    principal = request.principal
+    session = principal.session_tenant_id
+    elsewhere = principal.tenant_id if principal.tenant_id != session else None
+    sent = (request.body, request.media_type.encode(), request.query_string)
+    return IdempotencyKey(
+        tenant_id=session,
+        user_id=principal.user_id,
+        method=request.method,
+        route=route_name(request.route, request.params, elsewhere),
+        key=key,
+        request_hash=fingerprint(sent),
+    )
+
+
+async def _whole(body: bytes | AsyncIterator[bytes]) -> bytes:
+    """Return a body in one piece: a stream cannot be sent twice."""
+    return body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
+
+
+def _replayed(kept: KeptAnswer) -> Answer:
+    headers = dict(kept.headers)
+    media_type = headers.pop("Content-Type", None)
+    headers["Idempotency-Replayed"] = "true"
+    return Answer(status=kept.status, headers=headers, body=kept.body, media_type=media_type)
+
+
+def _tried(answer: Answer) -> Answer:
+    headers = dict(answer.headers)
+    headers.pop("Location", None)  # nothing lies there
+    headers["Preference-Applied"] = applied(headers.get("Preference-Applied"), ROLLBACK)
+    answer.headers = headers
+    return answer

@@ -1,0 +1,162 @@
+"""Idempotency keys: the answer of a write, stored with its effect, so that a retry changes nothing.
+
+In: a key with what it stands for (who, method, route, a hash of what was sent) and a transaction.
+Out: the answer that was kept, or nothing when the work is still to be done. May reject:
+InvalidHeader, IdempotencyInProgress, IdempotencyKeyReused.
+
+The row is claimed before the work and filled after it, in the work's own transaction: it exists
+exactly when the effect does, and a request that is refused leaves nothing. While it runs an
+advisory lock stands for the claim, so that a twin is told at once instead of waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from byodpp.database import Database, Transaction
+from byodpp.exceptions import IdempotencyInProgress, IdempotencyKeyReused, InvalidHeader
+
+__all__ = ["IdempotencyKey", "IdempotencyKeys", "KeptAnswer", "fingerprint", "read_key", "route_name"]
+
+_LONGEST_KEY: Final = 255
+#: A longer address is stored as its hash: an index entry holds no more.
+_LONGEST_ROUTE: Final = 500
+_PURGE_SECONDS: Final = 60.0
+_PURGED_ROWS: Final = 1_000
+
+# The conflict clause sees what a twin has just committed, whatever this statement's snapshot is.
+_CLAIM: Final = """
+with lock as materialized (select pg_try_advisory_xact_lock(hashtextextended($7, 0)) as taken)
+insert into byodpp.idempotency_keys as kept (tenant_id, user_id, method, route, key, request_hash)
+select $1::bigint, $2::bigint, $3::text, $4::text, $5::text, $6::text from lock where taken
+on conflict (tenant_id, user_id, method, route, key) do update set
+    request_hash = case when kept.created_at > now() - interval '24 hours'
+                        then kept.request_hash else excluded.request_hash end,
+    status = case when kept.created_at > now() - interval '24 hours' then kept.status end,
+    created_at = case when kept.created_at > now() - interval '24 hours'
+                      then kept.created_at else excluded.created_at end
+returning request_hash, status, headers, body
+"""
+_KEEP: Final = """
+update byodpp.idempotency_keys set status = $6, headers = $7, body = $8
+where tenant_id = $1 and user_id = $2 and method = $3 and route = $4 and key = $5
+"""
+_PURGE: Final = f"""
+delete from byodpp.idempotency_keys where ctid = any(array(
+    select ctid from byodpp.idempotency_keys where created_at < now() - interval '24 hours'
+    limit {_PURGED_ROWS} for update skip locked))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """A key and what it stands for; the same key for anything else is another one."""
+
+    tenant_id: int  # of the session: row-level security decides by it
+    user_id: int  # 0: nobody signed in
+    method: str  # upper case
+    route: str  # see `route_name`
+    key: str
+    request_hash: str  # of everything that must be the same in a retry
+
+    @property
+    def scope(self) -> tuple[int, int, str, str, str]:
+        """The columns of the primary key."""
+        return (self.tenant_id, self.user_id, self.method, self.route, self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """What was answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def read_key(header: str | None) -> str | None:
+    """Return the value of an Idempotency-Key header, None when none was sent.
+
+    Raises:
+        InvalidHeader: it is not 1 to 255 characters of printable ASCII.
+    """
+    if header is None:
+        return None
+    if not 1 <= len(header) <= _LONGEST_KEY or not all(" " <= character <= "~" for character in header):
+        raise InvalidHeader(f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable ASCII characters.")
+    return header
+
+
+def fingerprint(parts: Iterable[bytes]) -> str:
+    """Return a hash that differs when one of the parts does."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def route_name(pattern: str, params: Mapping[str, str], tenant_id: int | None = None) -> str:
+    """Return the route of a key.
+
+    Args:
+        pattern: of the address.
+        params: of the address.
+        tenant_id: whose rows are meant, where the session does not tell it.
+    """
+    found = pattern if not params else f"{pattern} {json.dumps(dict(sorted(params.items())))}"
+    if tenant_id is not None:
+        found = f"{tenant_id} {found}"
+    return found if len(found) <= _LONGEST_ROUTE else fingerprint([found.encode()])
+
+
+class IdempotencyKeys:
+    """The table of keys. Old ones are removed now and then, by whoever comes by."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        database: for removing old keys of every tenant.
+        clock: monotonic seconds.
+        """
+        self._database = database
+        self._clock = clock
+        self._next_purge = 0.0
+
+    async def claim(self, transaction: Transaction, key: IdempotencyKey) -> KeptAnswer | None:
+        """Take a key for the work of this transaction.
+
+        Returns:
+            The answer that was kept under it; None when the work is still to be done.
+
+        Raises:
+            IdempotencyInProgress: another request has taken it and is running.
+            IdempotencyKeyReused: it was used for another request.
+        """
+        lock = "\n".join(map(str, key.scope))
+        row = await transaction.fetchrow(_CLAIM, *key.scope, key.request_hash, lock)
+        if row is None:
+            raise IdempotencyInProgress(headers={"Retry-After": "1"})
+        if row["request_hash"] != key.request_hash:
+            raise IdempotencyKeyReused
+        if row["status"] is None:
+            return None
+        return KeptAnswer(status=row["status"], headers=json.loads(row["headers"]), body=row["body"])
+
+    async def keep(self, transaction: Transaction, key: IdempotencyKey, answer: KeptAnswer) -> None:
+        """Store the answer of the work; the last thing before the commit."""
+        headers = json.dumps(dict(answer.headers))
+        await transaction.execute(_KEEP, *key.scope, answer.status, headers, answer.body)
+        if self._clock() >= self._next_purge:
+            self._next_purge = self._clock() + _PURGE_SECONDS
+            transaction.after_commit(self.purge)
+
+    async def purge(self) -> int:
+        """Remove keys that are older than a day, a bounded number of them; return how many."""
+        async with self._database.system() as transaction:
+            done = await transaction.execute(_PURGE)
+        return int(done.rpartition(" ")[2])

@@ -1,0 +1,3 @@
+"""Brings the testing kit: `application` is this application on a fresh database, one per test."""
+
+pytest_plugins = ["byodpp.testing"]

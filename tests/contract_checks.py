@@ -1,0 +1,91 @@
+"""Hooks for schemathesis: what its own check of valid data cannot know about a strict API."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import schemathesis
+from schemathesis.core.failures import Failure
+
+#: Faults that no JSON Schema can rule out: they depend on what is stored, or on several values together.
+BEYOND_SCHEMA: Final = frozenset(
+    {
+        "conflict",  # `page` and `offset`, `fields` and `aggregate`
+        "reference",  # an id that leads to no row
+        "repeated",  # one field sorted twice, in two directions
+        "too_complex",  # many small things that together pass a bound
+    }
+)
+#: Parameters whose words depend on those of other parameters, or that only the server can make.
+DEPENDENT: Final = ("cursor", "having")
+#: Statuses of a valid request that is refused for what is stored or for who asks.
+REFUSED: Final = frozenset({401, 403, 404, 405, 409, 412, 429})
+
+
+class RefusedValidData(Failure):
+    """Data that the document allows were refused."""
+
+
+@schemathesis.check
+def what_the_document_allows_is_accepted(ctx: Any, response: Any, case: Any) -> None:
+    """Fail when a valid request is refused for a reason that a schema could have told."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    status = response.status_code
+    if status < 400 or status in REFUSED or status >= 500:
+        return
+    details = response.json()["error"]["details"]
+    if details and all(is_beyond(detail, case) for detail in details):
+        return
+    raise RefusedValidData(operation=case.operation.label, title="Refused valid data", message=response.text)
+
+
+def is_beyond(detail: dict[str, str], case: Any) -> bool:
+    """Return whether a fault is one that the schemas of the document cannot tell."""
+    name, code = detail["field"].partition("[")[0], detail["code"]
+    if code in BEYOND_SCHEMA or name in DEPENDENT:
+        return True
+    if case.media_type == "application/json-patch+json" or case.operation.path in (
+        "/api/v1/batch",
+        "/api/v2/batch",
+    ):
+        return True  # what the steps lead to depends on the row, what data means on the resource
+    query = case.query or {}
+    return (
+        (name == "page" and code == "out_of_range")  # depends on `limit`
+        or (name == "sort" and code == "unknown_field")  # of groups, or by relevance without `search`
+        or (case.method == "PUT" and code == "read_only")  # only what is stored may be sent
+        or (name == "group" and "aggregate" not in query)
+    )
+
+
+@schemathesis.hook
+def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
+    """Flatten the filters: generating data for a schema that contains itself takes schemathesis minutes.
+
+    One level stays: `and`, `or`, `not` and relations take conditions on the key only. What lies deeper is
+    the affair of the tests of the query language.
+    """
+    components = raw_schema["components"]["schemas"]
+    inside = components["ValueInsideJson"]["anyOf"]
+    inside[1]["additionalProperties"] = inside[0]
+    names = [name for name in components if name.endswith("Filter")]
+    for name in names:
+        own = components[name]["properties"]
+        flat = {"id": own["id"]}
+        components[f"{name}Leaf"] = {**components[name], "properties": flat}
+    for name in names:
+        properties = components[name]["properties"]
+        components[name] = {
+            **components[name],
+            "properties": {key: _flat(one) for key, one in properties.items()},
+        }
+
+
+def _flat(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        reference = schema.get("$ref", "")
+        if reference.endswith("Filter"):
+            return {"$ref": f"{reference}Leaf"}
+        return {key: _flat(one) for key, one in schema.items()}
+    return [_flat(one) for one in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,417 @@
+"""The OpenAPI document says what the server does, and the documentation shows what the document says."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from marshmallow import Schema, fields, validate
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from byodpp.batches import BATCH_OPERATIONS
+from byodpp.bootstrap import Blueprint, assemble
+from byodpp.documentation import documentation_routes
+from byodpp.exceptions import error_classes
+from byodpp.openapi import openapi_bytes, openapi_document
+from byodpp.openapi_schemas import component, marshmallow_schema
+from byodpp.query_judge import PARAMETERS
+from byodpp.routes import RouteTable
+from byodpp.schemas import SCHEMA_OPERATIONS
+from byodpp.testing import Bench
+
+CONTRACT = Path(__file__).parent / "contract_application"
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+@pytest.fixture(scope="module")
+def blueprint() -> Blueprint:
+    return assemble(CONTRACT)
+
+
+@pytest.fixture(scope="module")
+def document(blueprint: Blueprint) -> dict[str, Any]:
+    return document_of(blueprint)
+
+
+def document_of(blueprint: Blueprint) -> dict[str, Any]:
+    return openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics)
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def refs(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for one in value.values():
+            yield from refs(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from refs(one)
+
+
+def resolve(document: dict[str, Any], value: Any) -> Any:
+    while isinstance(value, dict) and "$ref" in value:
+        found: Any = document
+        for step in value["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        value = found
+    return value
+
+
+# --- the document -------------------------------------------------------------------------
+
+
+def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(json.loads(openapi_bytes(document))).validate()
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for ref in set(refs(document)):
+        assert resolve(document, {"$ref": ref}) is not None, ref
+
+
+async def test_the_document_has_exactly_the_routes_that_are_served(
+    blueprint: Blueprint, byodpp_bench: Bench
+) -> None:
+    async with byodpp_bench.application(blueprint) as tested:
+        table: RouteTable = tested.asgi.state.table
+        served = {(one.pattern, one.method.lower()) for one in table.listing()}
+        document = json.loads(tested.connected.document())
+    assert {(path, method) for path, method, _ in operations(document)} == served
+
+
+def test_operation_ids_are_unique_and_every_tag_is_described(document: dict[str, Any]) -> None:
+    ids = [one["operationId"] for _, _, one in operations(document)]
+    assert len(ids) == len(set(ids))
+    assert {tag for _, _, one in operations(document) for tag in one["tags"]} <= {
+        tag["name"] for tag in document["tags"]
+    }
+
+
+def test_the_document_is_the_same_each_time_it_is_made(blueprint: Blueprint) -> None:
+    assert openapi_bytes(document_of(blueprint)) == openapi_bytes(document_of(assemble(CONTRACT)))
+
+
+def test_every_body_example_is_a_valid_body(blueprint: Blueprint, document: dict[str, Any]) -> None:
+    seen = 0
+    for resource in blueprint.registry:
+        if not resource.routed:
+            continue
+        urls = {"create": ("post", ""), "update": ("put", "/{id}"), "patch": ("patch", "/{id}")}
+        for operation in SCHEMA_OPERATIONS:
+            method, tail = urls[operation]
+            described = document["paths"].get(resource.base_url + tail, {}).get(method)
+            if described is None:
+                continue
+            example = described["requestBody"]["content"]["application/json"]["example"]
+            blueprint.schemas.load(resource, operation, example)
+            seen += 1
+    assert seen > 9
+
+
+def test_the_example_of_an_action_is_valid_input(blueprint: Blueprint, document: dict[str, Any]) -> None:
+    resource = blueprint.registry.get("Tools")
+    logic = blueprint.logics.get(resource, "rate:post")
+    body = document["paths"]["/api/v1/tools/{id}/rate"]["post"]["requestBody"]
+    assert logic is not None and logic.input is not None
+    assert blueprint.schemas.action(logic.input, body["content"]["application/json"]["example"]) == {
+        "stars": 4
+    }
+
+
+def test_every_code_of_the_document_is_one_of_the_family(document: dict[str, Any]) -> None:
+    known = {(str(one.status), one.code) for one in error_classes()}
+    for _, _, operation in operations(document):
+        for status, reference in operation["responses"].items():
+            answer = resolve(document, reference)
+            for example in answer.get("content", {}).get("application/json", {}).get("examples", {}).values():
+                error = example["value"]["error"]
+                assert (status, error["code"]) in known
+                assert str(error["statusCode"]) == status
+
+
+def test_every_guarded_operation_says_how_it_refuses(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        if {"bearer": []} in operation["security"]:
+            assert {"400", "401", "403", "406", "429", "500", "503"} <= operation["responses"].keys(), path
+        if "requestBody" in operation:
+            assert {"400", "413", "415", "422"} <= operation["responses"].keys(), path
+
+
+def test_public_operations_need_no_token_and_no_other_does_without(document: dict[str, Any]) -> None:
+    paths = document["paths"]
+    assert {} in paths["/api/v1/shelves"]["get"]["security"]
+    assert {} in paths["/tools-of-the-day"]["get"]["security"]
+    assert paths["/api/v1/shelves"]["post"]["security"] == [{"bearer": []}]
+    assert paths["/api/v1/tools"]["get"]["security"] == [{"bearer": []}]
+
+
+def test_every_parameter_of_the_query_language_is_described(document: dict[str, Any]) -> None:
+    for path, mode in (("/api/v1/tools", "list"), ("/api/v1/tools/{id}", "read")):
+        parameters = (resolve(document, one) for one in document["paths"][path]["get"]["parameters"])
+        named = [one["name"] for one in parameters if one["in"] == "query"]
+        assert named == list(PARAMETERS[mode])
+
+
+def test_bounds_are_those_of_the_resource(blueprint: Blueprint, document: dict[str, Any]) -> None:
+    bounds = blueprint.registry.get("Tools").bounds
+    parameters = document["paths"]["/api/v1/tools"]["get"]["parameters"]
+    limit = next(one for one in parameters if one.get("name") == "limit")["schema"]
+    assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, bounds.max_limit, bounds.limit)
+
+
+def test_every_word_of_a_batch_is_described(document: dict[str, Any]) -> None:
+    body = document["paths"]["/api/v1/tools/batch"]["post"]["requestBody"]["content"]["application/json"]
+    words = {
+        one["properties"]["operation"]["const"] for one in body["schema"]["anyOf"] if "properties" in one
+    }
+    assert words == set(BATCH_OPERATIONS)
+
+
+def test_a_row_shows_what_is_readable_and_a_body_takes_what_is_writable(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert "secret" not in schemas["Tools"]["properties"]
+    assert "secret" not in schemas["ToolsFilter"]["properties"]
+    assert schemas["ToolsCreate"]["properties"]["secret"]["writeOnly"] is True
+    assert "rating" not in schemas["ToolsCreate"]["properties"]
+    assert schemas["ToolsUpdate"]["properties"]["rating"]["readOnly"] is True
+    assert schemas["ToolsCreate"]["required"] == ["name"]
+    assert "required" not in schemas["ToolsPatch"]
+    assert schemas["ToolsCreate"]["additionalProperties"] is False
+
+
+def test_optional_means_nullable(document: dict[str, Any]) -> None:
+    properties = document["components"]["schemas"]["Tools"]["properties"]
+    assert properties["count"]["type"] == ["integer", "null"]
+    assert properties["name"]["type"] == "string"
+    assert properties["kind"]["enum"] == ["hammer", "saw", "drill"]
+
+
+def test_filters_know_the_operators_of_each_type(document: dict[str, Any]) -> None:
+    properties = document["components"]["schemas"]["ToolsFilter"]["properties"]
+    price = properties["price"]["anyOf"][1]["properties"]
+    assert {"eq", "gte", "between", "in", "isNull"} <= price.keys()
+    assert not {"like", "has"} & price.keys()
+    assert "startsWith" in properties["name"]["anyOf"][1]["properties"]
+    assert properties["shelf"] == {"$ref": "#/components/schemas/ShelvesFilter"}
+    shelves = document["components"]["schemas"]["ShelvesFilter"]["properties"]
+    assert list(shelves["tools"]["properties"]) == ["some", "every", "none"]
+
+
+def test_if_match_is_demanded_where_the_resource_demands_it(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/api/v1/notes/{id}"]["delete"]
+    found = [resolve(document, one) for one in operation["parameters"]]
+    assert next(one for one in found if one["name"] == "If-Match")["required"] is True
+    assert "428" in operation["responses"] and "412" in operation["responses"]
+    assert "428" not in document["paths"]["/api/v1/tools/{id}"]["delete"]["responses"]
+
+
+def test_a_second_version_stands_beside_the_first(blueprint: Blueprint, document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert component(blueprint.registry.get("Shelves", "v2")) == "ShelvesV2"
+    assert "room" in schemas["ShelvesV2"]["properties"]
+    assert "room" not in schemas["Shelves"]["properties"]
+    assert {"Shelves", "Shelves v2"} <= {tag["name"] for tag in document["tags"]}
+
+
+def test_a_marshmallow_schema_becomes_a_json_schema() -> None:
+    class Inner(Schema):
+        code = fields.String(required=True, validate=validate.Regexp("[A-Z]{2}"))
+
+    class Outer(Schema):
+        name = fields.String(
+            required=True, validate=validate.Length(1, 9), metadata={"description": "Its name."}
+        )
+        level = fields.Integer(validate=[validate.Range(0, 5)], load_default=1)
+        kind = fields.String(validate=validate.OneOf(["a", "b"]), allow_none=True)
+        codes = fields.List(fields.Nested(Inner), validate=validate.Length(max=3))
+        seen = fields.DateTime(dump_only=True)
+
+    found = marshmallow_schema(Outer)
+    assert found["required"] == ["name"]
+    assert found["additionalProperties"] is False
+    assert found["properties"]["name"] == {
+        "type": "string", "minLength": 1, "maxLength": 9, "description": "Its name.",
+    }  # fmt: skip
+    assert found["properties"]["level"] == {"type": "integer", "minimum": 0, "maximum": 5, "default": 1}
+    assert found["properties"]["kind"] == {"type": ["string", "null"], "enum": ["a", "b", None]}
+    assert found["properties"]["codes"]["maxItems"] == 3
+    assert found["properties"]["codes"]["items"]["properties"]["code"]["pattern"] == "^(?:[A-Z]{2})"
+    assert "seen" not in found["properties"]
+
+
+def test_a_schema_inside_itself_ends() -> None:
+    class Branch(Schema):
+        below = fields.List(fields.Nested(lambda: Branch()))
+
+    assert marshmallow_schema(Branch)["properties"]["below"]["items"] == {"type": "object"}
+
+
+def test_an_extended_schema_is_described_with_what_it_adds(document: dict[str, Any]) -> None:
+    text = document["components"]["schemas"]["NotesCreate"]["properties"]["text"]
+    assert (text["minLength"], text["maxLength"]) == (1, 500)
+
+
+def test_the_document_tells_nothing_of_the_server(document: dict[str, Any]) -> None:
+    written = openapi_bytes(document).decode()
+    assert str(CONTRACT.parent) not in written
+    assert not re.search(r"uvicorn|starlette|asyncpg|postgres", written, re.IGNORECASE)
+
+
+@pytest.mark.slow
+def test_a_thousand_resources_are_described_in_three_seconds(tmp_path: Path) -> None:
+    names = [f"Things{index}" for index in range(1_000)]
+    definitions = [
+        {
+            "name": name,
+            "fields": {
+                "name": {"type": "string", "required": True, "index": True},
+                "price": {"type": "decimal", "precision": 12, "scale": 2, "index": True},
+                "nextId": {"references": names[(index + 1) % 1_000], "as": "next"},
+                "details": {"type": "json"},
+            },
+        }
+        for index, name in enumerate(names)
+    ]
+    (tmp_path / "resources.json").write_text(json.dumps({"resources": definitions}))
+    blueprint = assemble(tmp_path)
+    begun = time.perf_counter()
+    written = openapi_bytes(document_of(blueprint))
+    spent = time.perf_counter() - begun
+    assert spent < 3, f"{spent:.1f} s for {len(written)} bytes"
+
+
+# --- the pages ----------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page loads, links to, and how its headings stand."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.faults: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "script" and not found.get("src"):
+            self.faults.append("a script inside the page")
+        if tag == "style" or "style" in found or any(name.startswith("on") for name in found):
+            self.faults.append(f"style or handler in <{tag}>")
+        if tag == "img" and "alt" not in found:
+            self.faults.append("an image without alt")
+        if tag in ("script", "img"):
+            self.loads.append(found.get("src") or "")
+        if tag == "link":
+            self.loads.append(found.get("href") or "")
+        if tag == "a":
+            self.links.append(found.get("href") or "")
+        if found.get("id"):
+            self.ids.append(found["id"] or "")
+
+
+@pytest.fixture
+async def reader(blueprint: Blueprint, byodpp_bench: Bench) -> Any:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested.client(role=None)
+
+
+async def test_the_document_is_served_with_a_tag_that_saves_sending_it_again(
+    reader: httpx2.AsyncClient,
+) -> None:
+    first = await reader.get("/openapi.json")
+    assert first.status_code == 200 and first.headers["content-type"] == "application/json"
+    assert first.json()["openapi"] == "3.1.0"
+    again = await reader.get("/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = await reader.get("/openapi.json", headers={"If-None-Match": '"other"'})
+    assert other.status_code == 200
+
+
+async def test_every_page_loads_only_what_the_server_itself_serves(reader: httpx2.AsyncClient) -> None:
+    index = await reader.get("/docs")
+    pages = sorted({link for link in Page(index.text).links if link.startswith("/docs/")})
+    assert "/docs/v1/tools" in pages and "/docs/v2/shelves" in pages and "/docs/service/health" in pages
+    for address in ("/docs", *pages):
+        answer = await reader.get(address)
+        assert answer.status_code == 200
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        page = Page(answer.text)
+        assert page.faults == [], address
+        assert len(page.ids) == len(set(page.ids)), address
+        for loaded in page.loads:
+            assert loaded.startswith("/docs/assets/")
+            assert (await reader.get(loaded)).status_code == 200
+        for link in page.links:
+            if link.startswith("#"):
+                assert link[1:] in page.ids, f"{address}{link}"
+
+
+async def test_assets_load_nothing_from_elsewhere(reader: httpx2.AsyncClient) -> None:
+    for name in ("docs.css", "docs.js"):
+        text = (await reader.get(f"/docs/assets/{name}")).text
+        assert not re.search(r"https?://|@import|\beval\(|innerHTML", text)
+
+
+async def test_every_operation_has_a_place_on_a_page(reader: httpx2.AsyncClient) -> None:
+    document = (await reader.get("/openapi.json")).json()
+    shown: set[str] = set()
+    for tag in document["tags"]:
+        shown |= set(Page((await reader.get(f"/docs/{tag['x-page']}")).text).ids)
+    assert {one["operationId"] for _, _, one in operations(document)} <= shown
+
+
+async def test_a_page_that_does_not_exist_is_not_found(reader: httpx2.AsyncClient) -> None:
+    for address in (
+        "/docs/v1/nothing",
+        "/docs/v9/tools",
+        "/docs/assets/nothing.js",
+        "/docs/assets/..%2Fopenapi.py",
+    ):
+        assert (await reader.get(address)).status_code == 404
+
+
+async def test_what_the_manifest_says_is_escaped_on_the_pages(tmp_path: Path) -> None:
+    from byodpp.documentation_pages import Book
+
+    evil = '<script>alert("x")</script>'
+    definition = {
+        "name": "Things",
+        "description": evil,
+        "fields": {"name": {"type": "string", "description": evil}},
+    }
+    (tmp_path / "resources.json").write_text(json.dumps({"resources": [definition]}))
+    assets = dict.fromkeys(("docs.css", "docs.js", "docs.svg"), "/docs/assets/x")
+    book = Book(json.loads(openapi_bytes(document_of(assemble(tmp_path)))), assets)
+    for html in (book.index(), book.resource("v1/things")):
+        assert "<script>alert" not in html
+        assert "&lt;script&gt;alert" in html
+
+
+def test_nothing_is_made_before_somebody_asks() -> None:
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"{}"
+
+    patterns = [route.pattern for route in documentation_routes(make)]
+    assert patterns == ["/openapi.json", "/docs", "/docs/{version}/{resource}", "/docs/assets/{name}"]
+    assert made == []

@@ -1,0 +1,83 @@
+"""The demo data of the reference application: it loads, it is in the right tenant, it looks real."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from byodpp.seeding import Seeder
+from byodpp.testing import TestedApplication
+from tests.reference_world import Person
+
+TENANTS = ("voltaris", "lumenhof")
+
+
+@pytest.fixture
+async def demo(application: TestedApplication) -> AsyncIterator[TestedApplication]:
+    """The application with its demo data; tokens need the tenants' realms as the data made them."""
+    files = sorted((application.blueprint.app_dir / "seeds").glob("*.json"))
+    assert await Seeder(application.connected.service, application.connected.database).load(files) > 300
+    yield application
+
+
+def _client(demo: TestedApplication, realm: str, role: str) -> httpx2.AsyncClient:
+    issuer: Any = demo.connected.issuer
+    client = demo.client(role=None)
+    client.headers["Authorization"] = f"Bearer {issuer.issue(realm, 'demo', roles=[role])}"
+    return client
+
+
+async def test_the_demo_data_load_and_every_tenant_sees_its_own(demo: TestedApplication) -> None:
+    seen: dict[str, set[str]] = {}
+    for slug in TENANTS:
+        client = _client(demo, (await demo.tenant(slug)).ulid, "Admin")
+        products = (await client.get("/api/v1/products?limit=100&include=category")).json()["data"]
+        assert len(products) >= 9
+        assert all(one["type"] == one["category"]["productType"] for one in products)
+        seen[slug] = {one["sku"] for one in products}
+        templates = (await client.get("/api/v1/templates?filter[status]=published")).json()
+        assert templates["count"] == 3
+        tenant = (await client.get("/api/v1/tenants")).json()["data"]
+        assert [one["slug"] for one in tenant] == [slug]
+        assert tenant[0]["metadata"] == {"demo": True}
+    assert not seen["voltaris"] & seen["lumenhof"]
+
+
+async def test_the_public_reads_the_published_demo_passports(demo: TestedApplication) -> None:
+    nobody = Person(demo, None)
+    rows = await nobody.get("/api/v1/dpps?sort=name")
+    assert [(row["name"], row["status"]) for row in rows] == [
+        ("LUND CHAIR", "published"),
+        ("NORRSKEN TABLE LAMP 26-10", "published"),
+        ("SKYMNING PENDANT", "published"),
+        ("TOUR 750 E-BIKE BATTERY", "suspended"),
+        ("VOLT 10 HOME BATTERY", "published"),
+        ("VOLT 10 HOME BATTERY 000417", "published"),
+    ]
+    [item] = [row for row in rows if row["name"].endswith("000417")]
+    path = "/" + item["upi"].removeprefix("https://").partition("/")[2]
+    document = await nobody.get(path)
+    assert document["performance"]["nominalVoltage"] == {"value": 51.2, "unit": "VLT"}
+    # What is for repairers, authorities or the owner does not show up, not even by its name.
+    assert not document.keys() & {"composition", "conformity", "lifeData"}
+
+
+async def test_a_draft_of_the_demo_data_tells_what_it_lacks(demo: TestedApplication) -> None:
+    client = _client(demo, (await demo.tenant("voltaris")).ulid, "Viewer")
+    [draft] = (await client.get("/api/v1/dpps?filter[status]=inReview")).json()["data"]
+    report = (await client.post(f"/api/v1/dpps/{draft['id']}/validate")).json()["data"]
+    assert {one["field"] for one in report["findings"]} == {
+        "performance.roundTripEfficiency",
+        "circularity.wasteInformation",
+        "conformity.testReports",
+    }
+
+
+def test_every_gtin_of_the_demo_data_begins_with_the_prefix_for_examples() -> None:
+    for path in sorted((Path(__file__).parents[1] / "seeds").glob("0[23]*.json")):
+        text = path.read_text(encoding="utf-8")
+        assert text.count('"gtin": "') == text.count('"gtin": "0952') > 0

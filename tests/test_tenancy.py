@@ -1,0 +1,567 @@
+"""Two tenants, three roles: nobody sees or changes what is another's, on any route, by either fence.
+
+Each test runs twice: as the application is, and with the repository's own predicate switched off,
+so that row-level security alone must hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.database import NOBODY, SessionContext
+from byodpp.routes import ListedRoute
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import TWELVE, build
+
+LOGIC = {
+    "logics/v1/documents/stamp.py": """
+from byodpp.logics import Logic
+
+class Stamp(Logic):
+    resource, action = "Documents", "stamp:post"
+
+    async def execute(self):
+        row = await self.repository.read(self.request.params["id"])
+        return await self.repository.patch(row["id"], {"title": row["title"] + "!"})
+"""
+}
+TABLES = (
+    "folders", "documents", "pages", "labels", "markers", "links", "drafts", "countries", "units", "bulletins",
+    "chapters", "counters", "policies", "roles", "tenants", "tenant_classes", "audit_logs", "user_roles",
+)  # fmt: skip
+#: Resources whose rows another tenant may see by their scope: Tenants show themselves to the platform.
+SHARED_BY_ALL = {"Countries", "TenantClasses"}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["both-fences", "row-level-security-alone"])
+def blueprint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    folder = tmp_path_factory.mktemp("twelve")
+    return build(folder, TWELVE, LOGIC, enforce_scope=request.param)
+
+
+@dataclass
+class World:
+    """Two tenants with a row of everything, beta's with higher ids."""
+
+    application: TestedApplication
+    beta_ids: dict[str, str] = field(default_factory=dict)  # by resource
+    acme_ids: dict[str, str] = field(default_factory=dict)
+
+    async def state(self) -> dict[str, list[Any]]:
+        """Every row of every table with its version in the database."""
+        async with self.application.connected.database.system() as transaction:
+            return {
+                table: [
+                    tuple(row)
+                    for row in await transaction.fetch(
+                        f"select xmin::text, t::text from {table} t order by 2"
+                    )
+                ]
+                for table in TABLES
+            }
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[World]:
+    async with byodpp_bench.application(blueprint) as tested:
+        made = World(tested)
+        operator = tested.client(tenant="platform", user="root")
+        await _post(operator, "countries", title="Utopia")
+        await _post(operator, "units", title="metre")
+        await _post(operator, "tenant-classes", name="gold")
+        # Beta's rows come after several of acme's, so that their ids name nothing of acme's.
+        made.acme_ids = await _fill(tested, "acme", 1)
+        for round_ in range(3):
+            made.beta_ids = await _fill(tested, "beta", round_)
+        yield made
+
+
+async def _post(client: Any, segment: str, **values: Any) -> str:
+    response = await client.post(f"/api/v1/{segment}", json=values)
+    assert response.status_code == 201, (segment, response.text)
+    return str(response.json()["data"]["id"])
+
+
+async def _fill(tested: TestedApplication, tenant: str, number: int) -> dict[str, str]:
+    client = tested.client(tenant=tenant, user=f"admin-{tenant}")
+    title = f"{tenant} {number}"
+    ids: dict[str, str] = {}
+    ids["Folders"] = await _post(client, "folders", title=title)
+    ids["Documents"] = await _post(
+        client, "documents", title=title, folderId=int(ids["Folders"]), secret=f"hidden {title}"
+    )
+    ids["Pages"] = await _post(client, "pages", title=title, documentId=int(ids["Documents"]))
+    ids["Labels"] = await _post(client, "labels", title=title)
+    ids["Markers"] = await _post(client, "markers", title=title)
+    ids["Links"] = await _post(
+        client, "links", title=title, labelId=ids["Labels"], documentId=int(ids["Documents"])
+    )
+    ids["Drafts"] = await _post(client, "drafts", title=title)
+    ids["Units"] = await _post(client, "units", title=title)
+    ids["Bulletins"] = await _post(client, "bulletins", title=title, status="draft")
+    ids["Chapters"] = await _post(
+        client, "chapters", title=title, bulletinId=int(ids["Bulletins"]), status="draft"
+    )
+    ids["Counters"] = await _post(client, "counters", title=title)
+    ids["Policies"] = await _post(client, "policies", subject="Nobody", object="Pages", action="read")
+    ids["Roles"] = await _post(client, "roles", name=title)
+    users = (await client.get("/api/v1/users")).json()["data"]
+    ids["Users"] = str(users[-1]["id"])
+    ids["UserRoles"] = await _post(client, "user-roles", userId=users[-1]["id"], roleId=int(ids["Roles"]))
+    ids["AuditLogs"] = str((await client.get("/api/v1/audit-logs?sort=-id&limit=1")).json()["data"][0]["id"])
+    ids["Tenants"] = str((await tested.tenant(tenant)).id)
+    return ids
+
+
+def body_for(resource: str, ids: dict[str, str]) -> dict[str, Any]:
+    """A body that is valid but for the row it is about."""
+    return {
+        "Pages": {"title": "x", "documentId": int(ids["Documents"])},
+        "Chapters": {"title": "x", "bulletinId": int(ids["Bulletins"])},
+        "Policies": {"subject": "Viewer", "object": "Pages"},
+        "Roles": {"name": "x"},
+        "UserRoles": {"userId": int(ids["Users"]), "roleId": int(ids["Roles"])},
+        "Users": {"name": "x"},
+        "Tenants": {"name": "x", "slug": "x"},
+        "TenantClasses": {"name": "x"},
+    }.get(resource, {"title": "x"})
+
+
+def routes_with_a_row(application: TestedApplication) -> list[ListedRoute]:
+    table = application.asgi.state.table
+    return [route for route in table.listing() if "{id}" in route.pattern and route.resource]
+
+
+# --- every route with the other's ids ---------------------------------------------------------------
+
+
+async def test_every_route_with_another_tenants_id_is_404_and_changes_nothing(world: World) -> None:
+    tried = 0
+    before = await world.state()
+    for role in ("Admin", "Editor", "Viewer"):
+        client = world.application.client(role=role, user="admin-acme")
+        for route in routes_with_a_row(world.application):
+            if route.resource in SHARED_BY_ALL:
+                continue
+            url = route.pattern.replace("{id}", world.beta_ids[route.resource])
+            random_ = route.pattern.replace(
+                "{id}", re.sub(r"\d+", "987654", world.beta_ids[route.resource])[:26]
+            )
+            options: dict[str, Any] = {"headers": {"If-Match": "*"}}
+            if route.method in ("PUT", "PATCH"):
+                options["json"] = body_for(route.resource, world.acme_ids)
+            if route.method == "PATCH":
+                options["json"] = dict(list(options["json"].items())[:1])
+            theirs = await client.request(route.method, url, **options)
+            nowhere = await client.request(route.method, random_, **options)
+            # A role without the right is told so, whatever the id.
+            assert theirs.status_code in (403, 404), (role, route, theirs.text)
+            assert theirs.status_code == nowhere.status_code, (role, route, theirs.text, nowhere.text)
+            assert theirs.json()["error"]["code"] == nowhere.json()["error"]["code"]
+            if role == "Admin" and not (route.resource == "Tenants" and route.method == "DELETE"):
+                assert theirs.status_code == 404, (route, theirs.text)
+            tried += 1
+    assert tried > 180
+    assert await world.state() == before
+
+
+async def test_no_batch_reaches_another_tenants_row(world: World) -> None:
+    client = world.application.client(user="admin-acme")
+    before = await world.state()
+    for route in world.application.asgi.state.table.listing():
+        if not route.pattern.endswith("/batch") or not route.resource or route.resource in SHARED_BY_ALL:
+            continue
+        own, theirs = world.acme_ids[route.resource], world.beta_ids[route.resource]
+        body = body_for(route.resource, world.acme_ids)
+        first = dict(list(body.items())[:1])
+        if route.resource in ("Markers", "Tenants"):
+            continue
+        for operation, change in (("update", body), ("patch", first), ("delete", {}), ("upsert", body)):
+            if (route.resource, operation) == ("Users", "delete"):
+                continue
+            items = [{"id": own, **change}, {"id": theirs, **change}]
+            for atomic in (True, False):
+                sent = {
+                    "operation": operation,
+                    "items": items[1:] if not atomic else items[::-1],
+                    "atomic": atomic,
+                }
+                response = await client.post(route.pattern, json=sent)
+                if atomic:
+                    assert response.status_code == 404, (route, operation, response.text)
+                    assert response.json()["error"]["details"][0]["field"] == "0"
+                else:
+                    outcome = response.json()["data"][0]
+                    assert outcome["error"]["statusCode"] == 404, (route, operation, outcome)
+            step = {
+                "operation": "update" if operation == "upsert" else operation,
+                "resource": route.resource,
+                "id": theirs,
+            }
+            if change:
+                step["data"] = change
+            together = await client.post("/api/v1/batch", json=[step])
+            assert together.status_code == 404, (route, operation, together.text)
+        read = await client.post(
+            "/api/v1/batch", json=[{"operation": "read", "resource": route.resource, "id": theirs}]
+        )
+        assert read.status_code == 404
+    assert await world.state() == before
+
+
+async def test_lists_counts_filters_sorts_and_includes_show_own_rows_only(world: World) -> None:
+    client = world.application.client(user="admin-acme")
+    for route in world.application.asgi.state.table.listing():
+        if route.operation != "list" or route.resource in SHARED_BY_ALL:
+            continue
+        theirs = world.beta_ids[route.resource]
+        page = (await client.get(route.pattern, params={"limit": 1000})).json()
+        keys = {str(row["id"]) for row in page["data"]}
+        assert theirs not in keys, route
+        assert page["count"] == len(keys)
+        assert "beta" not in str([row for row in page["data"]])
+        by_key = await client.get(route.pattern, params={"filter[id]": theirs})
+        assert (by_key.status_code, by_key.json()["data"], by_key.json()["count"]) == (200, [], 0), route
+        either = {"filter[or][0][id]": theirs, "filter[or][1][id][ne]": theirs}
+        assert {
+            str(row["id"])
+            for row in (await client.get(route.pattern, params={**either, "limit": 1000})).json()["data"]
+        } == keys
+    for path, query in (
+        ("documents", "include=folder,pages&filter[pages][some][title][like]=beta"),
+        ("documents", "filter[folder.title][like]=beta"),
+        ("documents", "search=beta"),
+        ("links", "filter[document.title][like]=beta"),
+        ("folders", "filter[title][like]=beta"),
+    ):
+        response = await client.get(f"/api/v1/{path}?{query}")
+        assert (response.status_code, response.json()["data"]) == (200, []), (path, query, response.text)
+
+
+async def test_a_reference_to_anothers_row_is_refused_as_for_an_unknown_id(world: World) -> None:
+    client = world.application.client(user="admin-acme")
+    before = await world.state()
+    ids = world.beta_ids
+    for segment, resource, name, theirs in (
+        ("folders", "Folders", "parentId", int(ids["Folders"])),
+        ("documents", "Documents", "folderId", int(ids["Folders"])),
+        ("pages", "Pages", "documentId", int(ids["Documents"])),
+        ("links", "Links", "labelId", ids["Labels"]),
+        ("links", "Links", "documentId", int(ids["Documents"])),
+        ("links", "Links", "unitId", int(ids["Units"])),
+        ("drafts", "Drafts", "documentId", int(ids["Documents"])),
+        ("chapters", "Chapters", "bulletinId", int(ids["Bulletins"])),
+        ("user-roles", "UserRoles", "roleId", int(ids["Roles"])),
+        ("user-roles", "UserRoles", "userId", int(ids["Users"])),
+    ):
+        unknown = 987654321 if isinstance(theirs, int) else "01890000-0000-7000-8000-000000000000"
+        url = f"/api/v1/{segment}/{world.acme_ids[resource]}"
+        answers = []
+        for value in (theirs, unknown):
+            body = {**body_for(resource, world.acme_ids), name: value}
+            created = await client.post(f"/api/v1/{segment}", json=body)
+            patched = await client.patch(url, json={name: value})
+            batched = await client.post(f"/api/v1/{segment}/batch", json=[body, {**body, name: value}])
+            assert created.status_code == patched.status_code == batched.status_code == 422, (
+                segment,
+                name,
+                created.text,
+                patched.text,
+                batched.text,
+            )
+            answers.append([one.json()["error"]["details"] for one in (created, patched)])
+        assert answers[0] == answers[1]
+        assert answers[0][0][0]["field"] == name
+    assert await world.state() == before
+
+
+# --- scopes -------------------------------------------------------------------------------------------
+
+
+async def test_user_scope_is_one_users(world: World) -> None:
+    ada, bob = (world.application.client(user=name) for name in ("ada", "bob"))
+    mine = await _post(ada, "drafts", title="mine")
+    url = f"/api/v1/drafts/{mine}"
+    assert (await ada.get(url)).status_code == 200
+    before = await world.state()
+    assert (await bob.get(url)).status_code == 404
+    assert (await bob.get("/api/v1/drafts")).json()["data"] == []
+    assert (await bob.patch(url, json={"title": "x"})).status_code == 404
+    assert (await bob.put(url, json={"title": "x"})).status_code == 404
+    assert (await bob.delete(url)).status_code == 404
+    for operation in ("patch", "delete"):
+        item = {"id": int(mine), **({"title": "x"} if operation == "patch" else {})}
+        assert (
+            await bob.post("/api/v1/drafts/batch", json={"operation": operation, "items": [item]})
+        ).status_code == 404
+    assert await world.state() == before
+    for name in ("ownerId", "tenantId"):
+        assert (await bob.post("/api/v1/drafts", json={"title": "x", name: 1})).status_code == 422
+    assert (await ada.delete(url)).status_code == 204
+
+
+async def test_shared_rows_are_read_by_all_and_written_from_the_platform(world: World) -> None:
+    operator, acme = world.application.client(tenant="platform", user="root"), world.application.client()
+    rows = (await acme.get("/api/v1/countries")).json()["data"]
+    assert [row["title"] for row in rows] == ["Utopia"]
+    url = f"/api/v1/countries/{rows[0]['id']}"
+    before = await world.state()
+    assert (await acme.post("/api/v1/countries", json={"title": "x"})).status_code == 403
+    assert (await acme.patch(url, json={"title": "x"})).status_code == 403
+    assert (await acme.delete(url)).status_code == 403
+    assert (await acme.post("/api/v1/countries/batch", json=[{"title": "x"}])).status_code == 403
+    as_acme = world.application.client(tenant="platform", user="root", headers={"X-Tenant": "acme"})
+    assert (await as_acme.patch(url, json={"title": "x"})).status_code == 403
+    assert await world.state() == before
+    assert (await operator.patch(url, json={"title": "Nowhere"})).status_code == 200
+    assert (await acme.get(url)).json()["data"]["title"] == "Nowhere"
+
+
+async def test_library_rows_are_the_platforms_for_all_and_ones_own(world: World) -> None:
+    acme, beta = (world.application.client(tenant=tenant) for tenant in ("acme", "beta"))
+    listed = {row["title"]: row["id"] for row in (await acme.get("/api/v1/units")).json()["data"]}
+    assert listed.keys() == {"metre", "acme 1"}
+    before = await world.state()
+    url = f"/api/v1/units/{listed['metre']}"
+    assert (await acme.get(url)).status_code == 200
+    assert (await acme.patch(url, json={"title": "x"})).status_code == 403
+    assert (await acme.put(url, json={"title": "x"})).status_code == 403
+    assert (await acme.delete(url)).status_code == 403
+    assert (await beta.patch(f"/api/v1/units/{listed['acme 1']}", json={"title": "x"})).status_code == 404
+    assert await world.state() == before
+    link = await acme.post("/api/v1/links", json={"title": "x", "unitId": listed["metre"]})
+    assert link.status_code == 201
+    assert (await acme.patch(f"/api/v1/units/{listed['acme 1']}", json={"title": "own"})).status_code == 200
+    shown = await acme.get(f"/api/v1/links/{link.json()['data']['id']}?include=unit")
+    assert shown.json()["data"]["unit"]["title"] == "metre"
+
+
+async def test_a_tenant_sees_and_changes_its_own_record_only(world: World) -> None:
+    acme, operator = world.application.client(), world.application.client(tenant="platform", user="root")
+    own = (await world.application.tenant("acme")).id
+    rows = (await acme.get("/api/v1/tenants")).json()
+    assert ([row["slug"] for row in rows["data"]], rows["count"]) == (["acme"], 1)
+    before = await world.state()
+    assert (await acme.post("/api/v1/tenants", json={"name": "x", "slug": "x"})).status_code == 403
+    assert (await acme.delete(f"/api/v1/tenants/{own}")).status_code == 403
+    assert (await acme.patch("/api/v1/tenants/0", json={"name": "x"})).status_code == 404
+    assert await world.state() == before
+    assert (await acme.patch(f"/api/v1/tenants/{own}", json={"name": "Acme!"})).status_code == 200
+    assert {row["slug"] for row in (await operator.get("/api/v1/tenants")).json()["data"]} == {
+        "platform",
+        "acme",
+        "beta",
+    }
+
+
+async def test_operators_act_for_the_tenant_they_name(world: World) -> None:
+    operator = world.application.client(tenant="platform", user="root", headers={"X-Tenant": "beta"})
+    titles = {row["title"] for row in (await operator.get("/api/v1/folders")).json()["data"]}
+    assert titles == {"beta 0", "beta 1", "beta 2"}
+    made = await operator.post("/api/v1/folders", json={"title": "by the operator"})
+    assert made.status_code == 201
+    assert (await world.application.client(tenant="beta").get(made.headers["location"])).status_code == 200
+    assert (await world.application.client().get(made.headers["location"])).status_code == 404
+    unknown = world.application.client(tenant="platform", user="root", headers={"X-Tenant": "nobody"})
+    assert (await unknown.get("/api/v1/folders")).status_code == 404
+
+
+# --- nobody --------------------------------------------------------------------------------------------
+
+
+async def _published(world: World) -> dict[str, str]:
+    """Publish one bulletin of each tenant; acme's and beta's share the first id."""
+    found = {}
+    for tenant in ("acme", "beta"):
+        client = world.application.client(tenant=tenant)
+        found[tenant] = await _post(client, "bulletins", title=f"{tenant} news", status="out")
+        await _post(
+            client, "chapters", title=f"{tenant} chapter", bulletinId=int(found[tenant]), status="out"
+        )
+    return found
+
+
+async def test_nobody_reads_what_is_published_and_only_its_public_fields(world: World) -> None:
+    out = await _published(world)
+    nobody = world.application.client(role=None)
+    listed = (await nobody.get("/api/v1/bulletins?sort=title")).json()
+    assert [row["title"] for row in listed["data"]] == ["acme news", "beta news"]
+    assert listed["count"] == 2
+    assert all(row.keys() == {"id", "title"} for row in listed["data"])
+    for tenant in ("acme", "beta"):
+        named = world.application.client(role=None, headers={"X-Tenant": tenant})
+        rows = (await named.get("/api/v1/bulletins")).json()["data"]
+        assert [row["title"] for row in rows if row["title"].startswith(tenant)] == [f"{tenant} news"]
+        assert (await named.get(f"/api/v1/bulletins/{out[tenant]}")).json()["data"][
+            "title"
+        ] == f"{tenant} news"
+        draft = world.acme_ids if tenant == "acme" else world.beta_ids
+        assert (await named.get(f"/api/v1/bulletins/{draft['Bulletins']}")).status_code == 404
+    for query in (
+        "filter[status]=out",
+        "sort=status",
+        "fields=status",
+        "include=chapters,nothing",
+        "filter[createdAt][gt]=2000-01-01T00:00:00Z",
+    ):
+        assert (await nobody.get(f"/api/v1/bulletins?{query}")).status_code == 400, query
+    chapters = (await nobody.get("/api/v1/chapters?include=bulletin&sort=title")).json()["data"]
+    assert [row["bulletin"] for row in chapters] == [
+        {"id": int(out[tenant]), "title": f"{tenant} news"} for tenant in ("acme", "beta")
+    ]
+    assert (await nobody.get("/api/v1/bulletins", headers={"X-Tenant": "nowhere"})).status_code == 404
+
+
+async def test_an_id_that_several_tenants_have_published_asks_for_the_tenant(world: World) -> None:
+    nobody = world.application.client(role=None)
+    for tenant in ("acme", "beta"):
+        async with world.application.repositories(tenant) as repositories:
+            await repositories["Bulletins"].patch(1, {"status": "out"}) if tenant == "acme" else None
+    # Ids are drawn from one sequence here; tenants that were moved in may bring the same ones.
+    beta = (await world.application.tenant("beta")).id
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into bulletins (tenant_id, id, title, status) values ($1, 1, 'twin', 'out')", beta
+        )
+    response = await nobody.get("/api/v1/bulletins/1")
+    assert response.status_code == 400, response.text
+    assert "X-Tenant" in response.json()["error"]["message"]
+    named = await nobody.get("/api/v1/bulletins/1", headers={"X-Tenant": "beta"})
+    if world.application.blueprint.statements.enforces_scope:
+        assert named.json()["data"]["title"] == "twin"
+    only = (await _published(world))["acme"]
+    assert (await nobody.get(f"/api/v1/bulletins/{only}")).status_code == 200
+    assert (await nobody.get("/api/v1/bulletins/987654")).status_code == 404
+
+
+async def test_nobody_writes_nothing_and_reads_nothing_else(world: World) -> None:
+    await _published(world)
+    before = await world.state()
+    for headers in ({}, {"X-Tenant": "acme"}):
+        nobody = world.application.client(role=None, headers=headers)
+        for route in world.application.asgi.state.table.listing():
+            if not route.resource:
+                continue
+            url = route.pattern.replace("{id}", world.acme_ids.get(route.resource, "1"))
+            body = {} if route.method == "GET" else {"json": body_for(route.resource, world.acme_ids)}
+            response = await nobody.request(route.method, url, **body)
+            if route.resource in ("Bulletins", "Chapters") and route.method == "GET":
+                assert response.status_code in (200, 404), (route, response.text)
+            else:
+                assert response.status_code == 401, (route, response.text)
+        assert (await nobody.post("/api/v1/batch", json=[])).status_code == 401
+    assert await world.state() == before
+
+
+# --- the fence in the database ------------------------------------------------------------------------------
+
+
+async def test_statements_without_any_predicate_meet_own_and_published_rows_only(world: World) -> None:
+    await _published(world)
+    database = world.application.connected.database
+    beta = (await world.application.tenant("beta")).id
+    acme = (await world.application.tenant("acme")).id
+    for context, foreign in (
+        (SessionContext(tenant_id=acme), beta),
+        (SessionContext(tenant_id=NOBODY), None),
+    ):
+        async with database.transaction(context) as transaction:
+            for table in (
+                "folders",
+                "documents",
+                "pages",
+                "labels",
+                "links",
+                "drafts",
+                "counters",
+                "policies",
+                "user_roles",
+                "audit_logs",
+            ):
+                tenants = {
+                    row[0] for row in await transaction.fetch(f"select distinct tenant_id from {table}")
+                }
+                assert tenants <= ({acme} if foreign else set()), (table, tenants)
+            rows = await transaction.fetch("select tenant_id, status from bulletins")
+            assert {row["status"] for row in rows if row["tenant_id"] != context.tenant_id} == {"out"}
+            assert (
+                await transaction.execute("update folders set title = 'x' where tenant_id = $1", beta)
+                == "UPDATE 0"
+            )
+            assert (
+                await transaction.execute("update bulletins set title = 'x' where tenant_id = $1", beta)
+                == "UPDATE 0"
+            )
+            assert await transaction.execute("delete from bulletins where tenant_id = $1", beta) == "DELETE 0"
+
+
+# --- the cancel storm ----------------------------------------------------------------------------------------
+
+
+async def test_cancelled_requests_leave_no_foreign_context_and_no_connection(world: World) -> None:
+    application, dice = world.application, random.Random(20261120)
+    clients = {
+        tenant: application.client(tenant=tenant, user=f"admin-{tenant}") for tenant in ("acme", "beta")
+    }
+    nobody = application.client(role=None)
+    outcomes = {"done": 0, "cancelled": 0}
+
+    async def one(number: int) -> None:
+        tenant = dice.choice(("acme", "beta"))
+        client = clients[tenant]
+        kind = dice.random()
+        if kind < 0.4:
+            work = client.get("/api/v1/documents?include=folder,pages&limit=100")
+        elif kind < 0.6:
+            work = client.post("/api/v1/folders", json={"title": f"{tenant} storm {number}"})
+        elif kind < 0.8:
+            work = client.post("/api/v1/folders/batch", json=[{"title": f"{tenant} {number}"}] * 20)
+        elif kind < 0.9:
+            work = client.get("/api/v1/folders?limit=1000")
+        else:
+            work, tenant = nobody.get("/api/v1/bulletins"), "nobody"
+        task = asyncio.create_task(work)
+        if dice.random() < 0.4:
+            await asyncio.sleep(dice.random() * 0.03)
+            task.cancel()
+        try:
+            response = await task
+        except asyncio.CancelledError:
+            outcomes["cancelled"] += 1
+            return
+        outcomes["done"] += 1
+        assert response.status_code in (200, 201), response.text
+        data = response.json()["data"]
+        for row in data if isinstance(data, list) else [data]:
+            assert row["title"].startswith(tenant), (tenant, row)
+
+    for start in range(0, 300, 25):
+        await asyncio.gather(*(one(number) for number in range(start, start + 25)))
+    assert outcomes["cancelled"] > 30 and outcomes["done"] > 150, outcomes
+    await asyncio.sleep(0.2)
+    database = application.connected.database
+    async with database.system() as transaction:
+        idle = await transaction.fetchval(
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and pid <> pg_backend_pid() and state like 'idle in transaction%'"
+        )
+        assert idle == 0
+        folders = await transaction.fetch(
+            "select t.slug, f.title from folders f join tenants t on t.id = f.tenant_id"
+        )
+    assert all(row["title"].startswith(row["slug"]) for row in folders)
+    contexts = [database.transaction(SessionContext(tenant_id=0)) for _ in range(5)]
+    for context in contexts:  # every connection of the pool can still be had
+        transaction = await context.__aenter__()
+        assert await transaction.fetchval("select byodpp.tenant()") == 0
+    for context in contexts:
+        await context.__aexit__(None, None, None)
