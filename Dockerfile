@@ -19,6 +19,7 @@ RUN groupadd --gid 1001 byodpp \
 COPY --from=build /opt/byodpp /opt/byodpp
 WORKDIR /app
 COPY --chown=1001:1001 resources.json ./
+COPY --chown=1001:1001 resources resources
 COPY --chown=1001:1001 config config
 COPY --chown=1001:1001 logics logics
 COPY --chown=1001:1001 schemas schemas

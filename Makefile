@@ -6,8 +6,8 @@ SEED ?= 20261120
 PYTEST_ARGS ?=
 PY := .venv/bin/python
 
-# The order of sets, and every generated test value, repeat from run to run.
-REPEATABLE := PYTHONHASHSEED=0
+# The order of sets, and every generated test value, repeat from run to run; SEED=… for other ones.
+REPEATABLE = PYTHONHASHSEED=0 BYODPP_TEST_SEED=$(SEED)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format docs bench soak lock clean environment development
@@ -44,7 +44,7 @@ docs: development ## write the tables of docs/ that come from the code
 	@$(PY) -m scripts.make_docs
 
 bench: development ## measure against the bare limit and the usual alternatives (minutes)
-	@$(PY) -m bench
+	@$(PY) -m bench --report bench/RESULTS.md
 
 soak: development ## run the full counts and write the report into docs/soak.md (long)
 	@$(REPEATABLE) $(PY) -m pytest -q --hypothesis-seed=$(SEED) -m soak $(PYTEST_ARGS)

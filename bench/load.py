@@ -87,6 +87,9 @@ class Connection(asyncio.Protocol):
         self.send()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.sent_at < self.deadline:  # not closed by us, and an answer is missing
+            self.tally.failures += 1
+            self.tally.refusal = f"the connection was closed: {error}"
         if not self.done.done():
             self.done.set_result(None)
 
@@ -108,6 +111,7 @@ async def run(load: Load) -> dict[str, float | str]:
     elapsed = time.perf_counter() - started
     ordered = sorted(tally.latencies) or [0.0]
     return {
+        "answers": tally.answers,
         "perSecond": tally.answers / elapsed,
         "failures": tally.failures,
         "refusal": tally.refusal,

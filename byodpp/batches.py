@@ -1,26 +1,35 @@
 """Batches: one operation on many items, in one body.
 
-In: JSON, an array (of rows to create) or an object with `operation`, `items` and `atomic`.
-Out: a `Batch` whose items a schema has judged one by one. May reject: ValidationFailed with the
-faults of all items, each under its index (`3.name`), PayloadTooLarge (too many items), Conflict
-(one row twice). A batch that is not atomic is not refused for its items: each carries its fault.
+In: JSON, an array (of rows to create) or an object with `operation`, `items` and `atomic`; an
+upsert may name the unique key it goes by in `on`. Instead of `items`, a patch or delete may
+have a `filter` with a mandatory `max`, and the patch its `data`. Out: a `Batch` whose items a
+schema has judged one by one. May reject: ValidationFailed with the faults of all items, each
+under its index (`3.name`), PayloadTooLarge (too many items), Conflict (one row twice). A batch
+that is not atomic is not refused for its items: each carries its fault.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
+from byodpp.definitions import ResourceDefinition, Within
 from byodpp.exceptions import Conflict, Detail, PayloadTooLarge, ValidationFailed
 from byodpp.suggestion import nearest
 
-__all__ = ["BATCH_OPERATIONS", "Batch", "BatchItem", "LoadItem", "read_batch"]
+__all__ = ["BATCH_OPERATIONS", "Batch", "BatchItem", "LoadItem", "Selection", "read_batch", "upsert_keys"]
 
 #: What a batch may do to its items.
 BATCH_OPERATIONS: Final = ("create", "update", "patch", "delete", "upsert")
 _MEMBERS: Final = ("operation", "items", "atomic")
+#: What a batch by filter has instead of items.
+_SELECTING: Final = {
+    "patch": ("operation", "filter", "data", "max"),
+    "delete": ("operation", "filter", "max"),
+}
 _MOST_DETAILS: Final = 100
 #: Items judged before others get their turn on the event loop.
 _TURN: Final = 50
@@ -34,7 +43,7 @@ class BatchItem:
     """One item: what is to be done to which row, or why it cannot be."""
 
     index: int  # place in the body
-    operation: str  # create, update, patch or delete; of an upsert what the item turned out to be
+    operation: str  # create, update, patch, delete; of an item with a key `update`, else `upsert`
     key: Any = None  # JSON value of `id`; None when the operation needs none
     document: Any = None  # JSON value without the key
     values: Any = None  # what the schema made of it; None for a delete
@@ -42,41 +51,113 @@ class BatchItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The rows that a batch by filter is about."""
+
+    filter: Any  # JSON value; the caller's rights decide what may be asked
+    most: int  # more rows than this, and nothing happens
+    data: Any = None  # JSON value of the patch that each row gets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A batch that is well-formed."""
 
     operation: str  # one of BATCH_OPERATIONS
-    items: tuple[BatchItem, ...]
+    items: tuple[BatchItem, ...] = ()
     atomic: bool = True  # all or nothing; otherwise each item has its own result
+    on: tuple[str, ...] = ()  # fields of the unique key by which an upsert finds its rows
+    selection: Selection | None = None  # instead of items
 
 
-async def read_batch(document: Any, load_item: LoadItem, *, max_items: int) -> Batch:
+async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefinition) -> Batch:
     """Judge the body of a batch.
 
     Args:
         document: JSON value.
         load_item: judges one item.
-        max_items: most items of one batch.
+        resource: what the items are of; its bounds hold.
 
     Raises:
         ValidationFailed: it is no batch, or an atomic one with faulty items.
         PayloadTooLarge: it has too many items.
         Conflict: it names one row twice.
     """
+    most = resource.bounds.max_batch
+    if isinstance(document, dict) and "filter" in document and document.get("operation") in _SELECTING:
+        return _selecting(document, load_item, most)
     operation, raw, atomic = _unwrapped(document)
     if not raw:
         raise _refused("items", "too_few", "A batch needs at least one item.")
-    if len(raw) > max_items:
-        raise PayloadTooLarge(f"A batch holds at most {max_items} items.")
+    if len(raw) > most:
+        raise PayloadTooLarge(f"A batch holds at most {most} items.")
+    on = _chosen_key(document, raw, resource) if operation == "upsert" else ()
     items = []
     for index, value in enumerate(raw):
-        items.append(_item(operation, index, value, load_item))
+        items.append(_item(operation, index, value, load_item, on))
         if index % _TURN == _TURN - 1:
             await asyncio.sleep(0)
     if atomic:
         _refuse_faults(items)
     _refuse_repeats(items)
-    return Batch(operation=operation, items=tuple(items), atomic=atomic)
+    return Batch(operation=operation, items=tuple(items), atomic=atomic, on=on)
+
+
+def upsert_keys(resource: ResourceDefinition) -> tuple[tuple[str, ...], ...]:
+    """Return the unique keys by which an upsert may find a row: those that count within the scope."""
+    fields = [(name,) for name, one in resource.fields.items() if one.unique is Within.SCOPE]
+    return (*fields, *(key.fields for key in resource.unique if key.within is Within.SCOPE))
+
+
+def _chosen_key(document: Any, items: list[Any], resource: ResourceDefinition) -> tuple[str, ...]:
+    """Return the fields by which rows are found; none when every item names its row by `id`."""
+    keys = upsert_keys(resource)
+    words = "; ".join(", ".join(key) for key in keys)
+    if "on" in document:
+        on = document["on"]
+        if not isinstance(on, list) or not all(isinstance(name, str) for name in on):
+            raise _refused("on", "type", "Must be an array of field names.")
+        found = next((key for key in keys if set(key) == set(on) and len(key) == len(on)), None)
+        if found is None:
+            told = f"Must be the fields of a unique key: {words}." if keys else "There is no unique key."
+            raise _refused("on", "enum", told)
+        return found
+    if len(keys) == 1:
+        return keys[0]
+    if keys and any(isinstance(item, dict) and item.get("id") is None for item in items):
+        raise _refused("on", "required", f"Name the unique key that rows are found by: {words}.")
+    return ()
+
+
+def _selecting(document: dict[str, Any], load_item: LoadItem, most: int) -> Batch:
+    """Judge a batch by filter."""
+    operation = document["operation"]
+    members, data, number = _SELECTING[operation], document.get("data"), document.get("max")
+    details = _unknown(document, members)
+    details += [Detail(name, "required", "A value is required.") for name in members if name not in document]
+    if "max" in document and (isinstance(number, bool) or not isinstance(number, int)):
+        details.append(Detail("max", "type", "Must be an integer."))
+    elif isinstance(number, int) and not 1 <= number <= most:
+        details.append(Detail("max", "out_of_range", f"Must be between 1 and {most}."))
+    if not isinstance(document["filter"], dict) or not document["filter"]:
+        details.append(Detail("filter", "type", "Must be an object with at least one condition."))
+    if "data" in document and "data" in members:
+        try:
+            load_item(operation, data, "data.")
+        except ValidationFailed as fault:
+            details.extend(fault.details)
+    if details:
+        raise ValidationFailed(details=details[:_MOST_DETAILS])
+    assert isinstance(number, int)
+    return Batch(operation=operation, selection=Selection(filter=document["filter"], most=number, data=data))
+
+
+def _unknown(document: dict[str, Any], members: Sequence[str]) -> list[Detail]:
+    return [
+        Detail(name, "unknown_field", f"Unknown field. {nearest(name, members)}".strip())
+        for name in document
+        if name not in members
+    ]
 
 
 def _unwrapped(document: Any) -> tuple[str, list[Any], bool]:
@@ -85,11 +166,8 @@ def _unwrapped(document: Any) -> tuple[str, list[Any], bool]:
         return "create", document, True
     if not isinstance(document, dict):
         raise _refused("", "type", "A batch is an array, or an object with operation and items.")
-    details = [
-        Detail(name, "unknown_field", f"Unknown field. {nearest(name, _MEMBERS)}".strip())
-        for name in document
-        if name not in _MEMBERS
-    ]
+    members = (*_MEMBERS, "on") if document.get("operation") == "upsert" else _MEMBERS
+    details = _unknown(document, members)
     operation, items, atomic = document.get("operation"), document.get("items"), document.get("atomic", True)
     if operation not in BATCH_OPERATIONS:
         words = ", ".join(BATCH_OPERATIONS)
@@ -105,18 +183,30 @@ def _unwrapped(document: Any) -> tuple[str, list[Any], bool]:
     return str(operation), list(items or ()), atomic is True
 
 
-def _item(operation: str, index: int, value: Any, load_item: LoadItem) -> BatchItem:
+def _item(operation: str, index: int, value: Any, load_item: LoadItem, on: tuple[str, ...] = ()) -> BatchItem:
     if operation == "upsert":
-        # Keys are made here, never accepted: with one the row is there, without one it is new.
-        operation = "update" if isinstance(value, dict) and value.get("id") is not None else "create"
-        if operation == "create" and isinstance(value, dict):
+        # Keys are made here, never accepted: with one the row is there, without one its unique key
+        # tells; where there is no such key, it is new.
+        keyed = isinstance(value, dict) and value.get("id") is not None
+        operation = "update" if keyed else "upsert" if on else "create"
+        if not keyed and isinstance(value, dict):
             value = {name: inner for name, inner in value.items() if name != "id"}
+    judged = "create" if operation == "upsert" else operation
     try:
-        key, rest = _keyed(operation, index, value)
-        values = None if operation == "delete" else load_item(operation, rest, f"{index}.")
+        key, rest = _keyed(judged, index, value)
+        values = None if operation == "delete" else load_item(judged, rest, f"{index}.")
+        if operation == "upsert" and values is not None:
+            _refuse_empty_key(values.values, index, on)
     except ValidationFailed as fault:
         return BatchItem(index=index, operation=operation, fault=fault)
     return BatchItem(index=index, operation=operation, key=key, document=rest, values=values)
+
+
+def _refuse_empty_key(values: Mapping[str, Any], index: int, on: tuple[str, ...]) -> None:
+    empty = [name for name in on if values.get(name) is None]
+    if empty:
+        told = "A row is found by this field: it cannot be empty."
+        raise ValidationFailed(details=[Detail(f"{index}.{name}", "required", told) for name in empty])
 
 
 def _keyed(operation: str, index: int, value: Any) -> tuple[Any, Any]:
@@ -130,6 +220,8 @@ def _keyed(operation: str, index: int, value: Any) -> tuple[Any, Any]:
     key = value.get("id")
     if key is None:
         raise _refused(f"{index}.id", "required", "The key of the row is required.")
+    if isinstance(key, Decimal) and key == key.to_integral_value() and key.adjusted() < 20:
+        key = int(key)  # 5.0 is 5
     if isinstance(key, bool) or not isinstance(key, int | str):
         raise _refused(f"{index}.id", "type", "Must be the key of a row.")
     rest = {name: inner for name, inner in value.items() if name != "id"}

@@ -17,20 +17,21 @@ from typing import Any
 
 from starlette.applications import Starlette
 
-from byodpp import application, migrations, wire
+from byodpp import application, migrations
 from byodpp.authentication import Authenticator
 from byodpp.authorization import Authorizer
 from byodpp.database import Database
 from byodpp.documentation import documentation_routes
 from byodpp.events import EventBus, EventHandler
-from byodpp.exceptions import MigrationError, StartError
+from byodpp.exceptions import ManifestError, MigrationError, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider, LocalIssuer
 from byodpp.identity_routes import identity_routes
 from byodpp.ids import Ids
+from byodpp.index_check import unindexed
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
-from byodpp.openapi import openapi_document
+from byodpp.openapi import openapi_bytes, openapi_document
 from byodpp.part_writes import PartWrites
 from byodpp.policy_watch import PolicyWatch
 from byodpp.query_cursors import Cursors
@@ -141,8 +142,11 @@ class Application:
         """Build the parts; nothing is opened yet.
 
         Raises:
-            StartError: a setting, or a filter of `access`, makes no sense.
+            StartError: a setting, or a filter of `access`, makes no sense; or an index is missing that
+                `strict_indexes` asks for.
         """
+        if settings.strict_indexes and (slow := unindexed(blueprint.registry, blueprint.tables)):
+            raise ManifestError(slow)
         database = _database(settings)
         authorizer = Authorizer(blueprint.registry)
         issuer = _issuer(settings)
@@ -189,7 +193,7 @@ class Application:
     def document(self) -> bytes:
         """Return the OpenAPI document as JSON."""
         blueprint = self.blueprint
-        return wire.dumps(openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics))
+        return openapi_bytes(openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics))
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -284,7 +288,7 @@ def openapi(app_dir: Path, settings: Settings | None = None) -> str:
     """Return the OpenAPI document, indented, as the server would serve it."""
     blueprint = assemble(app_dir)
     document = openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics)
-    return json.dumps(json.loads(wire.dumps(document)), indent=2, ensure_ascii=False)
+    return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 def snapshot(registry: Registry) -> migrations.Snapshot:

@@ -15,6 +15,7 @@ from byodpp.definitions import ActionDefinition, ResourceDefinition
 if TYPE_CHECKING:
     from byodpp.authentication import Principal
     from byodpp.authorization import Decision
+    from byodpp.nested import NestedRows
     from byodpp.query import Query
 
 __all__ = ["Call", "Origin"]
@@ -49,6 +50,7 @@ class Call:
         frozenset()
     )  # fields that the caller wants written; the rest of `body` was filled in
     read_only: Mapping[str, Any] = field(default_factory=dict)  # what a PUT sent along and may not change
+    nested: tuple[NestedRows, ...] = ()  # related rows, written by the generic operation after the row
     expected_version: int | None = None  # of If-Match; None when any version will do
     action: ActionDefinition | None = None
 

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from byodpp import wire
 from byodpp.answering import answer_write, origin_of
+from byodpp.batch_work import ItemOutcome
 from byodpp.batches import read_batch
 from byodpp.calls import Call
 from byodpp.conditions import Query
 from byodpp.definitions import ActionDefinition, ResourceDefinition
 from byodpp.exceptions import Detail, InvalidQuery
+from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps
 from byodpp.preconditions import entity_tag, expected_version, is_unchanged
@@ -26,7 +28,7 @@ from byodpp.responses import Answer, no_content, page, success
 from byodpp.rows import Page, Row
 from byodpp.schemas import LoadedBody
 from byodpp.service import Service
-from byodpp.units import ItemOutcome, Unit, writing
+from byodpp.units import Unit
 
 __all__ = ["Controller", "present"]
 
@@ -122,7 +124,7 @@ class Controller:
         """POST many items."""
         self._refuse_query(request)
         call = self._call(request, "batch")
-        call.body = await read_batch(request.json, self._load_item, max_items=self.resource.bounds.max_batch)
+        call.body = await read_batch(request.json, self._load_item, self.resource)
         return await self._write(request, call)
 
     def action(self, action: ActionDefinition) -> Callable[[Request], Awaitable[Answer]]:
@@ -261,7 +263,8 @@ def _outcome(outcome: ItemOutcome) -> bytes:
     error = outcome.error
     if error is None:
         data = b"null" if outcome.data is None else _json(outcome.data)
-        return b'{"index":%d,"success":true,"data":%b}' % (outcome.index, data)
+        done = b"" if outcome.operation is None else b',"operation":"%b"' % outcome.operation.encode()
+        return b'{"index":%d,"success":true%b,"data":%b}' % (outcome.index, done, data)
     told = {
         "statusCode": error.status,
         "code": error.error_code,

@@ -74,7 +74,8 @@ class Book:
         notes = "".join(f"<section>{prose(part)}</section>" for part in about)
         main = (
             '<div class="start"><header class="hero">'
-            f'<p class="eyebrow">API reference · {escape(info["version"])}</p><h1>{escape(info["title"])}</h1>'
+            f'<p class="eyebrow">API reference · {escape(info["version"])}</p>'
+            f"<h1>{escape(info['title'])}</h1>"
             f'<p class="lede">{len(self._tags)} resources, {count} operations, one strict contract: every '
             "name, bound and refusal on these pages is the one the server checks.</p>"
             '<p class="links"><a class="button" href="/openapi.json">openapi.json</a></p></header>'
@@ -122,11 +123,13 @@ class Book:
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
             f"<title>{escape(title)}</title>"
-            f'<link rel="stylesheet" href="{assets["docs.css"]}"><link rel="icon" href="{assets["docs.svg"]}">'
+            f'<link rel="stylesheet" href="{assets["docs.css"]}">'
+            f'<link rel="icon" href="{assets["docs.svg"]}">'
             f'<script src="{assets["docs.js"]}" defer></script></head><body>'
             '<a class="skip" href="#main">Skip to content</a>'
             f"{self._top()}"
-            f'<div class="frame"><nav class="side" id="side" aria-label="Resources">{self._side(current)}</nav>'
+            '<div class="frame"><nav class="side" id="side" aria-label="Resources">'
+            f"{self._side(current)}</nav>"
             f'<main id="main">{main}</main></div></body></html>'
         )
 
@@ -138,9 +141,10 @@ class Book:
             '<div class="find" role="search"><input id="find" type="search" autocomplete="off" '
             'placeholder="Find a resource" aria-label="Find a resource" aria-keyshortcuts="/" disabled>'
             '<kbd aria-hidden="true">/</kbd></div>'
-            '<div class="tools" hidden><label class="token"><span>Token</span><input id="token" type="password" '
-            'autocomplete="off" spellcheck="false" placeholder="paste an access token"></label>'
-            '<button id="theme" type="button" aria-label="Switch between light and dark">◐</button></div></header>'
+            '<div class="tools" hidden><label class="token"><span>Token</span><input id="token" '
+            'type="password" autocomplete="off" spellcheck="false" placeholder="paste an access token"></label>'
+            '<button id="theme" type="button" aria-label="Switch between light and dark">◐</button></div>'
+            "</header>"
         )
 
     def _side(self, current: str) -> str:
@@ -149,7 +153,8 @@ class Book:
             groups = {name: pages for name, pages in groups.items() if current in pages}
         here = "" if current else ' aria-current="page"'
         return f'<a class="all" href="/docs"{here}>Overview</a>' + "".join(
-            f"<section><h2>{escape(name)}</h2><ul>{''.join(self._link(page, current) for page in pages)}</ul></section>"
+            f"<section><h2>{escape(name)}</h2><ul>"
+            f"{''.join(self._link(page, current) for page in pages)}</ul></section>"
             for name, pages in groups.items()
         )
 
@@ -189,7 +194,10 @@ class Book:
             label="A row",
         )
         table = _table("Field", "Type", "Meaning", rows)
-        return f'<section class="op fields" id="fields"><div class="words"><h2>Fields</h2>{table}</div><div class="aside">{example}</div></section>'
+        return (
+            f'<section class="op fields" id="fields"><div class="words"><h2>Fields</h2>{table}</div>'
+            f'<div class="aside">{example}</div></section>'
+        )
 
     def _operation(self, method: str, path: str, operation: Mapping[str, Any]) -> str:
         key = escape(operation["operationId"])
@@ -222,7 +230,7 @@ class Book:
         return f"<h3>{title}</h3>{table}"
 
     def _parameter(self, one: Mapping[str, Any]) -> str:
-        schema = one.get("schema")
+        schema = self._resolve(one["schema"]) if "schema" in one else None
         words = "JSON, or brackets" if schema is None else type_words(schema, self._resolve)
         if schema is not None and schema.get("type") == "array":
             items = schema["items"]
@@ -246,7 +254,8 @@ class Book:
         schema = self._resolve(found["content"][_JSON]["schema"])
         rows = filter_table(schema, self._resolve)
         head = '<thead><tr><th scope="col">Field</th><th scope="col">Operators</th></tr></thead>'
-        table = f'<div class="table" tabindex="0"><table class="operators">{head}<tbody>{rows}</tbody></table></div>'
+        inner = f'<table class="operators">{head}<tbody>{rows}</tbody></table>'
+        table = f'<div class="table" tabindex="0">{inner}</div>'
         count = len(schema.get("properties", {})) - 3
         return f"<details><summary>What can be filtered <span>{count}</span></summary>{table}</details>"
 
@@ -278,7 +287,8 @@ class Book:
             (good if status < "400" else bad).append(row)
         shown = f'<ul class="answers">{"".join(good)}</ul>'
         hidden = f'<ul class="answers">{"".join(bad)}</ul>'
-        return f"<h3>Answers</h3>{shown}<details><summary>Refusals <span>{len(bad)}</span></summary>{hidden}</details>"
+        folded = f"<details><summary>Refusals <span>{len(bad)}</span></summary>{hidden}</details>"
+        return f"<h3>Answers</h3>{shown}{folded}"
 
     def _aside(
         self, method: str, path: str, operation: Mapping[str, Any], parameters: list[Mapping[str, Any]]
@@ -348,4 +358,5 @@ def _address(path: str) -> str:
 
 def _table(first: str, second: str, third: str, rows: str) -> str:
     head = "".join(f'<th scope="col">{title}</th>' for title in (first, second, third))
-    return f'<div class="table" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    inner = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="table" tabindex="0">{inner}</div>'

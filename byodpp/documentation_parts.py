@@ -76,7 +76,8 @@ def code_block(text: str, *, language: str, label: str) -> str:
     shown = _coloured(escape(text)) if language == "json" else escape(text)
     return (
         f'<figure class="code"><figcaption>{escape(label)}</figcaption>'
-        f'<pre tabindex="0" aria-label="{escape(label)}"><code class="{language}">{shown}</code></pre></figure>'
+        f'<pre tabindex="0" aria-label="{escape(label)}"><code class="{language}">{shown}</code></pre>'
+        "</figure>"
     )
 
 
@@ -124,7 +125,8 @@ def _row(name: str, schema: Mapping[str, Any], resolve: Resolver, *, required: b
     default = schema.get("default")
     told = f" Default <code>{escape(json.dumps(default))}</code>." if "default" in schema else ""
     return (
-        f'<tr><th scope="row"><code>{shown}</code>{marks}</th><td class="type">{type_words(schema, resolve)}</td>'
+        f'<tr><th scope="row"><code>{shown}</code>{marks}</th>'
+        f'<td class="type">{type_words(schema, resolve)}</td>'
         f"<td>{inline(str(schema.get('description', '')))}{told}</td></tr>"
     )
 
@@ -207,9 +209,10 @@ def filter_table(schema: Mapping[str, Any], resolve: Resolver) -> str:
 
 
 def _operators(schema: Mapping[str, Any], resolve: Resolver) -> Iterator[str]:
-    if "$ref" in schema:
+    if str(schema.get("$ref", "")).endswith("Filter"):
         yield "…"
         return
+    schema = resolve(schema)
     for one in (schema, *schema.get("anyOf", ())):
         yield from (resolve(one).get("properties") or {})
 

@@ -228,12 +228,10 @@ def refer_back(draft: Draft, checker: Checker) -> None:
             reason = f"the fields {other.local_field!r} and {name!r} both make a relation {relation!r}"
             checker.report(path, reason, 'Give one of them another "as".')
         elif relation in draft.names:
-            what = "the field itself" if relation == name else f"the field {relation!r}"
-            checker.report(
-                path,
-                f"the relation {relation!r} would have the name of {what}",
-                f'Give "as", or call the field {name}Id.',
-            )
+            itself = relation == name
+            what = "the field itself" if itself else f"the field {relation!r}"
+            advice = f'Give "as", or call the field {name}Id.' if itself else 'Give it a name by "as".'
+            checker.report(path, f"the relation {relation!r} would have the name of {what}", advice)
         elif relation in RESERVED_WORDS:
             checker.report(path, f"{relation!r} is a word of the query language", 'Give another "as".')
         else:

@@ -6,13 +6,16 @@ Rejects nothing. It says nothing of the server: no version of a program, no path
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from byodpp.definitions import ResourceDefinition
 from byodpp.logics import LogicMap
 from byodpp.openapi_errors import error_components, error_schemas
-from byodpp.openapi_parameters import INSIDE_JSON, inside_json_schema
+from byodpp.openapi_filters import INSIDE_JSON, condition_schemas, inside_json_schema
 from byodpp.openapi_paths import ResourceDescription, tag_of
 from byodpp.openapi_service import (
     SERVICE_TAGS,
@@ -20,6 +23,7 @@ from byodpp.openapi_service import (
     service_paths,
     shared_headers,
     shared_parameters,
+    shared_responses,
     shared_schemas,
 )
 from byodpp.registry import Registry
@@ -28,22 +32,22 @@ from byodpp.schemas import SchemaMap
 __all__ = ["openapi_bytes", "openapi_document"]
 
 _ABOUT: Final = """\
-**Sign in.** Send `Authorization: Bearer <access token>`; the token decides the tenant. Every address below \
-`/api/{version}` is also served without its version: `Accept: application/vnd.byo-dpp.v2+json` selects one, \
-v1 is the default.
+**Sign in.** Send `Authorization: Bearer <access token>`; the token decides the tenant. Every address \
+below `/api/{version}` is also served without its version: `Accept: application/vnd.byo-dpp.v2+json` \
+selects one, v1 is the default.
 
-**Answers** are `{"success": true, "data": …, "meta": …}`. Refusals are `{"success": false, "error": {"code", \
-"message", "details"}}` with every fault at once, or RFC 9457 with `Accept: application/problem+json`. Branch \
-on `code`, never on `message`.
+**Answers** are `{"success": true, "data": …, "meta": …}`. Refusals are `{"success": false, "error": \
+{"code", "message", "details"}}` with every fault at once, or RFC 9457 with `Accept: \
+application/problem+json`. Branch on `code`, never on `message`.
 
-**Queries** are strict: an unknown parameter, field or operator is refused with a suggestion. `filter` has two \
-forms, `filter[price][gte]=5` and `filter={"price":{"gte":5}}`, with the same operators: eq, ne, gt, gte, lt, \
-lte, in, nin, between, like, ilike, contains, startsWith, endsWith, isNull, has, hasAny, hasAll; `and`, `or`, \
-`not`; `some`, `every`, `none` over to-many relations.
+**Queries** are strict: an unknown parameter, field or operator is refused with a suggestion. `filter` \
+has two forms, `filter[price][gte]=5` and `filter={"price":{"gte":5}}`, with the same operators: eq, ne, \
+gt, gte, lt, lte, in, nin, between, like, ilike, contains, startsWith, endsWith, isNull, has, hasAny, \
+hasAll; `and`, `or`, `not`; `some`, `every`, `none` over to-many relations.
 
 **Writes.** PUT replaces what may be written; what GET returned can be put back. PATCH is a merge patch \
-(RFC 7396) or a JSON Patch (RFC 6902). Where a row has an `ETag`, send it as `If-Match` and nobody's change \
-is lost.
+(RFC 7396) or a JSON Patch (RFC 6902). Where a row has an `ETag`, send it as `If-Match` and nobody's \
+change is lost.
 """
 
 
@@ -66,22 +70,8 @@ def openapi_document(
         local_issuer: whether the routes of the local issuer are served.
         documentation: whether the documentation itself is served.
     """
-    paths: dict[str, Any] = {}
-    components: dict[str, Any] = {**shared_schemas(), **error_schemas(), INSIDE_JSON: inside_json_schema()}
-    tags: list[dict[str, Any]] = []
-    for resource in registry:
-        if not resource.routed:
-            continue
-        description = ResourceDescription(resource, registry, schemas, logics)
-        components |= description.components()
-        for one in description.operations():
-            paths.setdefault(one.path, {})[one.method] = one.operation
-        tag: dict[str, Any] = {"name": tag_of(resource)}
-        if resource.description:
-            tag["description"] = resource.description
-        tag["x-page"] = f"{resource.version}/{resource.segment}"
-        tag["x-group"] = _group(resource)
-        tags.append(tag)
+    with _no_collection():
+        paths, components, tags = _resources(registry, schemas, logics)
     for version in registry.versions:
         paths[f"/api/{version}/batch"] = _batch(registry, version)
     paths |= service_paths(local_issuer=local_issuer, documentation=documentation)
@@ -96,10 +86,46 @@ def openapi_document(
             "schemas": components,
             "parameters": shared_parameters(),
             "headers": shared_headers(),
-            "responses": error_components(),
+            "responses": {**shared_responses(), **error_components()},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Build without the garbage collector, which would walk again and again over what stays anyway."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _resources(
+    registry: Registry, schemas: SchemaMap, logics: LogicMap
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Return paths, component schemas and tags of all resources."""
+    paths: dict[str, Any] = {}
+    components: dict[str, Any] = {**shared_schemas(), **error_schemas(), INSIDE_JSON: inside_json_schema()}
+    components |= condition_schemas()
+    tags: list[dict[str, Any]] = []
+    for resource in registry:
+        if not resource.routed:
+            continue
+        description = ResourceDescription(resource, registry, schemas, logics)
+        components |= description.components()
+        for one in description.operations():
+            paths.setdefault(one.path, {})[one.method] = one.operation
+        tag: dict[str, Any] = {"name": tag_of(resource)}
+        if resource.description:
+            tag["description"] = resource.description
+        tag["x-page"] = f"{resource.version}/{resource.segment}"
+        tag["x-group"] = _group(resource)
+        tags.append(tag)
+    return paths, components, tags
 
 
 def openapi_bytes(document: dict[str, Any]) -> bytes:

@@ -36,6 +36,7 @@ _GROUPS: Final[dict[str, tuple[type[ApiError], ...]]] = {
         refusal.InvalidEncoding,
         refusal.InvalidHeader,
         refusal.InvalidQuery,
+        refusal.QueryTooComplex,
         refusal.Malformed,
     ),
     "Unauthenticated": (refusal.Unauthenticated,),
@@ -74,7 +75,7 @@ _GROUPS: Final[dict[str, tuple[type[ApiError], ...]]] = {
 #: What every operation can answer, whatever it does.
 EVERYWHERE: Final = ("UriTooLong", "TooManyRequests", "HeadersTooLarge", "InternalError")
 #: What comes with asking who calls, and with the database.
-GUARDED: Final = ("Unauthenticated", "Forbidden", "NotAcceptable", "Unavailable")
+GUARDED: Final = ("Unauthenticated", "Forbidden", "NotFound", "NotAcceptable", "Unavailable")
 #: What comes with a body.
 BODY: Final = (
     "MalformedBody",

@@ -1,199 +1,35 @@
 """The query language as OpenAPI parameters: exactly what `query_judge` accepts.
 
-In: resources. Out: parameters, and one component schema per resource for `filter`, typed field
-by field and operator by operator. Rejects nothing.
+In: resources. Out: parameters of paths, lists and rows. Rejects nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from byodpp.definitions import Bounds, FieldDefinition, Kind, ResourceDefinition
-from byodpp.fields import EQUALITY, ORDER
-from byodpp.openapi_schemas import component, nullable, plain
+from byodpp.definitions import ResourceDefinition
+from byodpp.openapi_filters import filterable, relations
+from byodpp.openapi_schemas import component, plain
 from byodpp.query_aggregates import MAX_AGGREGATES, MAX_GROUPS, PERIODS, functions_of
-from byodpp.query_filters import OPERATORS, QUANTIFIERS, has_paths
 from byodpp.query_judge import PARAMETERS
 from byodpp.query_text import FUNCTIONS
 from byodpp.registry import Registry
 
-__all__ = ["INSIDE_JSON", "filter_schema", "inside_json_schema", "path_parameters", "query_parameters"]
+__all__ = [
+    "include_options",
+    "path_parameters",
+    "query_parameters",
+    "query_word",
+    "referring",
+]
 
-#: Component of what can be asked of a value inside json.
-INSIDE_JSON: Final = "ValueInsideJson"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
-_TEXTS: Final = frozenset({"like", "ilike", "contains", "startsWith", "endsWith"})
-#: A pattern that ends inside an escape is refused.
-_PATTERN: Final = {"type": "string", "maxLength": 1000, "pattern": "^([^\\\\]|\\\\[^\\n])*$"}
-#: Constraints of stored values, which do not matter in comparisons.
-_STORED_ONLY: Final = ("maxLength", "minLength")
+#: What a segment may hold: no control character.
+_SEGMENT: Final = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
 #: Relation paths of two steps are listed up to this number; deeper ones are described.
 _LISTED_PATHS: Final = 40
-
-
-# --- filter -------------------------------------------------------------------------------
-
-
-def filter_schema(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    """Return the schema of `filter` in JSON for a resource's rows."""
-    own = {"$ref": f"#/components/schemas/{component(resource, 'Filter')}"}
-    bounds = resource.bounds
-    several = {"type": "array", "items": own, "minItems": 1, "maxItems": bounds.max_filter_terms}
-    properties: dict[str, Any] = {
-        name: _field_filter(definition, bounds) for name, definition in _filterable(resource).items()
-    }
-    for name, target, many in _relations(resource, registry):
-        other = {"$ref": f"#/components/schemas/{component(target, 'Filter')}"}
-        properties[name] = (
-            {
-                "type": "object",
-                "properties": dict.fromkeys(QUANTIFIERS, other),
-                "minProperties": 1,
-                "additionalProperties": False,
-            }
-            if many
-            else other
-        )
-    return {
-        "type": "object",
-        "minProperties": 1,
-        "additionalProperties": False,
-        "properties": {**properties, "and": several, "or": several, "not": own},
-        "description": f"Conditions on {resource.name}; the entries of an object are ANDed.",
-    }
-
-
-def _filterable(resource: ResourceDefinition) -> dict[str, FieldDefinition]:
-    return {
-        name: definition
-        for name, definition in resource.fields.items()
-        if (definition.filterable or name == "id") and not definition.write_only
-    }
-
-
-def _relations(
-    resource: ResourceDefinition, registry: Registry
-) -> Iterator[tuple[str, ResourceDefinition, bool]]:
-    """Yield the relations that documentation shows: those to resources with routes and rows."""
-    for name, relation in resource.relations.items():
-        target = registry.target(resource, relation)
-        if target.kind is not Kind.LOGIC and target.routed:
-            yield name, target, relation.many
-
-
-def _operand(definition: FieldDefinition) -> dict[str, Any]:
-    """Return the schema of a value to compare with: of the type, whatever may be stored."""
-    bare = FieldDefinition(
-        name=definition.name,
-        column=definition.column,
-        type=definition.type,
-        constraints={
-            key: definition.constraints[key] for key in ("asString",) if key in definition.constraints
-        },
-    )
-    schema = plain(definition.type.json_schema(bare))
-    found = {key: value for key, value in schema.items() if key not in _STORED_ONLY}
-    if definition.enum:
-        found["examples"] = [plain(value) for value in definition.enum]
-    return found
-
-
-def _field_filter(definition: FieldDefinition, bounds: Bounds) -> dict[str, Any]:
-    operators = definition.type.operators
-    if definition.type.document:
-        return {"anyOf": [_document_filter(definition, bounds), {"type": "null"}]}
-    value = _operand(definition)
-    comparison = {
-        "type": "object",
-        "properties": _operations(value, operators, bounds.max_in_values),
-        "minProperties": 1,
-        "additionalProperties": False,
-    }
-    return {"anyOf": [nullable(value), comparison]}
-
-
-def _operations(value: Mapping[str, Any], operators: frozenset[str], max_values: int) -> dict[str, Any]:
-    some = {"type": "array", "items": nullable(value), "minItems": 1, "maxItems": max_values}
-    two = {"type": "array", "items": value, "minItems": 2, "maxItems": 2}
-    shapes: dict[str, Any] = {"in": some, "nin": some, "between": two, "isNull": {"type": "boolean"}}
-    shapes |= {"eq": nullable(value), "ne": nullable(value)}
-    shapes |= {word: _PATTERN if "like" in word else {"type": "string", "maxLength": 1000} for word in _TEXTS}
-    return {word: shapes.get(word, value) for word in OPERATORS if word in operators}
-
-
-def _document_filter(definition: FieldDefinition, bounds: Bounds) -> dict[str, Any]:
-    items = definition.items
-    scalar = {"type": ["string", "number", "boolean"]}
-    value = _operand(items) if items is not None and not items.type.document else scalar
-    several = {"type": "array", "items": value, "minItems": 1, "maxItems": bounds.max_filter_terms}
-    found: dict[str, Any] = {
-        "isNull": {"type": "boolean"},
-        "has": value,
-        "hasAny": several,
-        "hasAll": several,
-    }
-    schema: dict[str, Any] = {"type": "object", "minProperties": 1, "properties": found}
-    inside = {"$ref": f"#/components/schemas/{INSIDE_JSON}"}
-    if not has_paths(definition):
-        schema["additionalProperties"] = False
-    elif definition.properties:
-        found |= {
-            name: _property_filter(prop, bounds.max_in_values) for name, prop in definition.properties.items()
-        }
-        schema["additionalProperties"] = inside if definition.additional_properties else False
-    else:
-        schema["additionalProperties"] = inside
-    if schema["additionalProperties"]:
-        schema["propertyNames"] = _NAMES
-    return schema
-
-
-def _property_filter(prop: FieldDefinition, max_values: int) -> dict[str, Any]:
-    if prop.type.document:
-        return {"$ref": f"#/components/schemas/{INSIDE_JSON}"}
-    value = _operand(prop)
-    comparison = {
-        "type": "object",
-        "properties": _operations(value, prop.type.operators & (EQUALITY | ORDER), max_values),
-        "minProperties": 1,
-    }
-    return {"anyOf": [nullable(value), comparison]}
-
-
-#: Keys inside json: dots separate the steps of a path.
-_NAMES: Final = {"pattern": "^[^.]+(\\.[^.]+)*$"}
-
-
-def inside_json_schema() -> dict[str, Any]:
-    """Return the component of what can be asked of a value inside json."""
-    any_value: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
-    scalar = {"type": ["string", "number", "boolean"]}
-    ordered = {"type": ["number", "string"]}
-    several = {"type": "array", "items": any_value, "minItems": 1}
-    members = {"type": "array", "items": scalar, "minItems": 1}
-    pairs = [
-        {"type": "array", "items": {"type": kind}, "minItems": 2, "maxItems": 2}
-        for kind in ("number", "string")
-    ]
-    shapes: dict[str, Any] = {"in": several, "nin": several, "between": {"anyOf": pairs}, "has": scalar}
-    shapes |= {"hasAny": members, "hasAll": members, "isNull": {"type": "boolean"}}
-    shapes |= {"eq": any_value, "ne": any_value}
-    shapes |= {word: _PATTERN if "like" in word else {"type": "string", "maxLength": 1000} for word in _TEXTS}
-    return {
-        "description": "A value inside json to equal, operators, or the next key of the path.",
-        "anyOf": [
-            any_value,
-            {
-                "type": "object",
-                "minProperties": 1,
-                "properties": {word: shapes.get(word, ordered) for word in OPERATORS},
-                "propertyNames": _NAMES,
-                "additionalProperties": {"$ref": f"#/components/schemas/{INSIDE_JSON}"},
-            },
-        ],
-    }
 
 
 # --- parameters ---------------------------------------------------------------------------
@@ -203,7 +39,7 @@ def path_parameters(pattern: str, resource: ResourceDefinition | None) -> list[d
     """Return the parameters of a path; `{id}` has the type of the resource's key."""
     found = []
     for name in _PARAMETER.findall(pattern):
-        schema: dict[str, Any] = {"type": "string", "minLength": 1}
+        schema: dict[str, Any] = {"type": "string", "minLength": 1, "pattern": _SEGMENT}
         told = f"Percent-encoded `{name}`; a `/` in it is written `%2F`."
         if name == "id" and resource is not None and "id" in resource.fields:
             key = resource.fields["id"]
@@ -244,7 +80,7 @@ def _words(name: str, description: str, items: Mapping[str, Any], **more: Any) -
 
 
 def _filter(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    names = list(_filterable(resource))
+    names = list(filterable(resource))
     name = next((one for one in names if one not in ("id",)), "id")
     text = (
         f'Which rows, in JSON: `filter={{"{name}": {{"eq": …}}}}`. The bracket form says the same: '
@@ -262,18 +98,18 @@ def _filter(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
 
 
 def _sort(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    names = [name for name, one in _filterable(resource).items() if one.type.sortable]
+    names = [name for name, one in filterable(resource).items() if one.type.sortable]
     paths = [
-        f"{step}\\.({'|'.join(other for other, one in _filterable(target).items() if one.type.sortable)})"
-        for step, target, many in _relations(resource, registry)
+        f"{step}\\.({'|'.join(other for other, one in filterable(target).items() if one.type.sortable)})"
+        for step, target, many in relations(resource, registry)
         if not many
     ]
     either = "|".join((*names, *paths))
     either += "|relevance" if resource.search and "relevance" not in names else ""
     pattern = f"^(-?({either})|({either}):(asc|desc))(:nulls(First|Last))?$"
     text = (
-        "Order of the rows: `name`, `-name`, `name:desc`, each with `:nullsFirst` or `:nullsLast`; several are "
-        "separated by commas, each field once. The key comes last by itself. "
+        "Order of the rows: `name`, `-name`, `name:desc`, each with `:nullsFirst` or `:nullsLast`; several "
+        "are separated by commas, each field once. The key comes last by itself. "
         f"Sortable: {', '.join(f'`{name}`' for name in names)}."
     )
     found = _words("sort", text, {"type": "string", "pattern": pattern}, example=["-id"])
@@ -288,12 +124,12 @@ def _fields(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
 
 
 def _include(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] | None:
-    relations = list(_relations(resource, registry))
-    if not relations:
+    ways = list(relations(resource, registry))
+    if not ways:
         return None
-    paths = [name for name, _, _ in relations]
+    paths = [name for name, _, _ in ways]
     if resource.bounds.max_include_depth > 1:
-        paths += _second_steps(resource, registry, relations)
+        paths += _second_steps(resource, registry, ways)
     text = (
         "Related rows to show inside each row, separated by commas; paths have at most "
         f"{resource.bounds.max_include_depth} steps. Options: `include[path][limit]`, `[filter]`, `[sort]`, "
@@ -304,15 +140,47 @@ def _include(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]
     return found
 
 
+def query_word(resource: ResourceDefinition, name: str) -> dict[str, str]:
+    """Return a reference to what the component of a query says of one parameter."""
+    return {"$ref": f"#/components/schemas/{component(resource, 'Query')}/properties/{name}"}
+
+
+def referring(parameters: list[dict[str, Any]], resource: ResourceDefinition) -> list[dict[str, Any]]:
+    """Return the parameters of a list with references where their schemas are long."""
+    long = ("sort", "fields", "aggregate", "group")
+    return [
+        {**one, "schema": query_word(resource, one["name"])} if one["name"] in long else one
+        for one in parameters
+    ]
+
+
+def include_options(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    """Return what may be said of each relation where includes are JSON: `true`, or options."""
+    found = {}
+    for name, target, many in relations(resource, registry):
+        options: dict[str, Any] = {
+            "filter": {"$ref": f"#/components/schemas/{component(target, 'Filter')}"},
+            "fields": _fields(target, registry)["schema"],
+        }
+        if many:
+            options |= {
+                "limit": _limit(target, registry)["schema"],
+                "sort": _sort(target, registry)["schema"],
+            }
+        one = {"type": "object", "properties": options, "additionalProperties": False}
+        found[name] = {"anyOf": [{"const": True}, one]}
+    return found
+
+
 def _second_steps(
     resource: ResourceDefinition,
     registry: Registry,
-    relations: list[tuple[str, ResourceDefinition, bool]],
+    ways: list[tuple[str, ResourceDefinition, bool]],
 ) -> list[str]:
     found = [
         f"{name}.{step}"
-        for name, target, _ in relations
-        for step, _, _ in _relations(target, registry)
+        for name, target, _ in ways
+        for step, _, _ in relations(target, registry)
         if target.id != resource.id
     ]
     return found[:_LISTED_PATHS]
@@ -361,8 +229,8 @@ def _search(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] 
 
 def _cursor(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     text = (
-        "Where to go on: `pagination.next` of the answer before. It belongs to the same filter and order; not "
-        "together with `page` or `offset`."
+        "Where to go on: `pagination.next` of the answer before. It belongs to the same filter and order; "
+        "not together with `page` or `offset`."
     )
     return _parameter("cursor", text, {"type": "string", "minLength": 1})
 
@@ -370,13 +238,13 @@ def _cursor(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
 def _aggregate(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     words = [
         f"{function}:{name}"
-        for name, definition in _filterable(resource).items()
+        for name, definition in filterable(resource).items()
         for function in functions_of(definition)
     ]
     text = (
-        "Figures instead of rows, separated by commas: `count`, `sum:field`, … The answer has one row per group: "
-        '`{"group": {…}, "count": 12, "sum": {"field": 99.50}}`. Not together with `fields`, `include` or '
-        "`cursor`; `sort` then takes these words and those of `group`."
+        "Figures instead of rows, separated by commas: `count`, `sum:field`, … The answer has one row per "
+        'group: `{"group": {…}, "count": 12, "sum": {"field": 99.50}}`. Not together with `fields`, '
+        "`include` or `cursor`; `sort` then takes these words and those of `group`."
     )
     found = _words("aggregate", text, {"type": "string", "enum": ["count", *words]})
     found["schema"]["maxItems"] = MAX_AGGREGATES
@@ -384,7 +252,7 @@ def _aggregate(resource: ResourceDefinition, registry: Registry) -> dict[str, An
 
 
 def _group(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    fields = {name: one for name, one in _filterable(resource).items() if one.type.sortable}
+    fields = {name: one for name, one in filterable(resource).items() if one.type.sortable}
     moments = [name for name, one in fields.items() if one.type.name == "datetime"]
     days = [name for name, one in fields.items() if one.type.name == "date"]
     words = [f"{period}({name})" for name in moments for period in PERIODS]

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from byodpp.batches import BATCH_OPERATIONS
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
 from byodpp.logics import Logic, LogicMap
 from byodpp.negotiation import JSON
+from byodpp.openapi_bodies import action_input, item_schema, query_schema, request_body
 from byodpp.openapi_errors import BODY, EVERYWHERE, GUARDED, LOGIC, responses
-from byodpp.openapi_parameters import filter_schema, path_parameters, query_parameters
+from byodpp.openapi_filters import filter_schema
+from byodpp.openapi_parameters import path_parameters, query_parameters, referring
 from byodpp.openapi_schemas import (
-    body_example,
     body_schema,
     component,
     marshmallow_schema,
@@ -47,7 +47,7 @@ _REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
     "update": (*BODY, "NotFound", "WriteConflict", "StorageFull"),
     "patch": (*BODY, "NotFound", "WriteConflict", "StorageFull"),
     "delete": ("MalformedQuery", "NotFound", "DeleteConflict"),
-    "batch": (*BODY, "NotFound", "AnyConflict", "StorageFull"),
+    "batch": (*BODY, "AnyConflict", "PreconditionFailed", "PreconditionRequired", "StorageFull"),
 }
 #: Operations and transitions that change one row take If-Match.
 _KEYED_WRITES: Final = frozenset({"update", "patch", "delete"})
@@ -86,14 +86,16 @@ class ResourceDescription:
         found[component(resource)]["examples"] = [row_example(resource)]
         if resource.kind is not Kind.LOGIC:
             found[component(resource, "Filter")] = filter_schema(resource, self._registry)
+            if "list" in resource.operations:
+                found[component(resource, "Query")] = query_schema(resource, self._registry)
         for operation in ("create", "update", "patch"):
             if self._writes(operation):
                 name = component(resource, operation.capitalize())
                 found[name] = body_schema(resource, operation, self._schemas)
         if "batch" in resource.operations and resource.kind is not Kind.LOGIC:
-            for operation in ("update", "patch"):
+            for operation in ("update", "patch", "upsert"):
                 name = component(resource, f"{operation.capitalize()}Item")
-                found[name] = self._item_schema(operation)
+                found[name] = item_schema(resource, operation, self._schemas)
         return found
 
     def operations(self) -> Iterator[Described]:
@@ -104,6 +106,9 @@ class ResourceDescription:
             path = resource.crud_routes.get(name, resource.base_url + tail)
             described = self._operation(name, path, words)
             yield Described(path=path, method=method, operation=described)
+        if "list" in resource.operations and resource.kind is not Kind.LOGIC:
+            path = f"{resource.crud_routes.get('list', resource.base_url)}/query"
+            yield Described(path=path, method="post", operation=self._query())
         for action in resource.actions:
             yield Described(path=action.url, method=action.method.lower(), operation=self._action(action))
 
@@ -116,7 +121,9 @@ class ResourceDescription:
             *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
         ]
         if name in READ_OPERATIONS:
-            parameters += query_parameters(resource, self._registry, name)
+            found_words = query_parameters(resource, self._registry, name)
+            lists = "list" in resource.operations and resource.kind is not Kind.LOGIC
+            parameters += referring(found_words, resource) if lists else found_words
         parameters += self._preconditions(name)
         if name not in READ_OPERATIONS:
             parameters += _shared("Prefer")
@@ -124,11 +131,27 @@ class ResourceDescription:
             **self._head(name, words.format(many=resource.title or resource.name), logic),
             "parameters": parameters,
         }
-        body = self._body(name)
+        body = request_body(resource, name, self._schemas)
         if body is not None:
             found["requestBody"] = body
         found["responses"] = {**self._answers(name, logic), **self._refusals(name, logic, _REFUSALS[name])}
         return found
+
+    def _query(self) -> dict[str, Any]:
+        """Describe the list whose query is a JSON body."""
+        resource, logic = self._resource, self._logics.get(self._resource, "list")
+        head = self._head("list", f"Query {resource.title or resource.name}", logic)
+        told = "The parameters of the list as JSON. The method `QUERY` on the collection takes the same body."
+        content = {"schema": self._ref("Query"), "example": {"limit": 3, "count": "none"}}
+        own = ("MalformedBody", "RequestTimeout", "PayloadTooLarge", "UnsupportedMediaType")
+        return {
+            **head,
+            "description": f"{told}\n\n{head['description']}",
+            "operationId": f"{component(resource)}_query",
+            "parameters": _shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
+            "requestBody": {"required": True, "content": {JSON: content}},
+            "responses": {**self._answers("list", logic), **self._refusals("list", logic, own)},
+        }
 
     def _head(self, key: str, summary: str, logic: type[Logic] | None) -> dict[str, Any]:
         resource = self._resource
@@ -182,8 +205,6 @@ class ResourceDescription:
             return _shared("If-Match-Required" if resource.version_required else "If-Match")
         return []
 
-    # --- bodies -----------------------------------------------------------------------
-
     def _writes(self, operation: str) -> bool:
         """Whether the body of an operation is described: it, or the batch of it, has a route."""
         operations = self._resource.operations
@@ -192,84 +213,6 @@ class ResourceDescription:
 
     def _ref(self, suffix: str = "") -> dict[str, Any]:
         return {"$ref": f"#/components/schemas/{component(self._resource, suffix)}"}
-
-    def _body(self, name: str) -> dict[str, Any] | None:
-        if name in ("create", "update", "patch"):
-            content: dict[str, Any] = {"schema": self._ref(name.capitalize())}
-            example = body_example(self._resource, name, self._schemas)
-            if example is not None:
-                content["example"] = example
-            if name != "patch":
-                return {"required": True, "content": {JSON: content}}
-            return {"required": True, "content": self._patch_content(content)}
-        if name == "batch":
-            return {"required": True, "content": {JSON: self._batch_content()}}
-        return None
-
-    def _patch_content(self, content: dict[str, Any]) -> dict[str, Any]:
-        steps = {"$ref": "#/components/schemas/JsonPatch"}
-        example = content.get("example") or {}
-        shown = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in example.items()]
-        return {
-            JSON: content,
-            "application/merge-patch+json": content,
-            "application/json-patch+json": {"schema": steps, **({"example": shown[:1]} if shown else {})},
-        }
-
-    def _item_schema(self, operation: str) -> dict[str, Any]:
-        """Return the schema of one item of a batch: the body, and the key of the row."""
-        found = body_schema(self._resource, operation, self._schemas)
-        key = {"$ref": f"#/components/schemas/{component(self._resource)}/properties/id"}
-        properties = {name: one for name, one in found["properties"].items() if name != "id"}
-        return {
-            **found,
-            "properties": {"id": key, **properties},
-            "required": ["id", *(name for name in found.get("required", ()) if name != "id")],
-        }
-
-    def _batch_content(self) -> dict[str, Any]:
-        bounds = self._resource.bounds
-        if self._resource.kind is Kind.LOGIC:
-            return {"schema": {}}
-        key = {"$ref": f"#/components/schemas/{component(self._resource)}/properties/id"}
-        keyed = {
-            "type": "object",
-            "properties": {"id": key},
-            "required": ["id"],
-            "additionalProperties": False,
-        }
-        items: dict[str, Any] = {
-            "create": self._ref("Create"),
-            "update": self._ref("UpdateItem"),
-            "patch": self._ref("PatchItem"),
-            "delete": {"anyOf": [key, keyed]},
-            "upsert": {"anyOf": [self._ref("UpdateItem"), self._ref("Create")]},
-        }
-        size = {"minItems": 1, "maxItems": bounds.max_batch}
-        several = [
-            {
-                "type": "object",
-                "title": operation,
-                "required": ["operation", "items"],
-                "additionalProperties": False,
-                "properties": {
-                    "operation": {"const": operation},
-                    "items": {"type": "array", "items": items[operation], **size},
-                    "atomic": {
-                        "type": "boolean",
-                        "default": True,
-                        "description": "All or nothing; false gives each item a result of its own.",
-                    },
-                },
-            }
-            for operation in BATCH_OPERATIONS
-        ]
-        array = {"type": "array", "title": "rows to create", "items": items["create"], **size}
-        content: dict[str, Any] = {"schema": {"anyOf": [array, *several]}}
-        example = body_example(self._resource, "create", self._schemas)
-        if example is not None:
-            content["example"] = {"operation": "create", "items": [example], "atomic": True}
-        return content
 
     # --- answers ----------------------------------------------------------------------
 
@@ -290,14 +233,11 @@ class ResourceDescription:
             found["201"] = self._answer(name, {"type": "array", "items": self._ref()}, created=True)
             found["200"]["content"][JSON]["schema"]["properties"]["data"] = {"type": "array", "items": {}}
         if name == "read" and self._resource.versioned:
-            found["304"] = {"description": "The row is as the client has it.", "headers": _headers("ETag")}
+            found["304"] = {"$ref": "#/components/responses/Unchanged"}
         if name in ("update", "patch", "batch"):
-            found["204"] = {
-                "description": "Done; `Prefer: return=minimal` asked for nothing more.",
-                "headers": _headers("Preference-Applied"),
-            }
+            found["204"] = {"$ref": "#/components/responses/Done"}
         if logic is not None and name in ("create", "update", "patch") and logic.status is None:
-            found.setdefault("204", {"description": "Done.", "headers": _headers()})
+            found.setdefault("204", {"$ref": "#/components/responses/Done"})
         return dict(sorted(found.items()))
 
     def _data(self, name: str, logic: type[Logic] | None) -> dict[str, Any]:
@@ -325,10 +265,20 @@ class ResourceDescription:
             required += ["count", "pagination"]
         schema = {"type": "object", "required": required, "properties": properties}
         told = {"list": "A page of rows.", "create": "The new row.", "batch": "What was done, in order."}
-        return {
+        found = {
             "description": told.get(name, "The row." if data else "Done."),
             "headers": _headers(*self._answer_headers(name, created=created)),
             "content": {JSON: {"schema": schema}},
+        }
+        return found | ({"links": self._links()} if created and name == "create" else {})
+
+    def _links(self) -> dict[str, Any]:
+        """Return what can be done with a new row next."""
+        key = {"id": "$response.body#/data/id"}
+        return {
+            name: {"operationId": f"{component(self._resource)}_{name}", "parameters": key}
+            for name in self._resource.operations
+            if "{id}" in _OPERATIONS[name][1]
         }
 
     def _answer_headers(self, name: str, *, created: bool) -> Iterator[str]:
@@ -385,7 +335,7 @@ class ResourceDescription:
         own = ("MalformedQuery", *own) if reads or step is not None else own
         takes_input = logic is not None and logic.input is not None and not reads
         if takes_input and logic is not None and logic.input is not None:
-            found["requestBody"] = _input(logic.input)
+            found["requestBody"] = action_input(logic.input)
             own = (*BODY, *own)
         found["responses"] = {
             **self._action_answers(action, logic),
@@ -394,10 +344,7 @@ class ResourceDescription:
         return found
 
     def _action_answers(self, action: ActionDefinition, logic: type[Logic] | None) -> dict[str, Any]:
-        minimal = {
-            "description": "Done, with nothing to tell.",
-            "headers": _headers(*(() if action.method in ("GET", "HEAD") else ("Preference-Applied",))),
-        }
+        minimal = {"$ref": "#/components/responses/Done"}
         if logic is None:
             return {"200": self._answer("transition", self._ref()), "204": minimal}
         status = str(logic.status or 200)
@@ -430,15 +377,3 @@ def _paragraphs(logic: type[Logic] | None) -> str:
 def _title(key: str, resource: ResourceDefinition, logic: type[Logic] | None) -> str:
     told = _paragraphs(logic).partition("\n")[0].rstrip(".")
     return told or f"{key.partition(':')[0]} of {resource.name}"
-
-
-def _input(schema: Any) -> dict[str, Any]:
-    described = marshmallow_schema(schema)
-    required = bool(described.get("required"))
-    examples = {
-        name: one["examples"][0] for name, one in described["properties"].items() if one.get("examples")
-    }
-    content: dict[str, Any] = {"schema": described}
-    if examples and all(name in examples for name in described.get("required", ())):
-        content["example"] = examples
-    return {"required": required, "content": {JSON: content}}

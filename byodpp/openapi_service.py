@@ -19,6 +19,7 @@ __all__ = [
     "service_paths",
     "shared_headers",
     "shared_parameters",
+    "shared_responses",
     "shared_schemas",
 ]
 
@@ -39,8 +40,8 @@ def shared_parameters() -> dict[str, Any]:
     known_id = "Letters, digits and `._:/+=@~-`, at most 128; anything else is replaced by a new id."
     preference = "`return=minimal`: answer without the row."
     operator = (
-        "Slug or ULID of a tenant. Operators of the platform act for the tenant they name; everybody else may "
-        "name their own only."
+        "Slug or ULID of a tenant. Operators of the platform act for the tenant they name; everybody else "
+        "may name their own only."
     )
     match = (
         'The `ETag` that was read, e.g. `"5"`: the write is refused with 412 when the row has changed since. '
@@ -89,6 +90,16 @@ def shared_headers() -> dict[str, Any]:
         "Allow": "The methods that are served here.",
     }
     return {name: {"description": text, "schema": _TEXT} for name, text in told.items()}
+
+
+def shared_responses() -> dict[str, Any]:
+    """Return the answers without a body."""
+    shown = ("X-Request-ID", "X-Correlation-ID", "Preference-Applied", "ETag")
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in shown}
+    return {
+        "Done": {"description": "Done, with nothing more to tell.", "headers": headers},
+        "Unchanged": {"description": "It is as the client has it.", "headers": headers},
+    }
 
 
 def shared_schemas() -> dict[str, Any]:
@@ -185,10 +196,14 @@ def batch_path(version: str, names: Iterable[str], actions: Iterable[str]) -> di
     }
     told = (
         "Each operation is authorised and judged as if it came alone; one refusal undoes all. A text that is "
-        'exactly `{{result[0].id}}` takes a value of an earlier result; `{"$literal": …}` keeps such a text as it is.'
+        "exactly `{{result[0].id}}` takes a value of an earlier result; "
+        '`{"$literal": …}` keeps such a text as it is.'
     )
     refusals = responses(
-        ("NotFound", "MethodNotAllowed", "AnyConflict", "StorageFull", *BODY, *GUARDED, *EVERYWHERE)
+        (
+            *("MethodNotAllowed", "AnyConflict", "PreconditionFailed", "PreconditionRequired", "StorageFull"),
+            *(*BODY, *GUARDED, *EVERYWHERE),
+        )
     )
     operation = {
         "tags": ["Transactions"],
@@ -271,7 +286,7 @@ def _identity_paths() -> dict[str, Any]:
         "in": "path",
         "required": True,
         "description": "ULID of a tenant, or the platform's realm.",
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "pattern": "^[0-9A-Za-z._~-]+$"},
     }
     keys = {
         "type": "object",
@@ -344,7 +359,7 @@ def _documentation_paths() -> dict[str, Any]:
 
 
 def _segment(name: str, description: str) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1}
+    schema = {"type": "string", "pattern": "^[0-9A-Za-z._~-]+$"}
     return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 

@@ -60,16 +60,18 @@ def is_unchanged(if_none_match: str | None, version: int | None) -> bool:
     Raises:
         InvalidHeader: the value is no list of entity tags.
     """
-    if if_none_match is None or version is None:
+    if if_none_match is None:
         return False
     if if_none_match.strip() == "*":
-        return True
+        return version is not None
     return str(version) in {tag for _, tag in _tags(if_none_match, "If-None-Match")}
 
 
 def _tags(value: str, header: str) -> list[tuple[bool, str]]:
     if len(value) > _MAX_LENGTH:
         raise InvalidHeader(f"{header} is longer than {_MAX_LENGTH} characters.")
+    if not value.strip():
+        raise InvalidHeader(f'{header} must be entity tags in quotes, e.g. "5".')
     tags: list[tuple[bool, str]] = []
     position = 0
     while position < len(value):

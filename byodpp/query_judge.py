@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 from byodpp.conditions import (
@@ -372,6 +373,8 @@ class _QueryJudge:
                 if digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) < 20
                 else None
             )
+        if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value) < 10**20:
+            value = int(value)  # 20.0 is 20, as everywhere in JSON
         if isinstance(value, bool) or not isinstance(value, int):
             self.judgement.fault(parameter, "type", "expected a whole number")
             return otherwise

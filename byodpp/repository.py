@@ -17,16 +17,13 @@ from byodpp.events import Event, past_tense
 from byodpp.exceptions import (
     ApiError,
     Conflict,
-    Detail,
     Forbidden,
     NotFound,
-    PreconditionFailed,
-    StateConflict,
-    ValidationFailed,
 )
+from byodpp.outcomes import difference, refusal
 from byodpp.query_text import parse_json
 from byodpp.rows import Page, Row
-from byodpp.stores import Acting, Store
+from byodpp.stores import Acting, Match, Store
 from byodpp.write_statements import Change
 
 __all__ = ["Repositories", "Repository"]
@@ -224,6 +221,25 @@ class Repository:
         """Let no other transaction change a row before this one ends; nothing happens if there is none."""
         await self._store.lock(self._acting, self.resource, id)
 
+    async def lock_all(self, ids: Sequence[Any]) -> None:
+        """Lock several rows; those that do not exist are passed over."""
+        await self._store.lock_all(self._acting, self.resource, ids)
+
+    async def visible_keys(self, ids: Sequence[Any]) -> Sequence[Any]:
+        """Return the keys, of some, of rows that may be read, in their order."""
+        keys = [key for id in ids if (key := self._store.key(self.resource, id)) is not None]
+        seen = await self._store.visible_keys(self._acting, self.resource, set(keys))
+        return [key for key in keys if key in seen]
+
+    async def matches(self, on: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Sequence[Match]:
+        """Find the rows that have an item's values in the fields of a unique key.
+
+        Args:
+            on: the fields.
+            items: validated values by field, none of `on` empty.
+        """
+        return await self._store.matches(self._acting, self.resource, on, items)
+
     def _own_words(self, data: Mapping[str, Any]) -> frozenset[str]:
         """Return the fields that field rules are about: a read-only one is the logic class's to write."""
         known = self.resource.fields
@@ -315,9 +331,9 @@ class Repository:
         )  # fmt: skip
         record = await self._judge_outcome(record, id, operation, expected_version)
         if read_only:
-            self._refuse_changed(
-                read_only, Row(record["before"].encode(), self.resource, self._store.registry)
-            )
+            stored = Row(record["before"].encode(), self.resource, self._store.registry)
+            if (refused := difference(self.resource, read_only, stored)) is not None:
+                raise self._undo(refused)
         row = self._shown(record, id)
         self._remember_events(operation, [row], [record])
         return row
@@ -423,18 +439,9 @@ class Repository:
         if record is None:
             # Locking asks for more than reading: a row may be readable and still not be found above.
             await self.row(id)
-        if record is None or not record["permitted"]:
-            raise Forbidden(f"You may read this row of {self.resource.name}, but not {operation} it.")
-        if expected_version is not None and record["version"] != expected_version:
-            raise PreconditionFailed(
-                f"The row has version {record['version']}, not {expected_version}. Read it again."
-            )
-        if sources and record["state"] not in sources:
-            raise StateConflict(
-                f"{operation.partition(':')[0]} starts from {' or '.join(sources)}; the row is {record['state']}."
-            )
-        if not record["changed"]:
-            raise Conflict("Another request changed the row at the same time; try again.")
+        refused = refusal(self.resource, record, operation, expected_version, sources)
+        if refused is not None:
+            raise refused
         if record["still_permitted"] is False and operation != "delete":
             raise self._undo(Forbidden(f"You may not make the row of {self.resource.name} like this."))
         return record
@@ -446,17 +453,6 @@ class Repository:
                 record["data"].encode(), self.resource, self._store.registry, version=record["new_version"]
             )
         return Row(None, self.resource, self._store.registry, values={"id": id})
-
-    def _refuse_changed(self, read_only: Mapping[str, Any], stored: Row) -> None:
-        """Compare with the row as the caller saw it: what is hidden from him answers no guess."""
-        changed = [name for name, value in read_only.items() if stored.get(name) != value]
-        fields = self.resource.fields
-        if barred := [name for name in changed if name in fields and not fields[name].read_only]:
-            details = [Detail(name, "forbidden", "You may not write this field.") for name in barred]
-            raise self._undo(Forbidden("You may not write these fields.", details=details))
-        if changed:
-            told = "This field is read-only; leave it out or send what is stored."
-            raise self._undo(ValidationFailed(details=[Detail(name, "read_only", told) for name in changed]))
 
     def _with_states(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         machine = self.resource.states

@@ -309,7 +309,7 @@ _OPERATOR_FUNCTIONS: Final = (
     "jsonb_eq", "jsonb_ne", "jsonb_lt", "jsonb_le", "jsonb_gt", "jsonb_ge",
     "jsonb_exists", "jsonb_exists_any", "jsonb_exists_all", "jsonb_contains", "jsonb_contained",
     "array_eq", "array_ne", "arraycontains", "arraycontained", "arrayoverlap",
-    "ts_match_vq", "ts_match_qv",
+    "ts_match_vq", "ts_match_qv", "to_tsvector", "left", "textcat",
 )  # fmt: skip
 
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import marshmallow
 
 from byodpp import wire
 from byodpp.definitions import FieldDefinition, Kind, ResourceDefinition
-from byodpp.exceptions import Detail
+from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.document import check_json
 from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, kind_of
 from byodpp.fields.string import MAX_INDEXED_BYTES, StringType
+from byodpp.nested import MAX_NESTING, NestedRows, judge_nested, nestable
 from byodpp.registry import Registry
 from byodpp.schema_faults import MAX_DETAILS, details_of, join_path, refuse
 from byodpp.schema_overrides import (
@@ -53,6 +54,7 @@ class LoadedBody:
     values: dict[str, Any]  # field name -> Python value; defaults filled in as the operation asks
     read_only: dict[str, Any] = field(default_factory=dict)  # update only: sent, to be compared with the row
     sent: frozenset[str] = frozenset()  # names that were in the body; the rest of `values` was filled in
+    nested: tuple[NestedRows, ...] = ()  # rows of to-many relations that came with the row
 
 
 class _GeneratedSchema(marshmallow.Schema):
@@ -73,6 +75,7 @@ class SchemaMap:
         self._registry = registry
         self._overrides = overrides
         self._schemas: dict[tuple[str, str, str, bool], marshmallow.Schema] = {}
+        self._nestables: dict[tuple[str, str, str], Mapping[str, ResourceDefinition]] = {}
         self._actions: dict[type[marshmallow.Schema], marshmallow.Schema] = {}
 
     @classmethod
@@ -123,8 +126,10 @@ class SchemaMap:
         *,
         prefix: str = "",
         stored: Mapping[str, Any] | None = None,
+        partial: frozenset[str] = frozenset(),
+        level: int = 0,
     ) -> LoadedBody:
-        """Judge a body.
+        """Judge a body, and the related rows in it.
 
         Args:
             resource: what it is for.
@@ -134,23 +139,66 @@ class SchemaMap:
             stored: for `patch`, the row as it is (see `needs_stored`): objects in the body are
                 merged into its objects (RFC 7396), and the result is judged as a whole. Without
                 it they replace what is stored.
+            partial: fields that are filled in later, and may be missing.
+            level: how many rows lie around this one.
 
         Raises:
             ValidationFailed: with every fault.
         """
         if not isinstance(data, dict):
             raise refuse([Detail(prefix, "type", f"Must be an object, not {kind_of(data)}.")])
+        relations = self._nestable(resource, operation) if resource.relations and level < MAX_NESTING else {}
+        if relations.keys().isdisjoint(data):
+            return self._load_row(resource, operation, data, prefix, stored, partial)
+
+        def load(
+            target: ResourceDefinition, operation: str, item: Any, path: str, left: frozenset[str]
+        ) -> Any:
+            if operation == "patch" and self.needs_stored(target, item):
+                return None  # judged when its row is locked
+            return self.load(target, operation, item, prefix=path, partial=left, level=level + 1)
+
+        data, nested, details = judge_nested(resource, relations, operation, data, prefix, load)
+        try:
+            loaded = self._load_row(resource, operation, data, prefix, stored, partial)
+        except ValidationFailed as error:
+            raise refuse([*error.details, *details]) from None
+        if details:
+            raise refuse(details)
+        return replace(loaded, nested=nested)
+
+    def _nestable(self, resource: ResourceDefinition, operation: str) -> Mapping[str, ResourceDefinition]:
+        """Return the relations that the body of an operation may hold."""
+        key = (*resource.id, operation)
+        found = self._nestables.get(key)
+        if found is None:
+            # What an application's own schema names is its own affair.
+            known = self._schema(resource, operation, from_wire=True).fields
+            relations = nestable(resource, self._registry)
+            found = {name: target for name, target in relations.items() if name not in known}
+            self._nestables[key] = found
+        return found
+
+    def _load_row(
+        self,
+        resource: ResourceDefinition,
+        operation: str,
+        data: dict[str, Any],
+        prefix: str,
+        stored: Mapping[str, Any] | None,
+        partial: frozenset[str],
+    ) -> LoadedBody:
         schema = self._schema(resource, operation, from_wire=True)
         sent = frozenset(data)
         if operation == "patch" and stored is not None:
             data = _merged(resource, data, stored)
         own = (*resource.id, operation) in self._overrides
         if operation != "update":
-            return LoadedBody(values=_load(schema, data, prefix, own=own), sent=sent)
+            return LoadedBody(values=_load(schema, data, prefix, own=own, partial=partial), sent=sent)
         read_only: dict[str, Any] = {}
         if self._replaced(resource, operation):
             data, read_only = self._part_read_only(resource, schema, data, prefix)
-        values = _load(schema, data, prefix, own=own)
+        values = _load(schema, data, prefix, own=own, partial=partial)
         for name, definition in resource.fields.items():
             if definition.read_only and name in values:
                 read_only[name] = values.pop(name)
@@ -213,12 +261,19 @@ class SchemaMap:
         return _load(schema, data, prefix, own=True)
 
 
-def _load(schema: marshmallow.Schema, data: dict[str, Any], prefix: str, *, own: bool) -> Any:
+def _load(
+    schema: marshmallow.Schema,
+    data: dict[str, Any],
+    prefix: str,
+    *,
+    own: bool,
+    partial: frozenset[str] = frozenset(),
+) -> Any:
     """Load, and turn marshmallow's nested messages into details."""
     if own:
         _refuse_unstorable(data, prefix)
     try:
-        return schema.load(data)
+        return schema.load(data, partial=tuple(partial)) if partial else schema.load(data)
     except marshmallow.ValidationError as error:
         messages = error.messages_dict
         names = [name for name, one in schema.fields.items() if not isinstance(one, ReadOnlyField)]

@@ -121,6 +121,11 @@ class Settings:
         float, Setting("Longest run of one SQL statement; then 503.", low=0.05, high=3600)
     ] = 30.0
 
+    strict_indexes: Annotated[
+        bool,
+        Setting("Refuse to start when a field may be filtered by that no index serves; else check warns."),
+    ] = False
+
     # --- limits of a request ---
     max_body_bytes: Annotated[int, Setting("Largest body in bytes; then 413.", low=1024, high=2**31)] = (
         10_485_760

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from byodpp import wire
 from byodpp.authentication import Principal
@@ -27,6 +27,7 @@ from byodpp.conditions import (
     Visibility,
     all_of,
 )
+from byodpp.constraint_errors import REFERENCE, explained
 from byodpp.database import Database, Transaction
 from byodpp.definitions import OnDelete, ResourceDefinition, Scope
 from byodpp.events import Outbox, past_tense
@@ -36,7 +37,6 @@ from byodpp.exceptions import (
     Forbidden,
     InvalidHeader,
     ReferencedConflict,
-    UniqueConflict,
     ValidationFailed,
 )
 from byodpp.ids import Ids
@@ -50,9 +50,7 @@ from byodpp.statements import ESTIMATE_LIMIT, Statements
 from byodpp.tables import Tables
 from byodpp.write_statements import Change, WriteStatements
 
-__all__ = ["Acting", "Store", "refuse_fields"]
-
-_REFERENCE: Final = "There is nothing with this id."
+__all__ = ["Acting", "Match", "Store", "refuse_fields"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +102,15 @@ class Acting:
         return all_of([decision.rows, *(decision.fields[name] for name in sorted(set(fields)))])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The row that has the values of an item."""
+
+    key: Any  # None: there is none
+    visible: bool  # to whoever acts
+    first: int  # place of the first item with these values
+
+
 class Store:
     """Rows of all resources."""
 
@@ -143,7 +150,7 @@ class Store:
             resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
         fetch = acting.transaction.fetchrow
-        record = await fetch(compiled.sql, *self._arguments(compiled, acting, query.values))
+        record: Any = await fetch(compiled.sql, *self._arguments(compiled, acting, query.values))
         total = record["total"]
         if _is_cut(query, total):
             asked = self.statements.estimate(
@@ -271,7 +278,7 @@ class Store:
         try:
             records = list(await acting.transaction.fetch(compiled.sql, *arguments))
         except ApiError as error:
-            raise self._explained(error, resource) from error
+            raise explained(self.tables, error, resource) from error
         await self._tell(acting, resource)
         return records
 
@@ -304,7 +311,8 @@ class Store:
         try:
             record = await acting.transaction.fetchrow(compiled.sql, *arguments)
         except ApiError as error:
-            raise self._explained(error, resource, deleting=change.kind == "delete") from error
+            deleting = change.kind == "delete"
+            raise explained(self.tables, error, resource, deleting=deleting) from error
         if record is not None:
             await self._tell(acting, resource)
         return record
@@ -317,8 +325,32 @@ class Store:
         """Lock a row until the end of the transaction."""
         id = self.key(resource, key)
         if id is not None:
-            compiled = self.writes.lock(resource)
+            compiled = self.writes.keys.lock(resource)
             await acting.transaction.execute(compiled.sql, *self._arguments(compiled, acting, (), {"id": id}))
+
+    async def lock_all(self, acting: Acting, resource: ResourceDefinition, keys: Sequence[Any]) -> None:
+        """Lock rows, in the order of their keys, until the end of the transaction."""
+        compiled = self.writes.keys.lock_all(resource)
+        named = {"ids": [self.key(resource, key) for key in keys]}
+        await acting.transaction.execute(compiled.sql, *self._arguments(compiled, acting, (), named))
+
+    async def matches(
+        self,
+        acting: Acting,
+        resource: ResourceDefinition,
+        on: Sequence[str],
+        items: Sequence[Mapping[str, Any]],
+    ) -> list[Match]:
+        """Find the live rows of the scope that have the same values in some fields; one answer per item."""
+        columns = tuple(resource.columns[name] for name in on)
+        compiled = self.writes.keys.matches(resource, columns, acting.visibility(resource))
+        bound = [self._bound(resource, {name: item[name] for name in on}, new=False) for item in items]
+        named = {f"v_{column}": [values[column] for values in bound] for column in columns}
+        records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
+        return [
+            Match(key=record["id"], visible=bool(record["visible"]), first=record["first"] - 1)
+            for record in records
+        ]
 
     async def check_references(
         self, acting: Acting, resource: ResourceDefinition, items: Sequence[Mapping[str, Any]]
@@ -344,9 +376,9 @@ class Store:
             target = self.registry.target(resource, field_.references)
             if not self._needs_look(acting, target):
                 continue
-            seen = await self._visible_keys(acting, target, set(wanted.values()))
+            seen = await self.visible_keys(acting, target, set(wanted.values()))
             faults.extend(
-                Detail(field_.name if len(items) == 1 else f"{index}.{field_.name}", "reference", _REFERENCE)
+                Detail(field_.name if len(items) == 1 else f"{index}.{field_.name}", "reference", REFERENCE)
                 for index, key in wanted.items()
                 if key not in seen
             )
@@ -362,8 +394,9 @@ class Store:
             or target.scope in (Scope.LIBRARY, Scope.USER, Scope.SELF)
         )
 
-    async def _visible_keys(self, acting: Acting, target: ResourceDefinition, keys: set[Any]) -> set[Any]:
-        compiled = self.writes.visible_keys(target, acting.visibility(target))
+    async def visible_keys(self, acting: Acting, target: ResourceDefinition, keys: set[Any]) -> set[Any]:
+        """Return those keys of rows that whoever acts may read, as values and as texts."""
+        compiled = self.writes.keys.visible(target, acting.visibility(target))
         definition = target.fields["id"]
         named = {"ids": [definition.type.bind(key, definition) for key in keys]}
         records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
@@ -431,49 +464,6 @@ class Store:
             )
         )
 
-    def _explained(
-        self, error: ApiError, resource: ResourceDefinition, *, deleting: bool = False
-    ) -> ApiError:
-        """Name the fields of the constraint that an error names."""
-        use = self.tables.constraint(error.constraint)
-        if use is None:
-            return error
-        if use.kind == "unique":
-            fields = use.fields_of(resource) if resource in use.resources else use.fields
-            told = " and ".join(fields)
-            return _carrying(
-                error,
-                UniqueConflict(
-                    f"{resource.name} with this {told} exists already.",
-                    details=[Detail(name, "unique", f"This {told} exists already.") for name in fields],
-                ),
-            )
-        if use.kind == "reference" and (deleting or resource not in use.resources):
-            return _carrying(error, ReferencedConflict(f"Rows of {use.resource.name} refer to this one."))
-        if use.kind == "reference":
-            details = [Detail(name, "reference", _REFERENCE) for name in use.fields_of(resource)]
-            return _carrying(error, ValidationFailed(details=details))
-        if use.kind == "check":
-            details = [
-                Detail(name, "invalid", "This value is not allowed.") for name in use.fields_of(resource)
-            ]
-            return _carrying(error, ValidationFailed(details=details))
-        return error
-
-
-def _is_cut(query: Query, total: int | None) -> bool:
-    """Whether a count was given up, so that the planner is to be asked."""
-    shape = query.shape
-    return (
-        shape.count == "estimated" and shape.grouping is None and total is not None and total > ESTIMATE_LIMIT
-    )
-
-
-def _planned(record: Any) -> int:
-    """Return the rows that a plan expects; more than were counted, since so many there are."""
-    rows = wire.loads(record[0].encode())[0]["Plan"]["Plan Rows"]
-    return max(int(rows), ESTIMATE_LIMIT + 1)
-
 
 def refuse_fields(decision: Decision, fields: Iterable[str], prefix: str = "") -> None:
     """Refuse fields that the caller may write on no row.
@@ -488,12 +478,18 @@ def refuse_fields(decision: Decision, fields: Iterable[str], prefix: str = "") -
         raise Forbidden("You may not write these fields.", details=details)
 
 
-def _carrying(old: ApiError, new: ApiError) -> ApiError:
-    """Return the new error with what `database` noted on the old one."""
-    for name in ("sqlstate", "constraint", "table", "column", "retryable"):
-        if hasattr(old, name):
-            setattr(new, name, getattr(old, name))
-    return new
+def _is_cut(query: Query, total: int | None) -> bool:
+    """Whether a count was given up, so that the planner is to be asked."""
+    shape = query.shape
+    return (
+        shape.count == "estimated" and shape.grouping is None and total is not None and total > ESTIMATE_LIMIT
+    )
+
+
+def _planned(record: Any) -> int:
+    """Return the rows that a plan expects; more than were counted, since so many there are."""
+    rows = wire.loads(record[0].encode())[0]["Plan"]["Plan Rows"]
+    return max(int(rows), ESTIMATE_LIMIT + 1)
 
 
 def _as_json(value: Any) -> Any:

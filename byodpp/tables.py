@@ -26,6 +26,7 @@ from byodpp.framework_tables import framework_tables
 from byodpp.manifest_draft import snake_case
 from byodpp.registry import Registry
 from byodpp.roles import FRAMEWORK_SCHEMA
+from byodpp.search_text import search_document
 from byodpp.sql_text import MAX_NAME_BYTES, bounded_name, literal, quote
 
 __all__ = ["ConstraintUse", "StoredTable", "Tables"]
@@ -243,6 +244,7 @@ class _Builder:
         libraries = self._references(table, resources, covered)
         for columns in self._plain_indexes(table, resources):
             self._index(table, columns, covered)
+        self._inner_indexes(table, resources)
         self._checks(table, resources)
         return StoredTable(
             table=table,
@@ -347,7 +349,7 @@ class _Builder:
             yield [*whose, "owner_id"]
         for resource in resources:
             for field in resource.fields.values():
-                if field.index and field.column in table.c:
+                if field.index and field.column in table.c and not field.type.document:
                     yield [*whose, field.column]
             for fields in resource.indexes:
                 yield [*whose, *(resource.columns[name] for name in fields)]
@@ -360,6 +362,29 @@ class _Builder:
         full = (*columns, *(("id",) if "id" in table.c and "id" not in columns else ()))
         covered.add(full)
         sa.Index(self._name(table, full, "idx", ""), *(table.c[column] for column in full))
+
+    def _inner_indexes(self, table: sa.Table, resources: list[ResourceDefinition]) -> None:
+        """Add an index of members for each indexed document, and one of words for each list of
+        fields that some version searches.
+        """
+        documents = (
+            field.column
+            for resource in resources
+            for field in resource.fields.values()
+            if field.index and field.type.document and field.column in table.c
+        )
+        for column in dict.fromkeys(documents):
+            # A document is no key of an ordinary index: it may be larger than one holds.
+            name = self._name(table, (column,), "members", "")
+            sa.Index(name, table.c[column], postgresql_using="gin")
+        for columns in dict.fromkeys(
+            tuple(resource.columns[name] for name in resource.search)
+            for resource in resources
+            if resource.search
+        ):
+            words = search_document([table.c[column] for column in columns])
+            name = self._name(table, columns, "search", str(words))
+            sa.Index(name, words, postgresql_using="gin", _table=table)
 
     def _checks(self, table: sa.Table, resources: list[ResourceDefinition]) -> None:
         """Add a CHECK for every column whose values all versions enumerate."""

@@ -126,7 +126,7 @@ class TestedApplication:
     async def add_tenant(self, slug: str, *, status: str = "activated") -> Tenant:
         """Register a tenant and return it."""
         async with self.connected.database.system() as transaction:
-            id = await transaction.fetchval(  # noqa: A001 - the column's name
+            id = await transaction.fetchval(
                 "insert into tenants (ulid, slug, name, status) values ($1, $2, $3, $4)"
                 " on conflict (slug) do update set status = excluded.status returning id",
                 _ulid_of(slug),

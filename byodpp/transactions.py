@@ -15,13 +15,14 @@ from byodpp.answering import answer_write
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
+from byodpp.judged_calls import at_index
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.rows import Page, Row
 from byodpp.service import Service
 from byodpp.suggestion import nearest
 from byodpp.templates import resolve
-from byodpp.units import Unit, at_index
+from byodpp.units import Unit
 
 __all__ = ["MAX_OPERATIONS", "OPERATION_KEYS", "MultiResourceBatch"]
 
@@ -110,6 +111,8 @@ def _step_faults(index: int, step: Any) -> list[Detail]:
         if not isinstance(step.get(name), str):
             code = "type" if name in step else "required"
             faults.append(Detail(f"{index}.{name}", code, "Must be text."))
+    if "id" in step and (isinstance(step["id"], bool) or not isinstance(step["id"], str | int)):
+        faults.append(Detail(f"{index}.id", "type", "Must be the key of a row."))
     if step.get("operation") == "batch":
         words = ", ".join(one for one in OPERATIONS if one != "batch")
         faults.append(Detail(f"{index}.operation", "enum", f"Must be one of {words}, or an action's key."))

@@ -9,34 +9,35 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from byodpp import wire
 from byodpp.authentication import Principal
-from byodpp.authorization import Authorizer, Decision
-from byodpp.batches import Batch, BatchItem
+from byodpp.authorization import Authorizer
+from byodpp.batch_work import BatchWork
 from byodpp.calls import Call, Origin
-from byodpp.conditions import NOTHING
 from byodpp.database import Transaction
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.events import Outbox
 from byodpp.exceptions import (
-    ApiError,
     Detail,
     Forbidden,
     MethodNotAllowed,
     NotFound,
-    PreconditionRequired,
+    ValidationFailed,
 )
 from byodpp.ids import Ids
+from byodpp.judged_calls import versioned, writing
 from byodpp.logics import LogicMap
+from byodpp.nested_work import NestedWork
 from byodpp.registry import Registry
 from byodpp.repository import Repositories, Repository
-from byodpp.schemas import LoadedBody, SchemaMap
-from byodpp.stores import Acting, Store, refuse_fields
+from byodpp.rows import Row
+from byodpp.schemas import SchemaMap
+from byodpp.stores import Acting, Store
 
-__all__ = ["ItemOutcome", "Unit", "UnitParts", "at_index", "writing"]
+__all__ = ["CallContext", "Unit", "UnitParts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +52,6 @@ class UnitParts:
     ids: Ids
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemOutcome:
-    """What became of one item of a batch that is not atomic."""
-
-    index: int
-    data: Any = None  # a Row, or what a logic class returned; None for a delete
-    error: ApiError | None = None
-
-
 class Unit:
     """One transaction's work for one caller."""
 
@@ -71,6 +63,7 @@ class Unit:
         self.principal = principal
         self.origin = origin
         self.outbox = Outbox()
+        self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
     async def finish(self) -> None:
         """Write the events that no statement has written; the last thing before the commit."""
@@ -99,7 +92,12 @@ class Unit:
         logic = self.parts.logics.get(call.resource, call.operation)
         if logic is None:
             return await self.generic(call)
-        return await logic(CallContext(self, call)).execute()
+        result = await logic(CallContext(self, call)).execute()
+        if call.nested and id(call.nested) not in self._nested_written:
+            told = f"{call.operation} of {call.resource.name} writes no related rows."
+            details = [Detail(one.relation.name, "unknown_field", told) for one in call.nested]
+            raise ValidationFailed(details=details)
+        return result
 
     async def generic(self, call: Call) -> Any:
         """Run the generic operation of a call whose body is validated."""
@@ -115,18 +113,28 @@ class Unit:
             case "read":
                 return await repository.row(key, call.query)
             case "create":
-                return await repository.insert(call.body, sent=call.sent)
+                row = await repository.insert(call.body, sent=call.sent)
+                return await self._with_nested(call, row)
             case "update":
-                return await repository.replace(
+                row = await repository.replace(
                     key, call.body, call.read_only, expected_version=version, sent=call.sent
                 )
+                return await self._with_nested(call, row)
             case "patch":
-                return await repository.change(key, call.body, expected_version=version, sent=call.sent)
+                row = await repository.change(key, call.body, expected_version=version, sent=call.sent)
+                return await self._with_nested(call, row)
             case "delete":
                 return await repository.remove(key, expected_version=version)
             case "batch":
-                return await self._batch(call, call.body)
+                return await BatchWork(self).run(call, call.body)
         raise NotFound(f"{call.resource.name} has no {call.operation}.")
+
+    async def _with_nested(self, call: Call, row: Row) -> Row:
+        """Write the related rows that came with a row; return it with them."""
+        if not call.nested:
+            return row
+        self._nested_written.add(id(call.nested))
+        return await NestedWork(self, call).write(row)
 
     async def default(self, call: Call) -> Any:
         """Run the generic operation for a logic class, whose changes to the body are judged first."""
@@ -173,7 +181,7 @@ class Unit:
             params=params or {},
             action=action,
         )
-        return await self.execute(_versioned(await self._with_body(call, body, prefix)))
+        return await self.execute(versioned(await self._with_body(call, body, prefix)))
 
     async def _with_body(self, call: Call, body: Any, prefix: str) -> Call:
         """Return the call with its body, or its query, judged."""
@@ -209,80 +217,6 @@ class Unit:
         row = await repository.row(call.params["id"])
         values: Mapping[str, Any] = wire.loads(row.json)
         return values
-
-    # --- batches ----------------------------------------------------------------------
-
-    async def _batch(self, call: Call, batch: Batch) -> list[Any]:
-        if not batch.atomic:
-            return [await self._alone(call, item) for item in batch.items]
-        bulk = batch.operation == "create" and self.parts.logics.get(call.resource, "create") is None
-        if bulk:
-            return await self._bulk_create(call, batch)
-        results = []
-        for item in batch.items:
-            try:
-                results.append(await self._item(call, item))
-            except ApiError as error:
-                raise at_index(error, item.index) from error
-        return results
-
-    async def _bulk_create(self, call: Call, batch: Batch) -> list[Any]:
-        """Insert all with one statement; when that fails, find the item that is to blame."""
-        creating = self._item_call(call, "create")
-        repository = self.repositories(call.resource.version, call=creating)[call.resource.name]
-        for item in batch.items:
-            refuse_fields(creating.decision, item.values.sent, str(item.index))
-        position = self.outbox.mark()
-        try:
-            async with self.transaction.savepoint():
-                values = [item.values.values for item in batch.items]
-                sent = frozenset[str]().union(*(item.values.sent for item in batch.items))
-                return list(await repository.insert_many(values, sent=sent))
-        except ApiError as error:
-            self.outbox.rewind(position)
-            if len(batch.items) == 1 or error.retryable or error.status >= 500:
-                raise
-            if error.details and error.details[0].field[:1].isdigit():
-                raise  # it names its items already
-        results = []
-        for item in batch.items:
-            try:
-                results.append(await repository.insert(item.values.values, sent=item.values.sent))
-            except ApiError as error:
-                raise at_index(error, item.index) from error
-        return results
-
-    async def _alone(self, call: Call, item: BatchItem) -> ItemOutcome:
-        """Run one item so that its failure is its own."""
-        if item.fault is not None:
-            return ItemOutcome(index=item.index, error=item.fault)
-        position = self.outbox.mark()
-        try:
-            async with self.transaction.savepoint():
-                return ItemOutcome(index=item.index, data=await self._item(call, item))
-        except ApiError as error:
-            if error.retryable or error.status >= 500:
-                raise
-            self.outbox.rewind(position)
-            return ItemOutcome(index=item.index, error=error)
-
-    async def _item(self, call: Call, item: BatchItem) -> Any:
-        params = {} if item.key is None else {"id": str(item.key)}
-        single = self._item_call(call, item.operation).having(params=params)
-        loaded, schemas = item.values, self.parts.schemas
-        if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
-            stored = await self.locked(single)
-            loaded = schemas.load(call.resource, "patch", item.document, stored=stored)
-        if loaded is not None:
-            single = writing(single, loaded)
-        return await self.execute(_versioned(single))
-
-    def _item_call(self, call: Call, operation: str) -> Call:
-        """Return the call of one item: the right to a batch is not the right to what it repeats."""
-        decision = self.parts.authorizer.decide(self.principal, call.resource, operation)
-        if not decision.allowed:
-            raise Forbidden(f"You have no right to {operation} {call.resource.name}.")
-        return call.having(operation=operation, decision=decision, body=None, params={}, action=None)
 
 
 class CallContext:
@@ -338,58 +272,3 @@ class CallContext:
 
     def _repository(self) -> Repository:
         return self.repositories[self.call.resource.name]
-
-
-def writing(call: Call, loaded: LoadedBody, prefix: str = "") -> Call:
-    """Return the call with a body that a schema has judged, as far as the caller may write it.
-
-    To an update, a field that the caller may not write is like a read-only one: it may be sent
-    as it is stored, and it keeps its value when it is left out.
-
-    Raises:
-        Forbidden: naming each field that the caller may write on no row.
-    """
-    rights: Decision = call.decision
-    if rights.fields is None:
-        sent = loaded.sent - loaded.read_only.keys()
-        return call.having(body=loaded.values, read_only=loaded.read_only, sent=sent)
-    if call.operation != "update":
-        refuse_fields(rights, loaded.sent, prefix)
-        return call.having(body=loaded.values, read_only=loaded.read_only, sent=loaded.sent)
-    sent = frozenset(name for name in loaded.sent if rights.permits(name)) - loaded.read_only.keys()
-    body = {
-        name: value
-        for name, value in loaded.values.items()
-        if name in sent or rights.fields.get(name, NOTHING) is None
-    }
-    kept = {
-        name: value
-        for name, value in loaded.values.items()
-        if name in loaded.sent and not rights.permits(name)
-    }
-    return call.having(body=body, read_only={**loaded.read_only, **kept}, sent=sent)
-
-
-def _versioned(call: Call) -> Call:
-    """Return the call with the version it expects, as far as its body names one.
-
-    Raises:
-        PreconditionRequired: the resource is written with a version only, and there is none.
-    """
-    writes = call.operation in ("update", "patch", "delete")
-    if not call.resource.version_required or not (writes or (call.action and call.action.transition)):
-        return call
-    version = call.read_only.get("version")
-    if version is None:
-        raise PreconditionRequired(
-            f"{call.resource.name} is written with a version only: send If-Match, or a whole row."
-        )
-    rest = {name: value for name, value in call.read_only.items() if name != "version"}
-    return call.having(expected_version=version, read_only=rest)
-
-
-def at_index(error: ApiError, index: int) -> ApiError:
-    """Return the error with its details under the index of the item that caused it."""
-    details = error.details or (Detail("", error.error_code, error.message),)
-    error.details = tuple(replace(one, field=f"{index}.{one.field}".rstrip(".")) for one in details)
-    return error

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import ResourceDefinition, Scope
+from byodpp.key_statements import KeyStatements, bind_key
 from byodpp.registry import Registry
 from byodpp.statements import Compiled, Statements
 from byodpp.tables import Tables
@@ -52,6 +53,7 @@ class WriteStatements:
         self._statements = statements
         self._audit = tables[registry.get("AuditLogs")]
         self._outbox = tables.framework("outbox")
+        self.keys = KeyStatements(tables, statements)
 
     # --- insert -----------------------------------------------------------------------
 
@@ -89,7 +91,7 @@ class WriteStatements:
         names = [*self._owner_columns(resource), *columns]
         values = self._many_values if many else self._one_value
         source = values(resource, table, columns)
-        inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("row")
+        inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
         extra = self._consequences(resource, inserted, "create", None, event=event)
         return self._answer(resource, inserted, visibility, permitted).add_cte(*extra)
 
@@ -111,7 +113,7 @@ class WriteStatements:
                 with_ordinality="place",
             )
             .render_derived()
-            .alias("items")
+            .alias("_items")
         )
         chosen = [items.c[f"c{i}"] for i in range(len(columns))]
         return sa.select(*self._owner_values(resource), *chosen).select_from(items).order_by(items.c.place)
@@ -143,18 +145,19 @@ class WriteStatements:
 
     def _build_change(self, resource: ResourceDefinition, change: Change) -> sa.Select[Any]:
         table = self._tables[resource]
-        old = self._locked(resource, table, change).cte("old")
-        written = self._written(resource, table, old, change).cte("row")
+        old = self._locked(resource, table, change).cte("_old")
+        written = self._written(resource, table, old, change).cte("_row")
         operation = "delete" if change.kind in ("delete", "softDelete") else "patch"
         extra = self._consequences(
             resource, written, operation, old if change.audited else None, event=change.event
         )
-        shown = self._answer(resource, written, change.visibility, change.permitted).subquery("shown")
+        shown = self._answer(resource, written, change.visibility, change.permitted).subquery("_shown")
         return sa.select(
             old.c.permitted,
             old.c.version,
             old.c.state,
             old.c.before,
+            old.c.unfit,
             sa.select(sa.literal(True))
             .where(sa.exists(sa.select(written.c.id)))
             .scalar_subquery()
@@ -187,6 +190,7 @@ class WriteStatements:
                 state.label("state"),
                 (before if change.before else null).label("before"),
                 (recorded if change.audited else null).label("recorded"),
+                null.label("unfit"),
             )
             .where(*rows)
             .with_for_update(of=table)
@@ -217,32 +221,6 @@ class WriteStatements:
         if change.kind == "restore":
             values["deleted_at"] = sa.null()
         return sa.update(table).where(*guards).values(values).returning(*table.c)
-
-    # --- locks and keys -------------------------------------------------------------------------
-
-    def lock(self, resource: ResourceDefinition) -> Compiled:
-        """Lock the row with parameter `id`."""
-        return self._statements.cached(("lock", resource.id), lambda: self._build_lock(resource))
-
-    def _build_lock(self, resource: ResourceDefinition) -> sa.Select[Any]:
-        table = self._tables[resource]
-        rows = (self._statements.scope(resource, table, writing=True), table.c.id == bind_key(table))
-        return sa.select(table.c.id).where(*rows).with_for_update(of=table)
-
-    def visible_keys(self, resource: ResourceDefinition, visibility: Visibility) -> Compiled:
-        """Of the keys in parameter `ids`, those of rows that may be read: one column, `id`."""
-        key = ("keys", resource.id, visibility)
-        return self._statements.cached(key, lambda: self._build_keys(resource, visibility))
-
-    def _build_keys(self, resource: ResourceDefinition, visibility: Visibility) -> sa.Select[Any]:
-        table = self._tables[resource]
-        wanted = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
-        rows = [self._statements.scope(resource, table), table.c.id == sa.any_(wanted)]
-        if resource.soft_delete:
-            rows.append(table.c.deleted_at.is_(None))
-        if visibility.rows is not None:
-            rows.append(self._statements.condition(resource, visibility.rows, table))
-        return sa.select(table.c.id).where(*rows)
 
     # --- what belongs to every write --------------------------------------------------
 
@@ -297,7 +275,7 @@ class WriteStatements:
             "tenant_id", "action", "resource_type", "resource_id", "user_id",
             "changes", "ip_address", "user_agent", "result", "request_id",
         ]  # fmt: skip
-        return sa.insert(self._audit).from_select(columns, source).cte("audited")
+        return sa.insert(self._audit).from_select(columns, source).cte("_audited")
 
     def _event(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
         data = sa.cast(self._json(resource, row, _recorded(resource)), JSONB())
@@ -314,12 +292,7 @@ class WriteStatements:
         columns = [
             "tenant_id", "name", "data", "resource", "resource_id", "request_id", "correlation_id", "actor_id",
         ]  # fmt: skip
-        return sa.insert(self._outbox).from_select(columns, source).cte("told")
-
-
-def bind_key(table: sa.Table) -> sa.BindParameter[Any]:
-    """Return the parameter `id`."""
-    return sa.bindparam("id", type_=table.c.id.type)
+        return sa.insert(self._outbox).from_select(columns, source).cte("_told")
 
 
 def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:

@@ -110,7 +110,10 @@ def bounds_table() -> str:
     usual = Bounds()
     return _table(
         ("In `bounds`", "Default", "Bounds"),
-        ((f"`{_camel(name)}`", f"{getattr(usual, name):,}", _BOUNDS.get(name, "")) for name in Bounds.__dataclass_fields__),
+        (
+            (f"`{_camel(name)}`", f"{getattr(usual, name):,}", _BOUNDS.get(name, ""))
+            for name in Bounds.__dataclass_fields__
+        ),
     )
 
 

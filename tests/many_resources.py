@@ -33,7 +33,7 @@ self class include filter sort page search json text row rows new old excluded s
 createdBy a1B2 line2Text x public lambda None True async limit_ get keys items copy update pop
 anEspeciallyLongFieldNameThatNobodyWouldWriteTwice
 """.split()
-_TITLES = ["Größe", "製品名", "Nom d’objet", "اسم", "🔋 Battery", 'a "quoted" \\ title', "<b>bold</b>"]
+_TITLES = ["Größe", "製品名", "Nom d'objet", "اسم", "🔋 Battery", 'a "quoted" \\ title', "<b>bold</b>"]
 _PATTERNS = {r"^[A-Z]{3}-[0-9]{4}$": "ABC-1234", r"[0-9]+": "no 7", "^(a|b)+$": "abba"}
 _FORMATS = {
     "email": "some.one@example.com",
@@ -435,7 +435,9 @@ class Values:
 
     def _bigint(self, spec: Json) -> int | str:
         offset = self.dice.randrange(2**40)
-        number = self.dice.choice([offset - 2**63, 2**63 - 1 - offset, self.dice.randrange(2**60), 2**53 + offset])
+        number = self.dice.choice(
+            [offset - 2**63, 2**63 - 1 - offset, self.dice.randrange(2**60), 2**53 + offset]
+        )
         return str(number) if spec.get("asString") else number
 
     def _decimal(self, spec: Json) -> Decimal | str:

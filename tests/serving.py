@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from byodpp.embedded_process import is_running
@@ -39,6 +39,7 @@ class Serving:
         app_dir: Path,
         *words: str,
         command: Sequence[str] | None = None,
+        ready: bool = True,
         patience_seconds: float = 60.0,
         **environment: str,
     ) -> None:
@@ -46,12 +47,15 @@ class Serving:
         app_dir: the application's folder.
         words: further words for `serve`.
         command: another command to start instead, in that folder.
+        ready: wait until it serves.
         patience_seconds: how long the start may take.
         environment: variables; those of the framework that the test runs with are not inherited.
         """
         self.app_dir = app_dir
         self._output = app_dir / "serve.log"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("BYODPP_", "POSTGRES_"))}
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("BYODPP_", "POSTGRES_"))
+        }
         variables = {**clean, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning", **environment}
         started = [sys.executable, "-m", "byodpp", "--app", str(app_dir), "serve", "--port", "0", "--no-demo"]
         begun = time.monotonic()
@@ -65,34 +69,47 @@ class Serving:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a signal for its group must not reach the tests
             )
-        try:
-            self._wait(begun + patience_seconds)
-        except BaseException:
-            self.end(signal.SIGKILL)
-            raise
+        if ready:
+            try:
+                self.wait_for(self._serves, begun + patience_seconds - time.monotonic())
+            except BaseException:
+                self.kill()
+                raise
         self.seconds_to_ready = time.monotonic() - begun
-        banner = self.output
-        self.address = re.findall(r"address +(\S+)", banner)[0]
-        self.token = (re.findall(r"Bearer ([\w.-]+)", banner) or [""])[0]
+
+    @property
+    def address(self) -> str:
+        """Where it serves, as it says itself; empty before."""
+        found = re.findall(r"address +(\S+)", self.output)
+        return found[0] if found else ""
+
+    @property
+    def token(self) -> str:
+        """The token in the line to paste; empty when there is none."""
+        found = re.findall(r"Bearer ([\w.-]+)", self.output)
+        return found[0] if found else ""
 
     @property
     def output(self) -> str:
         """Everything that was printed so far."""
         return self._output.read_text(errors="replace")
 
-    def _wait(self, deadline: float) -> None:
-        """Wait until it serves."""
-        while True:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        """Wait until something holds, and fail when the process ends or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not condition():
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.output}"
-            assert time.monotonic() < deadline, f"it did not start in time:\n{self.output}"
-            if _BANNER_END in self.output:
-                url = re.findall(r"address +(\S+)", self.output)[0] + "/health/ready"
-                try:
-                    with urllib.request.urlopen(url, timeout=5):
-                        return
-                except (urllib.error.URLError, OSError):
-                    pass
-            time.sleep(0.02)
+            assert time.monotonic() < deadline, f"it did not happen in time:\n{self.output}"
+            time.sleep(0.01)
+
+    def _serves(self) -> bool:
+        if _BANNER_END not in self.output:
+            return False
+        try:
+            with urllib.request.urlopen(self.address + "/health/ready", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
 
     def end(self, number: int = signal.SIGTERM, *, group: bool = False, within: float = 20.0) -> int:
         """Send a signal, wait for the end, and return the exit status."""

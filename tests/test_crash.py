@@ -111,7 +111,9 @@ async def write(client: httpx2.AsyncClient, ledger: Ledger, name: str, chance: r
             entry.state = "refused"
 
 
-async def storm(serving: Serving, ledger: Ledger, name: str, chance: random.Random, kill: Callable[[], None]) -> None:
+async def storm(
+    serving: Serving, ledger: Ledger, name: str, chance: random.Random, kill: Callable[[], None]
+) -> None:
     """Write from several clients; kill at some moment; wait until every client has noticed."""
     headers = {"Authorization": f"Bearer {serving.token}"}
     async with httpx2.AsyncClient(base_url=serving.address, headers=headers, timeout=30) as client:
@@ -225,13 +227,20 @@ async def crash(app_dir: Path, kills: int, chance: random.Random) -> dict[str, i
         assert "rror" not in last.output, last.output
     finally:
         last.clear_away()
-    return {"kills": kills, "of them with PostgreSQL": servers, **ledger.counts, **found, "slowest": round(slowest, 1)}
+    return {
+        "kills": kills,
+        "of them with PostgreSQL": servers,
+        **ledger.counts,
+        **found,
+        "slowest": round(slowest, 1),
+    }
 
 
 @pytest.mark.slow
 async def test_three_kills_lose_nothing_and_leave_nothing_half_done(app_dir: Path) -> None:
     found = await crash(app_dir, 3, random.Random(random.random()))
-    print(found); assert found["acknowledged"] > 3
+    print(found)
+    assert found["acknowledged"] > 3
 
 
 @pytest.mark.soak

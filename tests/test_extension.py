@@ -362,7 +362,7 @@ async def stored(application: TestedApplication, statement: str) -> Any:
         return await transaction.fetchval(statement)
 
 
-# --- operations ----------------------------------------------------------------------------------
+# --- operations -------------------------------------------------------------------------
 
 
 async def test_a_class_comes_before_and_after_the_generic_operation(shop: TestedApplication) -> None:
@@ -453,7 +453,7 @@ async def test_an_update_through_a_class_replaces_the_whole_row(shop: TestedAppl
     assert (row["price"], row["stock"]) == (None, 0)
 
 
-# --- actions ------------------------------------------------------------------------------------------
+# --- actions ----------------------------------------------------------------------------
 
 
 async def test_an_actions_input_is_validated_by_its_schema(shop: TestedApplication) -> None:
@@ -619,7 +619,7 @@ async def test_after_commit_runs_after_the_commit_and_never_without(
         assert (await client.post("/api/v1/things", json={"name": "two"})).json()["data"]["told"] == ["one"]
 
 
-# --- events ---------------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------
 
 
 async def test_a_handler_that_fails_disturbs_nobody(
@@ -634,7 +634,7 @@ async def test_a_handler_that_fails_disturbs_nobody(
     assert sum("event handler failed" in record.message for record in caplog.records) == 2
 
 
-# --- schemas ----------------------------------------------------------------------------------------------
+# --- schemas ----------------------------------------------------------------------------
 
 
 async def test_a_schema_class_adds_to_the_generated_one_or_replaces_it(shop: TestedApplication) -> None:
@@ -651,7 +651,7 @@ async def test_a_schema_class_adds_to_the_generated_one_or_replaces_it(shop: Tes
     assert (await client.patch(log.headers["location"], json={"id": 1})).status_code == 422
 
 
-# --- versions and resources without a table ------------------------------------------------------------------
+# --- versions and resources without a table ---------------------------------------------
 
 
 async def test_two_versions_live_side_by_side_on_one_table(shop: TestedApplication) -> None:
@@ -694,7 +694,7 @@ async def test_a_resource_without_a_table_is_served_by_its_classes(shop: TestedA
     assert (await client.put("/api/v1/weather/berlin", json={})).status_code == 405
 
 
-# --- what fits nowhere stops the start --------------------------------------------------------------------------
+# --- what fits nowhere stops the start --------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ async def explained(world: World, text: str, *, key: int | None = None) -> list[
 
 async def plan_of(world: World, sql: str, *arguments: Any, key: int | None = None) -> list[dict[str, Any]]:
     async with world.app.transaction():
-        await world.app.execute("set local byodpp.tenant = '1'; set local plan_cache_mode = force_custom_plan")
+        await world.app.execute(
+            "set local byodpp.tenant = '1'; set local plan_cache_mode = force_custom_plan"
+        )
         if key is None:
             # Else so small a table is read in the order of the page, and the rows are judged one by one.
             await world.app.execute("set local enable_seqscan = off; set local enable_indexscan = off")
@@ -95,9 +97,9 @@ async def plan_of(world: World, sql: str, *arguments: Any, key: int | None = Non
 async def test_a_filter_uses_its_index(world: World, text: str, index: str | None, condition: str) -> None:
     plan = await explained(world, text)
     conditions = {node.get("Index Name"): node.get("Index Cond", "") for node in plan}
-    assert any(
-        condition in found and index in (None, name) for name, found in conditions.items()
-    ), json.dumps(plan, indent=1)
+    assert any(condition in found and index in (None, name) for name, found in conditions.items()), (
+        json.dumps(plan, indent=1)
+    )
     assert not any(node["Node Type"] == "Seq Scan" for node in plan)
 
 

@@ -49,7 +49,7 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
     ),
     "minimum above maximum": (
         {"fields": {"x": {"type": "integer", "minimum": 2, "maximum": 1}}},
-        "fields.x",
+        "fields.x.minimum",
         "",
     ),
     "default of another type": (
@@ -78,7 +78,7 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
         "fields.x.examples[0]",
         "",
     ),
-    "evil pattern": ({"fields": {"x": {"type": "string", "pattern": "^(a+)+$"}}}, "fields.x", ""),
+    "evil pattern": ({"fields": {"x": {"type": "string", "pattern": "^(a+)+$"}}}, "fields.x.pattern", ""),
     "array without items": ({"fields": {"x": {"type": "array"}}}, "fields.x", "items"),
     "mistake inside an object": (
         {"fields": {"x": {"type": "object", "properties": {"y": {"type": "integer", "default": "a"}}}}},

@@ -62,7 +62,7 @@ async def rows(application: TestedApplication, table: str) -> list[tuple[Any, ..
     return [tuple(row) for row in found]
 
 
-# --- create, read, list ------------------------------------------------------------------
+# --- create, read, list -----------------------------------------------------------------
 
 
 async def test_create_answers_201_with_location_etag_and_the_whole_row(shop: TestedApplication) -> None:
@@ -171,7 +171,7 @@ async def test_uuid_and_ulid_keys_are_made_here_and_found_again(
     assert [row["id"] for row in found.json()["data"]] == [keys[1]]
 
 
-# --- PUT ---------------------------------------------------------------------------------------
+# --- PUT --------------------------------------------------------------------------------
 
 
 async def test_what_get_returned_can_be_put_back(shop: TestedApplication) -> None:
@@ -235,7 +235,7 @@ async def test_put_replaces_the_fields_that_the_caller_may_write_and_no_other(
     assert details(refused) == {"metadata": "forbidden"}
 
 
-# --- PATCH ---------------------------------------------------------------------------------------
+# --- PATCH ------------------------------------------------------------------------------
 
 
 async def test_a_merge_patch_changes_what_it_names(shop: TestedApplication) -> None:
@@ -328,7 +328,7 @@ async def test_field_rules_hold_for_patch_on_the_rows_they_are_about(shop: Teste
     assert (await editor.patch(url, json={"name": "e"})).status_code == 200
 
 
-# --- DELETE ---------------------------------------------------------------------------------------
+# --- DELETE -----------------------------------------------------------------------------
 
 
 async def test_delete_answers_204_and_the_row_is_gone(shop: TestedApplication) -> None:
@@ -373,7 +373,7 @@ async def test_soft_deletion_hides_a_row_everywhere_and_frees_its_unique_value(
     assert (again.status_code, code(again)) == (409, "unique_conflict")
 
 
-# --- conflicts and references --------------------------------------------------------------------
+# --- conflicts and references -----------------------------------------------------------
 
 
 async def test_a_unique_clash_is_409_and_names_the_fields(shop: TestedApplication) -> None:
@@ -408,7 +408,7 @@ async def test_a_reference_to_another_tenants_row_is_worded_as_for_an_unknown_id
     assert known.json()["error"]["details"] == unknown.json()["error"]["details"]
 
 
-# --- preconditions ---------------------------------------------------------------------------------
+# --- preconditions ----------------------------------------------------------------------
 
 
 async def test_if_match_guards_every_write_of_a_versioned_row(shop: TestedApplication) -> None:
@@ -503,7 +503,7 @@ async def test_concurrent_increments_with_if_match_lose_nothing(shop: TestedAppl
     assert (await client.get(url)).json()["data"]["metadata"] == {"n": 12}
 
 
-# --- transitions -----------------------------------------------------------------------------------
+# --- transitions ------------------------------------------------------------------------
 
 
 async def test_only_transitions_change_the_state_and_only_in_order(shop: TestedApplication) -> None:
@@ -537,7 +537,7 @@ async def test_of_two_transitions_at_once_one_wins(shop: TestedApplication) -> N
     assert sorted(one.status_code for one in answers) == [200, 409, 409, 409, 409, 409]
 
 
-# --- batches -----------------------------------------------------------------------------------------
+# --- batches ----------------------------------------------------------------------------
 
 
 async def test_a_batch_creates_in_order_or_not_at_all(shop: TestedApplication) -> None:
@@ -691,7 +691,7 @@ async def test_field_rules_hold_in_every_form_of_a_batch(shop: TestedApplication
     assert await rows(shop, "products") == before
 
 
-# --- batches over several resources -----------------------------------------------------------------
+# --- batches over several resources -----------------------------------------------------
 
 
 async def test_operations_over_several_resources_share_one_transaction(shop: TestedApplication) -> None:
@@ -765,16 +765,16 @@ async def test_one_refused_operation_undoes_all(shop: TestedApplication) -> None
     assert await rows(shop, "categories") == before
 
 
-# --- order of refusal --------------------------------------------------------------------------------
+# --- order of refusal -------------------------------------------------------------------
 
 
 async def test_refusals_come_in_the_order_of_the_contract(shop: TestedApplication) -> None:
     admin, viewer, nobody = shop.client(), shop.client(role="Viewer"), shop.client(role=None)
     product = await a_product(admin)
     url, missing = f"{PRODUCTS}/{product['id']}", f"{PRODUCTS}/999999"
-    broken = {"content": b"{", "headers": {"Content-Type": "application/json"}}
+    typed = {"Content-Type": "application/json"}
     for client in (admin, viewer, nobody):
-        assert (await client.patch(url, **broken)).status_code == 400
+        assert (await client.patch(url, content=b"{", headers=typed)).status_code == 400
     anonymous = await nobody.patch(url, json={"name": 1})
     assert anonymous.status_code == 401
     assert anonymous.headers["www-authenticate"].startswith("Bearer")
@@ -884,7 +884,7 @@ async def test_a_change_its_audit_entry_and_its_event_are_one(shop: TestedApplic
     assert (await client.post("/api/v1/audit-logs", json={})).status_code == 405
 
 
-# --- policies, tenants and users as rows -------------------------------------------------------------
+# --- policies, tenants and users as rows ------------------------------------------------
 
 
 async def test_a_policy_row_is_in_force_when_its_answer_arrives(shop: TestedApplication) -> None:

@@ -1,4 +1,4 @@
-"""Tenants of the reference application: what the operators decide, and what an organisation decides itself."""
+"""Tenants of the reference application: what operators decide, and what it decides itself."""
 
 from __future__ import annotations
 
@@ -84,7 +84,13 @@ async def test_a_policy_of_the_tenant_takes_a_field_from_a_role(
 ) -> None:
     product = await admin.product(price=5)
     viewer = Person(application, "Viewer")
-    rule = {"subject": "Viewer", "object": "Products", "action": "read", "effect": "deny", "fields": ["price"]}
+    rule = {
+        "subject": "Viewer",
+        "object": "Products",
+        "action": "read",
+        "effect": "deny",
+        "fields": ["price"],
+    }
     await admin.create("policies", **rule)
     seen = await viewer.get(f"/api/v1/products/{product['id']}")
     assert seen.get("price") is None and seen["name"] == product["name"]

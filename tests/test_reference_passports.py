@@ -445,3 +445,52 @@ async def test_another_tenant_meets_no_draft_of_ours(application: TestedApplicat
         await stranger.post(f"{url}/{step}", {"reason": "x"}, 404)
     await stranger.ask("PATCH", url, 404, {"name": "MINE NOW"})
     await stranger.ask("DELETE", url, 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/01/%00",
+        "/01/09521234567899/10/%00",
+        "/01/09521234567899/21/%F0%9F%94%8B",
+        "/v1/dpps/%00",
+        "/v1/dpps/%2F%2F",
+    ],
+)
+async def test_a_strange_identifier_is_refused_or_not_found(nobody: Person, path: str) -> None:
+    answer = await nobody.client.get(path)
+    assert answer.status_code in (400, 404)
+
+
+@pytest.mark.parametrize("value", [0, {"value": 1}, [], {}, "", 10**40, {"value": "x", "unit": 1}, [[[]]]])
+async def test_a_strange_value_of_any_data_type_is_refused_or_stored(admin: Person, value: Any) -> None:
+    template = await admin.template()
+    kinds = (
+        "string", "text", "integer", "decimal", "boolean", "date", "datetime", "yearMonth", "enum",
+        "multiEnum", "url", "country", "gtin", "cas", "i18nText", "quantity", "range", "table",
+    )  # fmt: skip
+    fields = [
+        {
+            "templateSectionId": template["sections"][0]["id"],
+            "code": f"x{kind}",
+            "label": kind,
+            "dataType": kind,
+        }
+        for kind in kinds
+    ]
+    rows = await admin.post("/api/v1/template-fields/batch", fields, 201)
+    dpp = await admin.dpp(template=await publish_template(admin, template))
+    items = [{"dppId": dpp["id"], "templateFieldId": row["id"], "value": value} for row in rows]
+    answer = await admin.post(
+        "/api/v1/dpp-data/batch", {"operation": "create", "items": items, "atomic": False}
+    )
+    assert {one["error"]["statusCode"] for one in answer if not one["success"]} <= {422}
+    await admin.post(f"/api/v1/dpps/{dpp['id']}/validate")
+
+
+async def test_the_parameters_of_a_rule_are_checked(admin: Person) -> None:
+    template = await admin.template()
+    wrong: tuple[Any, ...] = ([], "x", {"minimum": "1"}, {"fields": "x"}, {"unknown": 1})
+    for params in wrong:
+        body = {"templateId": template["id"], "kind": "range", "message": "x", "params": params}
+        await admin.post("/api/v1/validations", body, 422)

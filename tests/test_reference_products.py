@@ -214,6 +214,7 @@ async def test_a_refused_transfer_leaves_no_trace(
     }  # fmt: skip
     assert refusal(await manager.post(url, {"categoryId": 999999}, 422)) == {("categoryId", "reference")}
     assert refusal(await manager.post(url, {}, 422)) == {("categoryId", "required")}
+    assert refusal(await manager.post(url, {"categoryId": 2**63}, 422)) == {("categoryId", "out_of_range")}
     assert await manager.get(f"/api/v1/products/{product['id']}") == product
     assert await admin.get("/api/v1/audit-logs?filter[action]=TRANSFER") == []
     assert "product.transferred" not in {one.name for one in await application.events()}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from byodpp.exceptions import SettingsError
+from byodpp.exceptions import SettingsError, StartError
+from byodpp.secret_key import application_secret
 from byodpp.settings import Settings, load_settings, settings_reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,5 +136,26 @@ def test_the_files_of_this_repository_load(environment: str) -> None:
         "BYODPP_ENV": environment,
         "POSTGRES_DB_URI": "postgresql://h/d",
         "KEYCLOAK_URL": "https://id.example",
+        "BYODPP_SECRET_KEY": "0123456789abcdef" * 2,
     }
     assert load_settings(ROOT, environ).environment == environment
+
+
+@pytest.mark.parametrize("environment", ["stage", "prod"])
+def test_a_secret_is_required_where_several_processes_may_serve(tmp_path: Path, environment: str) -> None:
+    environ = {"BYODPP_ENV": environment}
+    assert "secret_key: is required" in reasons(tmp_path, environ)
+    assert "at least 32 characters" in reasons(tmp_path, {**environ, "BYODPP_SECRET_KEY": "short"})
+    assert "short" not in reasons(tmp_path, {**environ, "BYODPP_SECRET_KEY": "short"})
+
+
+def test_a_secret_that_is_not_given_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, {})
+    secret = application_secret(settings)
+    assert application_secret(load_settings(tmp_path, {})) == secret
+    kept = tmp_path / ".byodpp" / "secret_key"
+    assert (kept.stat().st_mode & 0o777, len(secret)) == (0o600, 64)
+    assert application_secret(load_settings(tmp_path, {"BYODPP_SECRET_KEY": "x" * 40})) == b"x" * 40
+    kept.write_text("cut")
+    with pytest.raises(StartError, match="holds no secret"):
+        application_secret(settings)

@@ -102,6 +102,7 @@ WRITES: Final[dict[str, Any]] = {
                     "access": {
                         "read": [
                             "Admin",
+                            "Maker",
                             {"roles": ["Editor"], "filter": {"level": {"isNull": True}}},
                         ],
                         "create": ["Admin", "Editor", "Maker"],

@@ -33,8 +33,11 @@ _USUAL = {
 def check(context: typer.Context) -> None:
     """Read everything and tell every mistake: manifest, settings, logic and schema classes.
 
-    Starts nothing and changes nothing. Exit code 0 means the application would start.
+    Starts nothing and changes nothing. Exit code 0 means the application would start. Fields that may
+    be filtered by though no index serves them are told too; with the setting strict_indexes they
+    are mistakes.
     """
+    from byodpp.index_check import unindexed
     from byodpp.logics import load_logics
     from byodpp.manifest import load_manifest
     from byodpp.schema_overrides import load_schema_overrides
@@ -43,22 +46,27 @@ def check(context: typer.Context) -> None:
 
     app_dir = place_of(context).application()
     problems: list[Problem] = []
+    strict = False
     with _collecting(problems):
-        place_of(context).settings()
-    registry = None
+        strict = place_of(context).settings().strict_indexes
+    registry, slow = None, list[Problem]()
     with _collecting(problems):
         registry = load_manifest(app_dir)
     # What fits nowhere can be said only of a manifest that stands.
     if registry is not None:
         for part in (
-            lambda: Tables.build(registry),
+            lambda: slow.extend(unindexed(registry, Tables.build(registry))),
             lambda: load_logics(app_dir, registry),
             lambda: SchemaMap.build(registry, load_schema_overrides(app_dir)),
         ):
             with _collecting(problems):
                 part()
+    if strict:
+        problems += slow
     if problems or registry is None:
         raise StartError(problems)
+    for one in slow:
+        print_step("slow", f"{one.path}: {one.reason}. {one.suggestion}")
     own = [resource for resource in registry if resource.part is None]
     print_step(
         "good", f"{len(own)} resources of your own, {len(registry) - len(own)} of the framework's parts"

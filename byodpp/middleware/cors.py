@@ -17,7 +17,7 @@ from byodpp.responses import Answer, send_answer
 
 __all__ = ["Cors"]
 
-_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_METHODS: Final = "GET, HEAD, QUERY, POST, PUT, PATCH, DELETE, OPTIONS"
 _ALLOWED: Final = (
     "Accept, Accept-Language, Authorization, Content-Language, Content-Type, Idempotency-Key, If-Match, "
     "If-None-Match, Last-Event-ID, Prefer, X-Correlation-ID, X-Request-ID, X-Requested-With, X-Tenant"

@@ -1,7 +1,8 @@
 """Limits on what comes before the body: the address and the headers.
 
-In: any request. Out: the same. May reject: UriTooLong, HeadersTooLarge, InvalidHeader (a
-`Host` that is missing or doubled, which proxies and servers read differently).
+In: any request. Out: the same. May reject: Malformed (what the server could not read), UriTooLong,
+HeadersTooLarge, InvalidHeader (a `Host` that is missing or doubled, which proxies and servers read
+differently).
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from byodpp.exceptions import HeadersTooLarge, InvalidHeader, UriTooLong
+from byodpp.exceptions import HeadersTooLarge, InvalidHeader, Malformed, UriTooLong
 from byodpp.requests import REQUEST
 
 __all__ = ["SizeLimits"]
 
+#: Versions of HTTP that are spoken; the server names another one when it could not read a request.
+_VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
 #: More header lines than this are refused however short they are.
 _MOST_HEADERS: Final = 200
 #: What a header line takes beside its name and value: colon, blank, line end.
@@ -37,6 +40,8 @@ class SizeLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http":
+            if scope["http_version"] not in _VERSIONS:
+                raise Malformed("The request cannot be read.")
             request = scope[REQUEST]
             if len(request.raw_path) + len(request.query_string) > self._max_url_bytes:
                 raise UriTooLong(f"The address is longer than {self._max_url_bytes} bytes.")

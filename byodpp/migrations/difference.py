@@ -24,7 +24,7 @@ __all__ = ["difference", "is_widening"]
 # The order of steps within a kind.
 _FOUNDATION, _UNSECURE, _LOOSEN, _RESHAPE, _CREATE, _COLUMNS, _TIGHTEN, _REFERENCE, _SECURE, _DROP = range(10)
 #: Names that we gave end so; what others have added to our tables is theirs.
-_OUR_NAME: Final = re.compile(r"_(pkey|key|idx|fkey|check)_[0-9a-f]{8}$")
+_OUR_NAME: Final = re.compile(r"_(pkey|key|idx|fkey|check|search|members)_[0-9a-f]{8}$")
 #: Characters of a default that a listing shows.
 _MOST_SHOWN: Final = 60
 _INTEGERS: Final = ("smallint", "integer", "bigint")

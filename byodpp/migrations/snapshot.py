@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql import visitors
 
 from byodpp.row_security import FUNCTIONS, Grant, Policy, Published, grants, policies
 from byodpp.sql_text import quote
@@ -228,8 +229,24 @@ def _constraint(constraint: sa.Constraint) -> ConstraintState:
     return ConstraintState(name=name, kind="c", sql=f"CHECK ({text})", columns=columns)
 
 
+def _indexed(expression: Any) -> str:
+    """Return what an index holds: a column, or an expression over columns in its own brackets."""
+    if isinstance(expression, sa.Column):
+        return quote(str(expression.name))
+    writer = _DIALECT.ddl_compiler(_DIALECT, None).sql_compiler
+    return f"({writer.process(expression, include_table=False, literal_binds=True)})"
+
+
 def _index(index: sa.Index) -> IndexState:
-    names = [str(column.name) for column in index.columns]
+    names = [
+        str(part.name)
+        for expression in index.expressions
+        for part in visitors.iterate(expression)
+        if isinstance(part, sa.Column)
+    ]
     where: Any = index.dialect_options["postgresql"]["where"]
-    sql = f"({', '.join(map(quote, names))})" + (f" WHERE {where.name}" if where is not None else "")
+    method = index.dialect_options["postgresql"]["using"]
+    inside = ", ".join(map(_indexed, index.expressions))
+    sql = (f"USING {method} " if method else "") + f"({inside})"
+    sql += f" WHERE {where.name}" if where is not None else ""
     return IndexState(name=str(index.name), unique=bool(index.unique), sql=sql, columns=frozenset(names))

@@ -78,12 +78,16 @@ def _holds(rule: Mapping[str, Any], values: Sequence[Any], all_values: Mapping[s
         case "length":
             return all(_between(len(one), params) for one in values if isinstance(one, str | list))
         case "enum":
-            return all(one in params.get("values", ()) for one in values)
+            return all(one in (params.get("values") or ()) for one in values)
         case "sumEquals":
             return _sums_up(params, all_values)
         case "order":
             first, second = (_first(all_values, params.get(name)) for name in ("first", "second"))
-            return first is None or second is None or bool(first <= second)
+            # A text and a number, a wrong value of one of them, is another rule's affair.
+            comparable = (
+                first is not None and second is not None and isinstance(first, str) == isinstance(second, str)
+            )
+            return not comparable or bool(first <= second)
     return True
 
 
@@ -101,10 +105,10 @@ def _between(value: Any, params: Mapping[str, Any]) -> bool:
 
 
 def _sums_up(params: Mapping[str, Any], all_values: Mapping[str, Sequence[Any]]) -> bool:
-    numbers = [_number(one) for code in params.get("fields", ()) for one in all_values.get(code, ())]
+    numbers = [_number(one) for code in params.get("fields") or () for one in all_values.get(code, ())]
     present = [one for one in numbers if one is not None]
-    distance = abs(sum(present) - params.get("total", 100))
-    return not present or bool(distance <= params.get("tolerance", 0))
+    distance = abs(sum(present) - (params.get("total") or 0))
+    return not present or bool(distance <= (params.get("tolerance") or 0))
 
 
 def _first(all_values: Mapping[str, Sequence[Any]], code: Any) -> Any:

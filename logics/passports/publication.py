@@ -24,6 +24,18 @@ _STATUS: Final[Mapping[str, str]] = {
     "ended": "archived",
     "withdrawn": "invalid",
 }
+#: Names of the header, in the order of EN 18223; whatever else is in a document is a section.
+_HEADER: Final = (
+    "digitalProductPassportId",
+    "uniqueProductIdentifier",
+    "granularity",
+    "dppSchemaVersion",
+    "dppStatus",
+    "lastUpdated",
+    "economicOperatorId",
+    "facilityId",
+    "contentSpecificationIds",
+)
 
 
 def build_document(
@@ -105,7 +117,11 @@ def as_reply(dpp: Mapping[str, Any]) -> Reply:
             "granularity": dpp["granularity"],
             "dppSchemaVersion": _SCHEMA_VERSION,
         }
-    shown = {**document, "dppStatus": _STATUS[dpp["status"]]}
+    # The database keeps no order of keys: the header comes first, as readers expect it.
+    header = {name: document[name] for name in _HEADER if name in document}
+    shown = {**header, "dppStatus": _STATUS[dpp["status"]]} | {
+        name: value for name, value in document.items() if name not in _HEADER
+    }
     if dpp.get("statusReason"):
         shown["notice"] = dpp["statusReason"]
     return Reply(body=wire.dumps(shown), media_type="application/json")

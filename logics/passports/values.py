@@ -63,7 +63,10 @@ def _is_text_that(check: Callable[[str], bool]) -> Callable[[Any], bool]:
 
 
 def _is_integer(value: Any) -> bool:
-    return is_number(value) and value == int(value)
+    # Not int(value): the digits of 1e100000 would all be made.
+    return is_number(value) and (
+        isinstance(value, int) or Decimal(value) == Decimal(value).to_integral_value()
+    )
 
 
 def _is_date(value: Any) -> bool:

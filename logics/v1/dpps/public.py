@@ -6,6 +6,7 @@ row that those hide is one that does not exist.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from byodpp.exceptions import Detail, Malformed, NotFound
@@ -20,9 +21,9 @@ _PUBLIC = ["published", "suspended", "superseded", "archived", "withdrawn", "end
 
 
 class _Reading(Logic):
+    @abstractmethod
     def wanted(self) -> dict[str, Any]:
         """Return the filter that finds the passport."""
-        raise AssertionError("each reading says what it wants")
 
     async def execute(self) -> Any:
         """Answer with the newest passport that is wanted and public."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from byodpp.exceptions import Conflict
 from byodpp.logics import Logic
@@ -17,8 +17,18 @@ __all__ = ["ProductsTransfer"]
 class TransferSchema(Schema):
     """Where to."""
 
-    categoryId = fields.Integer(required=True, strict=True, metadata={"description": "The new category."})
-    reason = fields.String(load_default=None, allow_none=True, metadata={"description": "For the audit log."})
+    categoryId = fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(min=1, max=2**63 - 1),
+        metadata={"description": "The new category."},
+    )
+    reason = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(max=1000),
+        metadata={"description": "For the audit log."},
+    )
 
 
 class ProductsTransfer(Logic):

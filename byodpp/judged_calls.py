@@ -1,0 +1,80 @@
+"""Calls whose bodies a schema has judged: what of them the caller may write, and on which version.
+
+In: a call and what a schema made of its body. Out: the call, ready for `units`. May reject:
+Forbidden (naming each field), PreconditionRequired. Also the place of an error in a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from byodpp.authorization import Decision
+from byodpp.calls import Call
+from byodpp.conditions import NOTHING
+from byodpp.exceptions import ApiError, Detail, PreconditionRequired
+from byodpp.schemas import LoadedBody
+from byodpp.stores import refuse_fields
+
+__all__ = ["at_index", "below", "versioned", "writing"]
+
+
+def writing(call: Call, loaded: LoadedBody, prefix: str = "") -> Call:
+    """Return the call with a body that a schema has judged, as far as the caller may write it.
+
+    To an update, a field that the caller may not write is like a read-only one: it may be sent
+    as it is stored, and it keeps its value when it is left out.
+
+    Raises:
+        Forbidden: naming each field that the caller may write on no row.
+    """
+    rights: Decision = call.decision
+    if rights.fields is None:
+        sent = loaded.sent - loaded.read_only.keys()
+        return call.having(body=loaded.values, read_only=loaded.read_only, sent=sent, nested=loaded.nested)
+    if call.operation != "update":
+        refuse_fields(rights, loaded.sent, prefix)
+        return call.having(
+            body=loaded.values, read_only=loaded.read_only, sent=loaded.sent, nested=loaded.nested
+        )
+    sent = frozenset(name for name in loaded.sent if rights.permits(name)) - loaded.read_only.keys()
+    body = {
+        name: value
+        for name, value in loaded.values.items()
+        if name in sent or rights.fields.get(name, NOTHING) is None
+    }
+    kept = {
+        name: value
+        for name, value in loaded.values.items()
+        if name in loaded.sent and not rights.permits(name)
+    }
+    return call.having(body=body, read_only={**loaded.read_only, **kept}, sent=sent, nested=loaded.nested)
+
+
+def versioned(call: Call) -> Call:
+    """Return the call with the version it expects, as far as its body names one.
+
+    Raises:
+        PreconditionRequired: the resource is written with a version only, and there is none.
+    """
+    writes = call.operation in ("update", "patch", "delete")
+    if not call.resource.version_required or not (writes or (call.action and call.action.transition)):
+        return call
+    version = call.read_only.get("version")
+    if version is None:
+        raise PreconditionRequired(
+            f"{call.resource.name} is written with a version only: send If-Match, or a whole row."
+        )
+    rest = {name: value for name, value in call.read_only.items() if name != "version"}
+    return call.having(expected_version=version, read_only=rest)
+
+
+def at_index(error: ApiError, index: int) -> ApiError:
+    """Return the error with its details under the index of the item that caused it."""
+    return below(error, str(index))
+
+
+def below(error: ApiError, path: str) -> ApiError:
+    """Return the error with its details under a path of the body."""
+    details = error.details or (Detail("", error.error_code, error.message),)
+    error.details = tuple(replace(one, field=f"{path}.{one.field}".rstrip(".")) for one in details)
+    return error

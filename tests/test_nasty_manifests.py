@@ -1,0 +1,177 @@
+"""Manifests with long names, odd texts, circles and slips: what is allowed works, the rest is told well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as some
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+
+from byodpp import migrations
+from byodpp.bootstrap import assemble
+from byodpp.exceptions import ManifestError, Problem, StartError
+from byodpp.manifest import read_manifest
+from byodpp.migrations.revisions import _ESCAPED
+from byodpp.testing import Bench
+from tests.worlds import build
+
+LONG = "a" + "b" * 62
+ADMIN = {"read": ["Admin"], "write": ["Admin"]}
+
+
+def problem(document: Any, files: dict[str, str] | None = None) -> Problem:
+    with pytest.raises(ManifestError) as raised:
+        read_manifest(document, files or {})
+    (only,) = raised.value.problems
+    return only
+
+
+def one(**keys: Any) -> dict[str, Any]:
+    return {"resources": [{"name": "Things", **keys}]}
+
+
+async def test_names_of_63_bytes_are_stored_filtered_sorted_and_included(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    fields = {LONG: {"type": "integer", "index": True}, "parentId": {"references": "Things", "as": "parent"}}
+    resource = {"name": "Things", "table": "t" * 63, "fields": fields, "access": ADMIN}
+    async with byodpp_bench.application(build(tmp_path / "app", {"resources": [resource]})) as served:
+        client = served.client()
+        first = (await client.post("/api/v1/things", json={LONG: 1})).json()["data"]
+        second = await client.post("/api/v1/things", json={LONG: 2, "parentId": first["id"]})
+        assert second.json()["data"][LONG] == 2
+        query = f"filter[parent.{LONG}]=1&sort=-{LONG}&include=parent"
+        (row,) = (await client.get(f"/api/v1/things?{query}")).json()["data"]
+        assert (row[LONG], row["parent"][LONG]) == (2, 1)
+
+
+async def test_a_library_row_may_refer_to_its_own_kind_but_not_to_another_tenants(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    fields = {"name": {"type": "string"}, "parentId": {"references": "Parts", "as": "parent"}}
+    manifest = {"resources": [{"name": "Parts", "scope": "library", "fields": fields, "access": ADMIN}]}
+    async with byodpp_bench.application(build(tmp_path / "app", manifest)) as served:
+        acme, beta, platform = served.client(), served.client(tenant="beta"), served.client(tenant="platform")
+        root = (await platform.post("/api/v1/parts", json={"name": "root"})).json()["data"]["id"]
+        mine = await acme.post("/api/v1/parts", json={"name": "mine", "parentId": root})
+        assert mine.status_code == 201, mine.text
+        below = await acme.post("/api/v1/parts", json={"parentId": mine.json()["data"]["id"]})
+        assert below.status_code == 201
+        foreign = await beta.post("/api/v1/parts", json={"parentId": mine.json()["data"]["id"]})
+        assert foreign.status_code == 422
+
+
+async def test_a_library_row_cannot_refer_to_another_tenants_row_past_the_repository(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    fields = {"parentId": {"references": "Parts", "as": "parent"}}
+    manifest = {"resources": [{"name": "Parts", "scope": "library", "fields": fields, "access": ADMIN}]}
+    async with byodpp_bench.application(build(tmp_path / "app", manifest)) as served:
+        mine = (await served.client().post("/api/v1/parts", json={})).json()["data"]["id"]
+        connection = await asyncpg.connect(served.settings.postgres_db_uri)
+        try:
+            beta = (await served.tenant("beta")).id
+            await connection.execute(f"set byodpp.tenant = '{beta}'")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(
+                    "insert into parts (tenant_id, parent_id) values ($1, $2)", beta, mine
+                )
+        finally:
+            await connection.close()
+
+
+async def test_the_location_of_a_new_row_is_its_own_address(tmp_path: Path, byodpp_bench: Bench) -> None:
+    routes = {"crud": [{"url": "/shop/things", "method": "post"}, {"url": "/shop/t/:id", "method": "get"}]}
+    async with byodpp_bench.application(
+        build(tmp_path / "app", one(routes=routes, access=ADMIN, fields={"a": {"type": "string"}}))
+    ) as served:
+        made = await served.client().post("/shop/things", json={"a": "x"})
+        assert made.headers["location"] == f"/shop/t/{made.json()['data']['id']}"
+        assert (await served.client().get(made.headers["location"])).json()["data"]["a"] == "x"
+
+
+async def test_a_view_that_would_read_past_the_tenants_stops_the_start(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    stored = {"name": "Things", "fields": {"a": {"type": "string"}}, "access": ADMIN}
+    view = {"name": "Sights", "type": "view", "table": "sights", "fields": {"a": {"type": "string"}}}
+    blueprint = build(tmp_path / "app", {"resources": [stored, view | {"access": {"read": ["Admin"]}}]})
+    with pytest.raises(StartError, match="there is no such relation"):
+        async with byodpp_bench.application(blueprint):
+            pass
+
+
+@given(some.text(alphabet=":\\ab1$ %ä_'", max_size=12))
+def test_every_text_goes_through_a_revision_unchanged(text: str) -> None:
+    escaped = sa.text(_ESCAPED.sub(r"\\\g<0>", f"x{text}"))
+    dialect = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+    assert str(escaped.compile(dialect=dialect)) == f"x{text}"
+
+
+async def test_a_default_of_odd_characters_leaves_nothing_to_migrate(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    default = 'it\'s :x \\:y %(z)s $1 \\\\ """ {a}'
+    blueprint = assemble(build(tmp_path / "app", one(access=ADMIN)).app_dir)
+    changed = build(tmp_path / "app", one(access=ADMIN, fields={"a": {"type": "string", "default": default}}))
+    async with byodpp_bench.database(blueprint) as name:
+        connection = await asyncpg.connect(byodpp_bench.server.uri("byodpp_owner", name))
+        try:
+            await migrations.synchronise(changed.registry, connection)
+            assert not await migrations.plan(changed.registry, connection)
+        finally:
+            await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "reason", "advice"),
+    [
+        (one(versioned="always"), "versioned", "true or false", ""),
+        (one(routes={"crud": ["remove"]}), "routes.crud[0]", "remove", 'Write "delete"'),
+        (one(fields={"x": "string"}), "fields.x", "expected a field", '{"type": "string"}'),
+        (one(fields={"c": {"references": "Customer"}}), "fields.c.references", "no resource", ""),
+        (one(fields={"x": {"type": "string", "pattern": "[a"}}), "fields.x.pattern", "not usable", ""),
+        (one(search=[]), "search", "the list is empty", ""),
+        (
+            one(routes={"actions": [{"url": "/f/../g", "name": "g"}]}),
+            "routes.actions[0].url",
+            "no client",
+            "",
+        ),
+        (
+            one(routes={"actions": [{"url": "/f/%zz", "name": "g"}]}),
+            "routes.actions[0].url",
+            "no client",
+            "",
+        ),
+        (
+            one(fields={"o": {"type": "object", "properties": {"b": {"type": "string", "index": True}}}}),
+            "fields.o.properties.b.index",
+            "unknown key",
+            "Leave it out",
+        ),
+    ],
+)
+def test_a_slip_is_told_with_what_to_write(document: Any, path: str, reason: str, advice: str) -> None:
+    found = problem(document)
+    assert found.path == f"$.resources[0].{path}"
+    assert reason in found.reason and advice in (found.suggestion or "")
+
+
+def test_a_comma_too_many_is_named() -> None:
+    assert problem('{"resources": [\n  {"name": "A",\n}\n]}').suggestion == "Remove the comma before the }."
+
+
+def test_a_byte_order_mark_is_no_mistake() -> None:
+    registry = read_manifest('\ufeff{"resources": [{"name": "Things"}]}')
+    assert registry.get("Things").name == "Things"
+
+
+def test_a_part_that_is_misspelt_is_told_once() -> None:
+    wrong = {"resources": [{"name": "Tenants", "extends": "byodpp:tenancy/Tenant", "scope": "shared"}]}
+    assert problem(wrong).path == "$.resources[0].extends"

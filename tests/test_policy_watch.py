@@ -1,0 +1,99 @@
+"""Policies follow the rows that are stored, and survive a database that is in trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.policy_watch import BUMP
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+THINGS = "/api/v1/things"
+MANIFEST = {
+    "resources": [{"name": "Things", "fields": {"name": {"type": "string"}}}],
+    "include": ["byodpp:access"],
+}
+ALLOW = (
+    "insert into policies (tenant_id, subject, object, action, effect)"
+    " values ($1, 'Viewer', 'Things', 'read', 'allow')"
+)
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("watched"), MANIFEST)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def watched(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+async def test_rows_that_are_counted_are_in_force_within_a_second(watched: TestedApplication) -> None:
+    viewer, acme = watched.client(role="Viewer"), await watched.tenant("acme")
+    assert (await viewer.get(THINGS)).status_code == 403
+    async with watched.connected.database.system() as transaction:
+        await transaction.execute(ALLOW, acme.id)
+        await transaction.execute(BUMP)
+    await asyncio.sleep(1)
+    assert (await viewer.get(THINGS)).status_code == 200
+
+
+async def test_a_policy_that_was_rolled_back_is_never_in_force(watched: TestedApplication) -> None:
+    admin, viewer = watched.client(), watched.client(role="Viewer")
+    version = watched.connected.authorizer.version
+    rule = {"operation": "create", "resource": "Policies", "data": {"subject": "Viewer", "object": "Things"}}
+    refused = {"operation": "read", "resource": "Things", "id": 1}
+    assert (await admin.post("/api/v1/batch", json=[rule, refused])).status_code == 404
+    assert (await viewer.get(THINGS)).status_code == 403
+    assert watched.connected.authorizer.version == version
+
+
+async def test_policies_stay_in_force_while_they_cannot_be_read(
+    watched: TestedApplication, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin, viewer = watched.client(), watched.client(role="Viewer")
+    rule = {"subject": "Viewer", "object": "Things", "action": "read"}
+    assert (await admin.post("/api/v1/policies", json=rule)).status_code == 201
+    assert (await viewer.get(THINGS)).status_code == 200
+    async with _owner(watched) as owner:
+        await owner.execute("alter table byodpp.policy_version rename to gone")
+        await asyncio.sleep(1.2)
+        assert (await viewer.get(THINGS)).status_code == 200
+        await owner.execute("alter table byodpp.gone rename to policy_version")
+    told = [record for record in caplog.records if record.name == "byodpp.policy_watch"]
+    assert len(told) == 1, "an outage is told once"
+    await asyncio.sleep(0.6)
+    assert (await viewer.get(THINGS)).status_code == 200
+
+
+async def test_a_burst_of_policy_writes_by_many_loses_none(watched: TestedApplication) -> None:
+    admin, beta = watched.client(), watched.client(tenant="beta")
+    rules = [{"subject": f"Role{number}", "object": "Things", "action": "read"} for number in range(20)]
+    answers = await asyncio.gather(
+        *(client.post("/api/v1/policies", json=rule) for rule in rules for client in (admin, beta))
+    )
+    assert {one.status_code for one in answers} == {201}
+    for number in (0, 19):
+        for tenant in ("acme", "beta"):
+            client = watched.client(role=f"Role{number}", tenant=tenant)
+            assert (await client.get(THINGS)).status_code == 200
+    assert (await watched.client(role="Role20").get(THINGS)).status_code == 403
+
+
+@asynccontextmanager
+async def _owner(watched: TestedApplication) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(watched.settings.postgres_admin_uri)
+    try:
+        yield connection
+    finally:
+        await connection.close()

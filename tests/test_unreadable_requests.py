@@ -1,0 +1,52 @@
+"""What the parser of HTTP cannot read is refused like everything else: worded, logged, closed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_server import Served
+
+GET = b"GET /pid HTTP/1.1\r\nHost: a\r\n"
+UNREADABLE = {
+    "both lengths": GET + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": GET + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "signed length": GET + b"Content-Length: +4\r\n\r\nabcd",
+    "blank before the colon": GET + b"X-A : a\r\n\r\n",
+    "folded header": GET + b"X-A: a\r\n b\r\n\r\n",
+    "NUL in a header": GET + b"X-A: a\0b\r\n\r\n",
+    "unknown method": b"get /pid HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a handshake of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "HTTP/0.9": b"GET /pid\r\n\r\n",
+}
+
+
+def test_it_is_answered_in_the_envelope_logged_in_one_line_and_closed(tmp_path: Path) -> None:
+    served = Served(tmp_path, {})
+    try:
+        for name, data in UNREADABLE.items():
+            reply = served.send(data)
+            head, _, body = reply.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 "), name
+            assert b"x-content-type-options: nosniff" in head.lower(), name
+            assert json.loads(body)["error"]["code"] == "malformed_request", name
+        assert served.get("/pid")[0] == 200
+    finally:
+        served.process.terminate()
+        lines = [json.loads(line) for line in served.process.communicate(timeout=15)[0].splitlines()]
+    requests = [line["status"] for line in lines if line.get("logger") == "byodpp.access"]
+    assert requests == [400] * len(UNREADABLE) + [200]
+
+
+@pytest.mark.parametrize("tail", [b"XX", b"-1\r\n"])
+def test_a_body_that_becomes_unreadable_ends_the_connection(tmp_path: Path, tail: bytes) -> None:
+    served = Served(tmp_path, {})
+    try:
+        head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        reply = served.send(head, b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}", tail)
+        assert reply.startswith(b"HTTP/1.1 400 ")
+        assert served.get("/pid")[0] == 200
+    finally:
+        served.close()

@@ -1,0 +1,203 @@
+"""Upserts by a unique key: an item is an update where such a row is there, a creation where not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+from tests.write_world import LOGICS, WRITES
+
+ITEMS = "/api/v1/items"
+SETTINGS = "/api/v1/settings"
+WORDS = "/api/v1/words"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+def details(response: Any) -> dict[str, str]:
+    return {one["field"]: one["code"] for one in response.json()["error"]["details"]}
+
+
+async def upsert(client: Any, url: str, items: list[Any], **more: Any) -> Any:
+    return await client.post(f"{url}/batch", json={"operation": "upsert", "items": items, **more})
+
+
+async def test_items_with_a_known_key_replace_their_rows_and_others_are_made(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    made = await upsert(client, SETTINGS, [{"key": "a", "value": {"n": 1}}, {"key": "b"}])
+    assert made.status_code == 200, made.text
+    first, second = made.json()["data"]
+    items = [
+        {"key": "c", "locale": "en"},
+        {"key": "a", "level": 3},
+        {"key": "a", "locale": "de"},
+        {"id": second["id"], "key": "renamed"},
+    ]
+    done = await upsert(client, SETTINGS, items, on=["locale", "key"])
+    assert done.status_code == 200, done.text
+    rows = done.json()["data"]
+    assert [(row["key"], row["locale"]) for row in rows] == [
+        ("c", "en"),
+        ("a", "en"),
+        ("a", "de"),
+        ("renamed", "en"),
+    ]
+    # What the item leaves out takes its default, as a PUT would have it.
+    assert rows[1] == {**first, "value": {}, "level": 3, "updatedAt": rows[1]["updatedAt"]}
+    assert rows[3]["id"] == second["id"]
+    listed = (await client.get(f"{SETTINGS}?sort=id")).json()["data"]
+    assert len(listed) == 4
+
+
+async def test_many_items_take_few_statements_and_tell_audit_and_events_what_they_were(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    half = [{"name": f"n{n}", "sku": f"s{n}"} for n in range(0, 60, 2)]
+    assert (await upsert(client, ITEMS, half, on=["sku"])).status_code == 200
+    whole = [{"name": f"n{n}", "sku": f"s{n}", "stock": n} for n in range(60)]
+    done = await upsert(client, ITEMS, whole, on=["sku"])
+    assert [row["stock"] for row in done.json()["data"]] == list(range(60))
+    assert [row["version"] for row in done.json()["data"]] == [2, 1] * 30
+    names = [event.name for event in await store.events()]
+    assert (names.count("items.created"), names.count("items.updated")) == (60, 30)
+    async with store.connected.database.system() as transaction:
+        rows = await transaction.fetch("select action, count(*) from audit_logs group by 1 order by 1")
+    assert [tuple(row) for row in rows] == [("CREATE", 60), ("UPDATE", 30)]
+
+
+async def test_results_per_item_say_what_each_was(store: TestedApplication) -> None:
+    client = store.client()
+    await upsert(client, ITEMS, [{"name": "x", "sku": "a"}, {"name": "y", "sku": "other"}], on=["sku"])
+    items = [
+        {"name": "x", "sku": "a"},
+        {"name": "z", "sku": "b"},
+        {"name": 1, "sku": "c"},
+        {"name": "no key"},
+        {"name": "w", "sku": "d", "shelfId": 99},
+        {"name": "v", "sku": "b"},
+    ]
+    done = await upsert(client, ITEMS, items, on=["sku"], atomic=False)
+    outcomes = done.json()["data"]
+    assert [one.get("operation") for one in outcomes] == ["update", "create", None, None, None, "update"]
+    faults = [
+        {fault["field"]: fault["code"] for fault in one["error"]["details"]}
+        for one in outcomes
+        if not one["success"]
+    ]
+    assert faults == [{"2.name": "type"}, {"3.sku": "required"}, {"4.shelfId": "reference"}]
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "expected"),
+    [
+        (ITEMS, {"items": [{"name": "x"}]}, {"on": "required"}),
+        (ITEMS, {"items": [{"name": "x"}], "on": ["name"]}, {"on": "enum"}),
+        (ITEMS, {"items": [{"name": "x"}], "on": []}, {"on": "enum"}),
+        (ITEMS, {"items": [{"name": "x"}], "on": ["sku", "sku"]}, {"on": "enum"}),
+        (ITEMS, {"items": [{"name": "x"}], "on": "sku"}, {"on": "type"}),
+        (ITEMS, {"items": [{"name": "x"}], "on": [1]}, {"on": "type"}),
+        (ITEMS, {"items": [{"name": "x"}], "on": ["sku"]}, {"0.sku": "required"}),
+        (ITEMS, {"items": [{"name": "x", "sku": None}], "on": ["sku"]}, {"0.sku": "required"}),
+        (ITEMS, {"items": [{"name": "x", "sku": "a", "seen": 1}], "on": ["sku"]}, {"0.seen": "read_only"}),
+        (ITEMS, {"operation": "create", "items": [{"name": "x"}], "on": ["sku"]}, {"on": "unknown_field"}),
+        (
+            "/api/v1/plain",
+            {"items": [{"name": "x"}], "on": ["name"]},
+            {"on": "enum"},
+        ),
+        (SETTINGS, {"items": [{"locale": "x"}, "y"]}, {"0.key": "required", "1": "type"}),
+    ],
+)
+async def test_an_upsert_without_a_usable_key_is_refused(
+    store: TestedApplication, url: str, body: dict[str, Any], expected: dict[str, str]
+) -> None:
+    response = await store.client().post(f"{url}/batch", json={"operation": "upsert", **body})
+    assert (response.status_code, details(response)) == (422, expected), response.text
+
+
+async def test_a_key_that_occurs_twice_or_another_unique_value_undoes_all(store: TestedApplication) -> None:
+    client = store.client()
+    await upsert(client, SETTINGS, [{"key": "a"}])
+    twice = await upsert(client, SETTINGS, [{"key": "b"}, {"key": "c"}, {"key": "b"}])
+    assert (twice.status_code, details(twice)) == (409, {"2.key": "duplicate"})
+    shelf = (await client.post("/api/v1/shelves", json={"name": "s"})).json()["data"]["id"]
+    await client.post(ITEMS, json={"name": "x", "shelfId": shelf, "sku": "old"})
+    clash = [{"name": "z", "sku": "new1"}, {"name": "x", "shelfId": shelf, "sku": "new2"}]
+    refused = await upsert(client, ITEMS, clash, on=["sku"])
+    assert (refused.status_code, details(refused)) == (409, {"1.shelfId": "unique", "1.name": "unique"})
+    assert (await client.get(ITEMS)).json()["count"] == 1
+    assert (await client.get(SETTINGS)).json()["count"] == 1
+
+
+async def test_a_deleted_row_does_not_count(store: TestedApplication) -> None:
+    client = store.client()
+    [first] = (await upsert(client, SETTINGS, [{"key": "a"}])).json()["data"]
+    assert (await client.delete(f"{SETTINGS}/{first['id']}")).status_code == 204
+    [second] = (await upsert(client, SETTINGS, [{"key": "a"}])).json()["data"]
+    assert second["id"] != first["id"]
+
+
+async def test_rights_are_those_of_what_an_item_turns_out_to_be(store: TestedApplication) -> None:
+    admin, editor = store.client(), store.client(role="Editor")
+    maker, viewer = store.client(role="Maker"), store.client(role="Viewer")
+    await upsert(admin, SETTINGS, [{"key": "open"}, {"key": "hidden", "level": 1}])
+    done = await upsert(editor, SETTINGS, [{"key": "open", "value": 1}, {"key": "new"}])
+    assert done.status_code == 200, done.text
+    # The row that he may not see answers as a create would.
+    hidden = await upsert(editor, SETTINGS, [{"key": "more"}, {"key": "hidden"}])
+    assert (hidden.status_code, details(hidden)) == (409, {"1.key": "unique", "1.locale": "unique"})
+    assert (await upsert(maker, SETTINGS, [{"key": "made"}])).status_code == 200
+    assert (await upsert(maker, SETTINGS, [{"key": "made"}])).status_code == 403
+    assert (await upsert(viewer, SETTINGS, [{"key": "x"}])).status_code == 403
+    fields = await upsert(editor, ITEMS, [{"name": "x", "sku": "a", "total": 5}], on=["sku"])
+    assert (fields.status_code, details(fields)) == (403, {"0.total": "forbidden"})
+    beta = store.client(tenant="beta")
+    assert (await upsert(beta, SETTINGS, [{"key": "open"}])).json()["data"][0]["value"] == {}
+    listed = (await admin.get(SETTINGS, params={"filter[key]": "open"})).json()["data"]
+    assert [row["value"] for row in listed] == [1]
+
+
+async def test_logic_classes_of_create_and_update_have_their_say(store: TestedApplication) -> None:
+    client = store.client()
+    first = await upsert(client, WORDS, [{"word": "a"}, {"word": "b"}])
+    assert [row["log"] for row in first.json()["data"]] == ["created", "created"]
+    second = await upsert(client, WORDS, [{"word": "c"}, {"word": "b", "count": 5}])
+    assert [row["log"] for row in second.json()["data"]] == ["created", "updated"]
+    alone = await upsert(client, WORDS, [{"word": "d"}, {"word": "c"}], atomic=False)
+    assert [row["data"]["log"] for row in alone.json()["data"]] == ["created", "updated"]
+
+
+@pytest.mark.parametrize("url", [SETTINGS, WORDS])
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_upserts_at_the_same_time_never_clash(store: TestedApplication, url: str, atomic: bool) -> None:
+    client = store.client()
+    field = "key" if url == SETTINGS else "word"
+
+    async def send(shift: int) -> Any:
+        keys = [f"k{(n + shift) % 12:02}" for n in range(6)]
+        return await upsert(client, url, [{field: key} for key in sorted(keys)], atomic=atomic)
+
+    answers = await asyncio.gather(*(send(n) for n in range(12)))
+    assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
+    if not atomic:
+        assert all(item["success"] for one in answers for item in one.json()["data"])
+    assert (await client.get(url)).json()["count"] == 12
