@@ -264,12 +264,14 @@ def report(found: dict[int, Series], options: argparse.Namespace) -> tuple[str, 
         f"Claim: with {SIZES[1]:,} resources the throughput is {BAR} or more of that with {SIZES[0]}. "
         f"It is {'met' if kept else 'missed'}: **median ratio {statistics.median(ratios):.3f}**, "
         f"95 % interval {low:.3f} to {high:.3f}, {len(ratios)} interleaved rounds of {options.seconds:g} s, "
-        f"{options.connections} connections, one worker. Of the computing per request the median ratio is "
-        f"{statistics.median(costs):.3f}. From the start of the process to readiness: {small.start:.2f} s with "
-        f"{SIZES[0]}, {large.start:.2f} s with {SIZES[1]:,} resources.",
+        f"{options.connections} connections, one worker. "
+        f"Of the computing per request the median ratio is {statistics.median(costs):.3f}. "
+        f"From the start of the process to readiness: {small.start:.2f} s with {SIZES[0]}, "
+        f"{large.start:.2f} s with {SIZES[1]:,} resources.",
         "",
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, which load generator and PostgreSQL "
-        f"share; Python {platform.python_version()}, PostgreSQL {find_programs(None).major}, {versions}; "
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        "which load generator and PostgreSQL share; "
+        f"Python {platform.python_version()}, PostgreSQL {find_programs(None).major}, {versions}; "
         f"load average at the end {os.getloadavg()[0]:.1f}.",
         "",
         "Repeat it: `make bench`.",

@@ -142,7 +142,8 @@ class Book:
             'placeholder="Find a resource" aria-label="Find a resource" aria-keyshortcuts="/" disabled>'
             '<kbd aria-hidden="true">/</kbd></div>'
             '<div class="tools" hidden><label class="token"><span>Token</span><input id="token" '
-            'type="password" autocomplete="off" spellcheck="false" placeholder="paste an access token"></label>'
+            'type="password" autocomplete="off" spellcheck="false" '
+            'placeholder="paste an access token"></label>'
             '<button id="theme" type="button" aria-label="Switch between light and dark">◐</button></div>'
             "</header>"
         )

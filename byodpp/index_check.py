@@ -1,4 +1,4 @@
-"""Fields that may be filtered and sorted by though no index serves them: fine in a small table, slow in a large one.
+"""Fields that may be filtered and sorted by though no index serves them: slow in a large table.
 
 In: registry and tables. Out: one Problem for each such field of the application's own resources.
 `byodpp check` warns of them; with the setting `strict_indexes` nothing starts before they are gone.
@@ -52,7 +52,5 @@ def _served(table: sa.Table) -> set[str]:
     """Return the columns that an index can be entered by."""
     keys: list[list[Any]] = [list(index.expressions) for index in table.indexes]
     keys.append(list(table.primary_key.columns))
-    firsts = (
-        next((part for part in key if getattr(part, "name", None) not in _WHOSE), None) for key in keys
-    )
+    firsts = (next((part for part in key if getattr(part, "name", None) not in _WHOSE), None) for key in keys)
     return {str(first.name) for first in firsts if isinstance(first, sa.Column)}

@@ -22,7 +22,7 @@ from byodpp.exceptions import ManifestError, Problem
 from byodpp.grammar import build_grammar
 from byodpp.grammar_shapes import Checker
 from byodpp.manifest_access import read_access
-from byodpp.manifest_checks import check_reference_cycles, check_tables
+from byodpp.manifest_checks import check_public_circles, check_reference_cycles, check_tables
 from byodpp.manifest_draft import Draft, Drafts, make_drafts, snake_case
 from byodpp.manifest_fields import read_fields
 from byodpp.manifest_keys import make_relations, read_keys, read_states, refer_back
@@ -101,6 +101,7 @@ def _judge(drafts: Drafts, checker: Checker) -> None:
         read_access(draft, drafts, checker)
     check_tables(drafts, checker)
     check_reference_cycles(drafts, checker)
+    check_public_circles(drafts, checker)
     check_overlaps(drafts, checker)
 
 

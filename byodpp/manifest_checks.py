@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
-from byodpp.definitions import FieldDefinition, Kind
+from byodpp.definitions import AccessRule, FieldDefinition, Kind, Scope
 from byodpp.grammar_shapes import Checker
 from byodpp.manifest_draft import Draft, Drafts
 
-__all__ = ["check_reference_cycles", "check_tables"]
+__all__ = ["check_public_circles", "check_reference_cycles", "check_tables"]
 
 #: PostgreSQL stops at 1,600, and the framework's own columns and later fields need room.
 _MAX_COLUMNS: Final = 1_500
@@ -131,3 +131,70 @@ def _circles(
                 trail.append((draft, field))
                 on_trail[id(target)] = len(trail)
                 stack.append((target, iter(edges[id(target)])))
+
+
+def check_public_circles(drafts: Drafts, checker: Checker) -> None:
+    """Refuse public filters that lead back to their own table: row-level security cannot evaluate them.
+
+    A filter is part of its table's policy, and what it reads elsewhere is under the policy over there.
+    """
+    asked: dict[str, set[str]] = {}
+    for draft in drafts:
+        for rule in _public_rules(draft):
+            asked.setdefault(draft.table, set()).update(_tables_in(rule.filter, draft, drafts))
+    for draft in drafts:
+        for rule in _public_rules(draft):
+            # A policy that writes looks at the library rows it refers to.
+            back = {draft.table} | _referring(draft, drafts)
+            if back & _reached(_tables_in(rule.filter, draft, drafts), asked):
+                reason = (
+                    f"the public filter of {draft.name} asks for rows whose visibility depends on "
+                    f"{draft.name} again"
+                )
+                checker.report(f"{rule.path}.filter", reason, "Keep what it asks for in a field of its own.")
+
+
+def _public_rules(draft: Draft) -> Iterator[AccessRule]:
+    if draft.kind is Kind.DATABASE:
+        for key in ("read", "list"):
+            for rule in draft.access.get(key, ()):
+                if "public" in rule.roles and rule.filter is not None:
+                    yield rule
+
+
+def _referring(draft: Draft, drafts: Drafts) -> set[str]:
+    """Return the tables whose rows refer to library rows of this one."""
+    if draft.scope is not Scope.LIBRARY:
+        return set()
+    fields = ((one, field) for one in drafts for field in one.fields.values() if one.kind is Kind.DATABASE)
+    return {
+        one.table
+        for one, field in fields
+        if field.references is not None and drafts.find(field.references.resource, one.version) is draft
+    }
+
+
+def _tables_in(tree: Any, draft: Draft, drafts: Drafts) -> set[str]:
+    """Return the tables that a condition reads through relations."""
+    found: set[str] = set()
+    if isinstance(tree, list | tuple):
+        return found.union(*(_tables_in(one, draft, drafts) for one in tree))
+    for name, value in tree.items() if isinstance(tree, Mapping) else ():
+        head, _, rest = str(name).partition(".")
+        relation = draft.relations.get(head)
+        target = drafts.find(relation.resource, draft.version) if relation is not None else None
+        if target is not None:
+            found |= {target.table, *_tables_in({rest: value} if rest else value, target, drafts)}
+        elif head in ("and", "or", "not", "some", "every", "none"):
+            found |= _tables_in({rest: value} if rest else value, draft, drafts)
+    return found
+
+
+def _reached(tables: set[str], asked: Mapping[str, set[str]]) -> set[str]:
+    """Return these tables and all that their own filters read."""
+    found, waiting = set(tables), list(tables)
+    while waiting:
+        new = asked.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found

@@ -232,7 +232,9 @@ def _generated(resource: ResourceDefinition, operation: str) -> dict[str, Any]:
             schema["writeOnly"] = True
         if operation != "patch" and not definition.read_only:
             if definition.has_default:
-                schema["default"] = _wire(definition.default, definition)
+                default = _wire(definition.default, definition)
+                if _is_multiple_as_double(default, schema.get("multipleOf")):
+                    schema["default"] = default
             elif definition.required and not (operation == "update" and definition.write_only):
                 required.append(name)
         properties[name] = schema
@@ -360,3 +362,10 @@ def _constraint(check: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(check, validate.Equal):
         found = {"const": check.comparable}
     return {key: plain(value) for key, value in found.items() if value is not None}
+
+
+def _is_multiple_as_double(value: Any, step: Any) -> bool:
+    """Whether tools that calculate with doubles find a number to be a multiple; 18.4 is none of 0.01 there."""
+    if step is None or isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return True
+    return (float(value) / float(step)).is_integer()

@@ -195,7 +195,7 @@ class _QueryJudge:
         others = tuple(term for term in raw.sort if term.name != RELEVANCE)
         sorts: list[Sort | Relevance] = [*self._sorts(others, self.resource, "sort")]
         if places and len(sorts) == len(others):
-            # The best fit comes first unless `:asc` says otherwise, which nobody can tell from `asc` left out.
+            # Whatever direction is named: nobody wants the worst first.
             sorts.insert(places[0], Relevance(search))
         return tuple(sorts)
 

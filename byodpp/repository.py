@@ -20,6 +20,7 @@ from byodpp.exceptions import (
     Forbidden,
     NotFound,
 )
+from byodpp.modifiers import Modifier, ModifierKind
 from byodpp.outcomes import difference, refusal
 from byodpp.query_text import parse_json
 from byodpp.rows import Page, Row
@@ -307,7 +308,7 @@ class Repository:
 
         Args:
             id: of the row.
-            values: by field.
+            values: by field; a Modifier changes what is there.
             operation: whose right is needed: `patch` or `update`.
             read_only: values that the row must have already.
             expected_version: that the row must have; None is any.
@@ -317,14 +318,17 @@ class Repository:
             NotFound: there is none that the caller may read.
             Forbidden: the caller may read it but not change it, or not make it so.
             PreconditionFailed: it has another version than the expected one.
+            Conflict: a modified value would be none of its field's.
         """
         self._refuse_without_rows()
         self._refuse_foreign_scope()
         await self._store.check_references(self._acting, self.resource, [values])
-        columns = tuple(sorted(self.resource.columns[name] for name in values))
+        modifiers = {name: one for name, one in values.items() if isinstance(one, Modifier)}
+        columns = tuple(sorted(self.resource.columns[name] for name in values if name not in modifiers))
         change = self._shape(
-            "update", operation, columns, expected_version, before=bool(read_only), sent=sent
-        )
+            "update", operation, columns, expected_version, before=bool(read_only), sent=sent,
+            modifiers=tuple(sorted((name, one.kind) for name, one in modifiers.items())),
+        )  # fmt: skip
         record = await self._store.change(
             self._acting, self.resource, change, id, values=values, expected_version=expected_version,
             operation=operation,
@@ -404,10 +408,12 @@ class Repository:
         before: bool = False,
         check_state: bool = False,
         sent: frozenset[str] = frozenset(),
+        modifiers: tuple[tuple[str, ModifierKind], ...] = (),
     ) -> Change:
         return Change(
             kind=kind,
             columns=columns,
+            modifiers=modifiers,
             visibility=self._acting.visibility(self.resource),
             permitted=self._permitted(operation, sent),
             before=before,

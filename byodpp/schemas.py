@@ -21,6 +21,7 @@ from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.document import check_json
 from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, kind_of
 from byodpp.fields.string import MAX_INDEXED_BYTES, StringType
+from byodpp.modifiers import Modifier, part_modifiers
 from byodpp.nested import MAX_NESTING, NestedRows, judge_nested, nestable
 from byodpp.registry import Registry
 from byodpp.schema_faults import MAX_DETAILS, details_of, join_path, refuse
@@ -193,6 +194,8 @@ class SchemaMap:
         if operation == "patch" and stored is not None:
             data = _merged(resource, data, stored)
         own = (*resource.id, operation) in self._overrides
+        if operation == "patch":
+            return self._load_patch(resource, schema, data, prefix, sent)
         if operation != "update":
             return LoadedBody(values=_load(schema, data, prefix, own=own, partial=partial), sent=sent)
         read_only: dict[str, Any] = {}
@@ -203,6 +206,26 @@ class SchemaMap:
             if definition.read_only and name in values:
                 read_only[name] = values.pop(name)
         return LoadedBody(values=values, read_only=read_only, sent=sent)
+
+    def _load_patch(
+        self,
+        resource: ResourceDefinition,
+        schema: marshmallow.Schema,
+        data: dict[str, Any],
+        prefix: str,
+        sent: frozenset[str],
+    ) -> LoadedBody:
+        """Judge the values of a patch, and what it does to values that it does not know."""
+        own = self._overrides.get((*resource.id, "patch"))
+        kept = frozenset(own._declared_fields) if own is not None else frozenset[str]()
+        data, modifiers, details = part_modifiers(resource, data, prefix, kept)
+        try:
+            values = _load(schema, data, prefix, own=own is not None)
+        except ValidationFailed as error:
+            raise refuse([*error.details, *details]) from None
+        if details:
+            raise refuse(details)
+        return LoadedBody(values={**values, **modifiers}, sent=sent)
 
     def _replaced(self, resource: ResourceDefinition, operation: str) -> bool:
         own = self._overrides.get((*resource.id, operation))
@@ -223,6 +246,10 @@ class SchemaMap:
             ValidationFailed: with every fault.
         """
         schema = self._schema(resource, operation, from_wire=False)
+        if any(isinstance(value, Modifier) for value in data.values()):
+            modifiers = {name: value for name, value in data.items() if isinstance(value, Modifier)}
+            rest = {name: value for name, value in data.items() if name not in modifiers}
+            return {**self.load_python(resource, operation, rest), **modifiers}
         if not self._replaced(resource, operation):
             return dict(_load(schema, dict(data), "", own=False))
         writable, read_only = self._part_read_only(resource, schema, data, "")

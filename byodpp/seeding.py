@@ -76,7 +76,8 @@ class Seeder:
             written += await self._run(path, tenant, list(group))
         async with self._database.system() as transaction:
             await transaction.execute(
-                "insert into byodpp.seeds (name) values ($1) on conflict (name) do update set loaded_at = now()",
+                "insert into byodpp.seeds (name) values ($1)"
+                " on conflict (name) do update set loaded_at = now()",
                 path.name,
             )
         return written

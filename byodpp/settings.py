@@ -360,8 +360,8 @@ def _wrong_secret(settings: Settings) -> list[Problem]:
     if settings.secret_key is None:
         if settings.environment not in ("stage", "prod"):
             return []
-        reason, advice = f"is required in {settings.environment}", "Set BYODPP_SECRET_KEY, e.g. to 64 random digits."
-        return [Problem("secret_key", reason, advice)]
+        advice = "Set BYODPP_SECRET_KEY, e.g. to 64 random digits."
+        return [Problem("secret_key", f"is required in {settings.environment}", advice)]
     if len(settings.secret_key) < _SECRET_LENGTH:
         return [Problem("secret_key", f"must have at least {_SECRET_LENGTH} characters")]
     return []

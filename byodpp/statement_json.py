@@ -81,7 +81,9 @@ def _included(
     target = view.registry.target(resource, relation)
     other = view.source(target)
     columns = row_columns(view, target, other, include.fields, include.includes)
-    rows = select_columns(columns, other).where(*_related(view, resource, table, relation, target, other, include))
+    rows = select_columns(columns, other).where(
+        *_related(view, resource, table, relation, target, other, include)
+    )
     rows = rows.correlate(table)
     if not relation.many:
         return row_text(rows, cast=False)
@@ -121,7 +123,9 @@ def count_of(number: int | Parameter | None) -> sa.ColumnElement[Any]:
 def rows_text(rows: sa.Select[Any]) -> sa.ColumnElement[Any]:
     """Return rows as the text of a JSON array."""
     inner = rows.subquery()
-    return sa.select(json_array(sa.func.row_to_json(inner.table_valued()))).select_from(inner).scalar_subquery()
+    return (
+        sa.select(json_array(sa.func.row_to_json(inner.table_valued()))).select_from(inner).scalar_subquery()
+    )
 
 
 def json_array(row: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -80,7 +80,7 @@ def _term(view: View, resource: ResourceDefinition, table: sa.FromClause, sort: 
 
 def order_by(found: Sequence[Term]) -> list[sa.ColumnElement[Any]]:
     """Return terms as ORDER BY takes them; null placement is said only where it is not the usual one."""
-    clauses = []
+    clauses: list[sa.ColumnElement[Any]] = []
     for term in found:
         clause = term.value.desc() if term.descending else term.value.asc()
         if term.nulls_first is not term.descending:
@@ -97,8 +97,7 @@ def behind(found: Sequence[Term], places: Sequence[int | None]) -> list[sa.Colum
         places: of the values, as text, in the values of the query; None for a null.
     """
     given = [
-        None if place is None else _given(place, term)
-        for term, place in zip(found, places, strict=True)
+        None if place is None else _given(place, term) for term, place in zip(found, places, strict=True)
     ]
     return _behind(found, given, 0)
 

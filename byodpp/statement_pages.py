@@ -82,9 +82,7 @@ def _range(view: View, resource: ResourceDefinition, shape: Shape, index: int) -
 
 def _hidden(found: Sequence[Term], columns: dict[str, Any]) -> dict[str, sa.ColumnElement[Any]]:
     """Return the values of terms that the page does not show anyway."""
-    return {
-        f"{_HIDDEN}{index}": term.value for index, term in enumerate(found) if term.shown not in columns
-    }
+    return {f"{_HIDDEN}{index}": term.value for index, term in enumerate(found) if term.shown not in columns}
 
 
 def _with_last(

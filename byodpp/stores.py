@@ -40,6 +40,7 @@ from byodpp.exceptions import (
     ValidationFailed,
 )
 from byodpp.ids import Ids
+from byodpp.modifiers import Modifier
 from byodpp.part_writes import PartWritten
 from byodpp.query_reader import QueryReader
 from byodpp.query_text import RawQuery
@@ -431,7 +432,8 @@ class Store:
     def _bound(self, resource: ResourceDefinition, values: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
         bound = {
             definition.column: None if value is None else definition.type.bind(value, definition)
-            for name, value in values.items()
+            for name, given in values.items()
+            for value in (given.operand if isinstance(given, Modifier) else given,)
             if (definition := resource.fields.get(name)) is not None
         }
         if new and (key := self.ids.for_resource(resource)) is not None:

@@ -16,8 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from byodpp.conditions import Condition, Visibility
-from byodpp.definitions import ResourceDefinition, Scope
+from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
 from byodpp.key_statements import KeyStatements, bind_key
+from byodpp.modifier_statements import modified, unfit
+from byodpp.modifiers import ModifierKind
 from byodpp.registry import Registry
 from byodpp.statements import Compiled, Statements
 from byodpp.tables import Tables
@@ -31,6 +33,7 @@ class Change:
 
     kind: Literal["update", "delete", "softDelete", "restore"]
     columns: tuple[str, ...] = ()  # written from parameters `v_<column>`
+    modifiers: tuple[tuple[str, ModifierKind], ...] = ()  # (field, what is done by `v_<column>` to its value)
     visibility: Visibility  # rows outside are not found; fields outside are not shown
     permitted: Condition | None = None  # rows on which the caller may do this; None is all that are visible
     before: bool = False  # return the row as it was, as the caller sees it
@@ -137,7 +140,8 @@ class WriteStatements:
         """Change the row with parameter `id`.
 
         The result is no row (not found), or one with `permitted`, `version`, `state`, `before` (JSON
-        text of the row as the caller saw it, or null), `changed` (whether the change was made), and of
+        text of the row as the caller saw it, or null), `unfit` (fields whose modified value would be
+        none of theirs), `changed` (whether the change was made), and of
         the changed row `data` (JSON text), `still_permitted` and `new_version`.
         """
         key = ("change", resource.id, change)
@@ -190,7 +194,7 @@ class WriteStatements:
                 state.label("state"),
                 (before if change.before else null).label("before"),
                 (recorded if change.audited else null).label("recorded"),
-                null.label("unfit"),
+                (unfit(table, _modifiers(resource, change)) if change.modifiers else null).label("unfit"),
             )
             .where(*rows)
             .with_for_update(of=table)
@@ -210,9 +214,13 @@ class WriteStatements:
             guards.append(old.c.version == sa.bindparam("expected_version", type_=sa.BigInteger()))
         if change.check_state:
             guards.append(old.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text()))))
+        if change.modifiers:
+            guards.append(sa.func.cardinality(old.c.unfit) == sa.literal_column("0"))
         if change.kind == "delete":
             return sa.delete(table).where(*guards).returning(*table.c)
         values: dict[str, Any] = {column: _value(table.c[column]) for column in change.columns}
+        for definition, kind in _modifiers(resource, change):
+            values[definition.column] = modified(table, definition, kind)
         values["updated_at"] = sa.func.now()
         if resource.versioned:
             values["version"] = table.c.version + 1
@@ -297,6 +305,10 @@ class WriteStatements:
 
 def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
     return sa.bindparam(f"v_{column.name}", type_=column.type)
+
+
+def _modifiers(resource: ResourceDefinition, change: Change) -> list[tuple[FieldDefinition, ModifierKind]]:
+    return [(resource.fields[name], kind) for name, kind in change.modifiers]
 
 
 def _recorded(resource: ResourceDefinition) -> Visibility:

@@ -6,6 +6,7 @@ Links to other sites are left alone: what they hold is not ours to promise.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -40,10 +41,10 @@ def anchors(text: str) -> set[str]:
 
 
 def _documents(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob("*.md")):
-        # Folders that begin with a dot hold environments, caches, and databases.
-        if not any(part.startswith(".") for part in path.relative_to(root).parts[:-1]):
-            yield path
+    for folder, folders, files in os.walk(root):
+        # Folders that begin with a dot hold environments, caches, and databases, which come and go.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(files) if name.endswith(".md"))
 
 
 def _faults(root: Path, path: Path) -> Iterator[str]:

@@ -65,6 +65,7 @@ DETAILS: Final[Mapping[str, str]] = MappingProxyType(
         "forbidden": "the caller may not write this field",
         "format": "right type, wrong form: a date that is none, U+0000 in a text, brackets that do not match",
         "invalid": "refused by a check of the database or of a schema class",
+        "modifier": "a modifier of a PATCH (`$increment` and its like) that does not fit the field",
         "mixed": "a filter in brackets and in JSON at once",
         "not_aggregatable": "the field does not know this function, or is not filterable",
         "not_filterable": "the field has no index and is not declared `filterable`",

@@ -43,16 +43,20 @@ async def fill(world: World) -> None:
         day = datetime.date
         rows: list[dict[str, Any]] = [
             {"name": "a", "price": Decimal("1.50"), "amount": 1, "category_id": 1, "status": "draft",
-             "weight": 0.5, "checked_at": moment("2024-01-31T23:30:00-01:00"), "released_on": day(2024, 1, 31)},
+             "weight": 0.5, "checked_at": moment("2024-01-31T23:30:00-01:00"),
+             "released_on": day(2024, 1, 31)},
             {"name": "b", "price": Decimal("2.00"), "amount": 2, "category_id": 1, "status": "draft",
-             "weight": 2.0, "checked_at": moment("2024-01-31T23:30:00+00:00"), "released_on": day(2024, 2, 1)},
+             "weight": 2.0, "checked_at": moment("2024-01-31T23:30:00+00:00"),
+             "released_on": day(2024, 2, 1)},
             {"name": "c", "price": None, "amount": 4, "category_id": 2, "status": "published",
              "checked_at": moment("2024-02-29T12:00:00+00:00"), "is_featured": True},
             {"name": "a", "price": Decimal("10.00"), "amount": None, "category_id": None},
         ]  # fmt: skip
         for number, row in enumerate(rows, start=1):
             await add("Products", id=number, tenant_id=tenant, **row)
-        await add("Products", id=9, tenant_id=tenant, amount=100, deleted_at=moment("2024-01-01T00:00:00+00:00"))
+        await add(
+            "Products", id=9, tenant_id=tenant, amount=100, deleted_at=moment("2024-01-01T00:00:00+00:00")
+        )
 
 
 @pytest.fixture
@@ -106,7 +110,10 @@ async def test_groups_come_in_their_order_with_null_as_one_of_them(
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("month(checkedAt)", [(None, 1), ("2024-01-01T00:00:00.000000Z", 1), ("2024-02-01T00:00:00.000000Z", 2)]),
+        (
+            "month(checkedAt)",
+            [(None, 1), ("2024-01-01T00:00:00.000000Z", 1), ("2024-02-01T00:00:00.000000Z", 2)],
+        ),
         ("hour(checkedAt)", [("2024-01-31T23:00:00.000000Z", 1), ("2024-02-01T00:00:00.000000Z", 1)]),
         ("day(checkedAt)", [("2024-01-31T00:00:00.000000Z", 1), ("2024-02-01T00:00:00.000000Z", 1)]),
         ("week(checkedAt)", [("2024-01-29T00:00:00.000000Z", 2), ("2024-02-26T00:00:00.000000Z", 1)]),
@@ -171,7 +178,11 @@ def seeing(world: World, rule: Any, fields: dict[str, Any]) -> Any:
     products = world.registry.get("Products")
 
     def condition(tree: Any) -> Any:
-        return None if tree is None else with_constants(*condition_from_json(tree, products, world.registry, None))
+        return (
+            None
+            if tree is None
+            else with_constants(*condition_from_json(tree, products, world.registry, None))
+        )
 
     def lookup(resource: ResourceDefinition) -> Visibility | None:
         if resource.id != products.id:
@@ -185,7 +196,9 @@ async def test_row_rules_and_field_rules_hold_for_numbers_too(world: World, stat
     lookup = seeing(world, {"status": "draft"}, {"id": None, "price": {"name": "a"}, "status": None})
     found = await rows(world, statements, "aggregate=count,sum:price,countDistinct:price", lookup)
     assert found == [{"count": 2, "countDistinct": {"price": 1}, "sum": {"price": 1.5}}]
-    grouped = await rows(world, statements, "aggregate=count&group=price&having[max:price][isNull]=true", lookup)
+    grouped = await rows(
+        world, statements, "aggregate=count&group=price&having[max:price][isNull]=true", lookup
+    )
     assert grouped == [{"group": {"price": None}, "count": 1}]
 
 

@@ -67,7 +67,7 @@ class Walker:
         found: list[Any] = []
         cursor = None
         for _ in range(30):
-            more = {} if cursor is None else {"cursor": cursor}
+            more: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
             query = self.reader.read_json({**asked, **more}, resource, None, "list", 1)
             rows, cursor = await self.page(query)
             found += [row["id"] for row in rows]
@@ -88,7 +88,12 @@ def walker(world: World) -> Walker:
     "sort",
     [
         *("id", "-id", "name", "-name", "name:nullsFirst", "name:desc:nullsLast", "rank,name", "-rank,name"),
-        *("rank,-name", "rank:nullsFirst,-name:nullsLast", "-rank:nullsLast,name:nullsFirst", "-rank,-name,-id"),
+        *(
+            "rank,-name",
+            "rank:nullsFirst,-name:nullsLast",
+            "-rank:nullsLast,name:nullsFirst",
+            "-rank,-name,-id",
+        ),
         *("parent.name", "-parent.name,rank", "parent.rank:nullsFirst,-id", "rank,id,name"),
     ],
 )
@@ -119,9 +124,7 @@ async def test_a_row_written_before_the_cursor_moves_nothing_and_one_behind_it_a
     await world.add("Countries", id=5, name="c05")
     await world.add("Countries", id=35, name="c35")
     await world.owner.execute("delete from countries where id = 20")
-    query = walker.reader.read_json(
-        {"limit": 2, "sort": "name", "cursor": cursor}, resource, None, "list", 1
-    )
+    query = walker.reader.read_json({"limit": 2, "sort": "name", "cursor": cursor}, resource, None, "list", 1)
     second, _ = await walker.page(query)
     assert [row["id"] for row in (*first, *second)] == [10, 20, 30, 35]
     assert (query.offset, query.page) == (2, 2)
@@ -211,7 +214,12 @@ def test_a_cursor_is_good_for_one_list_of_one_tenant_for_one_day(world: World) -
     assert reader.read_json({**asked, "cursor": cursor}, resource, None, "list", 1).offset == 20
     assert reader.read_json({**asked, "limit": 7, "cursor": cursor}, resource, None, "list", 1).limit == 7
     foreign = ("cursor", "cursor")
-    for changed in ({"filter": {"rank": 2}}, {"filter": {"rank": {"ne": 1}}}, {"sort": "name"}, {"sort": "rank"}):
+    for changed in (
+        {"filter": {"rank": 2}},
+        {"filter": {"rank": {"ne": 1}}},
+        {"sort": "name"},
+        {"sort": "rank"},
+    ):
         assert refusal(reader, {**asked, **changed, "cursor": cursor}, resource) == foreign
     assert refusal(reader, {**asked, "cursor": cursor}, resource, tenant=2) == foreign
     assert refusal(reader, {"cursor": cursor}, resource) == foreign

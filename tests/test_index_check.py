@@ -26,7 +26,11 @@ def application(folder: Path, **fields: Any) -> Path:
         "unique": [["sku", "colour"]],
         "indexes": [["size", "weight"]],
         "search": ["text"],
-        "states": {"field": "status", "initial": "draft", "transitions": {"end": {"from": "draft", "to": "ended"}}},
+        "states": {
+            "field": "status",
+            "initial": "draft",
+            "transitions": {"end": {"from": "draft", "to": "ended"}},
+        },
     }
     return write_application(folder, {"resources": [resource, {"name": "Makers", "fields": {}}]})
 

@@ -202,6 +202,23 @@ async def test_tables_and_indexes_of_others_are_left_alone(place: Place) -> None
     assert not await plan(registry_of(CATEGORIES), place.uri)
 
 
+async def test_indexes_of_words_and_of_members_come_and_go_with_what_they_serve(place: Place) -> None:
+    fields = {"text": {"type": "text"}, "data": {"type": "json", "index": True}}
+    wanted = changed(CATEGORIES, keys={"search": ["name", "text"]}, **fields)
+    await place.migrate(CATEGORIES)
+    found = await place.migrate(wanted)
+    assert "_search_" in words(found) and "_members_" in words(found)
+    assert not await plan(registry_of(wanted), place.uri)
+    await place.execute(
+        "insert into categories (tenant_id, name, data)"
+        " select 1, 'a', jsonb_agg(md5(i::text)) from generate_series(1, 5000) i"
+    )
+    narrower = changed(wanted, keys={"search": ["name"]})
+    changes = words(await plan(registry_of(narrower), place.uri)).splitlines()
+    assert any("add index categories_name_search_" in line for line in changes)
+    assert any("drop index categories_name_text_search_" in line for line in changes)
+
+
 # --- columns --------------------------------------------------------------------------------
 
 

@@ -163,6 +163,34 @@ def test_a_slip_is_told_with_what_to_write(document: Any, path: str, reason: str
     assert reason in found.reason and advice in (found.suggestion or "")
 
 
+def public(condition: dict[str, Any]) -> dict[str, Any]:
+    return {"read": ["Admin", {"roles": ["public"], "filter": condition}], "write": ["Admin"]}
+
+
+@pytest.mark.parametrize(
+    "condition", [{"parent.s": "p"}, {"or": [{"s": "p"}, {"not": {"parent": {"s": "p"}}}]}]
+)
+def test_a_public_filter_that_asks_for_its_own_table_is_refused(condition: dict[str, Any]) -> None:
+    fields = {"s": {"type": "string"}, "parentId": {"references": "Things"}}
+    found = problem(one(fields=fields, access=public(condition)))
+    assert found.path == "$.resources[0].access.read[1].filter"
+
+
+def test_public_filters_that_ask_for_each_other_are_refused() -> None:
+    first = {"name": "A", "fields": {"s": {"type": "string"}, "bId": {"references": "B"}}}
+    second = {"name": "B", "fields": {"s": {"type": "string"}}, "access": public({"many.some": {"s": "p"}})}
+    second["relations"] = {"many": {"resource": "A", "foreignField": "bId"}}
+    with pytest.raises(ManifestError) as raised:
+        read_manifest({"resources": [first | {"access": public({"b.s": "p"})}, second]})
+    assert [one.path[:14] for one in raised.value.problems] == ["$.resources[0]", "$.resources[1]"]
+
+
+def test_a_public_filter_may_ask_for_other_tables() -> None:
+    first = {"name": "A", "fields": {"bId": {"references": "B"}}, "access": public({"b.s": "p"})}
+    second = {"name": "B", "fields": {"s": {"type": "string"}}, "access": public({"s": "p"})}
+    assert read_manifest({"resources": [first, second]}).get("A").public_filter()
+
+
 def test_a_comma_too_many_is_named() -> None:
     assert problem('{"resources": [\n  {"name": "A",\n}\n]}').suggestion == "Remove the comma before the }."
 

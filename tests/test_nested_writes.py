@@ -23,6 +23,13 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
     return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """An application for what leaves nothing behind that another test would notice."""
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
     async with byodpp_bench.application(blueprint) as tested:
@@ -162,10 +169,10 @@ async def test_replace_deletes_the_rows_that_are_not_named(store: TestedApplicat
     ],
 )
 async def test_faults_of_all_rows_are_told_at_once_with_their_paths(
-    store: TestedApplication, body: dict[str, Any], expected: dict[str, str]
+    shared: TestedApplication, body: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    client = store.client()
-    before = await rows(store)
+    client = shared.client()
+    before = await rows(shared)
     response = await client.post(SHELVES, json=body)
     assert (response.status_code, details(response)) == (422, expected)
     several = await client.post(f"{SHELVES}/batch", json=[{"name": "ok"}, body])
@@ -173,7 +180,7 @@ async def test_faults_of_all_rows_are_told_at_once_with_their_paths(
     step = {"operation": "create", "resource": "Shelves", "data": body}
     in_steps = await client.post("/api/v1/batch", json=[step])
     assert details(in_steps) == {f"0.{field}": code for field, code in expected.items()}
-    assert await rows(store) == before
+    assert await rows(shared) == before
 
 
 async def test_a_clash_below_undoes_everything_and_tells_where(store: TestedApplication) -> None:

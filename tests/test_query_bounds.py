@@ -120,6 +120,13 @@ def test_a_single_row_takes_fields_and_includes_only(ask: Any) -> None:
         "filter[id][in]=" + ",".join(["1"] * 30_000),
         "sort=" + ",".join(f"n{i}" for i in range(9_000)),
         "[" * 60_000 + "=1",
+        "cursor=" + "a" * 60_000,
+        "aggregate=" + ",".join(f"sum:f{i}" for i in range(900)),
+        "aggregate=count&group=" + ",".join(f"month(f{i})" for i in range(900)),
+        "aggregate=count&having" + "[not]" * 60 + "[count]=1",
+        "aggregate=count&" + "&".join(f"having[or][{i}][sum:f{i}]=1" for i in range(900)),
+        "aggregate=count&sort=" + ",".join(f"sum:f{i}" for i in range(900)),
+        "group=" + "(" * 30_000 + ")" * 30_000 + "&aggregate=count",
     ],
 )
 def test_hostile_queries_are_answered_within_a_tenth_of_a_second(ask: Any, text: str) -> None:

@@ -62,7 +62,7 @@ async def walk(
 ) -> list[Any]:
     resource, found, cursor = world.registry.get(name), [], None
     while True:
-        more = {} if cursor is None else {"cursor": cursor}
+        more: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
         query = reader.read_json({**asked, **more}, resource, lookup, "list", 1)
         record = await world.run(statements.page(resource, query, lookup), query.values)
         found += [row["id"] for row in json.loads(record["data"])]
@@ -148,7 +148,9 @@ def answered(naive: Naive, name: str, asked: dict[str, Any]) -> list[dict[str, A
         answer: dict[str, Any] = {"group": dict(zip(groups, key, strict=True))} if groups else {}
         for word in asked["aggregate"]:
             function, _, field = word.partition(":")
-            value = number_of(function, [row[field] for row in rows if row[field] is not None] if field else rows)
+            value = number_of(
+                function, [row[field] for row in rows if row[field] is not None] if field else rows
+            )
             if field:
                 answer.setdefault(function, {})[field] = value
             else:
@@ -169,7 +171,7 @@ def ordered(answers: list[dict[str, Any]], groups: list[str], sort: str | None) 
     def key_of(word: str) -> Any:
         return lambda answer: answer["count"] if word == "count" else answer["group"][word]
 
-    terms = [(word, False, None) for word in groups]
+    terms: list[tuple[str, bool, bool | None]] = [(word, False, None) for word in groups]
     if sort:
         word, direction, *nulls = sort.split(":")
         terms.insert(0, (word, direction == "desc", nulls == ["nullsFirst"] if nulls else None))
@@ -178,7 +180,9 @@ def ordered(answers: list[dict[str, Any]], groups: list[str], sort: str | None) 
         present = [one for one in answers if key(one) is not None]
         absent = [one for one in answers if key(one) is None]
         present.sort(key=key, reverse=descending)
-        answers = absent + present if (descending if nulls_first is None else nulls_first) else present + absent
+        answers = (
+            absent + present if (descending if nulls_first is None else nulls_first) else present + absent
+        )
     return answers
 
 
@@ -214,9 +218,14 @@ def number_of(function: str, values: list[Any]) -> Any:
 
 def same_numbers(found: Any, expected: Any) -> bool:
     if isinstance(expected, dict):
-        return found.keys() == expected.keys() and all(same_numbers(found[key], expected[key]) for key in expected)
+        return found.keys() == expected.keys() and all(
+            same_numbers(found[key], expected[key]) for key in expected
+        )
     if isinstance(expected, Fraction | float | Decimal):
-        return found is not None and abs(Fraction(found) - Fraction(expected)) <= abs(Fraction(expected)) / 10**12
+        return (
+            found is not None
+            and abs(Fraction(found) - Fraction(expected)) <= abs(Fraction(expected)) / 10**12
+        )
     return bool(found == expected)
 
 

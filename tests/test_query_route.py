@@ -35,7 +35,10 @@ BOARD = {
                 "status": {"type": "string", "index": True},
             },
             "access": {
-                "read": ["Editor", {"roles": ["public"], "filter": {"status": "out"}, "fields": ["id", "title"]}],
+                "read": [
+                    "Editor",
+                    {"roles": ["public"], "filter": {"status": "out"}, "fields": ["id", "title"]},
+                ],
                 "write": ["Editor"],
             },
         }
@@ -79,7 +82,10 @@ def refused(response: Any) -> list[tuple[str, str]]:
 async def test_a_query_in_the_body_answers_like_the_same_in_the_address(shop: TestedApplication) -> None:
     client = shop.client()
     body = {
-        "filter": {"price": {"gte": 11}, "or": [{"name": {"startsWith": "Lamps"}}, {"category.name": "Chairs"}]},
+        "filter": {
+            "price": {"gte": 11},
+            "or": [{"name": {"startsWith": "Lamps"}}, {"category.name": "Chairs"}],
+        },
         "sort": ["-price"],
         "fields": ["id", "name", "price"],
         "include": {"category": {"fields": ["name"]}},
@@ -130,7 +136,9 @@ async def test_the_next_page_is_asked_for_with_a_body_too(shop: TestedApplicatio
     cursor = first["pagination"]["next"]
     second = (await client.post(f"{PRODUCTS}/query", json={**body, "cursor": cursor})).json()
     assert [row["name"] for row in second["data"]] == ["Chairs 1", "Chairs 0"]
-    assert (await client.get(f"{PRODUCTS}?sort=-name&limit=4&cursor={cursor}")).json()["data"] == second["data"]
+    assert (await client.get(f"{PRODUCTS}?sort=-name&limit=4&cursor={cursor}")).json()["data"] == second[
+        "data"
+    ]
 
 
 async def test_aggregates_have_the_envelope_of_a_list(shop: TestedApplication) -> None:
@@ -235,8 +243,9 @@ async def test_the_method_query_passes_the_server(shop: TestedApplication) -> No
     config = uvicorn.Config(shop.asgi, port=0, lifespan="off", log_level="warning", http="httptools")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
+            await asyncio.sleep(0.01)
     try:
         port = server.servers[0].sockets[0].getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

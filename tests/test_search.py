@@ -122,7 +122,9 @@ async def test_a_long_text_is_stored_and_searched_in_its_beginning(
 ) -> None:
     words = " ".join(f"word{number}-part{number}" for number in range(60_000))
     await world.add("Products", id=100, tenant_id=1, name="long", description="needle " + words + " haystack")
-    widest = " ".join("\U0001f600" + chr(0x1F600 + number % 50) * 3 + str(number) for number in range(100_000))
+    widest = " ".join(
+        "\U0001f600" + chr(0x1F600 + number % 50) * 3 + str(number) for number in range(100_000)
+    )
     await world.add("Products", id=101, tenant_id=1, name="wide", description=widest)
     assert await found(world, statements, "search=needle+word7-part7") == [100]
     assert await found(world, statements, "search=haystack") == []

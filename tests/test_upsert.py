@@ -24,6 +24,13 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
     return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """An application for what leaves nothing behind that another test would notice."""
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
     async with byodpp_bench.application(blueprint) as tested:
@@ -128,9 +135,9 @@ async def test_results_per_item_say_what_each_was(store: TestedApplication) -> N
     ],
 )
 async def test_an_upsert_without_a_usable_key_is_refused(
-    store: TestedApplication, url: str, body: dict[str, Any], expected: dict[str, str]
+    shared: TestedApplication, url: str, body: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    response = await store.client().post(f"{url}/batch", json={"operation": "upsert", **body})
+    response = await shared.client().post(f"{url}/batch", json={"operation": "upsert", **body})
     assert (response.status_code, details(response)) == (422, expected), response.text
 
 

@@ -142,7 +142,7 @@ def _registry(context: typer.Context) -> Registry:
 
 def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:
     """Return method, address, resource, key and roles of every route, in declared order."""
-    from byodpp.definitions import OPERATIONS, READ_OPERATIONS
+    from byodpp.definitions import OPERATIONS, READ_OPERATIONS, Kind
 
     rows: list[tuple[str, str, str, str, str]] = []
     for resource in registry:
@@ -154,6 +154,9 @@ def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:
             fallback = "read" if operation in READ_OPERATIONS else "write"
             rules = resource.access.get(operation, resource.access.get(fallback))
             rows.append((method, url, resource.name, operation, _roles(rules)))
+            if operation == "list" and resource.kind is not Kind.LOGIC:
+                rows.append(("QUERY", url, resource.name, operation, _roles(rules)))
+                rows.append(("POST", f"{url}/query", resource.name, operation, _roles(rules)))
         for action in resource.actions:
             rules = resource.access.get(action.key, resource.access.get("write"))
             rows.append((action.method, action.url, resource.name, action.key, _roles(rules)))

@@ -233,17 +233,18 @@ def _indexed(expression: Any) -> str:
     """Return what an index holds: a column, or an expression over columns in its own brackets."""
     if isinstance(expression, sa.Column):
         return quote(str(expression.name))
-    writer = _DIALECT.ddl_compiler(_DIALECT, None).sql_compiler
+    writer = _DIALECT.statement_compiler(_DIALECT, None)
     return f"({writer.process(expression, include_table=False, literal_binds=True)})"
 
 
+def _columns_in(expression: Any) -> list[str]:
+    if isinstance(expression, sa.Column):
+        return [str(expression.name)]
+    return [str(part.name) for part in visitors.iterate(expression) if isinstance(part, sa.Column)]
+
+
 def _index(index: sa.Index) -> IndexState:
-    names = [
-        str(part.name)
-        for expression in index.expressions
-        for part in visitors.iterate(expression)
-        if isinstance(part, sa.Column)
-    ]
+    names = [name for expression in index.expressions for name in _columns_in(expression)]
     where: Any = index.dialect_options["postgresql"]["where"]
     method = index.dialect_options["postgresql"]["using"]
     inside = ", ".join(map(_indexed, index.expressions))

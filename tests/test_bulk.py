@@ -1,0 +1,209 @@
+"""Batches by filter: every row that matches, up to a number, each under its own rules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+from tests.write_world import LOGICS, WRITES
+
+ITEMS = "/api/v1/items"
+BATCH = "/api/v1/items/batch"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """An application for what leaves nothing behind that another test would notice."""
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+def code(response: Any) -> str:
+    found: str = response.json()["error"]["code"]
+    return found
+
+
+def details(response: Any) -> dict[str, str]:
+    return {one["field"]: one["code"] for one in response.json()["error"]["details"]}
+
+
+async def rows(store: TestedApplication) -> list[tuple[Any, ...]]:
+    async with store.connected.database.system() as transaction:
+        return [
+            tuple(row)
+            for row in await transaction.fetch("select xmin::text, t.*::text from items t order by 2")
+        ]
+
+
+async def ten_items(client: Any) -> list[int]:
+    items = [{"name": f"n{n}", "stock": n} for n in range(10)]
+    made = await client.post(BATCH, json=items)
+    assert made.status_code == 201, made.text
+    return [row["id"] for row in made.json()["data"]]
+
+
+async def test_a_patch_by_filter_changes_every_row_that_matches_and_tells_of_each(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    keys = await ten_items(client)
+    body = {
+        "operation": "patch",
+        "filter": {"stock": {"gte": 6}},
+        "data": {"name": "much", "stock": {"$increment": 10}, "extra": {"a": 1}},
+        "max": 4,
+    }
+    done = await client.post(BATCH, json=body)
+    assert done.status_code == 200, done.text
+    assert [(row["id"], row["stock"], row["extra"]) for row in done.json()["data"]] == [
+        (key, 16 + place, {"a": 1}) for place, key in enumerate(keys[6:])
+    ]
+    assert (await client.get(f"{ITEMS}?filter[name]=much")).json()["count"] == 4
+    names = [event.name for event in await store.events()]
+    assert names.count("items.updated") == 4
+    async with store.connected.database.system() as transaction:
+        assert await transaction.fetchval("select count(*) from audit_logs where action = 'PATCH'") == 4
+    none = await client.post(BATCH, json={**body, "filter": {"stock": 99}})
+    assert (none.status_code, none.json()["data"]) == (200, [])
+
+
+async def test_a_delete_by_filter_returns_the_keys(store: TestedApplication) -> None:
+    client = store.client()
+    keys = await ten_items(client)
+    body = {
+        "operation": "delete",
+        "filter": {"or": [{"stock": 1}, {"name": {"in": ["n3", "n5"]}}]},
+        "max": 100,
+    }
+    done = await client.post(BATCH, json=body)
+    assert done.json()["data"] == [{"id": keys[1]}, {"id": keys[3]}, {"id": keys[5]}]
+    assert (await client.get(ITEMS)).json()["count"] == 7
+
+
+async def test_more_rows_than_the_maximum_are_a_conflict_and_none_is_changed(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    await ten_items(client)
+    before = await rows(store)
+    for operation, more in (("patch", {"data": {"stock": 1}}), ("delete", {})):
+        body = {"operation": operation, "filter": {"stock": {"gte": 6}}, "max": 3, **more}
+        refused = await client.post(BATCH, json=body)
+        assert (refused.status_code, details(refused)) == (409, {"max": "too_many"})
+    one_of_them = {"operation": "patch", "filter": {"stock": {"gte": 6}}, "max": 5}
+    refused = await client.post(BATCH, json={**one_of_them, "data": {"stock": {"$increment": -8}}})
+    assert (refused.status_code, details(refused)) == (409, {"data.stock": "out_of_range"})
+    refused = await client.post(BATCH, json={**one_of_them, "data": {"sku": "same"}})
+    assert (refused.status_code, details(refused)) == (409, {"data.sku": "unique"})
+    assert await rows(store) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"operation": "patch", "data": {"stock": 1}}, {"max": "required"}),
+        ({"operation": "patch", "max": 5}, {"data": "required"}),
+        ({"operation": "patch", "data": {"stock": 1}, "max": 0}, {"max": "out_of_range"}),
+        ({"operation": "patch", "data": {"stock": 1}, "max": 1001}, {"max": "out_of_range"}),
+        ({"operation": "patch", "data": {"stock": 1}, "max": "5"}, {"max": "type"}),
+        ({"operation": "patch", "data": {"stock": 1}, "max": True}, {"max": "type"}),
+        ({"operation": "patch", "data": {"stock": "x", "y": 1}, "max": 5}, {"data.stock": "type", "data.y": "unknown_field"}),
+        ({"operation": "patch", "data": {"seen": 1}, "max": 5}, {"data.seen": "read_only"}),
+        ({"operation": "patch", "data": [], "max": 5}, {"data": "type"}),
+        ({"operation": "patch", "data": {"stock": 1}, "max": 5, "items": []}, {"items": "unknown_field"}),
+        ({"operation": "delete", "max": 5, "data": {}}, {"data": "unknown_field"}),
+        ({"operation": "delete", "max": 5, "atomic": False}, {"atomic": "unknown_field"}),
+        ({"operation": "delete", "max": 5, "filter": {}}, {"filter": "type"}),
+        ({"operation": "delete", "max": 5, "filter": None}, {"filter": "type"}),
+        ({"operation": "update", "max": 5, "data": {}}, {"filter": "unknown_field", "max": "unknown_field", "data": "unknown_field", "items": "required"}),
+    ],
+)  # fmt: skip
+async def test_a_batch_by_filter_that_is_none_is_refused(
+    shared: TestedApplication, body: dict[str, Any], expected: dict[str, str]
+) -> None:
+    response = await shared.client().post(BATCH, json={"filter": {"stock": 1}, **body})
+    assert (response.status_code, details(response)) == (422, expected), response.text
+
+
+async def test_a_filter_asks_no_more_than_a_list_may(store: TestedApplication) -> None:
+    admin, editor = store.client(), store.client(role="Editor")
+    keys = await ten_items(admin)
+    await admin.patch(f"{ITEMS}/{keys[0]}", json={"cost": 5})
+    before = await rows(store)
+    for condition in ({"nothing": 1}, {"name": {"foo": 1}}, {"stock": "x"}, {"extra": {"a": {"b": [1]}}}):
+        body = {"operation": "patch", "filter": condition, "data": {"name": "x"}, "max": 50}
+        refused = await admin.post(BATCH, json=body)
+        assert (refused.status_code, code(refused)) == (400, "invalid_query"), refused.text
+    assert await rows(store) == before
+    # The row with costs is not there for him, and is not counted.
+    body = {"operation": "patch", "filter": {"stock": {"lt": 3}}, "data": {"name": "seen"}, "max": 2}
+    done = await editor.post(BATCH, json=body)
+    assert [row["id"] for row in done.json()["data"]] == keys[1:3]
+
+
+async def test_rights_and_row_rules_hold_for_each_row(store: TestedApplication) -> None:
+    admin, editor, viewer = store.client(), store.client(role="Editor"), store.client(role="Viewer")
+    keys = await ten_items(admin)
+    await admin.patch(f"{ITEMS}/{keys[9]}", json={"stock": 500})
+    before = await rows(store)
+    everything = {"filter": {"stock": {"gte": 0}}, "max": 50}
+    patch = {"operation": "patch", "data": {"name": "x"}, **everything}
+    assert (await viewer.post(BATCH, json=patch)).status_code == 403
+    assert (await editor.post(BATCH, json=patch)).status_code == 403  # one of them has too large a stock
+    field = await editor.post(BATCH, json={**patch, "data": {"total": 1}})
+    assert (field.status_code, details(field)) == (403, {"data.total": "forbidden"})
+    assert (await editor.post(BATCH, json={"operation": "delete", **everything})).status_code == 403
+    assert (await store.client(tenant="beta").post(BATCH, json=patch)).json()["data"] == []
+    assert await rows(store) == before
+    required = {"operation": "delete", "filter": {"name": "x"}, "max": 5}
+    await admin.post("/api/v1/plain", json={"name": "x"})
+    assert (await admin.post("/api/v1/plain/batch", json=required)).status_code == 428
+
+
+async def test_a_row_that_others_change_meanwhile_is_looked_at_again(store: TestedApplication) -> None:
+    client = store.client()
+    keys = await ten_items(client)
+    async with store.connected.database.system() as transaction:
+        await transaction.execute("update items set stock = 100 where id = $1", keys[8])
+        body = {
+            "operation": "patch",
+            "filter": {"stock": {"between": [7, 9]}},
+            "data": {"name": "x"},
+            "max": 9,
+        }
+        waiting = asyncio.create_task(client.post(BATCH, json=body))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+    assert [row["id"] for row in (await waiting).json()["data"]] == [keys[7], keys[9]]
+
+
+async def test_many_patches_by_filter_at_once_lose_nothing(store: TestedApplication) -> None:
+    client = store.client()
+    await ten_items(client)
+    body = {
+        "operation": "patch",
+        "filter": {"stock": {"gte": 0}},
+        "data": {"total": {"$increment": 1}},
+        "max": 10,
+    }
+    answers = await asyncio.gather(*(client.post(BATCH, json=body) for _ in range(12)))
+    assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
+    assert {row["total"] for row in (await client.get(ITEMS)).json()["data"]} == {12}
