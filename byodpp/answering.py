@@ -49,6 +49,8 @@ async def answer_write(service: Service, request: Request, work: Work) -> Answer
         if kept is not None:
             return _replayed(kept)
         answer = await work(unit)
+        if unit.transaction.failure is not None:
+            raise unit.transaction.failure  # caught, but not undone: there is nothing to keep
         answer.body = await _whole(answer.body)
         answer.media_type = answer.media_type or request.response_type
         media_type = {"Content-Type": answer.media_type}

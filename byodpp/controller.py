@@ -134,11 +134,13 @@ class Controller:
             query = None
             if action.method in ("GET", "HEAD"):
                 query = self._query(request, "list" if self.resource.fields else "read")
-            elif action.transition is not None:
+            elif action.transition is not None or action.restores:
                 self._refuse_query(request)
             call = self._call(request, action.key, query=query, body=request.validated)
             call.action = action
-            if action.transition is not None:
+            # The tag of a deleted row cannot be read, so that restoring it never demands one.
+            tagged = action.restores and request.header(b"if-match") is not None
+            if action.transition is not None or tagged:
                 call.expected_version = expected_version(request.header(b"if-match"), self.resource)
             if query is None:
                 return await self._write(request, call)

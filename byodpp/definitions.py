@@ -194,12 +194,13 @@ class AccessRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionDefinition:
-    """A named route of a resource that a logic class or a transition serves."""
+    """A named route of a resource that a logic class, a transition or the restoring of rows serves."""
 
     key: str  # `feature:post`, or the declared name
     url: str  # pattern, e.g. `/api/v1/products/{id}/feature`
     method: str  # upper case
     transition: Transition | None = None
+    restores: bool = False  # brings back a row that was deleted softly
     public: bool = False
     max_body_bytes: int | None = None  # None is the application's limit
     summary: str | None = None

@@ -17,9 +17,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from byodpp import wire
+from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ExtensionError, Problem
 
-__all__ = ["Event", "EventBus", "EventHandler", "Outbox", "past_tense"]
+__all__ = ["Event", "EventBus", "EventHandler", "Outbox", "emits", "past_tense"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,12 +29,18 @@ _PAST = {
     "update": "updated",
     "patch": "updated",
     "delete": "deleted",
+    "restore": "restored",
 }
 
 
 def past_tense(segment: str, operation: str) -> str:
     """Name the event of an operation: `products`, `create` -> `products.created`."""
     return f"{segment}.{_PAST.get(operation, operation)}"
+
+
+def emits(resource: ResourceDefinition, operation: str) -> bool:
+    """Tell whether an operation on a resource is an event; a restoring is where a deletion is."""
+    return ("delete" if operation == "restore" else operation) in resource.events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -212,8 +212,10 @@ class ListOf(Shape):
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
         if len(value) < self.minimum:
-            reason = f"the list is empty; it needs {self.item.words(checker.levels)} at least"
-            checker.report(path, reason if self.minimum == 1 else f"{reason} {self.minimum} times")
+            found = "the list is empty" if not value else f"the list has {len(value)}"
+            checker.report(
+                path, f"{found}; expected {self.minimum} or more, each {self.item.words(checker.levels)}"
+            )
             return BAD
         judged = [self.item.check(one, step(path, index), checker) for index, one in enumerate(value)]
         if self.distinct:

@@ -21,7 +21,6 @@ __all__ = ["unindexed"]
 
 #: Columns that stand before the first that counts: every statement says whose rows are meant.
 _WHOSE: Final = frozenset({"tenant_id", "owner_id"})
-_ADVICE: Final = 'Give the field "index": true, or "filterable": false.'
 
 
 def unindexed(registry: Registry, tables: Tables) -> list[Problem]:
@@ -33,12 +32,18 @@ def unindexed(registry: Registry, tables: Tables) -> list[Problem]:
         served = _served(tables[resource])
         for field in resource.fields.values():
             if _counts(field) and field.column not in served:
-                found.append(Problem(field.path or resource.path, _reason(resource, field), _ADVICE))
+                found.append(Problem(field.path or resource.path, _reason(resource, field), _advice(resource, field)))
     return found
 
 
 def _counts(field: FieldDefinition) -> bool:
     return field.filterable and not field.write_only and not field.implied and field.name != "id"
+
+
+def _advice(resource: ResourceDefinition, field: FieldDefinition) -> str:
+    if resource.states is not None and resource.states.field == field.name:
+        return f'Give the resource "indexes": [["{field.name}"]].'  # the field itself is not declared
+    return 'Give the field "index": true, or "filterable": false.'
 
 
 def _reason(resource: ResourceDefinition, field: FieldDefinition) -> str:

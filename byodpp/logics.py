@@ -281,7 +281,8 @@ def _unserved(registry: Registry, entries: Mapping[tuple[str, str, str], Mapped]
         if not resource.routed:
             continue
         for action in resource.actions:
-            if action.transition is None and (*resource.id, action.key) not in entries:
+            generic = action.transition is not None or action.restores
+            if not generic and (*resource.id, action.key) not in entries:
                 yield Problem(
                     action.path or resource.path,
                     f"nothing serves {action.method} {action.url} ({resource.name} {action.key})",

@@ -39,6 +39,7 @@ def read_routes(draft: Draft, checker: Checker) -> None:
     for spec, _ in named.located():
         _add_action(draft, spec, checker)
     _add_transitions(draft, checker)
+    _add_restoring(draft)
     draft.actions_sound = len(checker.problems) == before and not routes.broken
     if (
         draft.kind is Kind.LOGIC
@@ -223,6 +224,24 @@ def _add_transitions(draft: Draft, checker: Checker) -> None:
                 path=spec.path,
             )
         )
+
+
+def _add_restoring(draft: Draft) -> None:
+    """Make an action of bringing back deleted rows, unless the manifest has its own word for it."""
+    key, url = "restore:post", f"{draft.base_url}/{{id}}/restore"
+    taken = any(action.key == key or (action.method, action.url) == ("POST", url) for action in draft.actions)
+    if taken or not draft.body.get("softDelete") or "delete" not in draft.operations:
+        return
+    draft.actions.append(
+        ActionDefinition(
+            key=key,
+            url=url,
+            method="POST",
+            restores=True,
+            summary=f"Bring back a deleted row of {draft.name}",
+            path=draft.body.at("softDelete"),
+        )
+    )
 
 
 def check_overlaps(drafts: Iterable[Draft], checker: Checker) -> None:

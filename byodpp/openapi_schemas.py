@@ -365,7 +365,7 @@ def _constraint(check: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_multiple_as_double(value: Any, step: Any) -> bool:
-    """Whether tools that calculate with doubles find a number to be a multiple; 18.4 is none of 0.01 there."""
+    """Whether tools that calculate with doubles see a multiple; to them 18.4 is none of 0.01."""
     if step is None or isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return True
     return (float(value) / float(step)).is_integer()

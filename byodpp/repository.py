@@ -9,27 +9,29 @@ driver raises was turned into such answers by `database` and gets its field name
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any
 
 from byodpp.conditions import Condition, Query, Shape
-from byodpp.definitions import Kind, ResourceDefinition, Scope
-from byodpp.events import Event, past_tense
+from byodpp.definitions import Kind, Scope
+from byodpp.events import Event, emits, past_tense
 from byodpp.exceptions import (
     ApiError,
     Conflict,
     Forbidden,
     NotFound,
+    StateConflict,
+    ValidationFailed,
 )
 from byodpp.modifiers import Modifier, ModifierKind
 from byodpp.outcomes import difference, refusal
-from byodpp.query_text import parse_json
-from byodpp.rows import Page, Row
+from byodpp.reading import Reading
+from byodpp.references import check_references, refuse_referenced
+from byodpp.rows import Row
 from byodpp.stores import Acting, Match, Store
 from byodpp.write_statements import Change
 
 __all__ = ["Repositories", "Repository"]
-
-_NO_ROWS: Final = "there are no rows to work on"
 
 
 class Repositories(Mapping[str, "Repository"]):
@@ -63,121 +65,8 @@ class Repositories(Mapping[str, "Repository"]):
         return len({name for _, name in self._store.registry.resources})
 
 
-class Repository:
+class Repository(Reading):
     """One resource's rows. `id` arguments take the key as a value or as its text."""
-
-    def __init__(self, store: Store, acting: Acting, resource: ResourceDefinition) -> None:
-        self.resource = resource
-        self._store = store
-        self._acting = acting
-
-    # --- reading ----------------------------------------------------------------------
-
-    async def list(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        sort: str | None = None,
-        fields: str | None = None,
-        include: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-        cursor: str | None = None,
-        count: str = "none",
-        search: str | None = None,
-    ) -> Page:
-        """Return rows.
-
-        Args:
-            filter: the query language in JSON, e.g. `{"price": {"gte": 5}}`.
-            sort: e.g. `name,-createdAt`.
-            fields: e.g. `id,name`.
-            include: e.g. `category,dpps.sections`.
-            limit: rows at most; the resource's default when omitted.
-            offset: rows to skip.
-            cursor: `next_cursor` of the page before.
-            search: words to look for in the resource's `search` fields.
-            count: `exact`, `estimated`, or `none`.
-
-        Raises:
-            InvalidQuery: names what does not exist, or what the caller may not see.
-        """
-        asked = {
-            "filter": filter, "sort": sort, "fields": fields, "include": include,
-            "limit": limit, "offset": offset, "cursor": cursor, "count": count, "search": search,
-        }  # fmt: skip
-        return await self.page(self._judged(asked, "list"))
-
-    async def aggregate(
-        self,
-        aggregate: str,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        group: str | None = None,
-        having: Mapping[str, Any] | None = None,
-        sort: str | None = None,
-        limit: int | None = None,
-    ) -> Sequence[Mapping[str, Any]]:
-        """Return groups of rows with their numbers, e.g. `{"group": {"categoryId": 7}, "count": 12}`.
-
-        Args:
-            aggregate: e.g. `count,sum:price`.
-            filter: which rows are taken together.
-            group: e.g. `categoryId,month(createdAt)`; all rows are one group when omitted.
-            having: which groups, by words of aggregates: `{"count": {"gt": 5}}`.
-            sort: words of aggregates and groups.
-            limit: groups at most; the resource's default when omitted.
-        """
-        asked = {
-            "filter": filter, "aggregate": aggregate, "group": group, "having": having, "sort": sort,
-            "limit": limit, "count": "none",
-        }  # fmt: skip
-        return await self.page(self._judged(asked, "list"))
-
-    async def read(self, id: Any, *, fields: str | None = None, include: str | None = None) -> Row:
-        """Return one row.
-
-        Raises:
-            NotFound: there is none that the caller may read.
-        """
-        return await self.row(id, self._judged({"fields": fields, "include": include}, "read"))
-
-    async def find(self, filter: Mapping[str, Any], *, include: str | None = None) -> Row | None:
-        """Return the first row that matches, None when none does."""
-        page = await self.list(filter, include=include, limit=1)
-        return page[0] if len(page) else None
-
-    async def exists(self, filter: Mapping[str, Any]) -> bool:
-        """Tell whether a row matches."""
-        return len(await self.list(filter, fields="id", limit=1)) > 0
-
-    async def count(self, filter: Mapping[str, Any] | None = None) -> int:
-        """Return how many rows match."""
-        page = await self.list(filter, fields="id", limit=1, count="exact")
-        return page.total or 0
-
-    async def page(self, query: Query) -> Page:
-        """Return the page that a judged query asks for."""
-        self._refuse_without_rows()
-        return await self._store.page(self._acting, self.resource, query)
-
-    async def row(self, id: Any, query: Query | None = None) -> Row:
-        """Return the row that a judged query asks for.
-
-        Raises:
-            NotFound: there is none that the caller may read.
-        """
-        self._refuse_without_rows()
-        row = await self._store.row(self._acting, self.resource, id, query or Query(shape=Shape()))
-        if row is None:
-            raise self._not_found(id)
-        return row
-
-    def _judged(self, asked: Mapping[str, Any], mode: str) -> Query:
-        given = {name: value for name, value in asked.items() if value is not None}
-        if given.get("count") == "none" and mode == "read":
-            del given["count"]
-        return self._store.judge(self._acting, self.resource, parse_json(given), mode)
 
     # --- writing, checked -------------------------------------------------------------
 
@@ -271,7 +160,7 @@ class Repository:
         if not items:
             return []
         prepared = [self._with_states(item) for item in items]
-        await self._store.check_references(self._acting, self.resource, prepared)
+        await check_references(self._store, self._acting, self.resource, prepared)
         permitted = self._permitted("create", sent)
         records = await self._store.insert(self._acting, self.resource, prepared, permitted)
         if not all(record["permitted"] for record in records):
@@ -322,7 +211,7 @@ class Repository:
         """
         self._refuse_without_rows()
         self._refuse_foreign_scope()
-        await self._store.check_references(self._acting, self.resource, [values])
+        await check_references(self._store, self._acting, self.resource, [values])
         modifiers = {name: one for name, one in values.items() if isinstance(one, Modifier)}
         columns = tuple(sorted(self.resource.columns[name] for name in values if name not in modifiers))
         change = self._shape(
@@ -347,7 +236,7 @@ class Repository:
         self._refuse_without_rows()
         self._refuse_foreign_scope()
         if self.resource.soft_delete:
-            await self._store.refuse_referenced(self._acting, self.resource, id)
+            await refuse_referenced(self._store, self._acting, self.resource, id)
         kind = "softDelete" if self.resource.soft_delete else "delete"
         change = self._shape(kind, "delete", (), expected_version)
         record = await self._store.change(
@@ -378,6 +267,39 @@ class Repository:
         if step.event is not None:
             self.emit(step.event, row, id)
         return row
+
+    async def restore(self, id: Any, *, expected_version: int | None = None) -> Row:
+        """Bring back a row that was deleted softly.
+
+        Raises:
+            NotFound: there is none that the caller could read.
+            StateConflict: it is not deleted.
+            UniqueConflict: another row has taken its place.
+            Conflict: it refers to what is deleted itself.
+        """
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        change = self._shape("restore", "restore:post", (), expected_version)
+        record = await self._store.change(
+            self._acting, self.resource, change, id, expected_version=expected_version, operation="restore"
+        )
+        if record is None:
+            await self.row(id)
+            raise StateConflict("The row is not deleted.")
+        record = await self._judge_outcome(record, id, "restore", expected_version)
+        await self._refuse_deleted_targets(id)
+        row = self._shown(record, id)
+        self._remember_events("restore", [row], [record])
+        return row
+
+    async def _refuse_deleted_targets(self, id: Any) -> None:
+        acting = replace(self._acting, system=True)
+        stored = await self._store.row(acting, self.resource, id, Query(shape=Shape()))
+        try:
+            await check_references(self._store, acting, self.resource, [stored or {}])
+        except ValidationFailed as error:
+            told = "It refers to a row that is deleted: restore that one first."
+            raise self._undo(Conflict(told, details=error.details)) from error
 
     def emit(self, name: str, data: Any, id: Any = None, *, stored: bool = False) -> None:
         """Tell that something happened to a row."""
@@ -467,20 +389,13 @@ class Repository:
         return {**values, machine.field: machine.initial}
 
     def _remember_events(self, operation: str, rows: Sequence[Row], records: Sequence[Any]) -> None:
-        if operation in self.resource.events:
+        if emits(self.resource, operation):
             for row, record in zip(rows, records, strict=True):
                 id = record["id"] if "id" in record else row.get("id")
                 self.emit(past_tense(self.resource.segment, operation), row, id, stored=True)
-
-    def _refuse_without_rows(self) -> None:
-        if self.resource.kind is Kind.LOGIC:
-            raise Conflict(f"{self.resource.name} is served by logic classes: {_NO_ROWS}.")
 
     def _refuse_foreign_scope(self) -> None:
         if self.resource.kind is Kind.VIEW:
             raise Forbidden(f"{self.resource.name} is a view: it is read, never written.")
         if self.resource.scope is Scope.SHARED and not self._acting.principal.at_home_on_platform:
             raise Forbidden(f"{self.resource.name} is shared by all tenants: only the platform writes it.")
-
-    def _not_found(self, id: Any) -> NotFound:
-        return NotFound(f"{self.resource.name} {str(id)[:100]!r} does not exist.")

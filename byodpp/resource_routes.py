@@ -106,7 +106,7 @@ def _action_route(service: Service, controller: Controller, action: ActionDefini
         max_body_bytes=action.max_body_bytes,
         load=load,
         produces=() if logic is not None else ("application/json",),
-        probe=controller.probe if names_row and not action.public else None,
+        probe=controller.probe if names_row and not (action.public or action.restores) else None,
         summary=action.summary or f"{action.key} of {resource.name}",
     )
     return Route(pattern=action.url, methods={action.method: endpoint}, origin=action.path or resource.path)

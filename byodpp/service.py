@@ -125,8 +125,6 @@ class Service:
                 result = await work(unit)
                 await unit.finish()
                 await transaction.execute("set constraints all immediate")
-                if transaction.failure is not None:
-                    raise transaction.failure
                 raise _Undone
         except _Undone:
             return result, []

@@ -18,26 +18,21 @@ from byodpp.authorization import Authorizer, Decision
 from byodpp.calls import Origin
 from byodpp.conditions import (
     NOTHING,
-    Comparison,
     Condition,
     Lookup,
-    Parameter,
     Query,
-    Shape,
     Visibility,
     all_of,
 )
-from byodpp.constraint_errors import REFERENCE, explained
+from byodpp.constraint_errors import explained
 from byodpp.database import Database, Transaction
-from byodpp.definitions import OnDelete, ResourceDefinition, Scope
-from byodpp.events import Outbox, past_tense
+from byodpp.definitions import ResourceDefinition
+from byodpp.events import Outbox, emits, past_tense
 from byodpp.exceptions import (
     ApiError,
     Detail,
     Forbidden,
     InvalidHeader,
-    ReferencedConflict,
-    ValidationFailed,
 )
 from byodpp.ids import Ids
 from byodpp.modifiers import Modifier
@@ -299,7 +294,7 @@ class Store:
         id = self.key(resource, key)
         if id is None:
             return None
-        change = replace(change, event=operation in resource.events)
+        change = replace(change, event=emits(resource, operation))
         compiled = self.writes.change(resource, change)
         named = {
             **self._told(acting, resource, operation),
@@ -353,48 +348,6 @@ class Store:
             for record in records
         ]
 
-    async def check_references(
-        self, acting: Acting, resource: ResourceDefinition, items: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Refuse references to rows that the caller may not read, worded as for unknown ids.
-
-        Targets of which every row of the tenant is readable are left to the foreign key.
-
-        Raises:
-            ValidationFailed: naming each such field.
-        """
-        faults: list[Detail] = []
-        for field_ in resource.fields.values():
-            if field_.references is None:
-                continue
-            wanted = {
-                index: item[field_.name]
-                for index, item in enumerate(items)
-                if item.get(field_.name) is not None
-            }
-            if not wanted:
-                continue
-            target = self.registry.target(resource, field_.references)
-            if not self._needs_look(acting, target):
-                continue
-            seen = await self.visible_keys(acting, target, set(wanted.values()))
-            faults.extend(
-                Detail(field_.name if len(items) == 1 else f"{index}.{field_.name}", "reference", REFERENCE)
-                for index, key in wanted.items()
-                if key not in seen
-            )
-        if faults:
-            raise ValidationFailed(details=faults[:100])
-
-    def _needs_look(self, acting: Acting, target: ResourceDefinition) -> bool:
-        visibility = acting.lookup(target)
-        return (
-            visibility is None
-            or visibility.rows is not None
-            or target.soft_delete
-            or target.scope in (Scope.LIBRARY, Scope.USER, Scope.SELF)
-        )
-
     async def visible_keys(self, acting: Acting, target: ResourceDefinition, keys: set[Any]) -> set[Any]:
         """Return those keys of rows that whoever acts may read, as values and as texts."""
         compiled = self.writes.keys.visible(target, acting.visibility(target))
@@ -402,30 +355,6 @@ class Store:
         named = {"ids": [definition.type.bind(key, definition) for key in keys]}
         records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
         return {record["id"] for record in records} | {str(record["id"]) for record in records}
-
-    async def refuse_referenced(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
-        """Refuse to delete softly what living rows refer to; no foreign key would.
-
-        Raises:
-            ReferencedConflict: naming the resources that refer to it.
-        """
-        system = replace(acting, system=True)
-        id = self.key(resource, key)
-        names = []
-        for other, field_ in self.registry.referencing(resource):
-            if (
-                id is None
-                or field_.references is None
-                or field_.references.on_delete is not OnDelete.RESTRICT
-            ):
-                continue
-            shape = Shape(fields=("id",), filter=Comparison((), field_.name, "eq", Parameter(0)), limit=1)
-            if len(await self.page(system, other, Query(shape=shape, values=(id,)))) > 0:
-                names.append(other.name)
-        if names:
-            raise ReferencedConflict(
-                f"{resource.name} {key} is referred to by {', '.join(sorted(set(names)))}."
-            )
 
     # --- arguments and errors ---------------------------------------------------------
 

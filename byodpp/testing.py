@@ -144,7 +144,9 @@ class TestedApplication:
             KeyError: it is not.
         """
         async with self.connected.database.system() as transaction:
-            row = await transaction.fetchrow("select id, ulid, slug, status from tenants where slug = $1", slug)
+            row = await transaction.fetchrow(
+                "select id, ulid, slug, status from tenants where slug = $1", slug
+            )
         if row is None:
             raise KeyError(slug)
         return Tenant(id=row["id"], ulid=row["ulid"], slug=row["slug"], status=row["status"])
@@ -266,7 +268,8 @@ class Bench:
         try:
             # Several sessions may start at once: one makes the template, the others wait for it.
             await connection.execute("select pg_advisory_lock(20318)")
-            if not await connection.fetchval("select datistemplate from pg_database where datname = $1", name):
+            known = "select datistemplate from pg_database where datname = $1"
+            if not await connection.fetchval(known, name):
                 await connection.execute(f'drop database if exists "{name}" with (force)')
                 await connection.execute(f'create database "{name}" owner {OWNER}')
                 await self._fill(name, blueprint)

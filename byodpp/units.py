@@ -66,7 +66,13 @@ class Unit:
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
     async def finish(self) -> None:
-        """Write the events that no statement has written; the last thing before the commit."""
+        """Write the events that no statement has written; the last thing before the commit.
+
+        Raises:
+            ApiError: of a statement that failed, though somebody has caught it: nothing can be committed.
+        """
+        if self.transaction.failure is not None:
+            raise self.transaction.failure
         pending = self.outbox.pending()
         if pending is not None:
             await self.transaction.execute(Outbox.INSERT, *pending)
@@ -104,6 +110,8 @@ class Unit:
         repository = self.repositories(call.resource.version, call=call)[call.resource.name]
         key, version = call.params.get("id"), call.expected_version
         if call.action is not None:
+            if call.action.restores:
+                return await repository.restore(key, expected_version=version)
             if call.action.transition is None:
                 raise NotFound(f"{call.resource.name} has no generic {call.operation}.")
             return await repository.transition(key, call.action.transition.name, expected_version=version)

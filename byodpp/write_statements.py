@@ -298,7 +298,8 @@ class WriteStatements:
             sa.func.nullif(self._statements.user(), sa.literal_column("0")),
         )
         columns = [
-            "tenant_id", "name", "data", "resource", "resource_id", "request_id", "correlation_id", "actor_id",
+            "tenant_id", "name", "data", "resource", "resource_id",
+            "request_id", "correlation_id", "actor_id",
         ]  # fmt: skip
         return sa.insert(self._outbox).from_select(columns, source).cte("_told")
 

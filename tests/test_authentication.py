@@ -258,11 +258,11 @@ async def test_b45_without_the_header_the_caller_is_nobody(world: World) -> None
     ids=lambda value: repr(value[:20]),
 )
 async def test_b45_a_header_that_is_not_one_good_bearer_token_is_401(world: World, value: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(Unauthenticated) as refusal:
         await world.authenticator.authenticate(value)
     assert refusal.value.headers["WWW-Authenticate"].startswith("Bearer")
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.05
 
 
 async def test_b45_two_good_tokens_are_not_better_than_one(world: World) -> None:
@@ -413,8 +413,8 @@ async def test_a_known_caller_costs_a_few_lookups(world: World) -> None:
     await world.authenticator.authenticate(header)
     rounds = []
     for _ in range(7):
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(1_000):
             await world.authenticator.authenticate(header)
-        rounds.append((time.perf_counter() - start) / 1_000)
+        rounds.append((time.process_time() - start) / 1_000)
     assert min(rounds) < 30e-6  # about 4 us on a quiet machine

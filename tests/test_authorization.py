@@ -369,9 +369,9 @@ def test_a_rule_for_every_resource_reaches_each_as_far_as_its_filter_fits() -> N
 def test_a_tenth_of_a_second_loads_a_rule_for_everything_in_each_of_a_thousand_tenants() -> None:
     deciding = authorizer(*(resource(f"Things{number}") for number in range(50)))
     policies = [row("Admin", tenant=tenant, resource="*", id=tenant) for tenant in range(1, 1_001)]
-    start = time.perf_counter()
+    start = time.process_time()
     deciding.load_policies(policies, version=1)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_roles_inherit_within_their_tenant_also_what_the_manifest_grants() -> None:
@@ -647,10 +647,10 @@ def deciding_condition(products: ResourceDefinition, policy: PolicyRow) -> Condi
 def best_of(rounds: int, action: Any, times: int) -> float:
     found = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(times):
             action()
-        found.append((time.perf_counter() - start) / times)
+        found.append((time.process_time() - start) / times)
     return min(found)
 
 
@@ -668,11 +668,11 @@ def test_a_decision_that_was_taken_is_a_lookup_however_many_policies_there_are()
 
 
 def test_a_thousand_resources_are_loaded_in_seconds() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     authorizer(
         *(resource(f"Things{number}", access={"read": ["A", "B"], "write": ["A"]}) for number in range(1_000))
     )
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_tenants_without_rows_of_their_own_share_their_decisions() -> None:

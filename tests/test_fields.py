@@ -374,11 +374,11 @@ def test_a_format_word_knows_good_from_bad(word: str) -> None:
 )
 def test_formats_and_patterns_judge_hostile_text_quickly(text: str) -> None:
     pattern = compile_pattern(r"^[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]{2,}$")
-    started = time.perf_counter()
+    started = time.process_time()
     for check in FORMATS.values():
         check(text)
     pattern(text)
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
 
 
 @pytest.mark.parametrize(

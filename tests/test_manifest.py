@@ -646,7 +646,7 @@ def test_a_thousand_resources_of_ten_fields_are_read_within_a_second() -> None:
     text = json.dumps({"resources": made})
     taken = []
     for _ in range(3):  # the best of three: other work on the machine is not what is measured
-        begin = time.perf_counter()
+        begin = time.process_time()
         assert len(read_manifest(text)) == 1_007
-        taken.append(time.perf_counter() - begin)
+        taken.append(time.process_time() - begin)
     assert min(taken) < 1.0

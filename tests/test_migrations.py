@@ -527,4 +527,4 @@ async def test_a_thousand_tables_are_planned_in_seconds(place: Place) -> None:
     await synchronise(registry, place.uri)
     start = time.perf_counter()
     assert not await plan(registry, place.uri)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 20

@@ -226,10 +226,10 @@ def test_finding_a_route_takes_no_longer_among_twenty_thousand() -> None:
         asked = request(b"/api/v1/products/12")
         best = float("inf")
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(1_000):
                 table.resolve(asked)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     products = route("/api/v1/products/{id}")

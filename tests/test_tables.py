@@ -256,7 +256,7 @@ def test_a_thousand_resources_take_about_a_second() -> None:
         for number, name in enumerate(names)
     ]
     registry = registry_of(*resources)
-    start = time.perf_counter()
+    start = time.process_time()
     tables = Tables.build(registry)
-    assert time.perf_counter() - start < 3  # twice the measured time and more, for a busy machine
+    assert time.process_time() - start < 3  # twice the measured time and more, for a busy machine
     assert len(tables.metadata.tables) > 1000

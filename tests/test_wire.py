@@ -125,12 +125,12 @@ def test_brackets_in_strings_do_not_count_as_depth() -> None:
     ],
 )
 def test_hostile_bodies_are_judged_quickly(body: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         wire.loads(body)
     except ApiError as error:
         assert error.status == 400
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_numbers_keep_their_digits() -> None:

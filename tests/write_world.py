@@ -26,6 +26,7 @@ WRITES: Final[dict[str, Any]] = {
                 },
                 {
                     "name": "Items",
+                    "filterable": True,
                     "versioned": True,
                     "audit": True,
                     "events": True,
