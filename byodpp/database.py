@@ -371,9 +371,7 @@ class TransactionScope:
 
     __slots__ = ("_begin", "_context", "_database", "_pool", "_transaction")
 
-    def __init__(
-        self, database: Database, pool: ConnectionPool, begin: str, context: SessionContext
-    ) -> None:
+    def __init__(self, database: Database, pool: ConnectionPool, begin: str, context: SessionContext) -> None:
         self._database = database
         self._pool = pool
         self._begin = begin

@@ -117,9 +117,7 @@ class StartError(ByoDppError):
     """The application cannot start."""
 
     def __init__(self, problems: Iterable[Problem] | str) -> None:
-        self.problems = (
-            (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
-        )
+        self.problems = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(str(problem).removeprefix(": ") for problem in self.problems))
 
 
@@ -258,9 +256,7 @@ class Unauthenticated(ApiError):
         """
         super().__init__(message, **kwargs)
         challenge = 'Bearer realm="byodpp"'
-        self.headers.setdefault(
-            "WWW-Authenticate", f'{challenge}, error="{error}"' if error else challenge
-        )
+        self.headers.setdefault("WWW-Authenticate", f'{challenge}, error="{error}"' if error else challenge)
 
 
 class Forbidden(ApiError):

@@ -45,9 +45,7 @@ def _levels() -> Iterator[Level]:
     yield from rule_levels()
 
 
-def _field_level(
-    name: str, called: str, doc: str, keys: tuple[Key, ...], hints: Mapping[str, str]
-) -> Level:
+def _field_level(name: str, called: str, doc: str, keys: tuple[Key, ...], hints: Mapping[str, str]) -> Level:
     """Join the keys that every type has and those that the field types bring."""
     types = Text(tuple(FIELD_TYPES), hints=TYPE_HINTS)
     listed = {

@@ -32,7 +32,8 @@ def unindexed(registry: Registry, tables: Tables) -> list[Problem]:
         served = _served(tables[resource])
         for field in resource.fields.values():
             if _counts(field) and field.column not in served:
-                found.append(Problem(field.path or resource.path, _reason(resource, field), _advice(resource, field)))
+                place = field.path or resource.path
+                found.append(Problem(place, _reason(resource, field), _advice(resource, field)))
     return found
 
 

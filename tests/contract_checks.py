@@ -54,7 +54,8 @@ def is_beyond(detail: dict[str, str], case: Any) -> bool:
         return True  # what the steps lead to depends on the row, what data means on the resource
     return (
         name == "page"  # how far it may go depends on `limit`
-        or (name == "sort" and code == "unknown_field")  # of groups, or by relevance without `search`
+        # Words of groups, or relevance, where nothing is grouped or searched.
+        or ("sort" in detail["field"] and code == "unknown_field")
         or (case.method == "PUT" and code == "read_only")  # only what is stored may be sent
         or (name == "stars" and code == "type")  # marshmallow's strict integer takes no 4.0
     )

@@ -429,7 +429,7 @@ class Values:
 
     def _integer(self, spec: Json) -> int:
         low, high = spec.get("minimum", -(2**31)), spec.get("exclusiveMaximum", 2**31) - 1
-        step = spec.get("multipleOf", 1)
+        step: int = spec.get("multipleOf", 1)
         number = self.dice.choice([low, high, self.dice.randint(low, high), self.dice.randint(0, 9)])
         return int(number / step) * step
 

@@ -152,7 +152,8 @@ class Examination:
             if isinstance(one, dict):
                 url, single = one["url"].replace(":id", "{id}"), "{" in one["url"] or ":" in one["url"]
                 word = {"get": "read" if single else "list", "post": "create", "put": "update"}
-                urls[word.get(one["method"], one["method"])] = url
+                method = str(one["method"])
+                urls[word.get(method) or method] = url
         client = self._platform if spec.get("scope") == "shared" else self._writer
         return Subject(version=version, spec=spec, client=client, urls=urls)
 
@@ -390,7 +391,7 @@ class Examination:
         row = subject.rows[0]
         for method, operation in (("GET", "read"), ("DELETE", "delete"), ("PATCH", "patch")):
             url = self._at(subject, operation, row)
-            body = {} if method == "PATCH" else None
+            body: dict[str, Any] | None = {} if method == "PATCH" else None
             await self._call(subject, method, url, body, expect=[404], client=self._stranger,
                              headers=self._guard(subject, row))  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What the document promises, schemathesis asks for: valid data pass, invalid data are refused, answers fit.
 
-A few examples per operation here; `BYODPP_CONTRACT_EXAMPLES=200 pytest tests/test_contract.py` takes its
-time and also walks the coverage of every schema. Settings and their reasons: schemathesis.toml.
+A few examples per operation here; `BYODPP_CONTRACT_EXAMPLES=200 pytest tests/test_contract.py` takes
+several minutes and also walks the coverage of every schema. Settings and their reasons: schemathesis.toml.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import pytest
 
 from scripts.committed_text import findings
 from scripts.dead_links import anchors, dead_links
-from scripts.make_docs import stale
 from scripts.import_ladder import broken_rungs, read_ladder
+from scripts.make_docs import stale
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "byodpp"

@@ -203,8 +203,12 @@ async def test_tables_and_indexes_of_others_are_left_alone(place: Place) -> None
 
 
 async def test_indexes_of_words_and_of_members_come_and_go_with_what_they_serve(place: Place) -> None:
-    fields = {"text": {"type": "text"}, "data": {"type": "json", "index": True}}
-    wanted = changed(CATEGORIES, keys={"search": ["name", "text"]}, **fields)
+    wanted = changed(
+        CATEGORIES,
+        keys={"search": ["name", "text"]},
+        text={"type": "text"},
+        data={"type": "json", "index": True},
+    )
     await place.migrate(CATEGORIES)
     found = await place.migrate(wanted)
     assert "_search_" in words(found) and "_members_" in words(found)

@@ -113,6 +113,19 @@ WRITES: Final[dict[str, Any]] = {
                     },
                 },
                 {
+                    "name": "Hints",
+                    "softDelete": True,
+                    "audit": True,
+                    "events": True,
+                    "versioned": "required",
+                    "fields": {"text": _NAME, "settingId": {"references": "Settings"}},
+                    "access": {
+                        "read": ["Admin", {"roles": ["Editor"], "filter": {"text": {"ne": "hidden"}}}],
+                        "write": ["Admin", "Editor"],
+                        "restore:post": ["Admin", {"roles": ["Editor"], "filter": {"text": "mine"}}],
+                    },
+                },
+                {
                     "name": "Words",
                     "fields": {
                         "word": {**_NAME, "unique": True},

@@ -1,0 +1,114 @@
+"""Rows that were deleted softly come back, where nothing stands in their way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+from tests.write_world import LOGICS, WRITES
+
+HINTS = "/api/v1/hints"
+SETTINGS = "/api/v1/settings"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+def code(response: Any) -> str:
+    found: str = response.json()["error"]["code"]
+    return found
+
+
+async def deleted(client: Any, url: str, **values: Any) -> str:
+    """Make a row, delete it, and return its address."""
+    made = await client.post(url, json=values)
+    assert made.status_code == 201, made.text
+    address = f"{url}/{made.json()['data']['id']}"
+    assert (
+        await client.delete(address, headers={"If-Match": '"1"'} if url == HINTS else {})
+    ).status_code == 204
+    return address
+
+
+async def test_a_deleted_row_comes_back_as_it_was(store: TestedApplication) -> None:
+    client = store.client()
+    url = await deleted(client, HINTS, text="a")
+    assert (await client.get(url)).status_code == 404
+    tried = await client.post(f"{url}/restore", headers={"Prefer": "tx=rollback"})
+    assert tried.status_code == 200, tried.text
+    assert (await client.get(url)).status_code == 404
+    back = await client.post(f"{url}/restore", headers={"Idempotency-Key": "k"})
+    assert back.status_code == 200, back.text
+    row = back.json()["data"]
+    assert (row["text"], row["version"]) == ("a", 3)
+    assert back.headers["etag"] == '"3"'
+    assert (await client.get(url)).json()["data"] == row
+    again = await client.post(f"{url}/restore", headers={"Idempotency-Key": "k"})
+    assert (again.content, again.headers["idempotency-replayed"]) == (back.content, "true")
+    names = [event.name for event in await store.events()]
+    assert names == ["hints.created", "hints.deleted", "hints.restored"]
+    async with store.connected.database.system() as transaction:
+        rows = await transaction.fetch("select action from audit_logs order by id")
+    assert [row["action"] for row in rows] == ["CREATE", "DELETE", "RESTORE"]
+
+
+async def test_what_is_not_deleted_or_not_there_is_not_restored(store: TestedApplication) -> None:
+    client = store.client()
+    made = await client.post(HINTS, json={"text": "a"})
+    living = await client.post(f"{HINTS}/{made.json()['data']['id']}/restore")
+    assert (living.status_code, code(living)) == (409, "state_conflict")
+    for key in (999999, "x"):
+        assert (await client.post(f"{HINTS}/{key}/restore")).status_code == 404
+    url = await deleted(client, HINTS, text="b")
+    assert (await store.client(tenant="beta").post(f"{url}/restore")).status_code == 404
+    assert (await client.post(f"{url}/restore", headers={"If-Match": '"1"'})).status_code == 412
+    assert (await client.post(f"{url}/restore?x=1")).status_code == 400
+    assert (await client.get(f"{url}/restore")).status_code == 405
+    assert (await client.post("/api/v1/words/1/restore")).status_code == 404
+
+
+async def test_a_value_that_was_taken_meanwhile_is_a_conflict(store: TestedApplication) -> None:
+    client = store.client()
+    url = await deleted(client, SETTINGS, key="a")
+    await client.post(SETTINGS, json={"key": "a"})
+    refused = await client.post(f"{url}/restore")
+    assert (refused.status_code, code(refused)) == (409, "unique_conflict")
+
+
+async def test_a_row_does_not_come_back_to_a_row_that_is_gone(store: TestedApplication) -> None:
+    client = store.client()
+    setting = (await client.post(SETTINGS, json={"key": "a"})).json()["data"]
+    url = await deleted(client, HINTS, text="a", settingId=setting["id"])
+    assert (await client.delete(f"{SETTINGS}/{setting['id']}")).status_code == 204
+    refused = await client.post(f"{url}/restore")
+    assert (refused.status_code, code(refused)) == (409, "conflict"), refused.text
+    assert refused.json()["error"]["details"][0]["field"] == "settingId"
+    assert (await client.get(url)).status_code == 404
+    assert (await client.post(f"{SETTINGS}/{setting['id']}/restore")).status_code == 200
+    assert (await client.post(f"{url}/restore")).status_code == 200
+
+
+async def test_restoring_is_a_right_of_its_own_with_its_own_rows(store: TestedApplication) -> None:
+    admin, editor, viewer = store.client(), store.client(role="Editor"), store.client(role="Viewer")
+    mine = await deleted(admin, HINTS, text="mine")
+    other = await deleted(admin, HINTS, text="other")
+    hidden = await deleted(admin, HINTS, text="hidden")
+    assert (await viewer.post(f"{mine}/restore")).status_code == 403
+    assert (await editor.post(f"{other}/restore")).status_code == 403
+    assert (await editor.post(f"{hidden}/restore")).status_code == 404
+    assert (await editor.post(f"{mine}/restore")).status_code == 200
+    assert (await editor.post(f"{SETTINGS}/1/restore")).status_code == 403
