@@ -25,7 +25,7 @@ run: environment ## start the application on http://127.0.0.1:3000 (PORT=…), e
 	@exec $(PY) -m byodpp --app . serve --port $(PORT)
 
 test: development ## run all tests (PYTEST_ARGS="tests/test_query.py -x" for some)
-	@$(REPEATABLE) $(PY) -m pytest -q -m "not soak" --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
+	@$(REPEATABLE) $(PY) -m pytest -q -n auto -m "not soak" --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
 
 check: development ## lint, formatting, types, links in the documentation, pinned requirements
 	@$(PY) -m ruff check .

@@ -212,8 +212,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--report", type=Path, help="file to write the result into, beside printing it")
     options = parser.parse_args()
@@ -257,12 +257,14 @@ def report(found: dict[int, Series], options: argparse.Namespace) -> tuple[str, 
     costs = [one / many if many else 1.0 for many, one in zip(large.costs, small.costs, strict=True)]
     low, high = interval(ratios)
     kept = high >= BAR
+    doubt = "not refuted, and not shown either, because the machine was too busy for a narrow interval"
+    verdict = "met" if low >= BAR else doubt if kept else "missed"
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [
         "# Reading by id, with 1 and with 1,000 resources",
         "",
         f"Claim: with {SIZES[1]:,} resources the throughput is {BAR} or more of that with {SIZES[0]}. "
-        f"It is {'met' if kept else 'missed'}: **median ratio {statistics.median(ratios):.3f}**, "
+        f"It is {verdict}: **median ratio {statistics.median(ratios):.3f}**, "
         f"95 % interval {low:.3f} to {high:.3f}, {len(ratios)} interleaved rounds of {options.seconds:g} s, "
         f"{options.connections} connections, one worker. "
         f"Of the computing per request the median ratio is {statistics.median(costs):.3f}. "

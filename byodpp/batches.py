@@ -84,7 +84,7 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
         Conflict: it names one row twice.
     """
     most = resource.bounds.max_batch
-    if isinstance(document, dict) and "filter" in document and document.get("operation") in _SELECTING:
+    if isinstance(document, dict) and "filter" in document and document.get("operation") in tuple(_SELECTING):
         return _selecting(document, load_item, most)
     operation, raw, atomic = _unwrapped(document)
     if not raw:

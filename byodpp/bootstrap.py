@@ -49,7 +49,7 @@ from byodpp.settings import Settings
 from byodpp.statements import Statements
 from byodpp.stores import Store
 from byodpp.tables import Tables
-from byodpp.tenants import TenantDirectory
+from byodpp.tenants import TenantDirectory, ensure_platform
 from byodpp.tokens import TokenVerifier
 from byodpp.units import UnitParts
 from byodpp.users import UserDirectory
@@ -220,6 +220,7 @@ class Application:
             )
             if not status.serves:
                 raise MigrationError(status.reason)
+            await ensure_platform(transaction)  # its operators sign in before anything else is there
             problems = await check_views(transaction.connection, self.blueprint.registry)
         if problems:
             raise StartError(problems)

@@ -37,7 +37,7 @@ class ConnectionPool:
         """Return a free connection at once; None when there is none or others wait already."""
         if self._free and not self._waiting:
             connection = self._free.pop()
-            if not connection.is_closed():
+            if not _is_gone(connection):
                 return connection
             self._free.append(connection)  # `acquire` disposes of it
         return None
@@ -47,7 +47,7 @@ class ConnectionPool:
         while True:
             if self._free:
                 connection = self._free.pop()
-                if not connection.is_closed():
+                if not _is_gone(connection):
                     return connection
                 await self._dispose(connection, None)
             elif self._out < self._max:
@@ -72,6 +72,7 @@ class ConnectionPool:
         await self.pool.expire_connections()
         while self._free:
             await self._dispose(self._free.pop(), None)
+            self._wake()
 
     async def close(self) -> None:
         """Give every free connection back to asyncpg's pool and close it; waits for those in use."""
@@ -94,7 +95,7 @@ class ConnectionPool:
 
     async def _dispose(self, connection: Connection, timeout_seconds: float | None) -> None:
         self._out -= 1
-        await self.pool.release(connection, timeout=timeout_seconds)
+        await self.pool.release(connection, timeout=timeout_seconds)  # nothing, if asyncpg has it already
 
     async def _turn(self) -> None:
         """Wait until something may have become free."""
@@ -116,3 +117,11 @@ class ConnectionPool:
             if not turn.done():
                 turn.set_result(None)
                 return
+
+
+def _is_gone(connection: Connection) -> bool:
+    """Whether the connection is dead, and perhaps back in asyncpg's pool already."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True

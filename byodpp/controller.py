@@ -23,6 +23,8 @@ from byodpp.logics import Reply
 from byodpp.patches import apply_steps
 from byodpp.preconditions import entity_tag, expected_version, is_unchanged
 from byodpp.preferences import MINIMAL, applied, preferences
+from byodpp.query_judge import judge
+from byodpp.query_text import parse
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.rows import Page, Row
@@ -32,6 +34,8 @@ from byodpp.units import Unit
 
 __all__ = ["Controller", "present"]
 
+#: Parameters of the versions of a row.
+_PAGING: Final = ("limit", "offset", "page")
 _STEPS: Final = "application/json-patch+json"
 
 
@@ -79,6 +83,17 @@ class Controller:
         if isinstance(result, Row) and is_unchanged(request.header(b"if-none-match"), result.version):
             return Answer(status=304, headers={"ETag": entity_tag(result.version or 0)})
         return self._answer(request, call, result)
+
+    async def history(self, request: Request) -> Answer:
+        """GET the kept versions of one row."""
+        raw = parse(request.query_string)
+        strange = [name for name in (*raw.unknown, *raw.given) if name not in _PAGING]
+        if strange:
+            told = f"There are only {', '.join(_PAGING)} here."
+            raise InvalidQuery(details=[Detail(name[:100], "unknown_parameter", told) for name in strange])
+        lookup, registry = self._authorizer.lookup(request.principal), self._service.parts.registry
+        query = judge(raw, self.resource, registry, lookup)
+        return present(request, await self._service.versions(self._call(request, "read"), query))
 
     async def create(self, request: Request) -> Answer:
         """POST to the collection."""

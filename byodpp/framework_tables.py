@@ -67,6 +67,20 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             sa.Index("idempotency_keys_created_at_idx_00000001", "created_at"),
         ),
         table(
+            "history",
+            sa.Column(quoted_name("id", True), sa.BigInteger, sa.Identity(always=False), nullable=False),
+            column("tenant_id", sa.BigInteger),
+            column("resource", text),  # name of the table: versions of the API share it
+            column("resource_id", text),
+            column("operation", text),
+            column("at", moment),
+            column("actor_id", sa.BigInteger, nullable=True),
+            column("request_id", text, nullable=True),
+            column("row", postgresql.JSONB),
+            sa.PrimaryKeyConstraint("id", name="history_pkey_00000001"),
+            sa.Index("history_versions_idx_00000001", "tenant_id", "resource", "resource_id", "at", "id"),
+        ),
+        table(
             "schema_state",
             column("revision", text),
             column("kind", text),

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from byodpp.conditions import Visibility
+from byodpp.conditions import NOTHING, Visibility
 from byodpp.definitions import ResourceDefinition
 from byodpp.statements import Compiled, Statements
 from byodpp.tables import Tables
@@ -70,7 +70,8 @@ class KeyStatements:
         """Find the row for each place of the arrays `v_<column>`, whose values are unique in the scope.
 
         The result has a row per place, in order: `id` (null when there is no such row), `visible`
-        (whether it may be read), and `first` (the first place, from 1, with the same values).
+        (whether it and these values of it may be read), and `first` (the first place, from 1, with
+        the same values).
         """
         key = ("matches", resource.id, columns, visibility)
         return self._statements.cached(key, lambda: self._build_matches(resource, columns, visibility))
@@ -94,9 +95,14 @@ class KeyStatements:
         joined += [table.c[name] == value for name, value in zip(columns, wanted, strict=True)]
         if resource.soft_delete:
             joined.append(table.c.deleted_at.is_(None))
-        visible: sa.ColumnElement[Any] = sa.true()
-        if visibility.rows is not None:
-            visible = self._statements.condition(resource, visibility.rows, table)
+        rules = (
+            visibility.rows,
+            *(visibility.fields.get(name, NOTHING) for name in _names(resource, columns)),
+        )
+        visible = sa.and_(
+            sa.true(),
+            *(self._statements.condition(resource, rule, table) for rule in rules if rule is not None),
+        )
         return (
             sa.select(
                 table.c.id.label("id"),
@@ -106,3 +112,8 @@ class KeyStatements:
             .select_from(items.outerjoin(table, sa.and_(*joined)))
             .order_by(items.c.place)
         )
+
+
+def _names(resource: ResourceDefinition, columns: tuple[str, ...]) -> list[str]:
+    """Return the fields that lie in some columns."""
+    return [name for name, column in resource.columns.items() if column in columns]

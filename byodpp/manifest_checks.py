@@ -47,7 +47,7 @@ def _check_shared(first: Draft, other: Draft, checker: Checker) -> None:
                 f"the table {first.table!r}"
             )
             checker.report(other.body.at(key), reason, 'Make them equal, or give this one another "table".')
-    for key in ("softDelete", "versioned"):
+    for key in ("softDelete", "versioned", "history"):
         if bool(first.body.get(key)) != bool(other.body.get(key)):
             reason = f"{key!r} differs from {first.version}, but both use the table {first.table!r}"
             checker.report(other.body.at(key), reason, 'Make them equal, or give this one another "table".')

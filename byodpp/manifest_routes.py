@@ -266,5 +266,8 @@ def _patterns(draft: Draft) -> Iterator[tuple[str, str, str, str]]:
     if "list" in draft.operations:
         url = draft.crud_routes.get("list", draft.base_url)
         yield "POST", f"{url}/query", f"query of {draft.name}", draft.path
+    if draft.body.get("history") and "read" in draft.operations:
+        url = draft.crud_routes.get("read") or _usual_url(draft, "read")
+        yield "GET", f"{url}/history", f"history of {draft.name}", draft.path
     for action in draft.actions:
         yield action.method, action.url, f"{action.key} of {draft.name}", action.path

@@ -3,24 +3,26 @@
 In: `{"$increment": 1}` for a number, `{"$append": [...]}` or `{"$remove": [...]}` for an array,
 where a patch has the value of a field. Out: a Modifier, which `modifier_statements` makes part
 of the one UPDATE: no other request comes between reading and writing. Whether the result is a
-value of the field is decided there, by the stored row. May reject: FieldFault (a modifier that
-is none, an operand of the wrong type). A json field has no modifiers: there such an object is data.
+value of the field is decided there, by the stored row; since the answer tells something of it,
+only who may read a field may modify it. May reject: FieldFault (a modifier that is none, an
+operand of the wrong type), Forbidden. A json field has no modifiers: there such an object is data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import marshmallow
 
+from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition
-from byodpp.exceptions import Detail
+from byodpp.exceptions import Detail, Forbidden
 from byodpp.fields.strict_field import FieldFault
 from byodpp.schema_faults import details_of, join_path
 
-__all__ = ["KINDS", "Modifier", "ModifierKind", "part_modifiers"]
+__all__ = ["KINDS", "Modifier", "ModifierKind", "part_modifiers", "readable"]
 
 ModifierKind = Literal["increment", "append", "remove"]
 
@@ -70,6 +72,19 @@ def part_modifiers(
         except marshmallow.ValidationError as error:
             details.extend(details_of({name: error.messages}, prefix, [name], [name]))
     return rest, found, details
+
+
+def readable(modifiers: Sequence[tuple[str, ModifierKind]], visibility: Visibility) -> list[Condition | None]:
+    """Return the conditions under which the caller may read what he modifies.
+
+    Raises:
+        Forbidden: naming each field that he may read on no row.
+    """
+    told = "You may not read this field: give it a value instead of changing the one it has."
+    hidden = [Detail(name, "forbidden", told) for name, _ in modifiers if name not in visibility.fields]
+    if hidden:
+        raise Forbidden("You may not modify these fields.", details=hidden)
+    return [visibility.fields[name] for name, _ in modifiers]
 
 
 def _is_modifier(value: Any, definition: FieldDefinition) -> bool:

@@ -65,6 +65,7 @@ def query_parameters(resource: ResourceDefinition, registry: Registry, mode: str
         "aggregate": _aggregate,
         "group": _group,
         "having": _having,
+        "asOf": _as_of,
     }
     found = (makers[name](resource, registry) for name in PARAMETERS[mode] if name in makers)
     return [parameter for parameter in found if parameter is not None]
@@ -214,6 +215,13 @@ def _count(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     text = "How `count` and `pagination.total` are found; `none` leaves them null and is the fastest."
     schema = {"type": "string", "enum": ["exact", "estimated", "none"], "default": "exact"}
     return _parameter("count", text, schema)
+
+
+def _as_of(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] | None:
+    if not resource.history:
+        return None
+    text = "A moment in the past: rows as they were then, under today's rules. Not together with `include`."
+    return _parameter("asOf", text, {"type": "string", "format": "date-time"})
 
 
 def _search(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] | None:

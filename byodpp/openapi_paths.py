@@ -109,6 +109,9 @@ class ResourceDescription:
         if "list" in resource.operations and resource.kind is not Kind.LOGIC:
             path = f"{resource.crud_routes.get('list', resource.base_url)}/query"
             yield Described(path=path, method="post", operation=self._query())
+        if resource.history and "read" in resource.operations:
+            path = resource.crud_routes.get("read", f"{resource.base_url}/{{id}}") + "/history"
+            yield Described(path=path, method="get", operation=self._history(path))
         for action in resource.actions:
             yield Described(path=action.url, method=action.method.lower(), operation=self._action(action))
 
@@ -151,6 +154,38 @@ class ResourceDescription:
             "parameters": _shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
             "requestBody": {"required": True, "content": {JSON: content}},
             "responses": {**self._answers("list", logic), **self._refusals("list", logic, own)},
+        }
+
+    def _history(self, path: str) -> dict[str, Any]:
+        """Describe the kept versions of a row."""
+        resource = self._resource
+        paging = [
+            one
+            for one in query_parameters(resource, self._registry, "list")
+            if one.get("name") in ("limit", "offset", "page")
+        ]
+        version = {
+            "type": "object",
+            "required": ["number", "operation", "at", "actorId", "requestId", "row"],
+            "properties": {
+                "number": {"type": "integer", "minimum": 1},
+                "operation": {"type": "string"},
+                "at": {"type": "string", "format": "date-time"},
+                "actorId": {"type": ["integer", "null"]},
+                "requestId": {"type": ["string", "null"]},
+                "row": self._ref(),
+            },
+        }
+        answer = self._answer("list", {"type": "array", "items": version})
+        return {
+            **self._head("read", f"Former versions of one of {resource.title or resource.name}", None),
+            "operationId": f"{component(resource)}_history",
+            "parameters": [
+                *path_parameters(path, resource),
+                *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
+                *paging,
+            ],
+            "responses": {"200": answer, **self._refusals("read", None, ("MalformedQuery", "NotFound"))},
         }
 
     def _head(self, key: str, summary: str, logic: type[Logic] | None) -> dict[str, Any]:
@@ -319,8 +354,8 @@ class ResourceDescription:
         if reads:
             mode = "list" if resource.fields else "read"
             parameters += query_parameters(resource, self._registry, mode) if resource.fields else []
-        elif step is not None:
-            required = resource.versioned and resource.version_required
+        elif step is not None or action.restores:
+            required = resource.versioned and resource.version_required and step is not None
             parameters += (
                 _shared("If-Match-Required" if required else "If-Match") if resource.versioned else []
             )
@@ -331,15 +366,16 @@ class ResourceDescription:
             sources = ", ".join(f"`{one}`" for one in step.sources)
             told = f"From {sources} to `{step.target}`; from any other state it is refused with 409."
             found["description"] = f"{told}\n\n{found['description']}"
-        own: tuple[str, ...] = ("NotFound", "StateConflict") if step is not None else ("NotFound",)
-        own = ("MalformedQuery", *own) if reads or step is not None else own
+        changes = step is not None or action.restores
+        own: tuple[str, ...] = ("StateConflict",) if changes else ()
+        own = ("MalformedQuery", *own) if reads or changes else own
         takes_input = logic is not None and logic.input is not None and not reads
         if takes_input and logic is not None and logic.input is not None:
             found["requestBody"] = action_input(logic.input)
             own = (*BODY, *own)
         found["responses"] = {
             **self._action_answers(action, logic),
-            **self._refusals("transition" if step is not None else action.key, logic, own),
+            **self._refusals("transition" if changes else action.key, logic, own),
         }
         return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from byodpp.conditions import NOTHING, Visibility
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import (
     ApiError,
@@ -29,6 +30,7 @@ def refusal(
     record: Any,
     operation: str,
     expected_version: int | None,
+    visibility: Visibility,
     sources: Sequence[str] = (),
 ) -> ApiError | None:
     """Return why the row was not changed.
@@ -38,6 +40,7 @@ def refusal(
         record: None when the row could not even be locked, though it may be read.
         operation: one of the seven, or a transition's key.
         expected_version: that the row had to have; None is any.
+        visibility: what the caller may be told of the row.
         sources: states that it had to be in; empty is any.
     """
     if record is None or not record["permitted"]:
@@ -47,7 +50,10 @@ def refusal(
         return PreconditionFailed(f"The row has version {found}, not {expected_version}. Read it again.")
     if sources and record["state"] not in sources:
         step, starts = operation.partition(":")[0], " or ".join(sources)
-        return StateConflict(f"{step} starts from {starts}; the row is {record['state']}.")
+        field = resource.states.field if resource.states is not None else ""
+        known = visibility.fields.get(field, NOTHING) is None
+        found = record["state"] if known else "in another state"
+        return StateConflict(f"{step} starts from {starts}; the row is {found}.")
     if record["unfit"]:
         told = "The result would not be a value of this field."
         details = [Detail(name, "out_of_range", told) for name in record["unfit"]]

@@ -1,7 +1,8 @@
 """JSON Patch (RFC 6902): the steps of a patch against a row, as the fields that change.
 
 In: the JSON of the body and the row's JSON values. Out: a merge patch. May reject:
-ValidationFailed (a step that is no step, or leads nowhere), Conflict (a `test` that fails).
+ValidationFailed (a step that is no step, or leads nowhere; too much is copied), Conflict (a
+`test` that fails).
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
+from byodpp import wire
 from byodpp.exceptions import Conflict, Detail, ValidationFailed
 
 __all__ = ["apply_steps"]
 
 _OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 _MAX_STEPS: Final = 200
+#: Characters that all copies of a patch may have: each may hold the one before it twice.
+_MAX_COPIED: Final = 1_000_000
 
 
 class _Nowhere(Exception):
@@ -40,15 +44,18 @@ def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
             details=[Detail("", "too_many", f"A JSON Patch has at most {_MAX_STEPS} steps.")]
         )
     document: dict[str, Any] = copy.deepcopy(dict(row))
+    left = _MAX_COPIED
     for index, step in enumerate(steps):
-        _apply(document, step, index)
+        left -= _apply(document, step, index, left)
     changed = {
         name: value for name, value in document.items() if name not in row or not _equal(row[name], value)
     }
     return changed | {name: None for name in row if name not in document}
 
 
-def _apply(document: dict[str, Any], step: Any, index: int) -> None:
+def _apply(document: dict[str, Any], step: Any, index: int, left: int) -> int:
+    """Take one step; return how many characters it has copied, of those that are left."""
+    copied = 0
     if not isinstance(step, dict) or step.get("op") not in _OPERATIONS:
         words = ", ".join(_OPERATIONS)
         raise ValidationFailed(details=[Detail(f"{index}.op", "enum", f"Must be one of {words}.")])
@@ -72,16 +79,22 @@ def _apply(document: dict[str, Any], step: Any, index: int) -> None:
             _add(document, path, step["value"])
         else:
             source = _pointer(step, "from", index)
-            value = copy.deepcopy(_get(document, source))
+            value = _get(document, source)
             if operation == "move":
                 if path[: len(source)] == source and path != source:
                     raise _Nowhere
                 _remove(document, source)
+            elif (copied := wire.weight(value, left)) > left:
+                told = f"A JSON Patch copies at most {_MAX_COPIED} characters."
+                raise ValidationFailed(details=[Detail(str(index), "too_long", told)])
+            else:
+                value = copy.deepcopy(value)
             _add(document, path, value)
     except _Nowhere:
         raise ValidationFailed(
             details=[Detail(f"{index}.path", "pointer", "This path leads nowhere in the row.")]
         ) from None
+    return copied
 
 
 def _pointer(step: Mapping[str, Any], name: str, index: int) -> list[str]:

@@ -28,6 +28,7 @@ from byodpp.conditions import (
     all_of,
 )
 from byodpp.definitions import FieldDefinition, ResourceDefinition
+from byodpp.fields import FieldFault
 from byodpp.query_aggregates import GroupingJudge
 from byodpp.query_filters import FilterJudge
 from byodpp.query_names import Judgement
@@ -41,9 +42,9 @@ __all__ = ["PARAMETERS", "judge"]
 PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     "list": (
         *("filter", "sort", "fields", "include", "limit", "offset", "page", "cursor", "count", "search"),
-        *("aggregate", "group", "having"),
+        *("aggregate", "group", "having", "asOf"),
     ),
-    "read": ("fields", "include"),
+    "read": ("fields", "include", "asOf"),
 }
 #: The word by which rows are sorted by how well they fit a search; a field of this name comes first.
 RELEVANCE: Final = "relevance"
@@ -66,7 +67,7 @@ def judge(
         resource: whose rows are asked for.
         registry: where relations lead.
         lookup: what the caller may read; None: a trusted caller, who may read everything.
-        mode: `read` asks for one row and takes `fields` and `include` only.
+        mode: `read` asks for one row and takes `fields`, `include` and `asOf` only.
 
     Raises:
         QueryTooComplex: a bound of the resource is passed.
@@ -103,6 +104,7 @@ class _QueryJudge:
         limit, offset, page = self._page(raw)
         includes = self._includes(raw, limit if self.mode == "list" else 1)
         shape_limit = self._shape_limit(limit) if self.mode == "list" else None
+        as_of = self._as_of(raw)
         self.judgement.finish()
         shape = Shape(
             fields=fields,
@@ -114,12 +116,14 @@ class _QueryJudge:
             count=self._count(raw),
             grouping=grouping,
             touched=(self.resource.id, *sorted(self.judgement.touched - {self.resource.id})),
+            as_of=as_of,
         )
         self.judgement.finish()
         values = tuple(self.judgement.values)
         if self.mode == "read":
             return Query(shape=shape, values=values)
-        fingerprint = b"" if grouping is not None else self._fingerprint(shape, values[:bound])
+        chosen = values[:bound] if as_of is None else (*values[:bound], values[as_of.index])
+        fingerprint = b"" if grouping is not None else self._fingerprint(shape, chosen)
         return Query(
             shape=shape, values=values, limit=limit, offset=offset, page=page, fingerprint=fingerprint
         )
@@ -137,9 +141,30 @@ class _QueryJudge:
 
     def _parameters(self, raw: RawQuery) -> None:
         """Refuse parameters that do not exist, or not for this operation."""
-        known = [name for name in PARAMETERS[self.mode] if name != "search" or self._search_fields()]
+        known = [name for name in PARAMETERS[self.mode] if self._knows(name)]
         for name in (*raw.unknown, *(name for name in raw.given if name not in known)):
             self.judgement.unknown(name, "unknown_parameter", "parameter", name, tuple(known))
+
+    def _knows(self, parameter: str) -> bool:
+        """Whether a parameter means something for this resource."""
+        if parameter == "asOf":
+            return self.resource.history
+        return parameter != "search" or bool(self._search_fields())
+
+    def _as_of(self, raw: RawQuery) -> Parameter | None:
+        """Return the moment whose rows are asked for."""
+        if "asOf" not in raw.scalars or not self.resource.history:
+            return None
+        if raw.includes:
+            self.judgement.fault("include", "conflict", "`include` shows rows as they are, not with `asOf`")
+        given, field = raw.scalars["asOf"], self.resource.fields["createdAt"]
+        try:
+            if isinstance(given, Text):
+                return self.judgement.parameter(field.type.from_text(given.text, field))
+            return self.judgement.parameter(field.type.from_json(given, field))
+        except FieldFault as fault:
+            self.judgement.fault("asOf", fault.code, str(fault))
+        return None
 
     # --- filter and search ---
 

@@ -34,7 +34,7 @@ MAX_JSON_DEPTH: Final = 64
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NAME = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
 _SEGMENT = re.compile(r"\[([^\[\]]*)\]")
-_SCALARS: Final = frozenset({"limit", "offset", "page", "cursor", "count", "search"})
+_SCALARS: Final = frozenset({"limit", "offset", "page", "cursor", "count", "search", "asOf"})
 _ORDERS: Final = ("asc", "desc")
 _NULLS: Final = ("nullsFirst", "nullsLast")
 
@@ -77,7 +77,7 @@ class RawQuery:
     fields_of: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # `fields[category]`, by dotted path
-    scalars: Mapping[str, Any] = field(default_factory=dict)  # limit, offset, page, cursor, count, search
+    scalars: Mapping[str, Any] = field(default_factory=dict)  # limit, offset, page, cursor, count, …
     aggregates: tuple[str, ...] = ()  # `sum:price`, …
     groups: tuple[str, ...] = ()  # `categoryId`, `month(createdAt)`, …
     having: Any = None  # a tree over words of aggregates; None when there is none

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from byodpp.conditions import Condition, Query, Shape
+from byodpp.conditions import Condition, Query, Shape, all_of
 from byodpp.definitions import Kind, Scope
 from byodpp.events import Event, emits, past_tense
 from byodpp.exceptions import (
@@ -20,10 +20,11 @@ from byodpp.exceptions import (
     Conflict,
     Forbidden,
     NotFound,
+    ReferencedConflict,
     StateConflict,
     ValidationFailed,
 )
-from byodpp.modifiers import Modifier, ModifierKind
+from byodpp.modifiers import Modifier, ModifierKind, readable
 from byodpp.outcomes import difference, refusal
 from byodpp.reading import Reading
 from byodpp.references import check_references, refuse_referenced
@@ -235,14 +236,18 @@ class Repository(Reading):
         """Delete a row, or mark it deleted where the resource is deleted softly."""
         self._refuse_without_rows()
         self._refuse_foreign_scope()
-        if self.resource.soft_delete:
-            await refuse_referenced(self._store, self._acting, self.resource, id)
         kind = "softDelete" if self.resource.soft_delete else "delete"
         change = self._shape(kind, "delete", (), expected_version)
         record = await self._store.change(
             self._acting, self.resource, change, id, expected_version=expected_version, operation="delete"
         )
         record = await self._judge_outcome(record, id, "delete", expected_version)
+        if self.resource.soft_delete:
+            # Only now: whether a row is referred to is no stranger's business.
+            try:
+                await refuse_referenced(self._store, self._acting, self.resource, id)
+            except ReferencedConflict as error:
+                raise self._undo(error) from error
         self._remember_events("delete", [self._shown(record, id)], [record])
 
     async def transition(self, id: Any, name: str, *, expected_version: int | None = None) -> Row:
@@ -332,12 +337,13 @@ class Repository(Reading):
         sent: frozenset[str] = frozenset(),
         modifiers: tuple[tuple[str, ModifierKind], ...] = (),
     ) -> Change:
+        visibility = self._acting.visibility(self.resource)
         return Change(
             kind=kind,
             columns=columns,
             modifiers=modifiers,
-            visibility=self._acting.visibility(self.resource),
-            permitted=self._permitted(operation, sent),
+            visibility=visibility,
+            permitted=all_of([self._permitted(operation, sent), *readable(modifiers, visibility)]),
             before=before,
             audited=self.resource.audit,
             check_version=expected_version is not None,
@@ -367,7 +373,8 @@ class Repository(Reading):
         if record is None:
             # Locking asks for more than reading: a row may be readable and still not be found above.
             await self.row(id)
-        refused = refusal(self.resource, record, operation, expected_version, sources)
+        visibility = self._acting.visibility(self.resource)
+        refused = refusal(self.resource, record, operation, expected_version, visibility, sources)
         if refused is not None:
             raise refused
         if record["still_permitted"] is False and operation != "delete":

@@ -41,6 +41,8 @@ def resource_routes(service: Service) -> Iterator[Route]:
                 yield _operation_route(service, controller, operation)
             if "list" in resource.operations and resource.kind is not Kind.LOGIC:
                 yield from _query_routes(controller)
+            if resource.history and "read" in resource.operations:
+                yield _history_route(controller)
             for action in resource.actions:
                 yield _action_route(service, controller, action)
     for version in registry.versions:
@@ -87,6 +89,20 @@ def _query_routes(controller: Controller) -> Iterator[Route]:
     collection = resource.crud_routes.get("list", resource.base_url)
     yield Route(pattern=f"{collection}/query", methods={"POST": endpoint}, origin=resource.path)
     yield Route(pattern=collection, methods={"QUERY": endpoint}, origin=resource.path)
+
+
+def _history_route(controller: Controller) -> Route:
+    """Return the route of a row's kept versions; who may read the row may read them."""
+    resource = controller.resource
+    endpoint = Endpoint(
+        handler=controller.history,
+        operation="read",
+        resource=resource,
+        public=_is_public(resource, "read"),
+        summary=f"history of {resource.name}",
+    )
+    pattern = resource.crud_routes.get("read", f"{resource.base_url}/{{id}}") + "/history"
+    return Route(pattern=pattern, methods={"GET": endpoint}, origin=resource.path)
 
 
 def _action_route(service: Service, controller: Controller, action: ActionDefinition) -> Route:

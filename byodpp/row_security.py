@@ -55,6 +55,7 @@ _APPEND_ONLY: Final = frozenset({("audit", "AuditLogs")})
 _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "outbox": ("select", "insert"),
     "idempotency_keys": _ALL,
+    "history": ("select", "insert"),
     "schema_state": ("select",),
     "seeds": (),
     "policy_version": ("select", "insert", "update"),

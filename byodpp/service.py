@@ -96,6 +96,22 @@ class Service:
                 return result
         raise AssertionError("the last try returns or raises")
 
+    async def versions(self, call: Call, query: Query) -> Page:
+        """Return the kept versions of the row that a call names.
+
+        Args:
+            call: of a read.
+            query: of which only the page matters.
+
+        Raises:
+            NotFound: there is none that the caller may see.
+        """
+        key, lookup = call.params["id"], self.parts.authorizer.lookup(call.principal)
+        page = await self.parts.store.versions_once(call.principal, call.resource, key, query, lookup)
+        if page is None:
+            raise NotFound(f"{call.resource.name} {key[:100]!r} does not exist.")
+        return page
+
     async def require_row(self, call: Call) -> None:
         """Raise NotFound unless the caller may read the row that a call names."""
         if call.resource.kind is not Kind.LOGIC and "id" in call.params:

@@ -29,6 +29,7 @@ from byodpp.conditions import (
     Visibility,
 )
 from byodpp.definitions import FieldDefinition, Kind, RelationDefinition, ResourceDefinition, Scope
+from byodpp.history_statements import Past, past_rows
 from byodpp.registry import Registry
 from byodpp.search_text import search_document, search_words
 from byodpp.statement_operators import POSITIVE, compare, operand_parameter
@@ -70,6 +71,7 @@ class View:
     tables: Tables
     lookup: Lookup | None = None  # None: all rows of the scope, all fields
     enforce_scope: bool = True  # False leaves tenancy to row-level security alone
+    past: Past | None = None  # a resource whose rows are those of another time
 
     def trusted(self) -> View:
         """The view in which rules are evaluated: a rule may ask what its subject may not."""
@@ -126,6 +128,8 @@ class View:
 
     def source(self, resource: ResourceDefinition) -> sa.FromClause:
         """Return a fresh name for a resource's table."""
+        if self.past is not None and self.past.resource == resource.id:
+            return past_rows(self.tables, resource, self.past)
         return self.tables[resource].alias()
 
     # --- fields ---

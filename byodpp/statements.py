@@ -21,6 +21,8 @@ import sqlalchemy as sa
 
 from byodpp.conditions import Condition, Lookup, Query, Shape, Visibility
 from byodpp.definitions import ResourceDefinition
+from byodpp.history_pages import versions_texts
+from byodpp.history_statements import Past
 from byodpp.registry import Registry
 from byodpp.sql_text import literal
 from byodpp.statement_conditions import View, scope_tenant, scope_user
@@ -98,7 +100,7 @@ class Statements:
         key = self._key("page", resource, query.shape, lookup, (context_in_statement, anywhere))
 
         def build() -> sa.Select[Any]:
-            view = self._view(lookup, anywhere=anywhere)
+            view = self._view(lookup, anywhere=anywhere, past=_past(resource, query.shape))
             return self._page(view, resource, query.shape, context_in_statement)
 
         return self.cached(key, build)
@@ -121,7 +123,7 @@ class Statements:
         key = self._key("row", resource, query.shape, lookup, (context_in_statement, anywhere))
 
         def build() -> sa.Select[Any]:
-            view = self._view(lookup, anywhere=anywhere)
+            view = self._view(lookup, anywhere=anywhere, past=_past(resource, query.shape, single=True))
             return self._row(view, resource, query.shape, context_in_statement, several=anywhere)
 
         return self.cached(key, build)
@@ -171,11 +173,11 @@ class Statements:
         It reads no row, and so needs no context. Arguments are those of `page`.
         """
         # Whatever does not change which rows are meant would only make more statements.
-        shape = Shape(filter=query.shape.filter, touched=query.shape.touched)
+        shape = Shape(filter=query.shape.filter, touched=query.shape.touched, as_of=query.shape.as_of)
         key = self._key("estimate", resource, shape, lookup, (anywhere,))
 
         def build() -> sa.Select[Any]:
-            view = self._view(lookup, anywhere=anywhere)
+            view = self._view(lookup, anywhere=anywhere, past=_past(resource, shape))
             table = view.source(resource)
             return sa.select(_ONE).select_from(table).where(*self._counted(view, resource, table, shape))
 
@@ -216,8 +218,18 @@ class Statements:
         answer = sa.select(*(part.label(name) for name, part in parts.items()))
         return answer.select_from(_context_setting()) if with_context else answer
 
-    def _view(self, lookup: Lookup | None, *, anywhere: bool = False) -> View:
-        return View(self._registry, self._tables, lookup, self._enforce_scope and not anywhere)
+    def _view(self, lookup: Lookup | None, *, anywhere: bool = False, past: Past | None = None) -> View:
+        return View(self._registry, self._tables, lookup, self._enforce_scope and not anywhere, past)
+
+    def versions(self, resource: ResourceDefinition, lookup: Lookup) -> Compiled:
+        """Return the statement of the kept versions of the row with parameter `id`, newest first.
+
+        One row with `data` (a JSON array) and `total`; the page is told by `limit` and `offset`.
+        """
+        key = ("versions", resource.id, lookup(resource))
+        return self.cached(
+            key, lambda: self._answer(versions_texts(self._view(lookup), resource), with_context=True)
+        )
 
     # --- parts for statements that others build ---
 
@@ -323,6 +335,10 @@ class Statements:
             else (lookup(resource),)
         )
         return kind, resource.id, shape, rules, options
+
+
+def _past(resource: ResourceDefinition, shape: Shape, *, single: bool = False) -> Past | None:
+    return None if shape.as_of is None else Past(resource=resource.id, moment=shape.as_of, single=single)
 
 
 def _session_tenant(sources: Sources) -> int:

@@ -198,6 +198,33 @@ class Store:
         )
         return self._row(resource, await self.database.read(compiled.sql, arguments))
 
+    async def versions_once(
+        self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
+    ) -> Page | None:
+        """Read the kept versions of a row with one trip; None when there is none to be seen."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        compiled = self.statements.versions(resource, lookup)
+        arguments = compiled.arguments(
+            (),
+            principal.variables,
+            principal.session,
+            scope_tenant_id=principal.tenant_id,
+            named={"id": id, "limit": query.limit, "offset": query.offset},
+        )
+        record: Any = await self.database.read(compiled.sql, arguments)
+        if not record["total"]:
+            return None
+        return Page(
+            record["data"].encode(),
+            resource=resource,
+            registry=self.registry,
+            total=record["total"],
+            limit=query.limit,
+            offset=query.offset,
+        )
+
     def key(self, resource: ResourceDefinition, key: Any) -> Any:
         """Return a key as asyncpg takes it; None when it can be no key of this resource."""
         definition = resource.fields["id"]
@@ -379,6 +406,7 @@ class Store:
             "request_id": acting.origin.request_id,
             "correlation_id": acting.origin.correlation_id,
             "event_name": past_tense(resource.segment, operation),
+            "operation": operation,
         }
 
     def _arguments(

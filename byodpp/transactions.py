@@ -56,6 +56,8 @@ class MultiResourceBatch:
         for index, raw in enumerate(operations):
             try:
                 step = resolve(raw, seen)
+                # What a template stands for may be no operation; an unknown key is no row.
+                _refuse_faults(_step_faults("", {**step, "id": 0}))
                 resource = self._resource(step)
                 params = self._params(step)
                 result = await unit.ask(resource, step["operation"], step.get("data"), params)
@@ -76,9 +78,7 @@ class MultiResourceBatch:
             )
         if len(document) > MAX_OPERATIONS:
             raise PayloadTooLarge(f"A request holds at most {MAX_OPERATIONS} operations.")
-        faults = [fault for index, step in enumerate(document) for fault in _step_faults(index, step)]
-        if faults:
-            raise ValidationFailed(details=faults[:100])
+        _refuse_faults([fault for i, step in enumerate(document) for fault in _step_faults(f"{i}.", step)])
         return document
 
     def _resource(self, step: Mapping[str, Any]) -> ResourceDefinition:
@@ -99,25 +99,31 @@ class MultiResourceBatch:
         return params
 
 
-def _step_faults(index: int, step: Any) -> list[Detail]:
+def _refuse_faults(faults: list[Detail]) -> None:
+    if faults:
+        raise ValidationFailed(details=faults[:100])
+
+
+def _step_faults(prefix: str, step: Any) -> list[Detail]:
+    """Return what is wrong with the form of an operation, before its templates are replaced or after."""
     if not isinstance(step, dict):
-        return [Detail(str(index), "type", "Must be an object.")]
+        return [Detail(prefix.rstrip("."), "type", "Must be an object.")]
     faults = [
-        Detail(f"{index}.{name}", "unknown_field", f"Unknown field. {nearest(name, OPERATION_KEYS)}".strip())
+        Detail(f"{prefix}{name}", "unknown_field", f"Unknown field. {nearest(name, OPERATION_KEYS)}".strip())
         for name in step
         if name not in OPERATION_KEYS
     ]
     for name in ("operation", "resource"):
         if not isinstance(step.get(name), str):
             code = "type" if name in step else "required"
-            faults.append(Detail(f"{index}.{name}", code, "Must be text."))
+            faults.append(Detail(f"{prefix}{name}", code, "Must be text."))
     if "id" in step and (isinstance(step["id"], bool) or not isinstance(step["id"], str | int)):
-        faults.append(Detail(f"{index}.id", "type", "Must be the key of a row."))
+        faults.append(Detail(f"{prefix}id", "type", "Must be the key of a row."))
     if step.get("operation") == "batch":
         words = ", ".join(one for one in OPERATIONS if one != "batch")
-        faults.append(Detail(f"{index}.operation", "enum", f"Must be one of {words}, or an action's key."))
+        faults.append(Detail(f"{prefix}operation", "enum", f"Must be one of {words}, or an action's key."))
     if not isinstance(step.get("params", {}), dict):
-        faults.append(Detail(f"{index}.params", "type", "Must be an object."))
+        faults.append(Detail(f"{prefix}params", "type", "Must be an object."))
     return faults
 
 

@@ -4,7 +4,8 @@ In: items that a schema has judged as creations, and the fields of a unique key.
 item. An item is what it turns out to be, create or update, with that operation's right, schema
 and logic class; an update replaces the row, as PUT does. When another request makes or takes
 away such a row at the same moment, the items are looked at again. May reject: what create and
-update reject; UniqueConflict (a row that the caller may not read), Conflict (one key twice).
+update reject; UniqueConflict (a row that the caller may not read, or whose key he may not),
+Conflict (one key twice).
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Upserts:
     async def _update(self, item: BatchItem, match: Match, results: dict[int, Any]) -> bool:
         """Replace the row that is there; False when it is gone."""
         if not match.visible:
+            self._work.item_call(self._call, "create")  # whoever may create would be told, nobody else
             raise at_index(self._taken(), item.index)
         schemas = self._unit.parts.schemas
         found = replace(item, operation="update", key=match.key)

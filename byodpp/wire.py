@@ -41,6 +41,7 @@ __all__ = [
     "number_text",
     "text",
     "time_text",
+    "weight",
 ]
 
 #: Characters of a number in a body; longer ones are refused as malformed. Far above every
@@ -196,6 +197,22 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[key] = merge_patch(merged.get(key), value)
     return merged
+
+
+def weight(value: Any, most: int) -> int:
+    """Return about how many characters a JSON value has; beyond `most` nothing more is counted."""
+    found, waiting = 0, [value]
+    while waiting and found <= most:
+        one = waiting.pop()
+        found += 1
+        if isinstance(one, str):
+            found += len(one)
+        elif isinstance(one, Mapping):
+            found += sum(map(len, one))
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return found
 
 
 # --- out ------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
+from byodpp.history_statements import history_entry
 from byodpp.key_statements import KeyStatements, bind_key
 from byodpp.modifier_statements import modified, unfit
 from byodpp.modifiers import ModifierKind
@@ -251,12 +252,14 @@ class WriteStatements:
     def _consequences(
         self, resource: ResourceDefinition, row: sa.CTE, operation: str, old: sa.CTE | None, *, event: bool
     ) -> list[sa.CTE]:
-        """Return the audit entry and the event as further parts of the statement."""
+        """Return the audit entry, the event and the kept version as further parts of the statement."""
         found = []
         if resource.audit:
             found.append(self._audit_entry(resource, row, old, operation))
         if event:
             found.append(self._event(resource, row))
+        if resource.history:
+            found.append(history_entry(self._tables, resource, row, self._statements.user()))
         return found
 
     def _audit_entry(

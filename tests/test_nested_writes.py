@@ -258,3 +258,19 @@ async def test_a_patch_merges_objects_of_related_rows_and_keeps_to_its_precondit
     assert done.json()["data"]["items"][0]["extra"] == {"a": 1, "c": 3}
     listed = await client.get(f"{ITEMS}?filter[name]=a")
     assert listed.json()["data"][0]["extra"] == {"a": 1, "c": 3}
+
+
+async def test_logic_classes_have_their_say_on_every_level(store: TestedApplication) -> None:
+    client, boxes = store.client(), "/api/v1/boxes"
+    made = await client.post(boxes, json={"name": "a", "lids": [{"name": "x"}, {"name": "y"}]})
+    assert made.status_code == 201, made.text
+    row = made.json()["data"]
+    assert row["name"] == "a!"
+    assert [lid["name"] for lid in row["lids"]] == [f"x of {row['id']}", f"y of {row['id']}"]
+    refused = await client.post(boxes, json={"name": "b", "lids": [{"name": "x"}, {"name": "refused"}]})
+    assert (refused.status_code, details(refused)) == (409, {"lids.1": "conflict"})
+    # A class that goes its own way would lose them without a word.
+    lost = await client.post(boxes, json={"name": "own way", "lids": [{"name": "x"}]})
+    assert (lost.status_code, details(lost)) == (422, {"lids": "unknown_field"})
+    assert (await client.post(boxes, json={"name": "own way"})).status_code == 201
+    assert [box["name"] for box in (await client.get(f"{boxes}?sort=id")).json()["data"]] == ["a!", "own way"]

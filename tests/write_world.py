@@ -126,6 +126,63 @@ WRITES: Final[dict[str, Any]] = {
                     },
                 },
                 {
+                    "name": "Papers",
+                    "history": True,
+                    "versioned": True,
+                    "filterable": True,
+                    "events": True,
+                    "audit": True,
+                    "fields": {
+                        "title": {**_NAME, "unique": True},
+                        "amount": {"type": "decimal", "precision": 12, "scale": 3},
+                        "weight": {"type": "float"},
+                        "meta": {"type": "json"},
+                        "tags": {"type": "array", "items": {"type": "string"}},
+                        "made": {"type": "datetime"},
+                        "day": {"type": "date"},
+                        "hour": {"type": "time"},
+                        "code": {"type": "uuid"},
+                        "big": {"type": "bigint", "asString": True},
+                        "done": {"type": "boolean", "default": False},
+                        "pin": {"type": "string", "writeOnly": True},
+                        "secret": {"type": "string"},
+                        "level": {"type": "integer"},
+                        "parentId": {"references": "Papers", "as": "parent"},
+                    },
+                    "relations": {"papers": {"resource": "Papers", "foreignField": "parentId"}},
+                    "access": {
+                        "read": [
+                            "Admin",
+                            {
+                                "roles": ["Editor"],
+                                "fields": ["title", "amount", "level"],
+                                "filter": {"or": [{"level": {"isNull": True}}, {"level": {"lt": 5}}]},
+                            },
+                        ],
+                        "write": ["Admin", "Editor"],
+                    },
+                },
+                {
+                    "name": "Drawers",
+                    "history": True,
+                    "softDelete": True,
+                    "id": "uuid7",
+                    "scope": "user",
+                    "fields": {"name": _NAME},
+                    "access": {"read": ["Admin"], "write": ["Admin"]},
+                },
+                {
+                    "name": "Boxes",
+                    "fields": {"name": _NAME},
+                    "relations": {"lids": {"resource": "Lids", "foreignField": "boxId"}},
+                    "access": _ALL,
+                },
+                {
+                    "name": "Lids",
+                    "fields": {"name": _NAME, "boxId": {"references": "Boxes", "required": True}},
+                    "access": _ALL,
+                },
+                {
                     "name": "Words",
                     "fields": {
                         "word": {**_NAME, "unique": True},
@@ -203,6 +260,26 @@ class PublicCount(Logic):
 
     async def execute(self):
         return {"user": self.request.user.user_id}
+
+
+class CreateBox(Logic):
+    resource, operation = "Boxes", "create"
+
+    async def execute(self):
+        if self.request.body["name"] == "own way":
+            return await self.repository.create(self.request.body)
+        self.request.body["name"] += "!"
+        return await self.default()
+
+
+class CreateLid(Logic):
+    resource, operation = "Lids", "create"
+
+    async def execute(self):
+        if self.request.body["name"] == "refused":
+            raise Conflict("Not this lid")
+        self.request.body["name"] += f" of {self.request.body['boxId']}"
+        return await self.default()
 
 
 class CreateWord(Logic):
