@@ -81,7 +81,7 @@ def _batch(resource: ResourceDefinition, schemas: SchemaMap) -> dict[str, Any]:
     size = {"minItems": 1, "maxItems": resource.bounds.max_batch}
     array = {"type": "array", "title": "rows to create", "items": items["create"], **size}
     several = [_operation(operation, item, size) for operation, item in items.items()]
-    content: dict[str, Any] = {"schema": {"anyOf": [array, *several]}}
+    content: dict[str, Any] = {"schema": {"anyOf": [array, *several, _one_by_one(list(items), size)]}}
     example = body_example(resource, "create", schemas)
     if example is not None:
         content["example"] = {"operation": "create", "items": [example], "atomic": True}
@@ -89,7 +89,6 @@ def _batch(resource: ResourceDefinition, schemas: SchemaMap) -> dict[str, Any]:
 
 
 def _operation(operation: str, item: dict[str, Any], size: dict[str, int]) -> dict[str, Any]:
-    told = "All or nothing; false gives each item a result of its own."
     return {
         "type": "object",
         "title": operation,
@@ -98,7 +97,23 @@ def _operation(operation: str, item: dict[str, Any], size: dict[str, int]) -> di
         "properties": {
             "operation": {"const": operation},
             "items": {"type": "array", "items": item, **size},
-            "atomic": {"type": "boolean", "default": True, "description": told},
+            "atomic": {"const": True, "default": True, "description": "All or nothing."},
+        },
+    }
+
+
+def _one_by_one(operations: list[str], size: dict[str, int]) -> dict[str, Any]:
+    """Return the batch in which an item that is not valid is refused alone, with 200 for the whole."""
+    told = "Each item has a result of its own, also one that is not valid."
+    return {
+        "type": "object",
+        "title": "one by one",
+        "required": ["operation", "items", "atomic"],
+        "additionalProperties": False,
+        "properties": {
+            "operation": {"enum": operations},
+            "items": {"type": "array", "items": {}, **size},
+            "atomic": {"const": False, "description": told},
         },
     }
 
