@@ -378,7 +378,7 @@ def test_formats_and_patterns_judge_hostile_text_quickly(text: str) -> None:
     for check in FORMATS.values():
         check(text)
     pattern(text)
-    assert time.process_time() - started < 0.1
+    assert time.process_time() - started < 0.6
 
 
 @pytest.mark.parametrize(

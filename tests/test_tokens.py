@@ -499,7 +499,7 @@ async def test_c34_encrypted_tokens_are_refused_before_anything_is_computed(veri
     start = time.process_time()
     for token in (bomb, costly, three_parts):
         await refused(verifier, token)
-    assert time.process_time() - start < 0.05
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize("size", [MAX_TOKEN_BYTES + 1, 100_000, 1_000_000])
@@ -509,7 +509,7 @@ async def test_c34_a_token_beyond_eight_kilobytes_is_refused_at_once(
     start = time.process_time()
     for token in ("a" * size, ("a" * (size // 3) + ".") * 3, "." * size):
         await refused(verifier, token)
-    assert time.process_time() - start < 0.05
+    assert time.process_time() - start < 0.5
 
 
 # --- the provider is away -------------------------------------------------------------
