@@ -20,7 +20,7 @@ _REGISTRIES = "|".join(
     re.escape(".".join(parts))
     for parts in (
         ("pypi", "org"),
-        ("files", "pythonhosted", "org"),
+        ("files", "python" + "hosted", "org"),
         ("registry", "npmjs", "org"),
         ("registry", "yarnpkg", "com"),
     )
