@@ -136,6 +136,21 @@ def test_the_pinned_lists_hold_every_dependency_in_the_version_asked_for() -> No
     assert {name: dev.get(name) for name in runtime} == runtime, "the two lists pin different versions"
 
 
+def test_the_pinned_lists_name_every_extra_that_a_package_asks_for() -> None:
+    """Else pip looks for the newest version of it, and refuses what it finds as not hashed."""
+    pinned = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8").splitlines()
+    named = {re.sub(r"==.*", "", line) for line in pinned if "==" in line and line[:1] != " "}
+    missing = []
+    for distribution in importlib.metadata.distributions():
+        for asked in distribution.requires or ():
+            extra = re.match(r"([A-Za-z0-9._-]+)\[([^]]+)\]", asked)
+            base = extra and extra[1].lower().replace("_", "-")
+            if extra and "extra ==" not in asked and base in _pinned(ROOT / "requirements" / "dev.txt"):
+                wanted = f"{base}[{','.join(sorted(re.split(', *', extra[2])))}]"
+                missing += [f"{distribution.name}: {wanted}"] if wanted not in named else []
+    assert missing == []
+
+
 def test_pycasbin_which_would_overwrite_casbin_is_absent() -> None:
     with pytest.raises(importlib.metadata.PackageNotFoundError):
         importlib.metadata.distribution("pycasbin")
@@ -212,5 +227,5 @@ def _imported(path: Path) -> set[str]:
 
 def _pinned(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8").splitlines()
-    found = (re.match(r"([a-z0-9][\w.-]*)==(\S+)", line) for line in lines)
+    found = (re.match(r"([a-z0-9][\w.-]*)(?:\[[^]]*\])?==(\S+)", line) for line in lines)
     return {match[1]: match[2] for match in found if match}
