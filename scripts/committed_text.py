@@ -29,7 +29,7 @@ _FORBIDDEN = (
     (re.compile(_REGISTRIES), "names a package registry's host"),
     (re.compile(r"(?<![\w.~-])/(?:home|Users)/(?!\.|<)[\w-]+/"), "names somebody's home folder"),
 )
-_PINNED = re.compile(r"^[a-z0-9][\w.-]*==\S+(?: ; [^\\]+)? \\$")
+_PINNED = re.compile(r"^[a-z0-9][\w.-]*(?:\[[a-z0-9,-]+\])?==\S+(?: ; [^\\]+)? \\$")
 
 
 def findings(root: Path = ROOT) -> list[str]:
