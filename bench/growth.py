@@ -30,7 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from byodpp.embedded_programs import find_programs
+from byodpp.embedded.programs import find_programs
 
 HERE = Path(__file__).parent
 SIZES = (1, 1_000)

@@ -17,7 +17,7 @@ from byodpp.preferences import ROLLBACK, applied, preferences
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.service import Service
-from byodpp.units import Unit
+from byodpp.service.units import Unit
 
 __all__ = ["answer_write", "origin_of"]
 

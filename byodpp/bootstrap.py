@@ -19,41 +19,41 @@ from starlette.applications import Starlette
 
 from byodpp import application, migrations
 from byodpp.authentication import Authenticator
+from byodpp.authentication.tenants import TenantDirectory, ensure_platform
+from byodpp.authentication.tokens import TokenVerifier
+from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer
+from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import Database
 from byodpp.documentation import documentation_routes
 from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider, LocalIssuer
-from byodpp.identity_routes import identity_routes
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_bytes, openapi_document
 from byodpp.part_writes import PartWrites
-from byodpp.policy_watch import PolicyWatch
-from byodpp.query_cursors import Cursors
-from byodpp.query_reader import QueryReader
+from byodpp.query.cursors import Cursors
+from byodpp.query.reader import QueryReader
 from byodpp.registry import Registry
-from byodpp.resource_routes import resource_routes
+from byodpp.repository.stores import Store
 from byodpp.routes import Route
+from byodpp.routes.identity import identity_routes
+from byodpp.routes.resources import resource_routes
 from byodpp.row_security import check_views
-from byodpp.schema_overrides import load_schema_overrides
 from byodpp.schemas import SchemaMap
-from byodpp.secret_key import application_secret
+from byodpp.schemas.overrides import load_schema_overrides
 from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.service import Service
+from byodpp.service.units import UnitParts
 from byodpp.settings import Settings
+from byodpp.settings.secret_key import application_secret
 from byodpp.statements import Statements
-from byodpp.stores import Store
+from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
-from byodpp.tenants import TenantDirectory, ensure_platform
-from byodpp.tokens import TokenVerifier
-from byodpp.units import UnitParts
-from byodpp.users import UserDirectory
-from byodpp.write_statements import WriteStatements
 
 __all__ = ["Application", "Blueprint", "assemble", "build", "load", "load_demo", "openapi", "snapshot"]
 

@@ -15,8 +15,8 @@ from byodpp.definitions import ActionDefinition, ResourceDefinition
 if TYPE_CHECKING:
     from byodpp.authentication import Principal
     from byodpp.authorization import Decision
-    from byodpp.nested import NestedRows
     from byodpp.query import Query
+    from byodpp.schemas.nested import NestedRows
 
 __all__ = ["Call", "Origin"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from byodpp import wire
 from byodpp.answering import answer_write, origin_of
-from byodpp.batch_work import ItemOutcome
 from byodpp.batches import read_batch
+from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
 from byodpp.conditions import Query
 from byodpp.definitions import ActionDefinition, ResourceDefinition
@@ -23,14 +23,14 @@ from byodpp.logics import Reply
 from byodpp.patches import apply_steps
 from byodpp.preconditions import entity_tag, expected_version, is_unchanged
 from byodpp.preferences import MINIMAL, applied, preferences
-from byodpp.query_judge import judge
-from byodpp.query_text import parse
+from byodpp.query.judge import judge
+from byodpp.query.text import parse
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.rows import Page, Row
 from byodpp.schemas import LoadedBody
 from byodpp.service import Service
-from byodpp.units import Unit
+from byodpp.service.units import Unit
 
 __all__ = ["Controller", "present"]
 

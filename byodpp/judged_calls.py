@@ -12,8 +12,8 @@ from byodpp.authorization import Decision
 from byodpp.calls import Call
 from byodpp.conditions import NOTHING
 from byodpp.exceptions import ApiError, Detail, PreconditionRequired
+from byodpp.repository.stores import refuse_fields
 from byodpp.schemas import LoadedBody
-from byodpp.stores import refuse_fields
 
 __all__ = ["at_index", "below", "versioned", "writing"]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from byodpp.authorization.watch import BUMP, PolicyWatch
 from byodpp.database import Transaction
 from byodpp.definitions import ResourceDefinition
-from byodpp.policy_watch import BUMP, PolicyWatch
 
 __all__ = ["PartWrites", "PartWritten"]
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from byodpp.definitions import Kind, ResourceDefinition, Scope
 from byodpp.exceptions import Problem
 from byodpp.registry import Registry
-from byodpp.roles import APP, SYSTEM
 from byodpp.sql_text import bounded_name, quote, quote_text
 from byodpp.tables import StoredTable
+from byodpp.tables.roles import APP, SYSTEM
 
 if TYPE_CHECKING:
     import asyncpg

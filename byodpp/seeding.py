@@ -28,12 +28,12 @@ from typing import Any, Final
 
 from byodpp import wire
 from byodpp.authentication import Principal
+from byodpp.authentication.tenants import PLATFORM_SLUG, Tenant, ensure_platform, register_tenant
 from byodpp.calls import Origin
 from byodpp.database import PLATFORM_TENANT, Database
 from byodpp.exceptions import ApiError, Problem, StartError
 from byodpp.service import Service
-from byodpp.tenants import PLATFORM_SLUG, Tenant, ensure_platform, register_tenant
-from byodpp.units import Unit
+from byodpp.service.units import Unit
 
 __all__ = ["Seeder", "waiting_seeds"]
 

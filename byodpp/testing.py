@@ -35,17 +35,17 @@ from ulid import ULID
 
 from byodpp import migrations
 from byodpp.authentication import Principal
+from byodpp.authentication.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform
 from byodpp.bootstrap import Application, Blueprint, assemble
 from byodpp.calls import Origin
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
 from byodpp.events import Event, EventHandler
 from byodpp.identity import LocalIssuer
 from byodpp.repository import Repositories
-from byodpp.roles import APP, OWNER, SYSTEM, provision_database
 from byodpp.row_security import mark_leakproof
+from byodpp.service.units import Unit
 from byodpp.settings import Settings, load_settings
-from byodpp.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform
-from byodpp.units import Unit
+from byodpp.tables.roles import APP, OWNER, SYSTEM, provision_database
 
 __all__ = ["Bench", "EventRecorder", "TestedApplication", "application", "byodpp_app_dir", "byodpp_bench"]
 

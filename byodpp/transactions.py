@@ -20,9 +20,9 @@ from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.rows import Page, Row
 from byodpp.service import Service
+from byodpp.service.units import Unit
 from byodpp.suggestion import nearest
 from byodpp.templates import resolve
-from byodpp.units import Unit
 
 __all__ = ["MAX_OPERATIONS", "OPERATION_KEYS", "MultiResourceBatch"]
 

@@ -22,9 +22,9 @@ from byodpp.exceptions import error_classes  # noqa: E402
 from byodpp.fields import FIELD_TYPES  # noqa: E402
 from byodpp.grammar import manifest_reference  # noqa: E402
 from byodpp.query import OPERATORS  # noqa: E402
-from byodpp.resource_routes import METHODS  # noqa: E402
-from byodpp.roles import provisioning_sql  # noqa: E402
+from byodpp.routes.resources import METHODS  # noqa: E402
 from byodpp.settings import settings_reference  # noqa: E402
+from byodpp.tables.roles import provisioning_sql  # noqa: E402
 from scripts.command_line import command_reference  # noqa: E402
 from scripts.fault_codes import DETAILS, WHEN  # noqa: E402
 

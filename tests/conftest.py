@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 
 import pytest
 
@@ -21,6 +22,10 @@ _SEED = "BYODPP_TEST_SEED"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SoakReport(config), "soak-report")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A run in a shell's background inherits deafness to Ctrl-C, and would pass it on to the servers
+        # whose end by Ctrl-C is tested. A signal that is handled begins anew in a child.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -14,11 +14,11 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from byodpp.embedded import RunningServer
 from byodpp.manifest import load_manifest
 from byodpp.registry import Registry
-from byodpp.roles import provision_database
 from byodpp.row_security import FUNCTIONS, grants, policies
 from byodpp.sql_text import quote
-from byodpp.statement_parameters import Compiled
+from byodpp.statements.parameters import Compiled
 from byodpp.tables import Tables
+from byodpp.tables.roles import provision_database
 
 YES = {"filterable": True}
 

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from byodpp.embedded_process import is_running
+from byodpp.embedded.process import is_running
 
 __all__ = ["Serving", "postgres_pid"]
 

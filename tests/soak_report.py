@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from byodpp.embedded_programs import find_programs
+from byodpp.embedded.programs import find_programs
 
 __all__ = ["SoakReport", "machine"]
 

@@ -13,17 +13,7 @@ import pytest
 from ulid import ULID
 
 from byodpp.authentication import ANONYMOUS, Authenticator
-from byodpp.authorization import Authorizer
-from byodpp.database import NOBODY, PLATFORM_TENANT, Database
-from byodpp.embedded import EmbeddedPostgres
-from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, StartError, Unauthenticated
-from byodpp.identity import LocalIssuer
-from byodpp.manifest import load_manifest
-from byodpp.migrations import synchronise
-from byodpp.policy_rows import read_policies
-from byodpp.registry import Registry
-from byodpp.roles import OWNER, SYSTEM
-from byodpp.tenants import (
+from byodpp.authentication.tenants import (
     PLATFORM_REALM,
     PLATFORM_ULID,
     Tenant,
@@ -31,8 +21,18 @@ from byodpp.tenants import (
     ensure_platform,
     register_tenant,
 )
-from byodpp.tokens import TokenVerifier
-from byodpp.users import UserDirectory
+from byodpp.authentication.tokens import TokenVerifier
+from byodpp.authentication.users import UserDirectory
+from byodpp.authorization import Authorizer
+from byodpp.authorization.rows import read_policies
+from byodpp.database import NOBODY, PLATFORM_TENANT, Database
+from byodpp.embedded import EmbeddedPostgres
+from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, StartError, Unauthenticated
+from byodpp.identity import LocalIssuer
+from byodpp.manifest import load_manifest
+from byodpp.migrations import synchronise
+from byodpp.registry import Registry
+from byodpp.tables.roles import OWNER, SYSTEM
 
 MANIFEST = {
     "resources": [{"name": "Notes", "fields": {"text": {"type": "string"}}, "access": {"read": ["Viewer"]}}]

@@ -13,6 +13,7 @@ import pytest
 
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer
+from byodpp.authorization.policies import PolicyRow, RoleLink
 from byodpp.conditions import (
     AllOf,
     AnyOf,
@@ -35,7 +36,6 @@ from byodpp.definitions import (
 )
 from byodpp.exceptions import ManifestError
 from byodpp.fields import FIELD_TYPES
-from byodpp.policies import PolicyRow, RoleLink
 from byodpp.registry import Registry
 
 Access = Mapping[str, Sequence[Any]]

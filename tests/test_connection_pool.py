@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from byodpp.connection_pool import ConnectionPool
+from byodpp.database.pool import ConnectionPool
 from byodpp.embedded import SUPERUSER
 from byodpp.testing import Bench
 

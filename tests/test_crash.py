@@ -24,8 +24,8 @@ import httpx2
 import pytest
 
 from byodpp.embedded import SUPERUSER, RunningServer
-from byodpp.embedded_process import is_running
-from byodpp.roles import DATABASE
+from byodpp.embedded.process import is_running
+from byodpp.tables.roles import DATABASE
 from tests.serving import Serving, postgres_pid
 
 ROWS = 200

@@ -15,8 +15,8 @@ from byodpp.bootstrap import Blueprint
 from byodpp.conditions import Lookup, Query
 from byodpp.embedded import EmbeddedPostgres
 from byodpp.exceptions import InvalidQuery
-from byodpp.query_cursors import LIFETIME_SECONDS, Cursors
-from byodpp.query_reader import QueryReader
+from byodpp.query.cursors import LIFETIME_SECONDS, Cursors
+from byodpp.query.reader import QueryReader
 from byodpp.statements import Statements
 from byodpp.testing import Bench, TestedApplication
 from tests.query_world import World, create_world

@@ -12,8 +12,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from byodpp.connections import PoolOptions, open_pool
 from byodpp.database import Database, SessionContext, Transaction
+from byodpp.database.connections import PoolOptions, open_pool
+from byodpp.database.sqlstate import is_connection_loss, is_retryable, translate
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
 from byodpp.exceptions import (
     ApiError,
@@ -29,8 +30,7 @@ from byodpp.exceptions import (
     UniqueConflict,
     ValidationFailed,
 )
-from byodpp.roles import APP, OWNER, SYSTEM
-from byodpp.sqlstate import is_connection_loss, is_retryable, translate
+from byodpp.tables.roles import APP, OWNER, SYSTEM
 
 T1 = SessionContext(tenant_id=1, user_id=10)
 T2 = SessionContext(tenant_id=2, user_id=20, grants=("kinds:1:7", 'it\'s "odd" \\ {x},'))
@@ -727,7 +727,7 @@ async def test_without_its_address_the_system_role_is_not_to_be_had(server: Runn
 async def test_closing_cuts_what_does_not_end(
     server: RunningServer, admin: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byodpp.database._RELEASE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("byodpp.database.transactions._RELEASE_TIMEOUT_SECONDS", 0.2)
     database = make(server)
     await database.open()
     task = asyncio.create_task(database.read("select pg_sleep(20)", []))

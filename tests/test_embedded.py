@@ -20,10 +20,10 @@ import asyncpg
 import pytest
 
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
-from byodpp.embedded_process import FileLock, is_running, start_mark
-from byodpp.embedded_programs import Account, can_reach, find_programs
+from byodpp.embedded.process import FileLock, is_running, start_mark
+from byodpp.embedded.programs import Account, can_reach, find_programs
 from byodpp.exceptions import DatabaseStartError
-from byodpp.roles import APP, OWNER, SYSTEM, provisioning_sql
+from byodpp.tables.roles import APP, OWNER, SYSTEM, provisioning_sql
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root on Linux")
 

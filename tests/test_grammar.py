@@ -14,9 +14,9 @@ from byodpp.definitions import MISSING
 from byodpp.exceptions import Problem
 from byodpp.fields import FIELD_TYPES
 from byodpp.grammar import build_grammar, manifest_reference, manifest_schema
-from byodpp.grammar_shapes import Checker, Flag, ListOf, OneOf, Text, Whole
-from byodpp.grammar_values import BAD, step
-from byodpp.manifest_source import part_names
+from byodpp.grammar.shapes import Checker, Flag, ListOf, OneOf, Text, Whole
+from byodpp.grammar.values import BAD, step
+from byodpp.manifest.source import part_names
 
 
 def judge(level: str, value: dict[str, Any]) -> list[Problem]:

@@ -15,9 +15,9 @@ import pytest
 
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres
 from byodpp.query import judge, parse
-from byodpp.roles import DATABASE
 from byodpp.row_security import mark_leakproof
 from byodpp.statements import Statements
+from byodpp.tables.roles import DATABASE
 from tests.query_world import Caller, World, create_world
 
 TENANTS = 4

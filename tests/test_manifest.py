@@ -17,7 +17,7 @@ from byodpp.definitions import OPERATIONS, Kind, OnDelete, ResourceDefinition, W
 from byodpp.exceptions import ManifestError, Problem
 from byodpp.fields import FIELD_TYPES
 from byodpp.grammar import manifest_schema
-from byodpp.grammar_resource import LOGIC_WORDS
+from byodpp.grammar.resource import LOGIC_WORDS
 from byodpp.manifest import load_manifest, read_manifest
 from byodpp.registry import Registry
 

@@ -26,7 +26,7 @@ from byodpp.migrations.catalog import read
 from byodpp.migrations.difference import is_widening
 from byodpp.migrations.snapshot import Snapshot
 from byodpp.registry import Registry
-from byodpp.roles import APP, OWNER, provision_database
+from byodpp.tables.roles import APP, OWNER, provision_database
 
 Resource = dict[str, Any]
 

@@ -20,8 +20,8 @@ from byodpp.bootstrap import Blueprint, assemble
 from byodpp.documentation import documentation_routes
 from byodpp.exceptions import error_classes
 from byodpp.openapi import openapi_bytes, openapi_document
-from byodpp.openapi_schemas import component, marshmallow_schema
-from byodpp.query_judge import PARAMETERS
+from byodpp.openapi.schemas import component, marshmallow_schema
+from byodpp.query.judge import PARAMETERS
 from byodpp.routes import RouteTable
 from byodpp.schemas import SCHEMA_OPERATIONS
 from byodpp.testing import Bench
@@ -389,7 +389,7 @@ async def test_a_page_that_does_not_exist_is_not_found(reader: httpx2.AsyncClien
 
 
 async def test_what_the_manifest_says_is_escaped_on_the_pages(tmp_path: Path) -> None:
-    from byodpp.documentation_pages import Book
+    from byodpp.documentation.pages import Book
 
     evil = '<script>alert("x")</script>'
     definition = {

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from byodpp.authorization.watch import BUMP
 from byodpp.bootstrap import Blueprint
-from byodpp.policy_watch import BUMP
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
@@ -70,7 +70,7 @@ async def test_policies_stay_in_force_while_they_cannot_be_read(
         await asyncio.sleep(1.2)
         assert (await viewer.get(THINGS)).status_code == 200
         await owner.execute("alter table byodpp.gone rename to policy_version")
-    told = [record for record in caplog.records if record.name == "byodpp.policy_watch"]
+    told = [record for record in caplog.records if record.name == "byodpp.authorization.watch"]
     assert len(told) == 1, "an outage is told once"
     await asyncio.sleep(0.6)
     assert (await viewer.get(THINGS)).status_code == 200

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from byodpp.exceptions import InvalidQuery, QueryTooComplex
-from byodpp.query_aggregates import PERIODS
-from byodpp.query_cursors import Cursors
-from byodpp.query_reader import QueryReader
+from byodpp.query.aggregates import PERIODS
+from byodpp.query.cursors import Cursors
+from byodpp.query.reader import QueryReader
 from byodpp.statements import Statements
 from tests import test_query_oracle as oracle
 from tests.naive_query import Naive, Rows, operation

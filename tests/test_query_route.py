@@ -17,8 +17,8 @@ from byodpp.bootstrap import Blueprint
 from byodpp.conditions import Visibility
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import InvalidQuery
-from byodpp.query_cursors import Cursors
-from byodpp.query_reader import QueryReader
+from byodpp.query.cursors import Cursors
+from byodpp.query.reader import QueryReader
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import SHOP, build
 

@@ -7,7 +7,7 @@ import asyncpg
 from byodpp import migrations
 from byodpp.bootstrap import Blueprint
 from byodpp.embedded import SUPERUSER
-from byodpp.roles import OWNER, provision_database
+from byodpp.tables.roles import OWNER, provision_database
 from byodpp.testing import Bench
 
 _NAME = "reference_revisions"

@@ -14,8 +14,8 @@ from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
 from byodpp.manifest import read_manifest
 from byodpp.migrations import synchronise
 from byodpp.registry import Registry
-from byodpp.roles import APP, OWNER, SYSTEM, provision_database
 from byodpp.row_security import check_views, mark_leakproof
+from byodpp.tables.roles import APP, OWNER, SYSTEM, provision_database
 
 RESOURCES: list[dict[str, Any]] = [
     {"name": "Categories", "fields": {"name": {"type": "string", "index": True}}},

@@ -12,8 +12,8 @@ from byodpp.conditions import Relevance, Visibility
 from byodpp.embedded import EmbeddedPostgres
 from byodpp.exceptions import InvalidQuery
 from byodpp.query import judge, parse
-from byodpp.query_cursors import Cursors
-from byodpp.query_reader import QueryReader
+from byodpp.query.cursors import Cursors
+from byodpp.query.reader import QueryReader
 from byodpp.row_security import mark_leakproof
 from byodpp.statements import Statements
 from tests.query_world import Caller, World, create_world

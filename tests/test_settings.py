@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from byodpp.exceptions import SettingsError, StartError
-from byodpp.secret_key import application_secret
 from byodpp.settings import Settings, load_settings, settings_reference
+from byodpp.settings.secret_key import application_secret
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from joserfc.jwk import RSAKey
 
+from byodpp.authentication.signing_keys import SigningKeys
 from byodpp.exceptions import AuthUnavailable
-from byodpp.signing_keys import SigningKeys
 
 PARAMETERS: Any = {"use": "sig", "alg": "RS256"}
 MATERIAL = RSAKey.generate_key(2048, parameters=PARAMETERS).as_dict(private=False)

@@ -16,8 +16,8 @@ from byodpp.conditions import AllOf, AnyOf, Condition, Refusal, Visibility, with
 from byodpp.definitions import ResourceDefinition
 from byodpp.embedded import EmbeddedPostgres
 from byodpp.query import Query, condition_from_json, judge, parse
-from byodpp.statement_parameters import bound, compile_statement
 from byodpp.statements import ESTIMATE_LIMIT, Statements, grants_text
+from byodpp.statements.parameters import bound, compile_statement
 from tests.query_world import Caller, World, create_world
 
 UTC = datetime.UTC

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from byodpp.embedded_process import is_running
+from byodpp.embedded.process import is_running
 from tests.serving import ROOT, Serving, postgres_pid
 
 MANIFEST = {

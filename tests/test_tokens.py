@@ -17,10 +17,10 @@ from joserfc import jwe, jws
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import OctKey, RSAKey
 
+from byodpp.authentication.signing_keys import SigningKeys
+from byodpp.authentication.tokens import MAX_TOKEN_BYTES, TokenVerifier
 from byodpp.exceptions import AuthUnavailable, SettingsError, Unauthenticated
 from byodpp.identity import LocalIssuer
-from byodpp.signing_keys import SigningKeys
-from byodpp.tokens import MAX_TOKEN_BYTES, TokenVerifier
 
 TENANT = "01JD0000000000000000000001"
 OTHER = "01JD0000000000000000000002"

@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import Conflict
+from byodpp.service.units import Unit
 from byodpp.testing import Bench, TestedApplication
-from byodpp.units import Unit
 from tests.worlds import build
 from tests.write_world import LOGICS, WRITES
 

@@ -40,8 +40,8 @@ def check(context: typer.Context) -> None:
     from byodpp.index_check import unindexed
     from byodpp.logics import load_logics
     from byodpp.manifest import load_manifest
-    from byodpp.schema_overrides import load_schema_overrides
     from byodpp.schemas import SchemaMap
+    from byodpp.schemas.overrides import load_schema_overrides
     from byodpp.tables import Tables
 
     app_dir = place_of(context).application()

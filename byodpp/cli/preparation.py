@@ -79,7 +79,7 @@ async def running_database(settings: Settings) -> AsyncIterator[Settings]:
         yield settings
         return
     from byodpp.embedded import EmbeddedPostgres
-    from byodpp.roles import APP, OWNER, SYSTEM
+    from byodpp.tables.roles import APP, OWNER, SYSTEM
 
     embedded = EmbeddedPostgres(settings.app_dir, durable=settings.embedded_durable, pg_bin=settings.pg_bin)
     async with embedded.running() as server:
@@ -106,8 +106,8 @@ async def issue_token(
     Raises:
         StartError: somebody else issues the tokens, or this is no place for development.
     """
+    from byodpp.authentication.tenants import register_tenant
     from byodpp.identity import LocalIssuer
-    from byodpp.tenants import register_tenant
 
     _refuse_foreign_issuer(settings)
     async with _open_database(settings) as database, database.system() as transaction:

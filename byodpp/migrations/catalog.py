@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.migrations.snapshot import ColumnState, ConstraintState, IndexState, Snapshot, TableState
-from byodpp.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
+from byodpp.tables.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
 from byodpp.row_security import POLICY_PREFIX, Grant, Policy
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Final
 
 from byodpp.migrations.plan import Step, StepKind
 from byodpp.migrations.snapshot import ColumnState, ConstraintState, Snapshot, TableState, check_words
-from byodpp.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
+from byodpp.tables.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
 from byodpp.row_security import FUNCTIONS
 from byodpp.sql_text import quote, quote_text
 

@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from byodpp.exceptions import MigrationError, Problem
 from byodpp.migrations.catalog import SEAL_POLICIES
 from byodpp.migrations.revisions import Revision, read_revisions, revisions_folder
-from byodpp.roles import FRAMEWORK_SCHEMA
+from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory

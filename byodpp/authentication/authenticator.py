@@ -1,0 +1,208 @@
+"""Who is calling, and in which tenant: two headers in, a Principal out.
+
+Refuses with 401 (the token, its tenant, its user), 403 and 404 (the tenant that was named), and
+503 when it cannot know. It never reads a query string, a cookie, a body, or the host's name.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
+from byodpp.authentication.tokens import Claims, TokenVerifier
+from byodpp.authentication.users import UserDirectory
+from byodpp.database import NOBODY, PLATFORM_TENANT, SessionContext
+from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, Unauthenticated
+from byodpp.expiring import Expiring
+
+__all__ = ["ANONYMOUS", "Authenticator", "Principal"]
+
+#: Token68 of RFC 7235 after the scheme; anything else (two headers, blanks, commas) is refused.
+_BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]+)")
+_TENANT_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls, and for whose rows."""
+
+    user_id: int = 0  # row of Users; 0 is nobody
+    subject: str | None = None
+    realm: str | None = None
+    tenant_id: int = NOBODY  # whose rows are asked for; NOBODY: published rows of every tenant
+    session_tenant_id: int = NOBODY  # as whom row-level security sees the caller
+    home_tenant_id: int = NOBODY  # tenant of the realm that issued the token
+    roles: frozenset[str] = frozenset()
+    anonymous: bool = True
+    platform: bool = False  # an operator: signed in at the platform's realm
+    tenant: Tenant | None = None  # the one of `tenant_id`
+    claims: Claims | None = None
+
+    #: What a transaction for this caller tells PostgreSQL.
+    session: SessionContext = field(init=False, repr=False, compare=False)
+    #: What `$user`, `$tenant` and `$now` of rules stand for; None makes a comparison unknown.
+    variables: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Fill in, once, what every request of the caller needs."""
+        session = SessionContext(tenant_id=self.session_tenant_id, user_id=self.user_id)
+        object.__setattr__(self, "session", session)
+        object.__setattr__(self, "variables", _Variables(self))
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether rows of every tenant are asked for; row-level security shows the published ones."""
+        return self.tenant_id == NOBODY
+
+    @property
+    def at_home_on_platform(self) -> bool:
+        """Whether the caller is an operator who acts for the platform itself."""
+        return self.platform and self.tenant_id == PLATFORM_TENANT
+
+
+class _Variables(Mapping[str, Any]):
+    """The caller's variables; all but the time are known from the start."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, principal: Principal) -> None:
+        claims = principal.claims
+        self._known = {
+            "user.id": principal.user_id or None,
+            "user.subject": principal.subject,
+            "user.roles": sorted(principal.roles),
+            "user.name": claims.name if claims else None,
+            "user.userName": claims.user_name if claims else None,
+            "user.email": claims.email if claims else None,
+            "tenant": principal.tenant_id if principal.tenant_id != NOBODY else None,
+            "now": None,
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        return datetime.now(UTC) if name == "now" else self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+#: Nobody, who has named no tenant.
+ANONYMOUS: Final = Principal()
+
+
+class Authenticator:
+    """Turns the headers of a request into its Principal."""
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        tenants: TenantDirectory,
+        users: UserDirectory,
+        *,
+        seconds: float = 2.0,
+        max_entries: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        verifier: checks the token.
+        tenants: finds its tenant.
+        users: finds its user's row.
+        seconds: how long a Principal is used before tenant and user are looked at again.
+        max_entries: how many are kept.
+        clock: monotonic seconds.
+        """
+        self._verifier = verifier
+        self._tenants = tenants
+        self._users = users
+        self._principals: Expiring[tuple[Claims, str | None], Principal] = Expiring(
+            seconds=seconds, max_entries=max_entries, clock=clock
+        )
+
+    async def authenticate(self, authorization: str | None, x_tenant: str | None = None) -> Principal:
+        """Return who calls; the anonymous Principal when no Authorization header was sent.
+
+        Args:
+            authorization: the header's value; several headers are given joined by `, `.
+            x_tenant: the X-Tenant header's value, a slug or a ULID.
+
+        Raises:
+            Unauthenticated: a header that is not one good Bearer token, no active tenant, no active user.
+            Forbidden: a tenant's user names another tenant.
+            NotFound: the named tenant does not exist.
+            InvalidHeader: X-Tenant is not a name at all.
+            AuthUnavailable: the identity provider is away and the token's key unknown.
+        """
+        if authorization is None:
+            return ANONYMOUS if x_tenant is None else await self._anonymous(x_tenant)
+        bearer = _BEARER.fullmatch(authorization)
+        if bearer is None:
+            raise Unauthenticated("The Authorization header is not `Bearer <token>`", error="invalid_request")
+        claims = await self._verifier.verify(bearer[1])
+        key = (claims, x_tenant)
+        principal = self._principals.get(key)
+        if principal is None:
+            principal = await self._principal(claims, x_tenant)
+            self._principals.put(key, principal)
+        return principal
+
+    def forget(self) -> None:
+        """Look at every tenant and user anew: one has changed."""
+        self._principals.forget()
+        self._tenants.forget()
+        self._users.forget()
+
+    async def _principal(self, claims: Claims, x_tenant: str | None) -> Principal:
+        home = await self._tenants.by_realm(claims.realm)
+        if home is None or not home.active:
+            raise Unauthenticated("The token's tenant is not active", error="invalid_token")
+        user = await self._users.resolve(claims, home)
+        if not user.active:
+            raise Unauthenticated("The token's user is not active", error="invalid_token")
+        platform = claims.realm == PLATFORM_REALM
+        tenant = home if x_tenant is None else await self._chosen(x_tenant, home, platform=platform)
+        return Principal(
+            user_id=user.id,
+            subject=claims.subject,
+            realm=claims.realm,
+            tenant_id=tenant.id,
+            session_tenant_id=tenant.id,
+            home_tenant_id=home.id,
+            roles=claims.roles,
+            anonymous=False,
+            platform=platform,
+            tenant=tenant,
+            claims=claims,
+        )
+
+    async def _chosen(self, name: str, home: Tenant, *, platform: bool) -> Tenant:
+        """Return the tenant a signed-in caller names: operators any, everybody else their own."""
+        _check_name(name)
+        if name in (home.ulid, home.slug):
+            return home
+        if not platform:
+            # The same words for a tenant that exists and one that does not.
+            raise Forbidden("X-Tenant names another tenant than your own")
+        tenant = await self._tenants.by_name(name)
+        if tenant is None:
+            raise NotFound("The tenant that X-Tenant names does not exist")
+        return tenant
+
+    async def _anonymous(self, name: str) -> Principal:
+        """Return nobody, who asks for the published rows of one tenant."""
+        _check_name(name)
+        tenant = await self._tenants.by_name(name)
+        if tenant is None or not tenant.active:
+            raise NotFound("The tenant that X-Tenant names does not exist")
+        return Principal(tenant_id=tenant.id, tenant=tenant)
+
+
+def _check_name(name: str) -> None:
+    if not _TENANT_NAME.fullmatch(name):
+        raise InvalidHeader("X-Tenant must be one tenant's slug or ULID")

@@ -1,0 +1,148 @@
+"""Running a batch inside a unit of work: its items one by one, or many with one statement.
+
+In: a call whose body is a Batch. Out: rows in the items' order, or an ItemOutcome per item.
+Rejects what the items reject, under the index of the item that is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from byodpp.batches.reading import Batch, BatchItem
+from byodpp.batches.selection import Selecting
+from byodpp.batches.upserts import Upserts
+from byodpp.calls import Call
+from byodpp.exceptions import ApiError, Forbidden
+from byodpp.judged_calls import at_index, versioned, writing
+from byodpp.repository import Repository
+from byodpp.repository.stores import refuse_fields
+
+if TYPE_CHECKING:
+    from byodpp.service.units import Unit
+
+__all__ = ["BatchWork", "ItemOutcome"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemOutcome:
+    """What became of one item of a batch that is not atomic."""
+
+    index: int
+    data: Any = None  # a Row, or what a logic class returned; None for a delete
+    operation: str | None = None  # of an upsert: whether it was a `create` or an `update`
+    error: ApiError | None = None
+
+
+class BatchWork:
+    """Runs batches for one unit."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self._parts = unit.parts
+
+    async def run(self, call: Call, batch: Batch) -> list[Any]:
+        """Return the results in the order of the items: rows, or ItemOutcomes where it is not atomic."""
+        if batch.selection is not None:
+            return await Selecting(self, call, batch.operation, batch.selection).run()
+        if not batch.atomic:
+            return [await self._alone(call, item, batch.on) for item in batch.items]
+        if batch.on:
+            return await Upserts(self, call, batch.on).all(batch.items)
+        if batch.operation == "create":
+            return await self.create(call, batch.items)
+        return [await self.placed(call, item) for item in batch.items]
+
+    async def create(self, call: Call, items: Sequence[BatchItem]) -> list[Any]:
+        """Create rows, at once where no logic class has a word in it."""
+        alone = self._parts.logics.get(call.resource, "create") is not None
+        if not alone and not any(item.values.nested for item in items):
+            return await self.create_all(call, items)
+        return [await self.placed(call, item) for item in items]
+
+    async def create_all(self, call: Call, items: Sequence[BatchItem]) -> list[Any]:
+        """Insert all with one statement; when that fails, find the item that is to blame."""
+        creating = self.item_call(call, "create")
+        repository = self.repository(creating)
+        for item in items:
+            refuse_fields(creating.decision, item.values.sent, str(item.index))
+        position = self.unit.outbox.mark()
+        try:
+            async with self.unit.transaction.savepoint():
+                values = [item.values.values for item in items]
+                sent = frozenset[str]().union(*(item.values.sent for item in items))
+                return list(await repository.insert_many(values, sent=sent))
+        except ApiError as error:
+            self.unit.outbox.rewind(position)
+            if error.retryable or error.status >= 500:
+                raise
+            if len(items) == 1:
+                raise at_index(error, items[0].index) from error
+            if error.details and error.details[0].field[:1].isdigit():
+                raise _at_items(error, items) from error
+        results = []
+        for item in items:
+            try:
+                results.append(await repository.insert(item.values.values, sent=item.values.sent))
+            except ApiError as error:
+                raise at_index(error, item.index) from error
+        return results
+
+    async def placed(self, call: Call, item: BatchItem) -> Any:
+        """Run one item; an error tells its place."""
+        try:
+            return await self.item(call, item)
+        except ApiError as error:
+            raise at_index(error, item.index) from error
+
+    async def _alone(self, call: Call, item: BatchItem, on: tuple[str, ...]) -> ItemOutcome:
+        """Run one item so that its failure is its own."""
+        if item.fault is not None:
+            return ItemOutcome(index=item.index, error=item.fault)
+        position = self.unit.outbox.mark()
+        try:
+            async with self.unit.transaction.savepoint():
+                if item.operation == "upsert":
+                    operation, row = await Upserts(self, call, on).one(item)
+                    return ItemOutcome(index=item.index, data=row, operation=operation)
+                return ItemOutcome(index=item.index, data=await self.item(call, item))
+        except ApiError as error:
+            if error.retryable or error.status >= 500:
+                raise
+            self.unit.outbox.rewind(position)
+            return ItemOutcome(index=item.index, error=error)
+
+    async def item(self, call: Call, item: BatchItem) -> Any:
+        """Run one item through its logic class, or the generic operation."""
+        params = {} if item.key is None else {"id": str(item.key)}
+        single = self.item_call(call, item.operation).having(params=params)
+        loaded, schemas = item.values, self._parts.schemas
+        if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
+            stored = await self.unit.locked(single)
+            loaded = schemas.load(call.resource, "patch", item.document, stored=stored)
+        if loaded is not None:
+            single = writing(single, loaded)
+        return await self.unit.execute(versioned(single))
+
+    def repository(self, call: Call) -> Repository:
+        """Return the rows of the call's resource, as its caller sees them."""
+        return self.unit.repositories(call.resource.version, call=call)[call.resource.name]
+
+    def item_call(self, call: Call, operation: str) -> Call:
+        """Return the call of one item: the right to a batch is not the right to what it repeats."""
+        decision = self._parts.authorizer.decide(self.unit.principal, call.resource, operation)
+        if not decision.allowed:
+            raise Forbidden(f"You have no right to {operation} {call.resource.name}.")
+        return call.having(
+            operation=operation, decision=decision, body=None, params={}, action=None, nested=()
+        )
+
+
+def _at_items(error: ApiError, items: Sequence[BatchItem]) -> ApiError:
+    """Return an error whose details name places in `items` with the places in the body instead."""
+    places = [(one, *one.field.partition(".")) for one in error.details]
+    error.details = tuple(
+        replace(one, field=f"{items[int(place)].index}{dot}{rest}") for one, place, dot, rest in places
+    )
+    return error

@@ -1,0 +1,31 @@
+"""The database: the only stage that knows the driver.
+
+`connections` makes connections, `pool` keeps them at hand, `transactions` is what everybody else uses,
+and `sqlstate` says what an error means to a client.
+"""
+
+from __future__ import annotations
+
+from byodpp.database.transactions import (
+    NOBODY,
+    PLATFORM_TENANT,
+    Database,
+    Isolation,
+    SessionContext,
+    Transaction,
+    TransactionScope,
+    is_retryable,
+    translate,
+)
+
+__all__ = [
+    "NOBODY",
+    "PLATFORM_TENANT",
+    "Database",
+    "Isolation",
+    "SessionContext",
+    "Transaction",
+    "TransactionScope",
+    "is_retryable",
+    "translate",
+]

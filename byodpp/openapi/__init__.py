@@ -1,0 +1,161 @@
+"""The OpenAPI 3.1 document: every live route, as exactly as the code judges it.
+
+In: registry, schema map, logic map. Out: plain JSON values, the same for the same application.
+Rejects nothing. It says nothing of the server: no version of a program, no path, no address.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from byodpp.definitions import ResourceDefinition
+from byodpp.logics import LogicMap
+from byodpp.openapi.errors import error_components, error_schemas
+from byodpp.openapi.filters import INSIDE_JSON, condition_schemas, inside_json_schema
+from byodpp.openapi.paths import ResourceDescription, tag_of
+from byodpp.openapi.service import (
+    SERVICE_TAGS,
+    batch_path,
+    service_paths,
+    shared_headers,
+    shared_parameters,
+    shared_responses,
+    shared_schemas,
+)
+from byodpp.registry import Registry
+from byodpp.schemas import SchemaMap
+
+__all__ = ["openapi_bytes", "openapi_document"]
+
+_ABOUT: Final = """\
+**Sign in.** Send `Authorization: Bearer <access token>`; the token decides the tenant. Every address \
+below `/api/{version}` is also served without its version: `Accept: application/vnd.byo-dpp.v2+json` \
+selects one, v1 is the default.
+
+**Answers** are `{"success": true, "data": …, "meta": …}`. Refusals are `{"success": false, "error": \
+{"code", "message", "details"}}` with every fault at once, or RFC 9457 with `Accept: \
+application/problem+json`. Branch on `code`, never on `message`.
+
+**Queries** are strict: an unknown parameter, field or operator is refused with a suggestion. `filter` \
+has two forms, `filter[price][gte]=5` and `filter={"price":{"gte":5}}`, with the same operators: eq, ne, \
+gt, gte, lt, lte, in, nin, between, like, ilike, contains, startsWith, endsWith, isNull, has, hasAny, \
+hasAll; `and`, `or`, `not`; `some`, `every`, `none` over to-many relations.
+
+**Writes.** PUT replaces what may be written; what GET returned can be put back. PATCH is a merge patch \
+(RFC 7396) or a JSON Patch (RFC 6902). Where a row has an `ETag`, send it as `If-Match` and nobody's \
+change is lost.
+"""
+
+
+def openapi_document(
+    registry: Registry,
+    schemas: SchemaMap,
+    logics: LogicMap,
+    *,
+    title: str | None = None,
+    local_issuer: bool = True,
+    documentation: bool = True,
+) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        registry: the resources.
+        schemas: of their bodies.
+        logics: the application's classes.
+        title: of the API; made from the services' names when omitted.
+        local_issuer: whether the routes of the local issuer are served.
+        documentation: whether the documentation itself is served.
+    """
+    with _no_collection():
+        paths, components, tags = _resources(registry, schemas, logics)
+    for version in registry.versions:
+        paths[f"/api/{version}/batch"] = _batch(registry, version)
+    paths |= service_paths(local_issuer=local_issuer, documentation=documentation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title or _title(registry), "version": registry.versions[-1], "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "tags": [*tags, *_service_tags(paths)],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "parameters": shared_parameters(),
+            "headers": shared_headers(),
+            "responses": {**shared_responses(), **error_components()},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Build without the garbage collector, which would walk again and again over what stays anyway."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _resources(
+    registry: Registry, schemas: SchemaMap, logics: LogicMap
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Return paths, component schemas and tags of all resources."""
+    paths: dict[str, Any] = {}
+    components: dict[str, Any] = {**shared_schemas(), **error_schemas(), INSIDE_JSON: inside_json_schema()}
+    components |= condition_schemas()
+    tags: list[dict[str, Any]] = []
+    for resource in registry:
+        if not resource.routed:
+            continue
+        description = ResourceDescription(resource, registry, schemas, logics)
+        components |= description.components()
+        for one in description.operations():
+            paths.setdefault(one.path, {})[one.method] = one.operation
+        tag: dict[str, Any] = {"name": tag_of(resource)}
+        if resource.description:
+            tag["description"] = resource.description
+        tag["x-page"] = f"{resource.version}/{resource.segment}"
+        tag["x-group"] = _group(resource)
+        tags.append(tag)
+    return paths, components, tags
+
+
+def openapi_bytes(document: dict[str, Any]) -> bytes:
+    """Return a document as compact JSON; it holds plain values only, so the fast writer will do."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _group(resource: ResourceDefinition) -> str:
+    """Return the heading of a resource's service: `Access` for the framework's part `byodpp:access`."""
+    name = resource.service.rpartition(":")[2] or "resources"
+    return name[:1].upper() + name[1:]
+
+
+def _batch(registry: Registry, version: str) -> dict[str, Any]:
+    names = dict.fromkeys(resource.name for resource in registry)
+    found = [registry.find(name, version) for name in names]
+    reached = [one for one in found if one is not None and one.routed]
+    actions = (action.key for resource in reached for action in resource.actions)
+    return batch_path(version, (resource.name for resource in reached), actions)
+
+
+def _title(registry: Registry) -> str:
+    services = list(dict.fromkeys(one.service for one in registry if one.routed and one.part is None))
+    return f"{services[0]} API" if len(services) == 1 and services[0] else "API reference"
+
+
+def _service_tags(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    used = {tag for item in paths.values() for one in item.values() for tag in one["tags"]}
+    return [
+        {"name": name, "description": text, "x-page": f"service/{name.lower()}", "x-group": "Service"}
+        for name, text in SERVICE_TAGS.items()
+        if name in used
+    ]

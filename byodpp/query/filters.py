@@ -1,0 +1,381 @@
+"""Judging a filter: a tree of names and values becomes a Condition, or faults.
+
+Comes from `query_text` (trees of queries) and from JSON (policies, logic classes). One
+grammar for all: `{"price": {"gte": 5}, "or": [{…}, {…}], "not": {…}, "category.name": "x",
+"dpps": {"some": {"status": "draft"}}}`; several entries of an object are ANDed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from byodpp.conditions import (
+    NOTHING,
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    Constant,
+    Negation,
+    Operand,
+    Quantified,
+    Variable,
+)
+from byodpp.definitions import FieldDefinition, ResourceDefinition
+from byodpp.query.names import Judgement
+from byodpp.query.text import Text
+from byodpp.query.values import (
+    Rejected,
+    items,
+    json_candidates,
+    json_text,
+    pattern,
+    scalar,
+    scalar_json,
+    text,
+    truth,
+)
+from byodpp.suggestion import nearest
+
+__all__ = ["OPERATORS", "QUANTIFIERS", "FilterJudge", "has_paths"]
+
+#: Every operator of the language, in the order in which documentation lists them.
+OPERATORS: Final = (
+    *("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "between", "like", "ilike", "contains"),
+    *("startsWith", "endsWith", "isNull", "has", "hasAny", "hasAll"),
+)
+QUANTIFIERS: Final = ("some", "every", "none")
+#: What can be asked of a value inside json, whatever its declared type.
+_INSIDE: Final = frozenset(OPERATORS)
+_PATTERNS: Final = frozenset({"like", "ilike", "contains", "startsWith", "endsWith"})
+_ORDERS: Final = frozenset({"gt", "gte", "lt", "lte"})
+_HAS: Final = frozenset({"has", "hasAny", "hasAll"})
+
+
+def has_paths(definition: FieldDefinition) -> bool:
+    """Return whether values inside the field can be named: `metadata.color`."""
+    return definition.type.document and definition.items is None and definition.type.name != "array"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the query we are, and from which row names are read."""
+
+    resource: ResourceDefinition
+    path: tuple[str, ...]  # to-one relations from the condition's own row
+    parameter: str  # as the client would spell it
+    depth: int
+
+    def at(self, step: str | int) -> _Place:
+        """The same row, one bracket further."""
+        return replace(self, parameter=f"{self.parameter}[{step}]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The field that a comparison is about."""
+
+    place: _Place
+    definition: FieldDefinition
+    inside: tuple[str, ...]
+
+    def compare(
+        self, operator: str, operand: Operand | tuple[Operand, Operand], kind: Any = ""
+    ) -> Comparison:
+        return Comparison(self.place.path, self.definition.name, operator, operand, self.inside, kind)
+
+
+@dataclass(slots=True)
+class FilterJudge:
+    """Judges the filters of one query; values and faults go to the judgement."""
+
+    judgement: Judgement
+    variables: bool = False  # whether `$user.id` and its like are variables: rules only
+
+    def judge(self, tree: Any, resource: ResourceDefinition, parameter: str = "filter") -> Condition:
+        """Return the condition that a tree spells over a resource's rows.
+
+        Faults are noted in the judgement; the condition then means nothing.
+        """
+        return self._node(tree, _Place(resource, (), parameter, 1))
+
+    def _node(self, tree: Any, place: _Place) -> Condition:
+        if place.depth > self.judgement.bounds.max_filter_depth:
+            bound = self.judgement.bounds.max_filter_depth
+            self.judgement.stop("filter", f"the filter is nested deeper than {bound}")
+        if not isinstance(tree, Mapping) or not tree:
+            self.judgement.fault(place.parameter, "type", "expected an object with at least one name")
+            return NOTHING
+        parts = tuple(self._entry(name, value, place.at(name)) for name, value in tree.items())
+        return parts[0] if len(parts) == 1 else AllOf(parts)
+
+    def _entry(self, name: str, value: Any, place: _Place) -> Condition:
+        below = replace(place, depth=place.depth + 1)
+        if name in ("and", "or"):
+            return self._junction(AllOf if name == "and" else AnyOf, value, below)
+        if name == "not":
+            return Negation(self._node(value, below))
+        return self._named(name, value, below)
+
+    def _junction(self, kind: type[AllOf] | type[AnyOf], value: Any, place: _Place) -> Condition:
+        try:
+            trees = items(value) if not isinstance(value, Text) else []
+        except Rejected:
+            trees = []
+        if not trees:
+            self.judgement.fault(place.parameter, "type", "expected a list of conditions")
+            return NOTHING
+        return kind(tuple(self._node(tree, place.at(index)) for index, tree in enumerate(trees)))
+
+    # --- names ---
+
+    def _named(self, name: str, value: Any, place: _Place) -> Condition:
+        """Follow a dotted name to a field, a to-one object, or a to-many relation."""
+        first, *rest = name.split(".")
+        names = self.judgement.names(place.resource)
+        if names is not None and first in names.relations:
+            relation = names.relations[first]
+            target = self.judgement.target(place.resource, relation)
+            below = replace(
+                place, resource=target, path=(*place.path, first), depth=place.depth + (1 if rest else 0)
+            )
+            if relation.many:
+                return self._quantified(".".join(rest), value, below)
+            if below.depth > self.judgement.bounds.max_filter_depth:
+                self.judgement.stop("filter", "the filter is nested too deeply")
+            return self._named(".".join(rest), value, below) if rest else self._node(value, below)
+        if names is None or first not in names.fields:
+            known = (*names.fields, *names.relations) if names else ()
+            self.judgement.unknown(place.parameter, "unknown_field", "field", first, known)
+            return NOTHING
+        return self._field(names.fields[first], tuple(rest), value, place)
+
+    def _quantified(self, rest: str, value: Any, place: _Place) -> Condition:
+        """Judge `{"some": {…}}`; `dpps.some` is no name."""
+        parts = []
+        if rest or not isinstance(value, Mapping) or not value:
+            example = f"filter[{'.'.join(place.path)}][some][{rest or 'field'}]"
+            self.judgement.fault(
+                place.parameter, "quantifier", f"a to-many relation needs a quantifier: {example}"
+            )
+            return NOTHING
+        for word, tree in value.items():
+            if word not in QUANTIFIERS:
+                self.judgement.unknown(
+                    place.at(word).parameter, "unknown_quantifier", "quantifier", word, QUANTIFIERS
+                )
+                continue
+            inner = _Place(place.resource, (), place.at(word).parameter, place.depth)
+            parts.append(Quantified(place.path, word, self._node(tree, inner)))
+        return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
+
+    def _field(
+        self, definition: FieldDefinition, inside: tuple[str, ...], value: Any, place: _Place
+    ) -> Condition:
+        if not definition.filterable and definition.name != "id" and self.judgement.lookup is not None:
+            self.judgement.fault(place.parameter, "not_filterable", f"{definition.name!r} cannot be filtered")
+            return NOTHING
+        if inside and (not has_paths(definition) or "" in inside):
+            self.judgement.fault(
+                place.parameter, "unknown_field", f"{definition.name!r} has no values inside it"
+            )
+            return NOTHING
+        target = _Target(place, definition, inside)
+        if not isinstance(value, Mapping):
+            # The shorthand; on a document only null has one.
+            word = "eq" if value is not None else "isNull"
+            return self._operation(
+                replace(target, place=place), word, value if value is not None else True, shown=False
+            )
+        if not value:
+            self.judgement.fault(place.parameter, "type", "expected an operator")
+            return NOTHING
+        parts = tuple(self._operation(target, word, operand) for word, operand in value.items())
+        return parts[0] if len(parts) == 1 else AllOf(parts)
+
+    def _operation(self, target: _Target, word: str, operand: Any, *, shown: bool = True) -> Condition:
+        """Judge one entry below a field: an operator, or the next key inside json.
+
+        Args:
+            target: the field.
+            word: operator or key.
+            operand: its value.
+            shown: whether the client spelled the word.
+        """
+        place = target.place.at(word) if shown else target.place
+        if word not in OPERATORS and has_paths(target.definition):
+            deeper = replace(place, depth=place.depth + 1)
+            if deeper.depth > self.judgement.bounds.max_filter_depth:
+                self.judgement.stop("filter", "the filter is nested too deeply")
+            return self._field(target.definition, (*target.inside, *word.split(".")), operand, deeper)
+        known = _INSIDE if target.inside else target.definition.type.operators
+        if word not in known:
+            ordered = tuple(one for one in OPERATORS if one in known)
+            self.judgement.unknown(place.parameter, "unknown_operator", "operator", word, ordered)
+            return NOTHING
+        return self._operator(_Target(place, target.definition, target.inside), word, operand)
+
+    # --- operators ---
+
+    def _operator(self, target: _Target, word: str, raw: Any) -> Condition:
+        self.judgement.terms += 1
+        bound = self.judgement.bounds.max_filter_terms
+        if self.judgement.terms > bound:
+            self.judgement.stop("filter", f"the filter has more than {bound} comparisons")
+        try:
+            if self.variables and isinstance(raw, str) and raw.startswith("$"):
+                return self._variable(target, word, raw)
+            return self._compare(target, word, raw)
+        except Rejected as error:
+            self.judgement.fault(target.place.parameter, error.code, str(error))
+            return NOTHING
+
+    def _compare(self, target: _Target, word: str, raw: Any) -> Condition:
+        if word == "isNull":
+            return target.compare("isNull", Constant(truth(raw)))
+        if raw is None and word in ("eq", "ne"):
+            return target.compare("isNull", Constant(word == "eq"))
+        if word in _PATTERNS:
+            operator = "ilike" if word == "ilike" else "like"
+            return target.compare(
+                operator, self.judgement.parameter(pattern(word, raw)), "text" if target.inside else ""
+            )
+        if word in _HAS:
+            return self._has(target, word, raw)
+        if word in ("in", "nin"):
+            return self._list(target, word, self._elements(raw))
+        if word == "between":
+            low, high = self._pair(raw)
+            return self._ordered(target, word, low, high)
+        if target.inside:
+            return self._inside(target, word, raw)
+        return target.compare(word, self.judgement.parameter(scalar(raw, target.definition)))
+
+    def _elements(self, raw: Any) -> list[Any]:
+        elements = items(raw)
+        bound = self.judgement.bounds.max_in_values
+        if len(elements) > bound:
+            self.judgement.stop("filter", f"a list has more than {bound} values")
+        if not elements and self.judgement.lookup is not None:
+            raise Rejected("the list is empty")
+        return elements
+
+    def _pair(self, raw: Any) -> tuple[Any, Any]:
+        elements = items(raw)
+        if len(elements) != 2:
+            raise Rejected("expected two values")
+        return elements[0], elements[1]
+
+    def _list(self, target: _Target, word: str, elements: list[Any]) -> Condition:
+        """Judge `in` and `nin`; null and variables among the values become terms of their own."""
+        plain = [one for one in elements if one is not None and not self._is_variable(one)]
+        others = [
+            self._operator(target, "eq", one) for one in elements if one is None or self._is_variable(one)
+        ]
+        if target.inside:
+            candidates = [json_text(value) for one in plain for value in self._candidates(target, one)]
+            comparison = target.compare("in", self.judgement.parameter(candidates), "json")
+        else:
+            values = [scalar(one, target.definition) for one in plain]
+            comparison = target.compare("in", self.judgement.parameter(values))
+        if not others:
+            return replace(comparison, operator=word)
+        either = AnyOf((comparison, *others)) if plain else AnyOf(tuple(others))
+        return either if word == "in" else Negation(either)
+
+    def _ordered(self, target: _Target, word: str, *raw: Any) -> Condition:
+        """Judge a comparison that needs an order; inside json numbers and texts have one."""
+        if target.inside:
+            candidates = [self._candidates(target, one)[-1] for one in raw]
+            numbers = all(type(one).__name__ in ("int", "Decimal", "float") for one in candidates)
+            if not numbers:
+                candidates = [text(one) for one in raw]
+            bound = [self.judgement.parameter(one) for one in candidates]
+            operand = (bound[0], bound[1]) if len(bound) == 2 else bound[0]
+            return target.compare(word, operand, "number" if numbers else "text")
+        operands = [self.judgement.parameter(scalar(one, target.definition)) for one in raw]
+        return target.compare(word, (operands[0], operands[1]) if len(operands) == 2 else operands[0])
+
+    def _inside(self, target: _Target, word: str, raw: Any) -> Condition:
+        if word in _ORDERS:
+            return self._ordered(target, word, raw)
+        candidates = [json_text(value) for value in self._candidates(target, raw)]
+        return target.compare("in" if word == "eq" else "nin", self.judgement.parameter(candidates), "json")
+
+    def _candidates(self, target: _Target, raw: Any) -> list[Any]:
+        """Return the JSON values that an operand inside json may mean."""
+        definition = self._property(target)
+        if definition is None or raw is None or definition.type.document:
+            return json_candidates(raw)
+        return [scalar_json(raw, definition)]
+
+    def _property(self, target: _Target) -> FieldDefinition | None:
+        """Return the declared property at the end of a path, None where anything may lie.
+
+        Raises:
+            Rejected: the path names a property that cannot exist.
+        """
+        definition: FieldDefinition | None = target.definition
+        for key in target.inside:
+            if definition is None or definition.type.name != "object":
+                return None
+            properties = definition.properties
+            if key not in properties and not definition.additional_properties:
+                raise Rejected(
+                    f"There is no property {key[:100]!r} here. {nearest(key, properties)}".rstrip()
+                )
+            definition = properties.get(key)
+        return definition
+
+    def _has(self, target: _Target, word: str, raw: Any) -> Condition:
+        """Judge has, hasAny, hasAll: one term per value, joined by or and and."""
+        elements = [raw] if word == "has" else items(raw)
+        if not elements:
+            raise Rejected("the list is empty")
+        self.judgement.terms += len(elements) - 1
+        if self.judgement.terms > self.judgement.bounds.max_filter_terms:
+            self.judgement.stop("filter", "the filter has too many comparisons")
+        parts = tuple(self._has_one(target, element) for element in elements)
+        if len(parts) == 1:
+            return parts[0]
+        return AllOf(parts) if word == "hasAll" else AnyOf(parts)
+
+    def _has_one(self, target: _Target, raw: Any) -> Condition:
+        """Judge one `has`: an array holds the value, or an object the key."""
+        if isinstance(raw, list | Mapping) or raw is None:
+            raise Rejected("expected a single value")
+        definition = self._property(target)
+        item = definition.items if definition is not None else None
+        if item is not None:
+            value = scalar_json(raw, item)
+            return target.compare("has", self.judgement.parameter(f"[{json_text(value)}]"), "json")
+        candidates = json_candidates(raw)
+        values = [f"[{json_text(value)}]" for value in candidates]
+        parts: list[Condition] = [
+            target.compare("has", self.judgement.parameter(value), "json") for value in values
+        ]
+        if isinstance(candidates[0], str):
+            parts.append(target.compare("has", self.judgement.parameter(candidates[0]), "text"))
+        return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
+
+    # --- variables ---
+
+    def _is_variable(self, raw: Any) -> bool:
+        return self.variables and isinstance(raw, str) and raw.startswith("$")
+
+    def _variable(self, target: _Target, word: str, raw: str) -> Condition:
+        """Judge `$user.id` and its like; `$$` at the beginning is a literal `$`."""
+        if raw.startswith("$$"):
+            return self._compare(target, word, raw[1:])
+        name = raw[1:]
+        if name == "user":
+            name = "user.id"
+        if name not in ("tenant", "now") and not (name.startswith("user.") and len(name) > 5):
+            raise Rejected(
+                f"there is no variable {raw[:100]!r}; known: $user.id, $user.<claim>, $tenant, $now"
+            )
+        if target.inside or word in _PATTERNS | _HAS | {"isNull", "between"}:
+            raise Rejected(f"a variable cannot be used with {word!r} here")
+        return target.compare(word, Variable(name))

@@ -1,0 +1,103 @@
+"""The reader of queries: what a client asks becomes a judged Query, remembered when it was asked before.
+
+In: a query string or the JSON of a query, the resource, and what the caller may read. Out: a
+Query. The same string asked by callers with the same rights is parsed and judged once; what is
+remembered is bounded, so that ever new queries cost time but no memory. Refuses what `query_text`,
+`query_judge` and `query_cursors` refuse; refusals are not remembered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from byodpp.conditions import Lookup, Query, Visibility
+from byodpp.definitions import ResourceDefinition
+from byodpp.query.cursors import Cursors
+from byodpp.query.judge import judge
+from byodpp.query.text import RawQuery, Text, parse, parse_json
+from byodpp.registry import Registry
+
+__all__ = ["QueryReader"]
+
+Mode = Literal["list", "read"]
+
+#: Longer query strings are not remembered: they are rare, and many of them would be much.
+MAX_LENGTH: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """A judged query, and the rules under which it was judged."""
+
+    query: Query
+    rules: tuple[Visibility | None, ...]  # of the resources that the query touches, in their order
+
+
+class QueryReader:
+    """Reads queries for all resources."""
+
+    def __init__(self, registry: Registry, cursors: Cursors, *, max_remembered: int = 2_000) -> None:
+        """Args:
+        registry: the resources.
+        cursors: writes and reads cursors.
+        max_remembered: queries kept; the least recently used one goes first.
+        """
+        self.cursors = cursors
+        self._registry = registry
+        self._max_remembered = max_remembered
+        self._remembered: OrderedDict[Any, _Remembered] = OrderedDict()
+
+    def read(
+        self, query_string: bytes, resource: ResourceDefinition, lookup: Lookup, mode: Mode, tenant_id: int
+    ) -> Query:
+        """Read a query string.
+
+        Args:
+            query_string: as it was sent.
+            resource: whose rows are asked for.
+            lookup: what the caller may read.
+            mode: `read` asks for one row.
+            tenant_id: whose rows; a cursor is good for one tenant only.
+
+        Raises:
+            InvalidEncoding: it is not UTF-8.
+            InvalidQuery: it cannot be read, or names what is not there for the caller.
+            QueryTooComplex: a bound of the resource is passed.
+        """
+        key = (query_string, resource.id, mode, lookup(resource))
+        known = self._remembered.get(key)
+        if known is not None and known.rules == self._rules(known.query, lookup):
+            self._remembered.move_to_end(key)
+            return known.query
+        raw = parse(query_string)
+        query = self.judge(raw, resource, lookup, mode, tenant_id)
+        if "cursor" not in raw.scalars and len(query_string) <= MAX_LENGTH:
+            self._remembered[key] = _Remembered(query, self._rules(query, lookup))
+            self._remembered.move_to_end(key)
+            if len(self._remembered) > self._max_remembered:
+                self._remembered.popitem(last=False)
+        return query
+
+    def read_json(
+        self, asked: Any, resource: ResourceDefinition, lookup: Lookup | None, mode: Mode, tenant_id: int
+    ) -> Query:
+        """Read a query in JSON, as `POST …/query` takes it. Arguments and errors are those of `read`."""
+        return self.judge(parse_json(asked), resource, lookup, mode, tenant_id)
+
+    def judge(
+        self, raw: RawQuery, resource: ResourceDefinition, lookup: Lookup | None, mode: Mode, tenant_id: int
+    ) -> Query:
+        """Judge what was read, its cursor included."""
+        query = judge(raw, resource, self._registry, lookup, mode)
+        cursor = raw.scalars.get("cursor")
+        if cursor is None:
+            return query
+        return self.cursors.resume(query, tenant_id, cursor.text if isinstance(cursor, Text) else cursor)
+
+    def __len__(self) -> int:
+        return len(self._remembered)
+
+    def _rules(self, query: Query, lookup: Lookup) -> tuple[Visibility | None, ...]:
+        return tuple(lookup(self._registry[id_]) for id_ in query.shape.touched)

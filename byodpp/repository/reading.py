@@ -1,0 +1,143 @@
+"""Reading the rows of one resource, on one transaction, as one caller may see them.
+
+The half of a `repository` that changes nothing. May raise NotFound, InvalidQuery, QueryTooComplex,
+and Conflict where a resource has no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from byodpp.conditions import Query, Shape
+from byodpp.definitions import Kind, ResourceDefinition
+from byodpp.exceptions import Conflict, NotFound
+from byodpp.query.text import parse_json
+from byodpp.repository.stores import Acting, Store
+from byodpp.rows import Page, Row
+
+__all__ = ["Reading"]
+
+_NO_ROWS: Final = "there are no rows to work on"
+
+
+class Reading:
+    """What can be read of one resource. `id` arguments take the key as a value or as its text."""
+
+    def __init__(self, store: Store, acting: Acting, resource: ResourceDefinition) -> None:
+        self.resource = resource
+        self._store = store
+        self._acting = acting
+
+    async def list(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | None = None,
+        fields: str | None = None,
+        include: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+        count: str = "none",
+        search: str | None = None,
+    ) -> Page:
+        """Return rows.
+
+        Args:
+            filter: the query language in JSON, e.g. `{"price": {"gte": 5}}`.
+            sort: e.g. `name,-createdAt`.
+            fields: e.g. `id,name`.
+            include: e.g. `category,dpps.sections`.
+            limit: rows at most; the resource's default when omitted.
+            offset: rows to skip.
+            cursor: `next_cursor` of the page before.
+            search: words to look for in the resource's `search` fields.
+            count: `exact`, `estimated`, or `none`.
+
+        Raises:
+            InvalidQuery: names what does not exist, or what the caller may not see.
+        """
+        asked = {
+            "filter": filter, "sort": sort, "fields": fields, "include": include,
+            "limit": limit, "offset": offset, "cursor": cursor, "count": count, "search": search,
+        }  # fmt: skip
+        return await self.page(self._judged(asked, "list"))
+
+    async def aggregate(
+        self,
+        aggregate: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        group: str | None = None,
+        having: Mapping[str, Any] | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return groups of rows with their numbers, e.g. `{"group": {"categoryId": 7}, "count": 12}`.
+
+        Args:
+            aggregate: e.g. `count,sum:price`.
+            filter: which rows are taken together.
+            group: e.g. `categoryId,month(createdAt)`; all rows are one group when omitted.
+            having: which groups, by words of aggregates: `{"count": {"gt": 5}}`.
+            sort: words of aggregates and groups.
+            limit: groups at most; the resource's default when omitted.
+        """
+        asked = {
+            "filter": filter, "aggregate": aggregate, "group": group, "having": having, "sort": sort,
+            "limit": limit, "count": "none",
+        }  # fmt: skip
+        return await self.page(self._judged(asked, "list"))
+
+    async def read(self, id: Any, *, fields: str | None = None, include: str | None = None) -> Row:
+        """Return one row.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        return await self.row(id, self._judged({"fields": fields, "include": include}, "read"))
+
+    async def find(self, filter: Mapping[str, Any], *, include: str | None = None) -> Row | None:
+        """Return the first row that matches, None when none does."""
+        page = await self.list(filter, include=include, limit=1)
+        return page[0] if len(page) else None
+
+    async def exists(self, filter: Mapping[str, Any]) -> bool:
+        """Tell whether a row matches."""
+        return len(await self.list(filter, fields="id", limit=1)) > 0
+
+    async def count(self, filter: Mapping[str, Any] | None = None) -> int:
+        """Return how many rows match."""
+        page = await self.list(filter, fields="id", limit=1, count="exact")
+        return page.total or 0
+
+    async def page(self, query: Query) -> Page:
+        """Return the page that a judged query asks for."""
+        self._refuse_without_rows()
+        return await self._store.page(self._acting, self.resource, query)
+
+    async def row(self, id: Any, query: Query | None = None) -> Row:
+        """Return the row that a judged query asks for.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        self._refuse_without_rows()
+        row = await self._store.row(self._acting, self.resource, id, query or Query(shape=Shape()))
+        if row is None:
+            raise self._not_found(id)
+        return row
+
+    def _judged(self, asked: Mapping[str, Any], mode: str) -> Query:
+        given = {name: value for name, value in asked.items() if value is not None}
+        if given.get("count") == "none" and mode == "read":
+            del given["count"]
+        return self._store.judge(self._acting, self.resource, parse_json(given), mode)
+
+    def _refuse_without_rows(self) -> None:
+        if self.resource.kind is Kind.LOGIC:
+            raise Conflict(f"{self.resource.name} is served by logic classes: {_NO_ROWS}.")
+
+    def _not_found(self, id: Any) -> NotFound:
+        return NotFound(f"{self.resource.name} {str(id)[:100]!r} does not exist.")

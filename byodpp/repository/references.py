@@ -1,0 +1,80 @@
+"""References: whether a row may refer to another, and whether one is still referred to.
+
+The foreign keys decide most of it; here is what they cannot know: which rows the caller may
+read, and which are deleted softly. May raise ValidationFailed and ReferencedConflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from byodpp.conditions import Comparison, Parameter, Query, Shape
+from byodpp.definitions import OnDelete, ResourceDefinition, Scope
+from byodpp.exceptions import Detail, ReferencedConflict, ValidationFailed
+from byodpp.repository.constraint_errors import REFERENCE
+from byodpp.repository.stores import Acting, Store
+
+__all__ = ["check_references", "refuse_referenced"]
+
+
+async def check_references(
+    store: Store, acting: Acting, resource: ResourceDefinition, items: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse references to rows that the caller may not read, worded as for unknown ids.
+
+    Targets of which every row of the tenant is readable are left to the foreign key.
+
+    Raises:
+        ValidationFailed: naming each such field.
+    """
+    faults: list[Detail] = []
+    for field_ in resource.fields.values():
+        if field_.references is None:
+            continue
+        wanted = {
+            index: item[field_.name] for index, item in enumerate(items) if item.get(field_.name) is not None
+        }
+        if not wanted:
+            continue
+        target = store.registry.target(resource, field_.references)
+        if not _needs_look(acting, target):
+            continue
+        seen = await store.visible_keys(acting, target, set(wanted.values()))
+        faults.extend(
+            Detail(field_.name if len(items) == 1 else f"{index}.{field_.name}", "reference", REFERENCE)
+            for index, key in wanted.items()
+            if key not in seen
+        )
+    if faults:
+        raise ValidationFailed(details=faults[:100])
+
+
+def _needs_look(acting: Acting, target: ResourceDefinition) -> bool:
+    visibility = acting.lookup(target)
+    return (
+        visibility is None
+        or visibility.rows is not None
+        or target.soft_delete
+        or target.scope in (Scope.LIBRARY, Scope.USER, Scope.SELF)
+    )
+
+
+async def refuse_referenced(store: Store, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
+    """Refuse to delete softly what living rows refer to; no foreign key would.
+
+    Raises:
+        ReferencedConflict: naming the resources that refer to it.
+    """
+    system = replace(acting, system=True)
+    id = store.key(resource, key)
+    names = []
+    for other, field_ in store.registry.referencing(resource):
+        if id is None or field_.references is None or field_.references.on_delete is not OnDelete.RESTRICT:
+            continue
+        shape = Shape(fields=("id",), filter=Comparison((), field_.name, "eq", Parameter(0)), limit=1)
+        if len(await store.page(system, other, Query(shape=shape, values=(id,)))) > 0:
+            names.append(other.name)
+    if names:
+        raise ReferencedConflict(f"{resource.name} {key} is referred to by {', '.join(sorted(set(names)))}.")

@@ -1,0 +1,408 @@
+"""Repositories: the rows of each resource, on one transaction, as one caller may see and write them.
+
+A `Store` lives as long as the application; `Repositories` belong to one unit of work and find a
+`Repository` by its resource's name. A repository never commits. Its methods raise NotFound,
+Forbidden, ValidationFailed, Conflict and PreconditionFailed as the contract words them; what the
+driver raises was turned into such answers by `database` and gets its field names here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from byodpp.conditions import Condition, Query, Shape, all_of
+from byodpp.definitions import Kind, Scope
+from byodpp.events import Event, emits, past_tense
+from byodpp.exceptions import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    ReferencedConflict,
+    StateConflict,
+    ValidationFailed,
+)
+from byodpp.repository.outcomes import difference, refusal
+from byodpp.repository.reading import Reading
+from byodpp.repository.references import check_references, refuse_referenced
+from byodpp.repository.stores import Acting, Match, Store
+from byodpp.rows import Row
+from byodpp.schemas.modifiers import Modifier, ModifierKind, readable
+from byodpp.statements.writes import Change
+
+__all__ = ["Repositories", "Repository"]
+
+
+class Repositories(Mapping[str, "Repository"]):
+    """Every resource's repository by name, for one transaction and one way of acting."""
+
+    def __init__(self, store: Store, acting: Acting, version: str) -> None:
+        """Args:
+        store: the application's.
+        acting: transaction, caller, and whether the caller's rules hold.
+        version: API version whose names are meant.
+        """
+        self._store = store
+        self._acting = acting
+        self._version = version
+        self._known: dict[str, Repository] = {}
+
+    def __getitem__(self, name: str) -> Repository:
+        """Raises:
+        KeyError: there is no such resource in this version.
+        """
+        repository = self._known.get(name)
+        if repository is None:
+            resource = self._store.registry.get(name, self._version)
+            repository = self._known[name] = Repository(self._store, self._acting, resource)
+        return repository
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name: None for _, name in self._store.registry.resources})
+
+    def __len__(self) -> int:
+        return len({name for _, name in self._store.registry.resources})
+
+
+class Repository(Reading):
+    """One resource's rows. `id` arguments take the key as a value or as its text."""
+
+    # --- writing, checked -------------------------------------------------------------
+
+    async def create(self, data: Mapping[str, Any]) -> Row:
+        """Create a row; read-only fields may be given, defaults are filled in.
+
+        Raises:
+            ValidationFailed: the data are not valid.
+            UniqueConflict: such a row exists.
+        """
+        values = self._store.schemas.load_python(self.resource, "create", data)
+        return await self.insert(values, sent=self._own_words(data))
+
+    async def batch(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
+        """Create many rows with one statement; all or none."""
+        load = self._store.schemas.load_python
+        sent = frozenset[str]().union(*(self._own_words(item) for item in items))
+        return await self.insert_many([load(self.resource, "create", item) for item in items], sent=sent)
+
+    async def update(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
+        """Replace a row's writable fields; absent ones take their default or null."""
+        values = self._store.schemas.load_python(self.resource, "update", data)
+        sent = self._own_words(data)
+        return await self.change(id, values, operation="update", expected_version=version, sent=sent)
+
+    async def patch(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
+        """Change the given fields of a row, read-only ones too."""
+        values = self._store.schemas.load_python(self.resource, "patch", data)
+        return await self.change(id, values, expected_version=version, sent=self._own_words(data))
+
+    async def delete(self, id: Any, *, version: int | None = None) -> None:
+        """Delete a row.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+            Forbidden: the caller may read it but not delete it.
+            ReferencedConflict: other rows refer to it.
+        """
+        await self.remove(id, expected_version=version)
+
+    async def lock(self, id: Any) -> None:
+        """Let no other transaction change a row before this one ends; nothing happens if there is none."""
+        await self._store.lock(self._acting, self.resource, id)
+
+    async def lock_all(self, ids: Sequence[Any]) -> None:
+        """Lock several rows; those that do not exist are passed over."""
+        await self._store.lock_all(self._acting, self.resource, ids)
+
+    async def visible_keys(self, ids: Sequence[Any]) -> Sequence[Any]:
+        """Return the keys, of some, of rows that may be read, in their order."""
+        keys = [key for id in ids if (key := self._store.key(self.resource, id)) is not None]
+        seen = await self._store.visible_keys(self._acting, self.resource, set(keys))
+        return [key for key in keys if key in seen]
+
+    async def matches(self, on: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Sequence[Match]:
+        """Find the rows that have an item's values in the fields of a unique key.
+
+        Args:
+            on: the fields.
+            items: validated values by field, none of `on` empty.
+        """
+        return await self._store.matches(self._acting, self.resource, on, items)
+
+    def _own_words(self, data: Mapping[str, Any]) -> frozenset[str]:
+        """Return the fields that field rules are about: a read-only one is the logic class's to write."""
+        known = self.resource.fields
+        return frozenset(name for name in data if name in known and not known[name].read_only)
+
+    # --- writing, already validated ---------------------------------------------------
+
+    async def insert(self, values: Mapping[str, Any], *, sent: frozenset[str] = frozenset()) -> Row:
+        """Create a row from validated values."""
+        return (await self.insert_many([values], sent=sent))[0]
+
+    async def insert_many(
+        self, items: Sequence[Mapping[str, Any]], *, sent: frozenset[str] = frozenset()
+    ) -> Sequence[Row]:
+        """Create rows from validated values, with one statement; all or none.
+
+        Args:
+            items: values by field.
+            sent: fields that the caller asked for and must have the right to write.
+
+        Raises:
+            ValidationFailed: a reference leads to nothing that the caller may read.
+            UniqueConflict: such a row exists; the details name the item when there are several.
+            Forbidden: the caller may not have such a row.
+        """
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        if not items:
+            return []
+        prepared = [self._with_states(item) for item in items]
+        await check_references(self._store, self._acting, self.resource, prepared)
+        permitted = self._permitted("create", sent)
+        records = await self._store.insert(self._acting, self.resource, prepared, permitted)
+        if not all(record["permitted"] for record in records):
+            raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))
+        rows = [self._shown(record, record["id"]) for record in records]
+        self._remember_events("create", rows, records)
+        return rows
+
+    async def replace(
+        self,
+        id: Any,
+        values: Mapping[str, Any],
+        read_only: Mapping[str, Any],
+        *,
+        expected_version: int | None = None,
+        sent: frozenset[str] = frozenset(),
+    ) -> Row:
+        """Replace a row by validated values; read-only fields must equal what is stored."""
+        return await self.change(
+            id, values, operation="update", read_only=read_only, expected_version=expected_version, sent=sent
+        )
+
+    async def change(
+        self,
+        id: Any,
+        values: Mapping[str, Any],
+        *,
+        operation: str = "patch",
+        read_only: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+        sent: frozenset[str] = frozenset(),
+    ) -> Row:
+        """Change a row by validated values.
+
+        Args:
+            id: of the row.
+            values: by field; a Modifier changes what is there.
+            operation: whose right is needed: `patch` or `update`.
+            read_only: values that the row must have already.
+            expected_version: that the row must have; None is any.
+            sent: fields that the caller asked for and must have the right to write.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+            Forbidden: the caller may read it but not change it, or not make it so.
+            PreconditionFailed: it has another version than the expected one.
+            Conflict: a modified value would be none of its field's.
+        """
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        await check_references(self._store, self._acting, self.resource, [values])
+        modifiers = {name: one for name, one in values.items() if isinstance(one, Modifier)}
+        columns = tuple(sorted(self.resource.columns[name] for name in values if name not in modifiers))
+        change = self._shape(
+            "update", operation, columns, expected_version, before=bool(read_only), sent=sent,
+            modifiers=tuple(sorted((name, one.kind) for name, one in modifiers.items())),
+        )  # fmt: skip
+        record = await self._store.change(
+            self._acting, self.resource, change, id, values=values, expected_version=expected_version,
+            operation=operation,
+        )  # fmt: skip
+        record = await self._judge_outcome(record, id, operation, expected_version)
+        if read_only:
+            stored = Row(record["before"].encode(), self.resource, self._store.registry)
+            if (refused := difference(self.resource, read_only, stored)) is not None:
+                raise self._undo(refused)
+        row = self._shown(record, id)
+        self._remember_events(operation, [row], [record])
+        return row
+
+    async def remove(self, id: Any, *, expected_version: int | None = None) -> None:
+        """Delete a row, or mark it deleted where the resource is deleted softly."""
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        kind = "softDelete" if self.resource.soft_delete else "delete"
+        change = self._shape(kind, "delete", (), expected_version)
+        record = await self._store.change(
+            self._acting, self.resource, change, id, expected_version=expected_version, operation="delete"
+        )
+        record = await self._judge_outcome(record, id, "delete", expected_version)
+        if self.resource.soft_delete:
+            # Only now: whether a row is referred to is no stranger's business.
+            try:
+                await refuse_referenced(self._store, self._acting, self.resource, id)
+            except ReferencedConflict as error:
+                raise self._undo(error) from error
+        self._remember_events("delete", [self._shown(record, id)], [record])
+
+    async def transition(self, id: Any, name: str, *, expected_version: int | None = None) -> Row:
+        """Take a step of the resource's state machine.
+
+        Raises:
+            StateConflict: the step does not start from the row's present state.
+        """
+        machine = self.resource.states
+        if machine is None or name not in machine.transitions:
+            raise NotFound(f"{self.resource.name} has no transition {name!r}.")
+        step = machine.transitions[name]
+        key = f"{name}:post"
+        column = self.resource.columns[machine.field]
+        change = self._shape("update", key, (column,), expected_version, check_state=True)
+        record = await self._store.change(
+            self._acting, self.resource, change, id, values={machine.field: step.target},
+            expected_version=expected_version, operation=name, states=step.sources,
+        )  # fmt: skip
+        record = await self._judge_outcome(record, id, key, expected_version, step.sources)
+        row = self._shown(record, id)
+        if step.event is not None:
+            self.emit(step.event, row, id)
+        return row
+
+    async def restore(self, id: Any, *, expected_version: int | None = None) -> Row:
+        """Bring back a row that was deleted softly.
+
+        Raises:
+            NotFound: there is none that the caller could read.
+            StateConflict: it is not deleted.
+            UniqueConflict: another row has taken its place.
+            Conflict: it refers to what is deleted itself.
+        """
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        change = self._shape("restore", "restore:post", (), expected_version)
+        record = await self._store.change(
+            self._acting, self.resource, change, id, expected_version=expected_version, operation="restore"
+        )
+        if record is None:
+            await self.row(id)
+            raise StateConflict("The row is not deleted.")
+        record = await self._judge_outcome(record, id, "restore", expected_version)
+        await self._refuse_deleted_targets(id)
+        row = self._shown(record, id)
+        self._remember_events("restore", [row], [record])
+        return row
+
+    async def _refuse_deleted_targets(self, id: Any) -> None:
+        acting = replace(self._acting, system=True)
+        stored = await self._store.row(acting, self.resource, id, Query(shape=Shape()))
+        try:
+            await check_references(self._store, acting, self.resource, [stored or {}])
+        except ValidationFailed as error:
+            told = "It refers to a row that is deleted: restore that one first."
+            raise self._undo(Conflict(told, details=error.details)) from error
+
+    def emit(self, name: str, data: Any, id: Any = None, *, stored: bool = False) -> None:
+        """Tell that something happened to a row."""
+        acting = self._acting
+        acting.outbox.emit(
+            Event(
+                name=name,
+                data=data if not isinstance(data, Row) else dict(data),
+                tenant_id=acting.principal.tenant_id,
+                resource=self.resource.name,
+                resource_id=None if id is None else str(id),
+                request_id=acting.origin.request_id,
+                correlation_id=acting.origin.correlation_id,
+                actor_id=acting.principal.user_id or None,
+            ),
+            stored=stored,
+        )
+
+    # --- judging ----------------------------------------------------------------------
+
+    def _shape(
+        self,
+        kind: Any,
+        operation: str,
+        columns: tuple[str, ...],
+        expected_version: int | None,
+        *,
+        before: bool = False,
+        check_state: bool = False,
+        sent: frozenset[str] = frozenset(),
+        modifiers: tuple[tuple[str, ModifierKind], ...] = (),
+    ) -> Change:
+        visibility = self._acting.visibility(self.resource)
+        return Change(
+            kind=kind,
+            columns=columns,
+            modifiers=modifiers,
+            visibility=visibility,
+            permitted=all_of([self._permitted(operation, sent), *readable(modifiers, visibility)]),
+            before=before,
+            audited=self.resource.audit,
+            check_version=expected_version is not None,
+            check_state=check_state,
+        )
+
+    def _permitted(self, operation: str, sent: frozenset[str]) -> Condition | None:
+        """Rows on which the caller may do this; None is all of them.
+
+        Raises:
+            Forbidden: no policy permits it at all.
+        """
+        return self._acting.permitted(self.resource, operation, sent)
+
+    def _undo(self, error: ApiError) -> ApiError:
+        """Return an error about what the statement has done already: it must never be committed."""
+        return self._acting.transaction.refuse_commit(error)
+
+    async def _judge_outcome(
+        self,
+        record: Any,
+        id: Any,
+        operation: str,
+        expected_version: int | None,
+        sources: tuple[str, ...] = (),
+    ) -> Any:
+        if record is None:
+            # Locking asks for more than reading: a row may be readable and still not be found above.
+            await self.row(id)
+        visibility = self._acting.visibility(self.resource)
+        refused = refusal(self.resource, record, operation, expected_version, visibility, sources)
+        if refused is not None:
+            raise refused
+        if record["still_permitted"] is False and operation != "delete":
+            raise self._undo(Forbidden(f"You may not make the row of {self.resource.name} like this."))
+        return record
+
+    def _shown(self, record: Any, id: Any) -> Row:
+        """Return a written row; only its key when the caller may not see it any more."""
+        if record["data"] is not None:
+            return Row(
+                record["data"].encode(), self.resource, self._store.registry, version=record["new_version"]
+            )
+        return Row(None, self.resource, self._store.registry, values={"id": id})
+
+    def _with_states(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        machine = self.resource.states
+        if machine is None or machine.field in values:
+            return values
+        return {**values, machine.field: machine.initial}
+
+    def _remember_events(self, operation: str, rows: Sequence[Row], records: Sequence[Any]) -> None:
+        if emits(self.resource, operation):
+            for row, record in zip(rows, records, strict=True):
+                id = record["id"] if "id" in record else row.get("id")
+                self.emit(past_tense(self.resource.segment, operation), row, id, stored=True)
+
+    def _refuse_foreign_scope(self) -> None:
+        if self.resource.kind is Kind.VIEW:
+            raise Forbidden(f"{self.resource.name} is a view: it is read, never written.")
+        if self.resource.scope is Scope.SHARED and not self._acting.principal.at_home_on_platform:
+            raise Forbidden(f"{self.resource.name} is shared by all tenants: only the platform writes it.")

@@ -1,0 +1,455 @@
+"""The store: reads and writes rows for whoever acts, by statements compiled once.
+
+Lives as long as the application. `repository` gives it judged queries and validated values and
+an `Acting`; it gives back rows as PostgreSQL wrote them. Errors of the driver come as ApiErrors
+from `database`; those that name a constraint get the names of its fields here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from byodpp import wire
+from byodpp.authentication import Principal
+from byodpp.authorization import Authorizer, Decision
+from byodpp.calls import Origin
+from byodpp.conditions import (
+    NOTHING,
+    Condition,
+    Lookup,
+    Query,
+    Visibility,
+    all_of,
+)
+from byodpp.database import Database, Transaction
+from byodpp.definitions import ResourceDefinition
+from byodpp.events import Outbox, emits, past_tense
+from byodpp.exceptions import (
+    ApiError,
+    Detail,
+    Forbidden,
+    InvalidHeader,
+)
+from byodpp.ids import Ids
+from byodpp.part_writes import PartWritten
+from byodpp.query.reader import QueryReader
+from byodpp.query.text import RawQuery
+from byodpp.registry import Registry
+from byodpp.repository.constraint_errors import explained
+from byodpp.rows import GroupPage, Page, Row
+from byodpp.schemas import SchemaMap
+from byodpp.schemas.modifiers import Modifier
+from byodpp.statements import ESTIMATE_LIMIT, Statements
+from byodpp.statements.writes import Change, WriteStatements
+from byodpp.tables import Tables
+
+__all__ = ["Acting", "Match", "Store", "refuse_fields"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acting:
+    """Who works on which transaction, and under whose rules."""
+
+    transaction: Transaction
+    principal: Principal
+    origin: Origin
+    outbox: Outbox
+    authorizer: Authorizer
+    system: bool = False  # True: for the tenant, without row and field rules
+    resource: ResourceDefinition | None = None  # of the call: its decision stands for what is done to it
+    decision: Decision | None = None  # of the call
+
+    def lookup(self, resource: ResourceDefinition) -> Visibility | None:
+        """What may be read of a resource; None is nothing."""
+        if self.system:
+            return Visibility(None, MappingProxyType(dict.fromkeys(resource.fields)))
+        return self.authorizer.visibility(self.principal, resource)
+
+    def visibility(self, resource: ResourceDefinition) -> Visibility:
+        """The same, where nothing is no row."""
+        return self.lookup(resource) or Visibility(NOTHING, {})
+
+    def permitted(
+        self, resource: ResourceDefinition, operation: str, fields: Iterable[str] = ()
+    ) -> Condition | None:
+        """Rows on which an operation may be done; None is all of them.
+
+        Args:
+            resource: whose.
+            operation: one of the seven, or an action's key.
+            fields: what is to be written; each may be so on some rows only.
+
+        Raises:
+            Forbidden: it may not be done at all, or not with these fields.
+        """
+        if self.system:
+            return None
+        decision = self.decision
+        if decision is None or self.resource is None or resource.id != self.resource.id:
+            decision = self.authorizer.decide(self.principal, resource, operation)
+            if not decision.allowed:
+                raise Forbidden(f"You have no right to {operation} {resource.name}.")
+        if decision.fields is None:
+            return decision.rows
+        refuse_fields(decision, fields)
+        return all_of([decision.rows, *(decision.fields[name] for name in sorted(set(fields)))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The row that has the values of an item."""
+
+    key: Any  # None: there is none
+    visible: bool  # to whoever acts
+    first: int  # place of the first item with these values
+
+
+class Store:
+    """Rows of all resources."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        tables: Tables,
+        statements: Statements,
+        writes: WriteStatements,
+        schemas: SchemaMap,
+        database: Database,
+        ids: Ids,
+        reader: QueryReader,
+        part_written: PartWritten | None = None,
+    ) -> None:
+        self.registry = registry
+        self.tables = tables
+        self.statements = statements
+        self.writes = writes
+        self.schemas = schemas
+        self.database = database
+        self.ids = ids
+        self.reader = reader
+        self._part_written = part_written
+
+    # --- reading ----------------------------------------------------------------------
+
+    def judge(self, acting: Acting, resource: ResourceDefinition, raw: RawQuery, mode: Any) -> Query:
+        """Judge a query as the one who acts may ask it; a logic class acting for the tenant may ask all."""
+        lookup = None if acting.system else acting.lookup
+        return self.reader.judge(raw, resource, lookup, mode, acting.principal.tenant_id)
+
+    async def page(self, acting: Acting, resource: ResourceDefinition, query: Query) -> Page:
+        """Read a page inside the transaction."""
+        compiled = self.statements.page(
+            resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
+        )
+        fetch = acting.transaction.fetchrow
+        record: Any = await fetch(compiled.sql, *self._arguments(compiled, acting, query.values))
+        total = record["total"]
+        if _is_cut(query, total):
+            asked = self.statements.estimate(
+                resource, query, acting.lookup, anywhere=acting.principal.anywhere
+            )
+            total = _planned(await fetch(asked.sql, *self._arguments(asked, acting, query.values)))
+        return self._page(acting.principal, resource, query, record, total)
+
+    async def row(self, acting: Acting, resource: ResourceDefinition, key: Any, query: Query) -> Row | None:
+        """Read a row inside the transaction; None when there is none to be seen."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        compiled = self.statements.row(
+            resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
+        )
+        arguments = self._arguments(compiled, acting, query.values, {"id": id})
+        return self._row(resource, await acting.transaction.fetchrow(compiled.sql, *arguments))
+
+    async def page_once(
+        self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
+    ) -> Page:
+        """Read a page with one trip and no transaction of its own."""
+        compiled = self.statements.page(resource, query, lookup, anywhere=principal.anywhere)
+        given = (query.values, principal.variables, principal.session)
+        arguments = compiled.arguments(*given, scope_tenant_id=principal.tenant_id)
+        record: Any = await self.database.read(compiled.sql, arguments)
+        total = record["total"]
+        if _is_cut(query, total):
+            asked = self.statements.estimate(resource, query, lookup, anywhere=principal.anywhere)
+            arguments = asked.arguments(*given, scope_tenant_id=principal.tenant_id)
+            total = _planned(await self.database.read(asked.sql, arguments))
+        return self._page(principal, resource, query, record, total)
+
+    async def row_once(
+        self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
+    ) -> Row | None:
+        """Read a row with one trip and no transaction of its own; None when there is none to be seen."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        compiled = self.statements.row(resource, query, lookup, anywhere=principal.anywhere)
+        arguments = compiled.arguments(
+            query.values,
+            principal.variables,
+            principal.session,
+            scope_tenant_id=principal.tenant_id,
+            named={"id": id},
+        )
+        return self._row(resource, await self.database.read(compiled.sql, arguments))
+
+    async def versions_once(
+        self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
+    ) -> Page | None:
+        """Read the kept versions of a row with one trip; None when there is none to be seen."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        compiled = self.statements.versions(resource, lookup)
+        arguments = compiled.arguments(
+            (),
+            principal.variables,
+            principal.session,
+            scope_tenant_id=principal.tenant_id,
+            named={"id": id, "limit": query.limit, "offset": query.offset},
+        )
+        record: Any = await self.database.read(compiled.sql, arguments)
+        if not record["total"]:
+            return None
+        return Page(
+            record["data"].encode(),
+            resource=resource,
+            registry=self.registry,
+            total=record["total"],
+            limit=query.limit,
+            offset=query.offset,
+        )
+
+    def key(self, resource: ResourceDefinition, key: Any) -> Any:
+        """Return a key as asyncpg takes it; None when it can be no key of this resource."""
+        definition = resource.fields["id"]
+        try:
+            value = definition.type.from_text(key, definition) if isinstance(key, str) else key
+            return definition.type.bind(definition.type.from_json(_as_json(value), definition), definition)
+        except (ValueError, TypeError, ArithmeticError):
+            return None
+
+    def _page(
+        self, principal: Principal, resource: ResourceDefinition, query: Query, record: Any, total: int | None
+    ) -> Page:
+        json, shape = record["data"].encode(), query.shape
+        if shape.grouping is not None:
+            return GroupPage(
+                json,
+                resource=resource,
+                registry=self.registry,
+                total=total,
+                limit=query.limit,
+                offset=query.offset,
+            )
+        last, end = record["next"], query.offset + query.limit
+        # What a cursor's page counts as rows before it may have changed since; a total decides nothing there.
+        ended = shape.after is None and shape.count == "exact" and total is not None and total <= end
+        cursor = None
+        if last and last[-1] is not None and query.fingerprint and not ended:
+            cursor = self.reader.cursors.issue(query, principal.tenant_id, last, position=end)
+        return Page(
+            json,
+            resource=resource,
+            registry=self.registry,
+            total=total,
+            limit=query.limit,
+            offset=query.offset,
+            next_cursor=cursor,
+        )
+
+    def _row(self, resource: ResourceDefinition, record: Any) -> Row | None:
+        if record is None or record["data"] is None:
+            return None
+        if record.get("several"):
+            raise InvalidHeader("Several tenants have such a row: name one of them with X-Tenant.")
+        return Row(record["data"].encode(), resource, self.registry, version=record["version"])
+
+    # --- writing ----------------------------------------------------------------------
+
+    async def insert(
+        self,
+        acting: Acting,
+        resource: ResourceDefinition,
+        items: Sequence[Mapping[str, Any]],
+        permitted: Condition | None,
+    ) -> list[Any]:
+        """Insert validated rows with one statement; the records come in the items' order."""
+        bound = [self._bound(resource, item, new=True) for item in items]
+        columns = tuple(sorted({column for values in bound for column in values}))
+        many = len(items) > 1
+        compiled = self.writes.insert(
+            resource,
+            columns,
+            acting.visibility(resource),
+            permitted,
+            event="create" in resource.events,
+            many=many,
+        )
+        named = {**self._told(acting, resource, "create")}
+        for column in columns:
+            values = [values.get(column) for values in bound]
+            named[f"v_{column}"] = values if many else values[0]
+        if many and not columns:
+            named["count_only"] = [0] * len(items)
+        arguments = self._arguments(compiled, acting, (), named)
+        try:
+            records = list(await acting.transaction.fetch(compiled.sql, *arguments))
+        except ApiError as error:
+            raise explained(self.tables, error, resource) from error
+        await self._tell(acting, resource)
+        return records
+
+    async def change(
+        self,
+        acting: Acting,
+        resource: ResourceDefinition,
+        change: Change,
+        key: Any,
+        *,
+        operation: str,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        expected_version: int | None = None,
+        states: Sequence[str] = (),
+    ) -> Any:
+        """Run a change; the record of `WriteStatements.change`, None when there is no such row."""
+        id = self.key(resource, key)
+        if id is None:
+            return None
+        change = replace(change, event=emits(resource, operation))
+        compiled = self.writes.change(resource, change)
+        named = {
+            **self._told(acting, resource, operation),
+            **{f"v_{column}": value for column, value in self._bound(resource, values, new=False).items()},
+            "id": id,
+            "expected_version": expected_version,
+            "states": list(states),
+        }
+        arguments = self._arguments(compiled, acting, (), named)
+        try:
+            record = await acting.transaction.fetchrow(compiled.sql, *arguments)
+        except ApiError as error:
+            deleting = change.kind == "delete"
+            raise explained(self.tables, error, resource, deleting=deleting) from error
+        if record is not None:
+            await self._tell(acting, resource)
+        return record
+
+    async def _tell(self, acting: Acting, resource: ResourceDefinition) -> None:
+        if resource.part is not None and self._part_written is not None:
+            await self._part_written(acting.transaction, resource)
+
+    async def lock(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
+        """Lock a row until the end of the transaction."""
+        id = self.key(resource, key)
+        if id is not None:
+            compiled = self.writes.keys.lock(resource)
+            await acting.transaction.execute(compiled.sql, *self._arguments(compiled, acting, (), {"id": id}))
+
+    async def lock_all(self, acting: Acting, resource: ResourceDefinition, keys: Sequence[Any]) -> None:
+        """Lock rows, in the order of their keys, until the end of the transaction."""
+        compiled = self.writes.keys.lock_all(resource)
+        named = {"ids": [self.key(resource, key) for key in keys]}
+        await acting.transaction.execute(compiled.sql, *self._arguments(compiled, acting, (), named))
+
+    async def matches(
+        self,
+        acting: Acting,
+        resource: ResourceDefinition,
+        on: Sequence[str],
+        items: Sequence[Mapping[str, Any]],
+    ) -> list[Match]:
+        """Find the live rows of the scope that have the same values in some fields; one answer per item."""
+        columns = tuple(resource.columns[name] for name in on)
+        compiled = self.writes.keys.matches(resource, columns, acting.visibility(resource))
+        bound = [self._bound(resource, {name: item[name] for name in on}, new=False) for item in items]
+        named = {f"v_{column}": [values[column] for values in bound] for column in columns}
+        records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
+        return [
+            Match(key=record["id"], visible=bool(record["visible"]), first=record["first"] - 1)
+            for record in records
+        ]
+
+    async def visible_keys(self, acting: Acting, target: ResourceDefinition, keys: set[Any]) -> set[Any]:
+        """Return those keys of rows that whoever acts may read, as values and as texts."""
+        compiled = self.writes.keys.visible(target, acting.visibility(target))
+        definition = target.fields["id"]
+        named = {"ids": [definition.type.bind(key, definition) for key in keys]}
+        records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
+        return {record["id"] for record in records} | {str(record["id"]) for record in records}
+
+    # --- arguments and errors ---------------------------------------------------------
+
+    def _bound(self, resource: ResourceDefinition, values: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+        bound = {
+            definition.column: None if value is None else definition.type.bind(value, definition)
+            for name, given in values.items()
+            for value in (given.operand if isinstance(given, Modifier) else given,)
+            if (definition := resource.fields.get(name)) is not None
+        }
+        if new and (key := self.ids.for_resource(resource)) is not None:
+            definition = resource.fields["id"]
+            bound.setdefault(definition.column, definition.type.bind(key, definition))
+        return bound
+
+    def _told(self, acting: Acting, resource: ResourceDefinition, operation: str) -> dict[str, Any]:
+        """What audit entry and event say of the request."""
+        return {
+            "audit_action": operation.upper(),
+            "client_ip": acting.origin.client_ip,
+            "user_agent": acting.origin.user_agent[:500],
+            "request_id": acting.origin.request_id,
+            "correlation_id": acting.origin.correlation_id,
+            "event_name": past_tense(resource.segment, operation),
+            "operation": operation,
+        }
+
+    def _arguments(
+        self, compiled: Any, acting: Acting, values: Sequence[Any], named: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        principal = acting.principal
+        return list(
+            compiled.arguments(
+                values,
+                principal.variables,
+                principal.session,
+                scope_tenant_id=principal.tenant_id,
+                named=named,
+            )
+        )
+
+
+def refuse_fields(decision: Decision, fields: Iterable[str], prefix: str = "") -> None:
+    """Refuse fields that the caller may write on no row.
+
+    Raises:
+        Forbidden: naming each of them.
+    """
+    refused = sorted(name for name in fields if not decision.permits(name))
+    if refused:
+        told = "You may not write this field."
+        details = [Detail(f"{prefix}.{name}".strip("."), "forbidden", told) for name in refused]
+        raise Forbidden("You may not write these fields.", details=details)
+
+
+def _is_cut(query: Query, total: int | None) -> bool:
+    """Whether a count was given up, so that the planner is to be asked."""
+    shape = query.shape
+    return (
+        shape.count == "estimated" and shape.grouping is None and total is not None and total > ESTIMATE_LIMIT
+    )
+
+
+def _planned(record: Any) -> int:
+    """Return the rows that a plan expects; more than were counted, since so many there are."""
+    rows = wire.loads(record[0].encode())[0]["Plan"]["Plan Rows"]
+    return max(int(rows), ESTIMATE_LIMIT + 1)
+
+
+def _as_json(value: Any) -> Any:
+    return str(value) if not isinstance(value, int | str) else value

@@ -1,0 +1,30 @@
+"""Schemas: which bodies are valid.
+
+`schema_map` generates a marshmallow schema per resource and operation, or takes the one that an
+application has dropped into its `schemas/` (`overrides`); `faults` turns what marshmallow found into one
+refusal; `nested` and `modifiers` read the two kinds of values that are not fields.
+"""
+
+from __future__ import annotations
+
+from byodpp.schemas.schema_map import (
+    MAX_DETAILS,
+    SCHEMA_OPERATIONS,
+    Fault,
+    LoadedBody,
+    Overrides,
+    SchemaMap,
+    load_schema_overrides,
+    refuse,
+)
+
+__all__ = [
+    "MAX_DETAILS",
+    "SCHEMA_OPERATIONS",
+    "Fault",
+    "LoadedBody",
+    "Overrides",
+    "SchemaMap",
+    "load_schema_overrides",
+    "refuse",
+]

@@ -1,0 +1,406 @@
+"""Marshmallow schemas per resource and operation: generated, then replaced or extended.
+
+In: a registry, the schema classes that an application drops into `schemas/`, and at run time the
+body of a request (JSON values) or the data of a logic class (Python values). Out: Python values.
+Refused are bodies, with 422 and every fault at once; and, at start, classes that fit nowhere.
+Marshmallow's `load` decides on every way in.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import marshmallow
+
+from byodpp import wire
+from byodpp.definitions import FieldDefinition, Kind, ResourceDefinition
+from byodpp.exceptions import Detail, ValidationFailed
+from byodpp.fields.document import check_json
+from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, kind_of
+from byodpp.fields.string import MAX_INDEXED_BYTES, StringType
+from byodpp.registry import Registry
+from byodpp.schemas.faults import MAX_DETAILS, details_of, join_path, refuse
+from byodpp.schemas.modifiers import Modifier, part_modifiers
+from byodpp.schemas.nested import MAX_NESTING, NestedRows, judge_nested, nestable
+from byodpp.schemas.overrides import (
+    SCHEMA_OPERATIONS,
+    Overrides,
+    SchemaKey,
+    load_schema_overrides,
+    place_overrides,
+)
+
+__all__ = [
+    "MAX_DETAILS",
+    "SCHEMA_OPERATIONS",
+    "Fault",
+    "LoadedBody",
+    "Overrides",
+    "SchemaMap",
+    "load_schema_overrides",
+    "refuse",
+]
+
+#: Names the framework owns: refused as read-only also where a resource has no such field.
+_OWN_NAMES: Final = frozenset({"id", "tenantId", "ownerId", "createdAt", "updatedAt", "version", "deletedAt"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedBody:
+    """What a valid body says."""
+
+    values: dict[str, Any]  # field name -> Python value; defaults filled in as the operation asks
+    read_only: dict[str, Any] = field(default_factory=dict)  # update only: sent, to be compared with the row
+    sent: frozenset[str] = frozenset()  # names that were in the body; the rest of `values` was filled in
+    nested: tuple[NestedRows, ...] = ()  # rows of to-many relations that came with the row
+
+
+class _GeneratedSchema(marshmallow.Schema):
+    """Parent of what is made from fields: what is not known is refused."""
+
+    class Meta:
+        unknown = marshmallow.RAISE
+        register = False
+
+
+# --- the map ------------------------------------------------------------------------------
+
+
+class SchemaMap:
+    """The schema of every resource and operation; made at first use, then kept."""
+
+    def __init__(self, registry: Registry, overrides: Mapping[SchemaKey, type[marshmallow.Schema]]) -> None:
+        self._registry = registry
+        self._overrides = overrides
+        self._schemas: dict[tuple[str, str, str, bool], marshmallow.Schema] = {}
+        self._nestables: dict[tuple[str, str, str], Mapping[str, ResourceDefinition]] = {}
+        self._actions: dict[type[marshmallow.Schema], marshmallow.Schema] = {}
+
+    @classmethod
+    def build(cls, registry: Registry, overrides: Overrides | None = None) -> SchemaMap:
+        """Make the map.
+
+        Args:
+            registry: the resources.
+            overrides: what the application brings.
+
+        Raises:
+            ExtensionError: a file cannot be imported, or a class fits nowhere or fits twice.
+        """
+        return cls(registry, place_overrides(overrides or Overrides(), registry))
+
+    def overridden(self) -> Mapping[SchemaKey, type[marshmallow.Schema]]:
+        """(version, resource, operation) -> the application's class."""
+        return self._overrides
+
+    def schema(self, resource: ResourceDefinition, operation: str) -> marshmallow.Schema:
+        """Return the schema that judges bodies of `create`, `update` or `patch`."""
+        return self._schema(resource, operation, from_wire=True)
+
+    def _schema(self, resource: ResourceDefinition, operation: str, *, from_wire: bool) -> marshmallow.Schema:
+        key = (*resource.id, operation, from_wire)
+        found = self._schemas.get(key)
+        if found is None:
+            found = self._schemas[key] = self._make(resource, operation, from_wire)
+        return found
+
+    def _make(self, resource: ResourceDefinition, operation: str, from_wire: bool) -> marshmallow.Schema:
+        generated = _generate(resource, operation, from_wire)
+        own = self._overrides.get((*resource.id, operation))
+        if own is None:
+            return generated()
+        if not getattr(own, "extends", False):
+            return own()
+        # Without `include` of its own the generated fields are inherited, and those of the class win.
+        meta = type("Meta", (own.Meta, _GeneratedSchema.Meta), {"include": {}})
+        combined: type[marshmallow.Schema] = type(own.__name__, (own, generated), {"Meta": meta})
+        return combined()
+
+    def load(
+        self,
+        resource: ResourceDefinition,
+        operation: str,
+        data: Any,
+        *,
+        prefix: str = "",
+        stored: Mapping[str, Any] | None = None,
+        partial: frozenset[str] = frozenset(),
+        level: int = 0,
+    ) -> LoadedBody:
+        """Judge a body, and the related rows in it.
+
+        Args:
+            resource: what it is for.
+            operation: `create`, `update` or `patch`.
+            data: what `wire.loads` returned.
+            prefix: path of the body in the request, e.g. `3` in a batch.
+            stored: for `patch`, the row as it is (see `needs_stored`): objects in the body are
+                merged into its objects (RFC 7396), and the result is judged as a whole. Without
+                it they replace what is stored.
+            partial: fields that are filled in later, and may be missing.
+            level: how many rows lie around this one.
+
+        Raises:
+            ValidationFailed: with every fault.
+        """
+        if not isinstance(data, dict):
+            raise refuse([Detail(prefix, "type", f"Must be an object, not {kind_of(data)}.")])
+        relations = self._nestable(resource, operation) if resource.relations and level < MAX_NESTING else {}
+        if relations.keys().isdisjoint(data):
+            return self._load_row(resource, operation, data, prefix, stored, partial)
+
+        def load(
+            target: ResourceDefinition, operation: str, item: Any, path: str, left: frozenset[str]
+        ) -> Any:
+            if operation == "patch" and self.needs_stored(target, item):
+                return None  # judged when its row is locked
+            return self.load(target, operation, item, prefix=path, partial=left, level=level + 1)
+
+        data, nested, details = judge_nested(resource, relations, operation, data, prefix, load)
+        try:
+            loaded = self._load_row(resource, operation, data, prefix, stored, partial)
+        except ValidationFailed as error:
+            raise refuse([*error.details, *details]) from None
+        if details:
+            raise refuse(details)
+        return replace(loaded, nested=nested)
+
+    def _nestable(self, resource: ResourceDefinition, operation: str) -> Mapping[str, ResourceDefinition]:
+        """Return the relations that the body of an operation may hold."""
+        key = (*resource.id, operation)
+        found = self._nestables.get(key)
+        if found is None:
+            # What an application's own schema names is its own affair.
+            known = self._schema(resource, operation, from_wire=True).fields
+            relations = nestable(resource, self._registry)
+            found = {name: target for name, target in relations.items() if name not in known}
+            self._nestables[key] = found
+        return found
+
+    def _load_row(
+        self,
+        resource: ResourceDefinition,
+        operation: str,
+        data: dict[str, Any],
+        prefix: str,
+        stored: Mapping[str, Any] | None,
+        partial: frozenset[str],
+    ) -> LoadedBody:
+        schema = self._schema(resource, operation, from_wire=True)
+        sent = frozenset(data)
+        if operation == "patch" and stored is not None:
+            data = _merged(resource, data, stored)
+        own = (*resource.id, operation) in self._overrides
+        if operation == "patch":
+            return self._load_patch(resource, schema, data, prefix, sent)
+        if operation != "update":
+            return LoadedBody(values=_load(schema, data, prefix, own=own, partial=partial), sent=sent)
+        read_only: dict[str, Any] = {}
+        if self._replaced(resource, operation):
+            data, read_only = self._part_read_only(resource, schema, data, prefix)
+        values = _load(schema, data, prefix, own=own, partial=partial)
+        for name, definition in resource.fields.items():
+            if definition.read_only and name in values:
+                read_only[name] = values.pop(name)
+        return LoadedBody(values=values, read_only=read_only, sent=sent)
+
+    def _load_patch(
+        self,
+        resource: ResourceDefinition,
+        schema: marshmallow.Schema,
+        data: dict[str, Any],
+        prefix: str,
+        sent: frozenset[str],
+    ) -> LoadedBody:
+        """Judge the values of a patch, and what it does to values that it does not know."""
+        own = self._overrides.get((*resource.id, "patch"))
+        kept = frozenset(own._declared_fields) if own is not None else frozenset[str]()
+        data, modifiers, details = part_modifiers(resource, data, prefix, kept)
+        try:
+            values = _load(schema, data, prefix, own=own is not None)
+        except ValidationFailed as error:
+            raise refuse([*error.details, *details]) from None
+        if details:
+            raise refuse(details)
+        return LoadedBody(values={**values, **modifiers}, sent=sent)
+
+    def _replaced(self, resource: ResourceDefinition, operation: str) -> bool:
+        own = self._overrides.get((*resource.id, operation))
+        return own is not None and not getattr(own, "extends", False)
+
+    def needs_stored(self, resource: ResourceDefinition, data: Any) -> bool:
+        """Whether a patch holds an object that must be merged with the stored one."""
+        return isinstance(data, dict) and any(
+            isinstance(value, dict) and _mergeable(resource.fields.get(name)) for name, value in data.items()
+        )
+
+    def load_python(
+        self, resource: ResourceDefinition, operation: str, data: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Judge what a logic class writes: read-only fields and Python values are welcome.
+
+        Raises:
+            ValidationFailed: with every fault.
+        """
+        schema = self._schema(resource, operation, from_wire=False)
+        if any(isinstance(value, Modifier) for value in data.values()):
+            modifiers = {name: value for name, value in data.items() if isinstance(value, Modifier)}
+            rest = {name: value for name, value in data.items() if name not in modifiers}
+            return {**self.load_python(resource, operation, rest), **modifiers}
+        if not self._replaced(resource, operation):
+            return dict(_load(schema, dict(data), "", own=False))
+        writable, read_only = self._part_read_only(resource, schema, data, "")
+        as_sent = {name: _json_value(resource.fields.get(name), value) for name, value in writable.items()}
+        return {**_load(schema, as_sent, "", own=True), **read_only}
+
+    def _part_read_only(
+        self, resource: ResourceDefinition, schema: marshmallow.Schema, data: Mapping[str, Any], prefix: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take out the read-only fields that an application's class does not name, judged as usual."""
+        aside = {
+            name: value
+            for name, value in data.items()
+            if name not in schema.fields
+            and (definition := resource.fields.get(name)) is not None
+            and definition.read_only
+        }
+        rest = {name: value for name, value in data.items() if name not in aside}
+        key = (*resource.id, "", False)  # not the application's: only what was generated
+        usual = self._schemas.get(key)
+        if usual is None:
+            usual = self._schemas[key] = _generate(resource, "patch", from_wire=False)()
+        return rest, _load(usual, aside, prefix, own=False)
+
+    def action(self, schema_class: type[marshmallow.Schema], data: Any, *, prefix: str = "") -> Any:
+        """Judge the input of an action by the logic class's own schema.
+
+        Raises:
+            ValidationFailed: with every fault.
+        """
+        if not isinstance(data, dict):
+            raise refuse([Detail(prefix, "type", f"Must be an object, not {kind_of(data)}.")])
+        schema = self._actions.get(schema_class)
+        if schema is None:
+            schema = self._actions[schema_class] = schema_class()
+        return _load(schema, data, prefix, own=True)
+
+
+def _load(
+    schema: marshmallow.Schema,
+    data: dict[str, Any],
+    prefix: str,
+    *,
+    own: bool,
+    partial: frozenset[str] = frozenset(),
+) -> Any:
+    """Load, and turn marshmallow's nested messages into details."""
+    if own:
+        _refuse_unstorable(data, prefix)
+    try:
+        return schema.load(data, partial=tuple(partial)) if partial else schema.load(data)
+    except marshmallow.ValidationError as error:
+        messages = error.messages_dict
+        names = [name for name, one in schema.fields.items() if not isinstance(one, ReadOnlyField)]
+        raise refuse(details_of(messages, prefix, list(data), names)) from None
+
+
+def _refuse_unstorable(data: Mapping[str, Any], prefix: str) -> None:
+    """Refuse what no column can hold before an application's own fields see it."""
+    details = []
+    for name, value in data.items():
+        try:
+            check_json(value)
+        except FieldFault as fault:
+            details.append(Detail(join_path(prefix, name), fault.code, str(fault)))
+    if details:
+        raise refuse(details)
+
+
+def _json_value(definition: FieldDefinition | None, value: Any) -> Any:
+    """Return a Python value in the form that a body has."""
+    return value if definition is None or value is None else definition.type.to_json(value, definition)
+
+
+def _mergeable(definition: FieldDefinition | None) -> bool:
+    return definition is not None and definition.type.name in ("json", "object")
+
+
+def _merged(resource: ResourceDefinition, data: dict[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: wire.merge_patch(stored.get(name), value)
+        if isinstance(value, dict) and _mergeable(resource.fields.get(name))
+        else value
+        for name, value in data.items()
+    }
+
+
+# --- generating ---------------------------------------------------------------------------
+
+
+def _generate(resource: ResourceDefinition, operation: str, from_wire: bool) -> type[marshmallow.Schema]:
+    """Make the schema class of a resource and operation."""
+    limits = _index_limits(resource)
+    fields: dict[str, Any] = {}
+    for name, definition in resource.fields.items():
+        options = _options(resource, definition, operation)
+        if from_wire and definition.read_only and (operation != "update" or definition.write_only):
+            options.pop("required", None)
+            fields[name] = ReadOnlyField(**options)
+        else:
+            fields[name] = definition.type.schema_field(
+                definition, from_wire=from_wire, max_bytes=limits.get(name), **options
+            )
+    if from_wire and resource.kind is not Kind.LOGIC:
+        fields |= {
+            name: ReadOnlyField() for name in sorted(_OWN_NAMES - fields.keys() - resource.relations.keys())
+        }
+    meta = type("Meta", (_GeneratedSchema.Meta,), {"include": fields})
+    return type(f"{resource.name}{operation.capitalize()}", (_GeneratedSchema,), {"Meta": meta})
+
+
+def _options(resource: ResourceDefinition, definition: FieldDefinition, operation: str) -> dict[str, Any]:
+    """Return what a field does when its value is absent or null.
+
+    A write-only field that an update leaves out stays as it is: no answer ever showed it, so
+    what was read could not be put back otherwise.
+    """
+    default = definition.default
+    states = resource.states
+    if states is not None and states.field == definition.name and not definition.has_default:
+        default = states.initial
+    has_default = definition.has_default or default is not definition.default
+    options: dict[str, Any] = {"allow_none": definition.nullable}
+    if operation == "patch" or (operation == "update" and (definition.read_only or definition.write_only)):
+        return options
+    if has_default:
+        options["load_default"] = _fresh(default)
+    elif definition.required and not definition.read_only:
+        options["required"] = True
+    elif operation == "update":
+        options["load_default"] = None
+    return options
+
+
+def _fresh(default: Any) -> Any:
+    """Return a default that no two rows share."""
+    return (lambda: copy.deepcopy(default)) if isinstance(default, dict | list) else default
+
+
+def _index_limits(resource: ResourceDefinition) -> dict[str, int]:
+    """Return how many bytes the texts of each index may have, so that an entry always fits."""
+    keys: list[Sequence[str]] = [key.fields for key in resource.unique]
+    keys.extend(resource.indexes)
+    keys.extend((one.name,) for one in resource.fields.values() if one.index or one.unique is not None)
+    limits: dict[str, int] = {}
+    for key in keys:
+        texts = [
+            name
+            for name in key
+            if name in resource.fields and isinstance(resource.fields[name].type, StringType)
+        ]
+        for name in texts:
+            limits[name] = min(limits.get(name, MAX_INDEXED_BYTES), MAX_INDEXED_BYTES // len(texts))
+    return limits

@@ -1,0 +1,166 @@
+"""The service: runs a call and returns when its effect is certain.
+
+Comes from `controller` with a Call that is authenticated, authorised and validated. Knows no
+HTTP. A read that no logic class serves takes one trip to the database and no transaction;
+everything else commits as a whole or not at all, and is run again, within a bound, when
+PostgreSQL could not serialise it. Events are handled after the commit, beside the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from byodpp.authentication import Principal
+from byodpp.calls import Call, Origin
+from byodpp.conditions import Query, Shape
+from byodpp.database import Database, is_retryable
+from byodpp.definitions import Kind
+from byodpp.events import Event, EventBus
+from byodpp.exceptions import ApiError, NotFound
+from byodpp.idempotency import IdempotencyKeys
+from byodpp.rows import Page, Row
+from byodpp.service.units import Unit, UnitParts
+
+__all__ = ["Service"]
+
+#: Tries of a transaction that PostgreSQL could not serialise, the first included.
+_TRIES: Final = 4
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_ONE_ROW: Final = Query(shape=Shape())
+
+T = TypeVar("T")
+
+
+class _Undone(Exception):
+    """Ends a transaction whose work was only tried."""
+
+
+class Service:
+    """Runs calls for all resources; holds nothing of any of them."""
+
+    def __init__(self, parts: UnitParts, database: Database, bus: EventBus) -> None:
+        self.parts = parts
+        self.keys = IdempotencyKeys(database)
+        self._database = database
+        self._bus = bus
+        self._handling: set[asyncio.Task[None]] = set()
+
+    async def run(self, call: Call) -> Any:
+        """Run one call.
+
+        Returns:
+            A Row, a Page, a list of Rows or ItemOutcomes, a Reply, any JSON-like value, or None
+            for "no content".
+
+        Raises:
+            ApiError: whatever refused it. Nothing was changed, except perhaps with OutcomeUnknown.
+        """
+        if (
+            self.parts.logics.get(call.resource, call.operation) is None
+            and call.resource.kind is not Kind.LOGIC
+        ):
+            if call.operation == "read":
+                return await self._read(call)
+            if call.operation == "list" and call.query is not None:
+                return await self._list(call, call.query)
+        return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
+
+    async def together(
+        self,
+        principal: Principal,
+        origin: Origin,
+        work: Callable[[Unit], Awaitable[T]],
+        *,
+        commit: bool = True,
+    ) -> T:
+        """Run some work in one transaction.
+
+        Args:
+            principal: who acts.
+            origin: of the request.
+            work: may run again after a serialization failure, so it keeps nothing between runs.
+            commit: False undoes everything at the end; what waits for the commit does not happen.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                result, events = await (self._once if commit else self._tried)(principal, origin, work)
+            except ApiError as error:
+                if attempt == _TRIES or not is_retryable(error):
+                    raise
+                await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2**attempt * random.random())
+            else:
+                self._handle(events)
+                return result
+        raise AssertionError("the last try returns or raises")
+
+    async def versions(self, call: Call, query: Query) -> Page:
+        """Return the kept versions of the row that a call names.
+
+        Args:
+            call: of a read.
+            query: of which only the page matters.
+
+        Raises:
+            NotFound: there is none that the caller may see.
+        """
+        key, lookup = call.params["id"], self.parts.authorizer.lookup(call.principal)
+        page = await self.parts.store.versions_once(call.principal, call.resource, key, query, lookup)
+        if page is None:
+            raise NotFound(f"{call.resource.name} {key[:100]!r} does not exist.")
+        return page
+
+    async def require_row(self, call: Call) -> None:
+        """Raise NotFound unless the caller may read the row that a call names."""
+        if call.resource.kind is not Kind.LOGIC and "id" in call.params:
+            await self._read(call)
+
+    async def drain(self) -> None:
+        """Wait until the handlers of all events so far have ended."""
+        while self._handling:
+            await asyncio.wait(self._handling)
+
+    async def _once(
+        self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]
+    ) -> tuple[T, list[Event]]:
+        async with self._database.transaction(principal.session) as transaction:
+            unit = Unit(self.parts, transaction, principal, origin)
+            result = await work(unit)
+            await unit.finish()
+        return result, unit.outbox.events
+
+    async def _tried(
+        self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]
+    ) -> tuple[T, list[Event]]:
+        """Do everything but the commit."""
+        try:
+            async with self._database.transaction(principal.session) as transaction:
+                unit = Unit(self.parts, transaction, principal, origin)
+                result = await work(unit)
+                await unit.finish()
+                await transaction.execute("set constraints all immediate")
+                raise _Undone
+        except _Undone:
+            return result, []
+
+    def _handle(self, events: list[Event]) -> None:
+        if events:
+            task = asyncio.create_task(self._bus.dispatch(events))
+            self._handling.add(task)
+            task.add_done_callback(self._handling.discard)
+
+    async def _read(self, call: Call) -> Row:
+        key = call.params["id"]
+        lookup = self.parts.authorizer.lookup(call.principal)
+        row = await self.parts.store.row_once(
+            call.principal, call.resource, key, call.query or _ONE_ROW, lookup
+        )
+        if row is None:
+            raise NotFound(f"{call.resource.name} {key[:100]!r} does not exist.")
+        return row
+
+    async def _list(self, call: Call, query: Query) -> Page:
+        lookup = self.parts.authorizer.lookup(call.principal)
+        return await self.parts.store.page_once(call.principal, call.resource, query, lookup)

@@ -1,0 +1,282 @@
+"""The unit of work: what one transaction does, and what a logic class may use while it does it.
+
+Made by `service` for each attempt of a transaction and thrown away with it. Runs calls (a batch
+or a logic class may run several), collects the events they cause, and writes them with the
+change they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from byodpp import wire
+from byodpp.authentication import Principal
+from byodpp.authorization import Authorizer
+from byodpp.batches.work import BatchWork
+from byodpp.calls import Call, Origin
+from byodpp.database import Transaction
+from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
+from byodpp.events import Outbox
+from byodpp.exceptions import (
+    Detail,
+    Forbidden,
+    MethodNotAllowed,
+    NotFound,
+    ValidationFailed,
+)
+from byodpp.ids import Ids
+from byodpp.judged_calls import versioned, writing
+from byodpp.logics import LogicMap
+from byodpp.registry import Registry
+from byodpp.repository import Repositories, Repository
+from byodpp.repository.stores import Acting, Store
+from byodpp.rows import Row
+from byodpp.schemas import SchemaMap
+from byodpp.service.nested import NestedWork
+
+__all__ = ["CallContext", "Unit", "UnitParts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitParts:
+    """What lives as long as the application and every unit uses."""
+
+    registry: Registry
+    store: Store
+    logics: LogicMap
+    schemas: SchemaMap
+    authorizer: Authorizer
+    ids: Ids
+
+
+class Unit:
+    """One transaction's work for one caller."""
+
+    def __init__(
+        self, parts: UnitParts, transaction: Transaction, principal: Principal, origin: Origin
+    ) -> None:
+        self.parts = parts
+        self.transaction = transaction
+        self.principal = principal
+        self.origin = origin
+        self.outbox = Outbox()
+        self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
+
+    async def finish(self) -> None:
+        """Write the events that no statement has written; the last thing before the commit.
+
+        Raises:
+            ApiError: of a statement that failed, though somebody has caught it: nothing can be committed.
+        """
+        if self.transaction.failure is not None:
+            raise self.transaction.failure
+        pending = self.outbox.pending()
+        if pending is not None:
+            await self.transaction.execute(Outbox.INSERT, *pending)
+
+    def repositories(self, version: str, *, system: bool = False, call: Call | None = None) -> Repositories:
+        """Return the repositories of an API version, acting as the caller or for the tenant."""
+        acting = Acting(
+            transaction=self.transaction,
+            principal=self.principal,
+            origin=self.origin,
+            outbox=self.outbox,
+            authorizer=self.parts.authorizer,
+            system=system,
+            resource=call.resource if call else None,
+            decision=call.decision if call else None,
+        )
+        return Repositories(self.parts.store, acting, version)
+
+    # --- running calls ----------------------------------------------------------------
+
+    async def execute(self, call: Call) -> Any:
+        """Run a call through its logic class, or the generic operation when there is none."""
+        logic = self.parts.logics.get(call.resource, call.operation)
+        if logic is None:
+            return await self.generic(call)
+        result = await logic(CallContext(self, call)).execute()
+        if call.nested and id(call.nested) not in self._nested_written:
+            told = f"{call.operation} of {call.resource.name} writes no related rows."
+            details = [Detail(one.relation.name, "unknown_field", told) for one in call.nested]
+            raise ValidationFailed(details=details)
+        return result
+
+    async def generic(self, call: Call) -> Any:
+        """Run the generic operation of a call whose body is validated."""
+        repository = self.repositories(call.resource.version, call=call)[call.resource.name]
+        key, version = call.params.get("id"), call.expected_version
+        if call.action is not None:
+            if call.action.restores:
+                return await repository.restore(key, expected_version=version)
+            if call.action.transition is None:
+                raise NotFound(f"{call.resource.name} has no generic {call.operation}.")
+            return await repository.transition(key, call.action.transition.name, expected_version=version)
+        match call.operation:
+            case "list" if call.query is not None:
+                return await repository.page(call.query)
+            case "read":
+                return await repository.row(key, call.query)
+            case "create":
+                row = await repository.insert(call.body, sent=call.sent)
+                return await self._with_nested(call, row)
+            case "update":
+                row = await repository.replace(
+                    key, call.body, call.read_only, expected_version=version, sent=call.sent
+                )
+                return await self._with_nested(call, row)
+            case "patch":
+                row = await repository.change(key, call.body, expected_version=version, sent=call.sent)
+                return await self._with_nested(call, row)
+            case "delete":
+                return await repository.remove(key, expected_version=version)
+            case "batch":
+                return await BatchWork(self).run(call, call.body)
+        raise NotFound(f"{call.resource.name} has no {call.operation}.")
+
+    async def _with_nested(self, call: Call, row: Row) -> Row:
+        """Write the related rows that came with a row; return it with them."""
+        if not call.nested:
+            return row
+        self._nested_written.add(id(call.nested))
+        return await NestedWork(self, call).write(row)
+
+    async def default(self, call: Call) -> Any:
+        """Run the generic operation for a logic class, whose changes to the body are judged first."""
+        if call.operation in ("create", "update", "patch") and isinstance(call.body, Mapping):
+            # What an update leaves out was filled in before, where the caller may write it.
+            schema = "create" if call.operation == "create" else "patch"
+            judged = self.parts.schemas.load_python(call.resource, schema, call.body)
+            call = call.having(body=judged)
+        return await self.generic(call)
+
+    async def ask(
+        self,
+        resource: ResourceDefinition,
+        operation: str,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        *,
+        prefix: str = "",
+    ) -> Any:
+        """Run an operation that this transaction's caller asks for: authorised and validated like a request.
+
+        Args:
+            resource: whose.
+            operation: one of the seven but batch, or an action's key.
+            body: JSON values.
+            params: of the path.
+            prefix: path of the body in the request, for messages.
+
+        Raises:
+            ApiError: as the same request would.
+        """
+        action = next((one for one in resource.actions if one.key == operation), None)
+        if action is None and operation not in resource.operations:
+            raise MethodNotAllowed(f"{resource.name} has no {operation}.")
+        decision = self.parts.authorizer.decide(self.principal, resource, operation)
+        if not decision.allowed:
+            raise Forbidden(f"You have no right to {operation} {resource.name}.")
+        call = Call(
+            resource=resource,
+            operation=operation,
+            principal=self.principal,
+            decision=decision,
+            origin=self.origin,
+            params=params or {},
+            action=action,
+        )
+        return await self.execute(versioned(await self._with_body(call, body, prefix)))
+
+    async def _with_body(self, call: Call, body: Any, prefix: str) -> Call:
+        """Return the call with its body, or its query, judged."""
+        schemas = self.parts.schemas
+        if call.action is not None:
+            logic = self.parts.logics.get(call.resource, call.operation)
+            if logic is None or logic.input is None:
+                return call
+            document = {} if body is None else body
+            return call.having(body=schemas.action(logic.input, document, prefix=prefix))
+        if call.operation in READ_OPERATIONS:
+            lookup = self.parts.authorizer.lookup(self.principal)
+            mode: Literal["list", "read"] = "list" if call.operation == "list" else "read"
+            asked, tenant = body if isinstance(body, dict) else {}, self.principal.tenant_id
+            query = self.parts.store.reader.read_json(asked, call.resource, lookup, mode, tenant)
+            return call.having(query=query)
+        if call.operation == "delete":
+            return call
+        stored = None
+        if call.operation == "patch" and schemas.needs_stored(call.resource, body):
+            stored = await self.locked(call)
+        loaded = schemas.load(call.resource, call.operation, body, prefix=prefix, stored=stored)
+        return writing(call, loaded, prefix)
+
+    async def locked(self, call: Call) -> Mapping[str, Any]:
+        """Lock the row of a call until the end of the transaction and return its JSON values.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        repository = self.repositories(call.resource.version, call=call)[call.resource.name]
+        await repository.lock(call.params["id"])
+        row = await repository.row(call.params["id"])
+        values: Mapping[str, Any] = wire.loads(row.json)
+        return values
+
+
+class CallContext:
+    """What a logic class works with: one call inside its unit. Fulfils `logics.LogicContext`."""
+
+    def __init__(self, unit: Unit, call: Call) -> None:
+        self.call = call
+        self._unit = unit
+        self.ids = unit.parts.ids
+        self.repositories = unit.repositories(call.resource.version, call=call)
+        self.system = unit.repositories(call.resource.version, system=True)
+
+    def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None:
+        """Tell that something happened."""
+        self._repository().emit(name, data, resource_id)
+
+    async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None:
+        """Write an audit entry in this transaction."""
+        call, origin = self.call, self.call.origin
+        await self.system["AuditLogs"].insert(
+            {
+                "action": action,
+                "resourceType": call.resource.name,
+                "resourceId": None if resource_id is None else str(resource_id),
+                "userId": call.principal.user_id or None,
+                "changes": changes,
+                "ipAddress": origin.client_ip or None,
+                "userAgent": origin.user_agent[:500] or None,
+                "result": "success",
+                "requestId": origin.request_id,
+            }
+        )
+
+    @asynccontextmanager
+    async def lock(self, name: str) -> AsyncIterator[None]:
+        """Let one transaction of this tenant at a time pass; freed by its end."""
+        key = f"{self.call.principal.tenant_id}:{name}"
+        await self._unit.transaction.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", key)
+        yield
+
+    def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Run a callback once the change is certain."""
+        self._unit.transaction.after_commit(callback)
+
+    async def default(self, call: Call) -> Any:
+        """Run the generic operation."""
+        return await self._unit.default(call)
+
+    async def perform(self, resource: str, operation: str, body: Any, params: Mapping[str, str]) -> Any:
+        """Run another operation as the caller."""
+        target = self._unit.parts.registry.get(resource, self.call.resource.version)
+        return await self._unit.ask(target, operation, body, params)
+
+    def _repository(self) -> Repository:
+        return self.repositories[self.call.resource.name]

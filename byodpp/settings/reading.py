@@ -1,0 +1,413 @@
+"""What an operator may set: one frozen value, read once at start.
+
+In: the environment variables, ``config/<environment>.yaml``, ``config/base.yaml`` and the
+overrides of the command line. Out: `Settings`. May reject: `load_settings`, with every
+mistake at once (SettingsError). Nothing else in the package reads an environment variable.
+
+Each field of `Settings` carries its documentation; `settings_reference` yields it for the
+configuration page, so that page and code cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import yaml
+
+from byodpp.exceptions import Problem, SettingsError
+from byodpp.settings.types import Declarations, Setting, convert, declarations, type_name
+from byodpp.suggestion import nearest
+
+__all__ = ["SettingReference", "Settings", "load_settings", "settings_reference"]
+
+#: Every environment variable of ours starts so; the classics exist beside it.
+PREFIX: Final = "BYODPP_"
+#: A shorter secret could be guessed.
+_SECRET_LENGTH: Final = 32
+
+_Environment = Literal["dev", "test", "stage", "prod"]
+_LogLevel = Literal["debug", "info", "warning", "error"]
+_Provider = Literal["local", "keycloak"]
+_Where = tuple[str, Any]  # where a value was said, and the raw value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that differs between two installations of the same application."""
+
+    app_dir: Annotated[Path, Setting("Folder that holds resources.json; given by --app, not by a variable.")]
+    environment: Annotated[
+        _Environment,
+        Setting(
+            "Which config/<environment>.yaml is read; prod refuses what is good for development only.",
+            env="BYODPP_ENV",
+        ),
+    ] = "dev"
+
+    # --- server ---
+    host: Annotated[str, Setting("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Setting("TCP port to listen on; 0 takes a free one.", env="PORT", low=0, high=65535)
+    ] = 3000
+    workers: Annotated[int, Setting("Number of server processes.", low=1, high=256)] = 1
+    shutdown_grace_seconds: Annotated[
+        float, Setting("Seconds that running requests get to finish at a stop.", low=0, high=600)
+    ] = 10.0
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Addresses or networks whose X-Forwarded-* headers are believed; empty: nobody's.",
+            env="TRUSTED_PROXIES",
+        ),
+    ] = ()
+    secret_key: Annotated[
+        str | None,
+        Setting(
+            "What cursors are signed with, at least 32 characters, the same in all processes; required in "
+            "stage and prod, elsewhere made and kept in .byodpp.",
+            secret=True,
+        ),
+    ] = None
+    docs_enabled: Annotated[bool, Setting("Serve the documentation page and the OpenAPI document.")] = True
+
+    # --- database ---
+    postgres_db_uri: Annotated[
+        str | None,
+        Setting(
+            "Database as the app role; without it an embedded server starts.",
+            env="POSTGRES_DB_URI",
+            secret=True,
+        ),
+    ] = None
+    postgres_admin_uri: Annotated[
+        str | None,
+        Setting(
+            "The same database as the owner role, for migrations.", env="POSTGRES_ADMIN_URI", secret=True
+        ),
+    ] = None
+    postgres_system_uri: Annotated[
+        str | None,
+        Setting(
+            "The same database as the system role (relay, policy loading).",
+            env="POSTGRES_SYSTEM_URI",
+            secret=True,
+        ),
+    ] = None
+    pg_bin: Annotated[
+        str | None,
+        Setting("Folder with initdb and postgres for the embedded server, before any other found."),
+    ] = None
+    embedded_durable: Annotated[
+        bool,
+        Setting("Embedded server: survive a crash of the machine; off is faster and good for tests only."),
+    ] = True
+    pool_min_connections: Annotated[
+        int, Setting("Connections opened at start, per pool and process.", low=0, high=1000)
+    ] = 1
+    pool_max_connections: Annotated[
+        int, Setting("Most connections per pool and process.", low=1, high=1000)
+    ] = 10
+    pool_acquire_timeout_seconds: Annotated[
+        float, Setting("Longest wait for a free connection; then 503.", low=0.05, high=300)
+    ] = 5.0
+    statement_timeout_seconds: Annotated[
+        float, Setting("Longest run of one SQL statement; then 503.", low=0.05, high=3600)
+    ] = 30.0
+
+    strict_indexes: Annotated[
+        bool,
+        Setting("Refuse to start when a field may be filtered by that no index serves; else check warns."),
+    ] = False
+
+    # --- limits of a request ---
+    max_body_bytes: Annotated[int, Setting("Largest body in bytes; then 413.", low=1024, high=2**31)] = (
+        10_485_760
+    )
+    max_header_bytes: Annotated[
+        int, Setting("Largest sum of all headers in bytes; then 431.", low=1024, high=2**20)
+    ] = 32_768
+    max_url_bytes: Annotated[
+        int, Setting("Longest path and query in bytes; then 414.", low=256, high=2**20)
+    ] = 16_384
+    max_json_depth: Annotated[int, Setting("Deepest nesting of a JSON body; then 400.", low=1, high=200)] = 32
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Origins that browsers may call from; * allows every one, without credentials.", env="CORS_ORIGIN"
+        ),
+    ] = ()
+    rate_limit_enabled: Annotated[bool, Setting("Count requests at all.")] = True
+    rate_limit_window_seconds: Annotated[
+        int, Setting("Length of the sliding window in seconds.", low=1, high=86_400)
+    ] = 60
+    rate_limit_per_ip: Annotated[int, Setting("Requests of one address per window.", low=1, high=10**9)] = (
+        1_000
+    )
+    rate_limit_per_user: Annotated[
+        int, Setting("Requests of one signed-in user per window.", low=1, high=10**9)
+    ] = 600
+    rate_limit_sign_in: Annotated[
+        int,
+        Setting(
+            "Calls of one address to the token routes of the local issuer per window.", low=1, high=10**9
+        ),
+    ] = 10
+
+    # --- logging ---
+    log_level: Annotated[_LogLevel, Setting("Least level that is logged.", env="LOG_LEVEL")] = "info"
+
+    # --- identity ---
+    identity: Annotated[_Provider, Setting("Who issues the tokens; local is refused in prod.")] = "local"
+    issuer_base_url: Annotated[
+        str | None,
+        Setting(
+            "Address below which the realms lie; the local issuer's is fixed when left out.",
+            env="KEYCLOAK_URL",
+        ),
+    ] = None
+    token_audience: Annotated[str, Setting("Audience that a token must name.")] = "byodpp-api"
+    token_leeway_seconds: Annotated[
+        int, Setting("Tolerated difference of clocks in seconds.", low=0, high=30)
+    ] = 30
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'***' if setting.secret and getattr(self, name) else repr(getattr(self, name))}"
+            for name, (_, setting) in declarations(Settings).items()
+        )
+        return f"Settings({', '.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingReference:
+    """One line of the configuration page."""
+
+    name: str  # in config/*.yaml
+    variables: tuple[str, ...]  # environment variables, the first one wins
+    type: str  # for people: `integer`, `one of dev, test`
+    default: str  # as text; `required` or `none`
+    doc: str
+    secret: bool
+
+
+def settings_reference() -> Iterator[SettingReference]:
+    """Yield every setting in the order of its declaration."""
+    declared = declarations(Settings)
+    for field in dataclasses.fields(Settings):
+        kind, setting = declared[field.name]
+        yield SettingReference(
+            name=field.name,
+            variables=_variables(field.name, setting),
+            type=type_name(kind),
+            default="required" if field.default is dataclasses.MISSING else _shown(field.default),
+            doc=setting.doc,
+            secret=setting.secret,
+        )
+
+
+def load_settings(app_dir: Path, environ: Mapping[str, str], **overrides: Any) -> Settings:
+    """Read all settings.
+
+    Overrides win over variables, those over the environment's YAML, that over base.yaml.
+
+    Args:
+        app_dir: folder of the application; it need not hold a config folder.
+        environ: usually os.environ. An empty value means "not set".
+        overrides: values of the command line; None means "not given".
+
+    Raises:
+        SettingsError: with every unknown name, wrong type and value out of bounds.
+    """
+    app_dir = Path(app_dir).absolute()
+    declared = declarations(Settings)
+    problems: list[Problem] = []
+    stronger = _from_environ(environ, declared, problems)
+    stronger |= {name: (f"override {name}", value) for name, value in overrides.items() if value is not None}
+    environment = _environment(stronger, declared, problems)
+    given: dict[str, _Where] = {}
+    for file in ("base", environment):
+        given |= _from_yaml(app_dir / "config" / f"{file}.yaml", declared, problems)
+    given |= stronger
+    values = _converted(given, declared, problems)
+    settings = None
+    if not problems:
+        settings = Settings(**values | {"app_dir": app_dir, "environment": environment})
+        problems += _contradictions(settings)
+    if settings is None or problems:
+        raise SettingsError(sorted(set(problems)))
+    return settings
+
+
+# --- sources ----------------------------------------------------------------------------
+
+
+def _variables(name: str, setting: Setting) -> tuple[str, ...]:
+    if name == "app_dir":
+        return ()
+    return tuple(dict.fromkeys(one for one in (PREFIX + name.upper(), setting.env) if one))
+
+
+def _from_environ(
+    environ: Mapping[str, str], declared: Declarations, problems: list[Problem]
+) -> dict[str, _Where]:
+    known: set[str] = set()
+    found: dict[str, _Where] = {}
+    for name, (_, setting) in declared.items():
+        known.update(variables := _variables(name, setting))
+        said = [one for one in variables if environ.get(one, "").strip()]
+        if said:
+            found[name] = (said[0], environ[said[0]].strip())
+    for name in sorted(environ):
+        # Other programs may own variables with our prefix; only what looks like a slip is refused.
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.85)
+            problems += [Problem(name, "no such setting", f"Did you mean {one!r}?") for one in near]
+    return found
+
+
+def _environment(given: Mapping[str, _Where], declared: Declarations, problems: list[Problem]) -> str:
+    """Find which YAML file counts, before the files are read."""
+    source, raw = given.get("environment", ("default", "dev"))
+    try:
+        return str(convert(raw, *declared["environment"]))
+    except ValueError as error:
+        # Base and dev are still read, so that their mistakes are in the same report.
+        problems.append(Problem(source, f"{error.args[0]}, not {raw!r}", *error.args[1:]))
+        return "dev"
+
+
+def _from_yaml(path: Path, declared: Declarations, problems: list[Problem]) -> dict[str, _Where]:
+    # The environment decides which file is read, so no file can decide it.
+    names = declared.keys() - {"app_dir", "environment"}
+    content = _yaml_mapping(path, problems)
+    for key in content.keys() - names:
+        problems.append(
+            Problem(f"{path}: {key}", "no such setting", nearest(str(key), sorted(names), list_up_to=0))
+        )
+    return {key: (f"{path}: {key}", value) for key, value in content.items() if key in names}
+
+
+def _yaml_mapping(path: Path, problems: list[Problem]) -> dict[Any, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problems.append(Problem(str(path), f"cannot be read: {' '.join(str(error).split())}"))
+        return {}
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
+        problems.append(Problem(str(path), "must hold `name: value` lines"))
+        return {}
+    # The loader keeps the last of two equal keys without a word; the composed node has both.
+    keys = [key.value for key, _ in node.value]
+    problems += [Problem(f"{path}: {key}", "is given twice") for key in set(keys) if keys.count(key) > 1]
+    return content
+
+
+def _converted(
+    given: Mapping[str, _Where], declared: Declarations, problems: list[Problem]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, (source, raw) in given.items():
+        if name not in declared:
+            problems.append(Problem(source, "no such setting", nearest(name, declared, list_up_to=0)))
+        elif name not in ("app_dir", "environment"):
+            try:
+                values[name] = convert(raw, *declared[name])
+            except ValueError as error:
+                shown = "" if declared[name].setting.secret else f", not {raw!r}"
+                problems.append(Problem(source, f"{error.args[0]}{shown}", *error.args[1:]))
+    return values
+
+
+# --- what is right by itself and wrong together -------------------------------------------
+
+
+def _contradictions(settings: Settings) -> list[Problem]:
+    problems: list[Problem] = []
+    if settings.pool_min_connections > settings.pool_max_connections:
+        reason = f"must not be larger than pool_max_connections ({settings.pool_max_connections})"
+        problems.append(Problem("pool_min_connections", reason))
+    for name in ("postgres_db_uri", "postgres_admin_uri", "postgres_system_uri"):
+        uri = getattr(settings, name)
+        if uri is not None and urlsplit(uri).scheme not in ("postgresql", "postgres"):
+            problems.append(Problem(name, "must start with postgresql://", "No driver name belongs into it."))
+    if settings.postgres_db_uri is None and (settings.postgres_admin_uri or settings.postgres_system_uri):
+        problems.append(Problem("postgres_db_uri", "is missing while another address of the database is set"))
+    if settings.issuer_base_url and urlsplit(settings.issuer_base_url).scheme not in ("http", "https"):
+        problems.append(Problem("issuer_base_url", "must start with http:// or https://"))
+    if settings.identity == "keycloak" and not settings.issuer_base_url:
+        problems.append(Problem("issuer_base_url", "is needed with identity keycloak"))
+    problems += _wrong_networks(settings.trusted_proxies) + _wrong_origins(settings.cors_origins)
+    problems += _wrong_secret(settings)
+    if settings.environment == "prod":
+        problems += _unfit_for_production(settings)
+    return problems
+
+
+def _wrong_secret(settings: Settings) -> list[Problem]:
+    if settings.secret_key is None:
+        if settings.environment not in ("stage", "prod"):
+            return []
+        advice = "Set BYODPP_SECRET_KEY, e.g. to 64 random digits."
+        return [Problem("secret_key", f"is required in {settings.environment}", advice)]
+    if len(settings.secret_key) < _SECRET_LENGTH:
+        return [Problem("secret_key", f"must have at least {_SECRET_LENGTH} characters")]
+    return []
+
+
+def _unfit_for_production(settings: Settings) -> list[Problem]:
+    problems: list[Problem] = []
+    if settings.postgres_db_uri is None:
+        advice = "The embedded server is made for development; set POSTGRES_DB_URI."
+        problems.append(Problem("postgres_db_uri", "is required in prod", advice))
+    if settings.identity == "local":
+        advice = "Set BYODPP_IDENTITY=keycloak and KEYCLOAK_URL."
+        problems.append(Problem("identity", "must not be local in prod", advice))
+    if "*" in settings.cors_origins:
+        problems.append(Problem("cors_origins", "must not be * in prod", "Name the origins."))
+    return problems
+
+
+def _wrong_networks(networks: tuple[str, ...]) -> list[Problem]:
+    problems = []
+    for network in networks:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            problems.append(Problem("trusted_proxies", f"{network!r} is neither an address nor a network"))
+    return problems
+
+
+def _wrong_origins(origins: tuple[str, ...]) -> list[Problem]:
+    problems = []
+    for origin in origins:
+        parts = urlsplit(origin)
+        whole = (
+            parts.scheme in ("http", "https")
+            and parts.netloc
+            and origin == f"{parts.scheme}://{parts.netloc}"
+        )
+        if origin != "*" and not whole:
+            advice = "An origin is scheme://host[:port], without a path or a slash at the end."
+            problems.append(Problem("cors_origins", f"{origin!r} is not an origin", advice))
+    return problems
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,119 @@
+"""The statements that look for rows by their keys, before something is written.
+
+Like `write_statements`, of which they are a part: compiled once per shape, scope in each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from byodpp.conditions import NOTHING, Visibility
+from byodpp.definitions import ResourceDefinition
+from byodpp.statements.reads import Compiled, Statements
+from byodpp.tables import Tables
+
+__all__ = ["KeyStatements", "bind_key"]
+
+
+def bind_key(table: sa.Table) -> sa.BindParameter[Any]:
+    """Return the parameter `id`."""
+    return sa.bindparam("id", type_=table.c.id.type)
+
+
+class KeyStatements:
+    """Locks rows and finds keys."""
+
+    def __init__(self, tables: Tables, statements: Statements) -> None:
+        self._tables = tables
+        self._statements = statements
+
+    def lock(self, resource: ResourceDefinition) -> Compiled:
+        """Lock the row with parameter `id`."""
+        return self._statements.cached(("lock", resource.id), lambda: self._build_lock(resource))
+
+    def _build_lock(self, resource: ResourceDefinition) -> sa.Select[Any]:
+        table = self._tables[resource]
+        rows = (self._statements.scope(resource, table, writing=True), table.c.id == bind_key(table))
+        return sa.select(table.c.id).where(*rows).with_for_update(of=table)
+
+    def lock_all(self, resource: ResourceDefinition) -> Compiled:
+        """Lock the rows with the keys in parameter `ids`, in the order of their keys."""
+        return self._statements.cached(("lock all", resource.id), lambda: self._build_lock_all(resource))
+
+    def _build_lock_all(self, resource: ResourceDefinition) -> sa.Select[Any]:
+        table = self._tables[resource]
+        wanted = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
+        rows = (self._statements.scope(resource, table, writing=True), table.c.id == sa.any_(wanted))
+        return sa.select(table.c.id).where(*rows).order_by(table.c.id).with_for_update(of=table)
+
+    def visible(self, resource: ResourceDefinition, visibility: Visibility) -> Compiled:
+        """Of the keys in parameter `ids`, those of rows that may be read: one column, `id`."""
+        key = ("keys", resource.id, visibility)
+        return self._statements.cached(key, lambda: self._build_visible(resource, visibility))
+
+    def _build_visible(self, resource: ResourceDefinition, visibility: Visibility) -> sa.Select[Any]:
+        table = self._tables[resource]
+        wanted = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
+        rows = [self._statements.scope(resource, table), table.c.id == sa.any_(wanted)]
+        if resource.soft_delete:
+            rows.append(table.c.deleted_at.is_(None))
+        if visibility.rows is not None:
+            rows.append(self._statements.condition(resource, visibility.rows, table))
+        return sa.select(table.c.id).where(*rows)
+
+    def matches(
+        self, resource: ResourceDefinition, columns: tuple[str, ...], visibility: Visibility
+    ) -> Compiled:
+        """Find the row for each place of the arrays `v_<column>`, whose values are unique in the scope.
+
+        The result has a row per place, in order: `id` (null when there is no such row), `visible`
+        (whether it and these values of it may be read), and `first` (the first place, from 1, with
+        the same values).
+        """
+        key = ("matches", resource.id, columns, visibility)
+        return self._statements.cached(key, lambda: self._build_matches(resource, columns, visibility))
+
+    def _build_matches(
+        self, resource: ResourceDefinition, columns: tuple[str, ...], visibility: Visibility
+    ) -> sa.Select[Any]:
+        table = self._tables[resource]
+        arrays = [sa.bindparam(f"v_{name}", type_=ARRAY(table.c[name].type)) for name in columns]
+        items = (
+            sa.func.unnest(*arrays)
+            .table_valued(
+                *(sa.column(f"c{i}", table.c[name].type) for i, name in enumerate(columns)),
+                with_ordinality="place",
+            )
+            .render_derived()
+            .alias("_items")
+        )
+        wanted = [items.c[f"c{i}"] for i in range(len(columns))]
+        joined = [self._statements.scope(resource, table, writing=True)]
+        joined += [table.c[name] == value for name, value in zip(columns, wanted, strict=True)]
+        if resource.soft_delete:
+            joined.append(table.c.deleted_at.is_(None))
+        rules = (
+            visibility.rows,
+            *(visibility.fields.get(name, NOTHING) for name in _names(resource, columns)),
+        )
+        visible = sa.and_(
+            sa.true(),
+            *(self._statements.condition(resource, rule, table) for rule in rules if rule is not None),
+        )
+        return (
+            sa.select(
+                table.c.id.label("id"),
+                visible.label("visible"),
+                sa.func.min(items.c.place).over(partition_by=wanted).label("first"),
+            )
+            .select_from(items.outerjoin(table, sa.and_(*joined)))
+            .order_by(items.c.place)
+        )
+
+
+def _names(resource: ResourceDefinition, columns: tuple[str, ...]) -> list[str]:
+    """Return the fields that lie in some columns."""
+    return [name for name, column in resource.columns.items() if column in columns]

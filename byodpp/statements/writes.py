@@ -1,0 +1,321 @@
+"""The statements that change rows, compiled once per shape.
+
+A shape is the resource, the columns written, and what the caller may see; values are always
+parameters. Each write is one statement, however much belongs to it: the row is locked and
+judged, changed, audited, told to the outbox, and read back as JSON by the same trip. Scope is
+part of every statement, and row-level security stands behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from byodpp.conditions import Condition, Visibility
+from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
+from byodpp.registry import Registry
+from byodpp.schemas.modifiers import ModifierKind
+from byodpp.statements.history import history_entry
+from byodpp.statements.keys import KeyStatements, bind_key
+from byodpp.statements.modifiers import modified, unfit
+from byodpp.statements.reads import Compiled, Statements
+from byodpp.tables import Tables
+
+__all__ = ["Change", "WriteStatements"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The shape of a statement that changes one row that exists."""
+
+    kind: Literal["update", "delete", "softDelete", "restore"]
+    columns: tuple[str, ...] = ()  # written from parameters `v_<column>`
+    modifiers: tuple[tuple[str, ModifierKind], ...] = ()  # (field, what is done by `v_<column>` to its value)
+    visibility: Visibility  # rows outside are not found; fields outside are not shown
+    permitted: Condition | None = None  # rows on which the caller may do this; None is all that are visible
+    before: bool = False  # return the row as it was, as the caller sees it
+    audited: bool = False
+    event: bool = False
+    check_version: bool = False  # compare with parameter `expected_version`
+    check_state: bool = False  # the state must be among parameter `states`
+
+
+class WriteStatements:
+    """Builds, compiles and keeps the statements that change rows."""
+
+    def __init__(self, registry: Registry, tables: Tables, statements: Statements) -> None:
+        """Args:
+        registry: of the application.
+        tables: of the same.
+        statements: whose tenancy, rules and cache are used here too.
+        """
+        self._tables = tables
+        self._statements = statements
+        self._audit = tables[registry.get("AuditLogs")]
+        self._outbox = tables.framework("outbox")
+        self.keys = KeyStatements(tables, statements)
+
+    # --- insert -----------------------------------------------------------------------
+
+    def insert(
+        self,
+        resource: ResourceDefinition,
+        columns: tuple[str, ...],
+        visibility: Visibility,
+        permitted: Condition | None,
+        *,
+        event: bool,
+        many: bool = False,
+    ) -> Compiled:
+        """One row from parameters `v_<column>`, or many from arrays of that name.
+
+        The result has a row per inserted row, in order: `data` (JSON text; null when the caller
+        may not see it), `permitted` (whether the caller may have such a row), `id`, and `new_version`.
+        """
+        key = ("insert", resource.id, columns, visibility, permitted, event, many)
+        return self._statements.cached(
+            key, lambda: self._build_insert(resource, columns, visibility, permitted, event=event, many=many)
+        )
+
+    def _build_insert(
+        self,
+        resource: ResourceDefinition,
+        columns: tuple[str, ...],
+        visibility: Visibility,
+        permitted: Condition | None,
+        *,
+        event: bool,
+        many: bool,
+    ) -> sa.Select[Any]:
+        table = self._tables[resource]
+        names = [*self._owner_columns(resource), *columns]
+        values = self._many_values if many else self._one_value
+        source = values(resource, table, columns)
+        inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
+        extra = self._consequences(resource, inserted, "create", None, event=event)
+        return self._answer(resource, inserted, visibility, permitted).add_cte(*extra)
+
+    def _one_value(
+        self, resource: ResourceDefinition, table: sa.Table, columns: Sequence[str]
+    ) -> sa.Select[Any]:
+        return sa.select(*self._owner_values(resource), *(_value(table.c[column]) for column in columns))
+
+    def _many_values(
+        self, resource: ResourceDefinition, table: sa.Table, columns: Sequence[str]
+    ) -> sa.Select[Any]:
+        # A row that consists of defaults only still needs something that says how many there are.
+        types = {f"v_{column}": table.c[column].type for column in columns} or {"count_only": sa.Integer()}
+        arrays = [sa.bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
+        items = (
+            sa.func.unnest(*arrays)
+            .table_valued(
+                *(sa.column(f"c{i}", kind) for i, kind in enumerate(types.values())),
+                with_ordinality="place",
+            )
+            .render_derived()
+            .alias("_items")
+        )
+        chosen = [items.c[f"c{i}"] for i in range(len(columns))]
+        return sa.select(*self._owner_values(resource), *chosen).select_from(items).order_by(items.c.place)
+
+    def _owner_columns(self, resource: ResourceDefinition) -> list[str]:
+        if resource.scope is Scope.USER:
+            return ["tenant_id", "owner_id"]
+        return ["tenant_id"] if resource.scope in (Scope.TENANT, Scope.LIBRARY) else []
+
+    def _owner_values(self, resource: ResourceDefinition) -> list[sa.ColumnElement[Any]]:
+        values: list[sa.ColumnElement[Any]] = []
+        if resource.scope in (Scope.TENANT, Scope.USER, Scope.LIBRARY):
+            values.append(self._statements.tenant())
+        if resource.scope is Scope.USER:
+            values.append(self._statements.user())
+        return values
+
+    # --- update and delete ------------------------------------------------------------
+
+    def change(self, resource: ResourceDefinition, change: Change) -> Compiled:
+        """Change the row with parameter `id`.
+
+        The result is no row (not found), or one with `permitted`, `version`, `state`, `before` (JSON
+        text of the row as the caller saw it, or null), `unfit` (fields whose modified value would be
+        none of theirs), `changed` (whether the change was made), and of
+        the changed row `data` (JSON text), `still_permitted` and `new_version`.
+        """
+        key = ("change", resource.id, change)
+        return self._statements.cached(key, lambda: self._build_change(resource, change))
+
+    def _build_change(self, resource: ResourceDefinition, change: Change) -> sa.Select[Any]:
+        table = self._tables[resource]
+        old = self._locked(resource, table, change).cte("_old")
+        written = self._written(resource, table, old, change).cte("_row")
+        operation = "delete" if change.kind in ("delete", "softDelete") else "patch"
+        extra = self._consequences(
+            resource, written, operation, old if change.audited else None, event=change.event
+        )
+        shown = self._answer(resource, written, change.visibility, change.permitted).subquery("_shown")
+        return sa.select(
+            old.c.permitted,
+            old.c.version,
+            old.c.state,
+            old.c.before,
+            old.c.unfit,
+            sa.select(sa.literal(True))
+            .where(sa.exists(sa.select(written.c.id)))
+            .scalar_subquery()
+            .label("changed"),
+            sa.select(shown.c.data).scalar_subquery().label("data"),
+            sa.select(shown.c.permitted).scalar_subquery().label("still_permitted"),
+            sa.select(shown.c.new_version).scalar_subquery().label("new_version"),
+        ).add_cte(*extra)
+
+    def _locked(self, resource: ResourceDefinition, table: sa.Table, change: Change) -> sa.Select[Any]:
+        """Select the row as it is, locked, with everything that decides whether it may be changed."""
+        rows = [self._statements.scope(resource, table), table.c.id == bind_key(table)]
+        if resource.soft_delete:
+            deleted = table.c.deleted_at.is_not(None)
+            rows.append(deleted if change.kind == "restore" else sa.not_(deleted))
+        if change.visibility.rows is not None:
+            rows.append(self._statements.condition(resource, change.visibility.rows, table))
+        permitted = [sa.true(), *self._own(resource, table)]
+        if change.permitted is not None:
+            permitted.append(self._statements.condition(resource, change.permitted, table))
+        null: sa.ColumnElement[Any] = sa.literal_column("null")
+        before = sa.cast(self._json(resource, table, change.visibility), sa.Text())
+        recorded = sa.cast(self._json(resource, table, _recorded(resource)), sa.Text())
+        state = table.c[resource.columns[resource.states.field]] if resource.states else null
+        return (
+            sa.select(
+                table.c.id,
+                sa.and_(*permitted).label("permitted"),
+                (table.c.version if resource.versioned else null).label("version"),
+                state.label("state"),
+                (before if change.before else null).label("before"),
+                (recorded if change.audited else null).label("recorded"),
+                (unfit(table, _modifiers(resource, change)) if change.modifiers else null).label("unfit"),
+            )
+            .where(*rows)
+            .with_for_update(of=table)
+        )
+
+    def _own(self, resource: ResourceDefinition, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+        """A row of the library is readable by all and written by its owner."""
+        return [table.c.tenant_id == self._statements.tenant()] if resource.scope is Scope.LIBRARY else []
+
+    def _written(self, resource: ResourceDefinition, table: sa.Table, old: sa.CTE, change: Change) -> Any:
+        guards = [
+            self._statements.scope(resource, table, writing=True),
+            table.c.id == old.c.id,
+            old.c.permitted,
+        ]
+        if change.check_version:
+            guards.append(old.c.version == sa.bindparam("expected_version", type_=sa.BigInteger()))
+        if change.check_state:
+            guards.append(old.c.state == sa.any_(sa.bindparam("states", type_=ARRAY(sa.Text()))))
+        if change.modifiers:
+            guards.append(sa.func.cardinality(old.c.unfit) == sa.literal_column("0"))
+        if change.kind == "delete":
+            return sa.delete(table).where(*guards).returning(*table.c)
+        values: dict[str, Any] = {column: _value(table.c[column]) for column in change.columns}
+        for definition, kind in _modifiers(resource, change):
+            values[definition.column] = modified(table, definition, kind)
+        values["updated_at"] = sa.func.now()
+        if resource.versioned:
+            values["version"] = table.c.version + 1
+        if change.kind == "softDelete":
+            values["deleted_at"] = sa.func.now()
+        if change.kind == "restore":
+            values["deleted_at"] = sa.null()
+        return sa.update(table).where(*guards).values(values).returning(*table.c)
+
+    # --- what belongs to every write --------------------------------------------------
+
+    def _answer(
+        self, resource: ResourceDefinition, row: sa.CTE, visibility: Visibility, permitted: Condition | None
+    ) -> sa.Select[Any]:
+        data: sa.ColumnElement[Any] = sa.cast(self._json(resource, row, visibility), sa.Text())
+        if visibility.rows is not None:
+            data = sa.case((self._statements.condition(resource, visibility.rows, row), data))
+        allowed = self._statements.condition(resource, permitted, row) if permitted is not None else sa.true()
+        version = row.c.version if resource.versioned else sa.cast(sa.null(), sa.BigInteger())
+        return sa.select(
+            data.label("data"), allowed.label("permitted"), row.c.id.label("id"), version.label("new_version")
+        ).select_from(row)
+
+    def _json(self, resource: ResourceDefinition, row: sa.FromClause, visibility: Visibility) -> Any:
+        """Return the row's JSON as the caller may see it."""
+        return self._statements.row_json(resource, row, visibility)
+
+    def _consequences(
+        self, resource: ResourceDefinition, row: sa.CTE, operation: str, old: sa.CTE | None, *, event: bool
+    ) -> list[sa.CTE]:
+        """Return the audit entry, the event and the kept version as further parts of the statement."""
+        found = []
+        if resource.audit:
+            found.append(self._audit_entry(resource, row, old, operation))
+        if event:
+            found.append(self._event(resource, row))
+        if resource.history:
+            found.append(history_entry(self._tables, resource, row, self._statements.user()))
+        return found
+
+    def _audit_entry(
+        self, resource: ResourceDefinition, row: sa.CTE, old: sa.CTE | None, operation: str
+    ) -> sa.CTE:
+        after = sa.cast(self._json(resource, row, _recorded(resource)), JSONB())
+        before = sa.cast(old.c.recorded, JSONB()) if old is not None else sa.null()
+        changes = sa.func.jsonb_build_object(
+            "before", before, "after", sa.null() if operation == "delete" else after
+        )
+        source = sa.select(
+            self._statements.session_tenant(),
+            sa.bindparam("audit_action", type_=sa.Text()),
+            sa.literal(resource.name, sa.Text()),
+            sa.cast(row.c.id, sa.Text()),
+            sa.func.nullif(self._statements.user(), sa.literal_column("0")),
+            changes,
+            sa.bindparam("client_ip", type_=sa.Text()),
+            sa.bindparam("user_agent", type_=sa.Text()),
+            sa.literal("success", sa.Text()),
+            sa.bindparam("request_id", type_=sa.Text()),
+        ).select_from(row if old is None else sa.join(row, old, row.c.id == old.c.id))
+        columns = [
+            "tenant_id", "action", "resource_type", "resource_id", "user_id",
+            "changes", "ip_address", "user_agent", "result", "request_id",
+        ]  # fmt: skip
+        return sa.insert(self._audit).from_select(columns, source).cte("_audited")
+
+    def _event(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
+        data = sa.cast(self._json(resource, row, _recorded(resource)), JSONB())
+        source = sa.select(
+            self._statements.session_tenant(),
+            sa.bindparam("event_name", type_=sa.Text()),
+            data,
+            sa.literal(resource.name, sa.Text()),
+            sa.cast(row.c.id, sa.Text()),
+            sa.bindparam("request_id", type_=sa.Text()),
+            sa.bindparam("correlation_id", type_=sa.Text()),
+            sa.func.nullif(self._statements.user(), sa.literal_column("0")),
+        )
+        columns = [
+            "tenant_id", "name", "data", "resource", "resource_id",
+            "request_id", "correlation_id", "actor_id",
+        ]  # fmt: skip
+        return sa.insert(self._outbox).from_select(columns, source).cte("_told")
+
+
+def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    return sa.bindparam(f"v_{column.name}", type_=column.type)
+
+
+def _modifiers(resource: ResourceDefinition, change: Change) -> list[tuple[FieldDefinition, ModifierKind]]:
+    return [(resource.fields[name], kind) for name, kind in change.modifiers]
+
+
+def _recorded(resource: ResourceDefinition) -> Visibility:
+    """What audit entries and events hold of a row: no secret, no personal datum."""
+    names = [name for name, one in resource.fields.items() if not (one.write_only or one.personal)]
+    return Visibility(None, dict.fromkeys(names))
