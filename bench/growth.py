@@ -10,26 +10,23 @@ it: other programs on the machine disturb it less.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
-import random
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.figures import interval
+from bench.processes import Generator, Request, Server, ask, clean_environment, free_port, serving
 from byodpp.embedded.programs import find_programs
 
 HERE = Path(__file__).parent
@@ -37,23 +34,6 @@ SIZES = (1, 1_000)
 BAR = 0.95
 #: What the result may depend on, beside Python and PostgreSQL.
 PACKAGES = ("asyncpg", "starlette", "uvicorn", "uvloop", "httptools")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A server that is ready."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    seconds: float  # from the start of the process to readiness
-
-    def computed(self) -> float:
-        """Return the seconds that the process has computed so far; 0 where the system does not tell."""
-        try:
-            stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:
-            return 0.0
-        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,130 +61,35 @@ def manifest(resources: int) -> dict[str, Any]:
 
 
 @contextmanager
-def served(folder: Path, resources: int) -> Iterator[Served]:
-    """Serve a manifest of that size on an embedded server."""
+def served(folder: Path, resources: int) -> Iterator[tuple[Server, list[str]]]:
+    """Serve a manifest of that size on an embedded server; yield it with requests that read rows of it."""
     folder.mkdir()
     (folder / "resources.json").write_text(json.dumps(manifest(resources)))
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("BYODPP_", "POSTGRES_"))
-    }
-    environ = {**kept, "BYODPP_RATE_LIMIT_ENABLED": "false", "LOG_LEVEL": "warning"}
+    variables = {"BYODPP_RATE_LIMIT_PER_IP": "1000000000", "BYODPP_RATE_LIMIT_PER_USER": "1000000000"}
+    environment = clean_environment(**variables, PYTHONPATH=str(HERE.parent))
     program = [sys.executable, "-m", "byodpp", "--app", str(folder)]
     for step in ("new", "apply"):
-        subprocess.run([*program, "migrate", step], env=environ, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*program, "migrate", step], env=environment, check=True, stdout=subprocess.DEVNULL)
     port = free_port()
-    words = ["serve", "--port", str(port), "--no-demo"]
-    started = time.perf_counter()
-    process = subprocess.Popen([*program, *words], env=environ, stdout=subprocess.DEVNULL)
-    try:
-        asyncio.run(ready(port, process))
-        yield Served(process=process, port=port, seconds=time.perf_counter() - started)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    command = [*program, "serve", "--port", str(port), "--no-demo"]
+    probe = Request(method="GET", path="/health/ready")
+    with serving(command, environment, port, probe, folder / "serve.log") as server:
+        words = [*program, "token", "--tenant", "acme"]
+        done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+        yield server, reads(port, resources, done.stdout.strip())
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def ready(
-    port: int, process: subprocess.Popen[bytes] | None = None, patience_seconds: float = 120.0
-) -> None:
-    """Return when the server says that it is ready.
-
-    Raises:
-        RuntimeError: it ended; why stands on stderr.
-        TimeoutError: it did not get ready.
-    """
-    deadline = time.monotonic() + patience_seconds
-    while time.monotonic() < deadline:
-        if process is not None and process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}")
-        try:
-            status, _ = await ask(port, "GET", "/health/ready")
-            if status == 200:
-                return
-        except OSError:
-            pass
-        await asyncio.sleep(0.02)
-    raise TimeoutError("the server did not get ready")
-
-
-async def ask(port: int, method: str, path: str, token: str = "", body: Any = None) -> tuple[int, Any]:
-    """Send one request and return status and parsed body."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(request(method, path, token, body).replace(b"keep-alive", b"close"))
-        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
-    finally:
-        writer.close()
-    return int(head.split(b" ", 2)[1]), json.loads(content) if content else None
-
-
-def request(method: str, path: str, token: str = "", body: Any = None) -> bytes:
-    """Return a request as bytes."""
-    content = b"" if body is None else json.dumps(body).encode()
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: keep-alive"]
-    if token:
-        lines.append(f"Authorization: Bearer {token}")
-    if content:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
-    return "\r\n".join([*lines, "", ""]).encode() + content
-
-
-def load(
-    port: int, requests: list[bytes], *, connections: int, seconds: float, status: int = 200
-) -> dict[str, float]:
-    """Run the load generator and return what it measured."""
-    asked = {
-        "host": "127.0.0.1",
-        "port": port,
-        "requests": [one.decode() for one in requests],
-        "connections": connections,
-        "seconds": seconds,
-        "status": status,
-    }
-    done = subprocess.run(
-        [sys.executable, str(HERE / "load.py")],
-        input=json.dumps(asked),
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    if found["failures"]:
-        raise RuntimeError(f"{found['failures']} answers were not as expected, e.g. {found['refusal']}")
-    return found
-
-
-def reads(folder: Path, port: int, resources: int) -> list[bytes]:
+def reads(port: int, resources: int, token: str) -> list[str]:
     """Make a row in some of the resources and return the requests that read them."""
-    program = [sys.executable, "-m", "byodpp", "--app", str(folder), "token", "--tenant", "acme"]
-    token = subprocess.run(program, check=True, capture_output=True, text=True).stdout.strip()
     found = []
     for number in sorted({0, resources // 2, resources - 1}):
         path = f"/api/v1/things{number}"
-        status, answer = asyncio.run(ask(port, "POST", path, token, {"name": "one", "price": 1.5}))
+        body = {"name": "one", "price": 1.5}
+        status, answer = ask(port, Request(method="POST", path=path, token=token, body=body))
         if status != 201:
             raise RuntimeError(f"no row could be made: {status} {answer}")
-        found.append(request("GET", f"{path}/{answer['data']['id']}", token))
+        found.append(Request(method="GET", path=f"{path}/{answer['data']['id']}", token=token).text())
     return found
-
-
-def interval(ratios: list[float]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the median."""
-    chance = random.Random(1)
-    medians = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(5_000))
-    return medians[125], medians[4_874]
 
 
 def main() -> None:
@@ -230,19 +115,16 @@ def main() -> None:
 
 def measure(place: Path, options: argparse.Namespace) -> dict[int, Series]:
     """Run all rounds; return what was measured by the number of resources."""
-    small, large = SIZES
-    with served(place / "small", small) as one, served(place / "large", large) as many:
-        servers = {small: one, large: many}
-        requests = {
-            small: reads(place / "small", one.port, small),
-            large: reads(place / "large", many.port, large),
-        }
-        found = {size: Series(start=server.seconds) for size, server in servers.items()}
+    with ExitStack() as stack:
+        servers = {size: stack.enter_context(served(place / str(size), size)) for size in SIZES}
+        generator = stack.enter_context(Generator())
+        found = {size: Series(start=server.seconds) for size, (server, _) in servers.items()}
         for number in range(-1, options.rounds):
             for size in SIZES if number % 2 else reversed(SIZES):
-                server, before = servers[size], servers[size].computed()
-                measured = load(
-                    server.port, requests[size], connections=options.connections, seconds=options.seconds
+                server, requests = servers[size]
+                before = server.computed()
+                measured = generator.run(
+                    server.port, requests, connections=options.connections, seconds=options.seconds
                 )
                 if number >= 0:  # the first one warms: statements prepared, tokens remembered
                     found[size].rates.append(measured["perSecond"])

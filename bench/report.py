@@ -1,0 +1,141 @@
+"""Writes what was measured as Markdown. Decides nothing: verdicts come from `figures`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.comparison import Found, Plan, Sample
+from bench.contestants import CONTESTANTS
+from bench.figures import ratio, verdict
+from bench.works import WORKS
+from bench.world import Size
+from byodpp.embedded.programs import find_programs
+
+__all__ = ["comparison_report", "machine"]
+
+OURS = "byodpp"
+TARGETS_AT = 16  # connections
+_PACKAGES = ("asyncpg", "starlette", "uvicorn", "uvloop", "httptools", "marshmallow", "sqlalchemy")
+
+
+def machine() -> str:
+    """Return a sentence about what it was measured on."""
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return (
+        f"{platform.system()} {platform.machine()}, {model}, {os.cpu_count()} cores, which servers, load "
+        f"generator, and PostgreSQL share; Python {platform.python_version()}, "
+        f"PostgreSQL {find_programs(None).major}, {versions}; {datetime.now(UTC):%Y-%m-%d}, "
+        f"load average at the end {os.getloadavg()[0]:.1f}."
+    )
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def comparison_report(found: Found, plan: Plan, size: Size) -> list[str]:
+    """Return the section about the comparison."""
+    others = [name for name in plan.contestants if name != OURS]
+    products = size.tenants * size.products
+    lines = [
+        "## The same work, done by others",
+        "",
+        f"{products:,} products in {size.tenants} tenants, {size.tenants * size.categories:,} categories, "
+        f"{products * size.parts:,} parts; "
+        f"{plan.rounds} interleaved rounds of {plan.seconds:g} s, one worker process each, one PostgreSQL. "
+        f"The load generator took at most {found.generator:.2f} of a core.",
+        "",
+        *(f"- **{name}**: {CONTESTANTS[name].title}" for name in plan.contestants),
+        "",
+    ]
+    if OURS in plan.contestants and others:
+        lines += _ratios(found, plan, others)
+    lines += _figures(found, plan)
+    lines += _memory(found, plan)
+    return lines
+
+
+def _ratios(found: Found, plan: Plan, others: Sequence[str]) -> Iterator[str]:
+    """Yield the table of ratios: how many times the throughput of each other one BYO DPP has."""
+    yield "Throughput of BYO DPP as a multiple of the others': median of the rounds, 95 % interval, and"
+    yield f"at {TARGETS_AT} connections the promised least, where one is promised."
+    yield ""
+    yield f"| work | connections | {' | '.join(f'to {name}' for name in others)} |"
+    yield "|---|---|" + "---|" * len(others)
+    for (name, connections), samples in found.samples.items():
+        cells = []
+        for other in others:
+            one = ratio(_rates(samples[OURS]), _rates(samples[other]))
+            cell = f"**{one.median:.2f}** ({one.low:.2f} to {one.high:.2f})"
+            target = WORKS[name].targets.get(other)
+            if target is not None and connections == TARGETS_AT:
+                cell += f"; at least {target:g}: {verdict(one, target)}"
+            cells.append(cell)
+        yield f"| {WORKS[name].title} | {connections} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _figures(found: Found, plan: Plan) -> Iterator[str]:
+    """Yield the table of medians."""
+    yield "Medians: answers per second, microseconds of computing per answer in the server and in PostgreSQL,"
+    yield "milliseconds of latency at the middle and at the 99th of a hundred."
+    yield ""
+    yield "| work | connections | who | per second | server µs | PostgreSQL µs | p50 ms | p99 ms |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for (name, connections), samples in found.samples.items():
+        for contestant in plan.contestants:
+            ones = samples[contestant]
+            rate, cost, database, p50, p99 = (
+                statistics.median(getattr(one, figure) for one in ones)
+                for figure in ("rate", "cost", "database", "p50", "p99")
+            )
+            yield (
+                f"| {name} | {connections} | {contestant} | {rate:,.0f} | {cost:,.0f} | {database:,.0f} "
+                f"| {p50:.2f} | {p99:.2f} |"
+            )
+    yield ""
+
+
+def _memory(found: Found, plan: Plan) -> Iterator[str]:
+    yield "| who | memory of the worker after all of it | first answer after |"
+    yield "|---|---|---|"
+    for name in plan.contestants:
+        yield f"| {name} | {found.memory[name] / 2**20:,.0f} MiB | {found.start[name]:.2f} s |"
+    yield ""
+
+
+def rounds_report(found: Found, plan: Plan) -> Iterator[str]:
+    """Yield every round: answers per second, and in parentheses microseconds computed by the server."""
+    yield "## Every round"
+    yield ""
+    yield "Answers per second (microseconds of computing per answer in the server)."
+    for (name, connections), samples in found.samples.items():
+        yield ""
+        yield f"### {WORKS[name].title}, {connections} connections"
+        yield ""
+        yield "| round | " + " | ".join(plan.contestants) + " |"
+        yield "|---|" + "---|" * len(plan.contestants)
+        for number in range(plan.rounds):
+            cells = (
+                f"{samples[one][number].rate:,.0f} ({samples[one][number].cost:,.0f})"
+                for one in plan.contestants
+            )
+            yield f"| {number + 1} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _rates(samples: Sequence[Sample]) -> list[float]:
+    return [sample.rate for sample in samples]

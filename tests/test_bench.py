@@ -1,0 +1,160 @@
+"""The benchmark's own arithmetic, and all of it once, small, on the real parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from bench import contestants
+from bench.__main__ import parsed
+from bench.comparison import Plan, measure
+from bench.figures import Ratio, interval, ratio, verdict
+from bench.load import UNIQUE, Connection, Load, Tally, loaded
+from bench.report import comparison_report, rounds_report
+from bench.sameness import Different, normal
+from bench.works import WORKS
+from bench.world import Size, World, made
+
+SMALL = Size(tenants=2, categories=3, products=40, parts=2)
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians() -> None:
+    found = ratio([10, 40, 90], [10, 20, 10])
+    assert found.median == 2.0
+    assert found.low == 1.0 and found.high == 9.0
+
+
+def test_an_interval_holds_the_median_and_repeats() -> None:
+    values = [0.9, 1.0, 1.1, 1.0, 0.95, 1.05, 1.0]
+    low, high = interval(values)
+    assert 0.9 <= low <= 1.0 <= high <= 1.1
+    assert interval(values) == (low, high)
+    assert interval([3.0] * 7) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("theirs", [[], [1.0], [1.0, 0.0]])
+def test_series_that_do_not_belong_together_are_refused(theirs: list[float]) -> None:
+    with pytest.raises(ValueError):
+        ratio([1.0, 2.0], theirs)
+
+
+def test_a_verdict_needs_the_whole_interval() -> None:
+    def judged(low: float, high: float, target: float, *, most: bool = False) -> str:
+        return verdict(Ratio(median=(low + high) / 2, low=low, high=high), target, most=most)
+
+    assert judged(4.0, 5.0, 4) == "met"
+    assert judged(3.0, 3.9, 4) == "missed"
+    assert judged(3.9, 4.1, 4) == "not shown"
+    assert judged(1.0, 1.2, 1.2, most=True) == "met"
+    assert judged(1.3, 1.4, 1.2, most=True) == "missed"
+    assert judged(1.1, 1.3, 1.2, most=True) == "not shown"
+
+
+def test_values_are_compared_as_what_they_mean_and_nothing_is_left_out() -> None:
+    one = {"price": "12.50", "parts": [{"weight": 1}], "createdAt": "2026-11-26T12:00:00+01:00", "stock": 1}
+    assert normal(one) == {
+        "price": Decimal("12.5"),
+        "parts": [{"weight": Decimal(1)}],
+        "createdAt": datetime(2026, 11, 26, 11, tzinfo=UTC),
+        "stock": 1,
+    }
+    assert normal({"price": None}) == {"price": None}
+    assert normal({"stock": "1"}) != normal({"stock": 1})
+    assert normal({"price": "1"}) != normal({"price": "1", "more": None})
+
+
+async def test_every_place_for_a_unique_number_gets_one_of_its_own_and_the_length_stays() -> None:
+    text = f'POST / HTTP/1.1\r\n\r\n{{"a":"{UNIQUE.decode()}","b":"{UNIQUE.decode()}"}}'
+    load = loaded({"host": "", "port": 0, "requests": [text], "connections": 1, "seconds": 1.0, "first": 7})
+    tally = Tally(load.first)
+    connection = Connection(load, tally, 0, 0.0)
+    sent = [connection._numbered(load.requests[0]).decode() for _ in range(2)]
+    assert sent[0].endswith('{"a":"000000000007","b":"000000000008"}')
+    assert sent[1].endswith('{"a":"000000000009","b":"000000000010"}')
+    assert len(sent[0]) == len(text) and tally.number == 11
+
+
+async def test_an_answer_in_pieces_is_counted_once_and_a_refused_one_is_told() -> None:
+    load = Load(host="", port=0, requests=[[b"x"]], connections=1, seconds=1.0)
+    tally = Tally(0)
+    connection = Connection(load, tally, 0, deadline=0.0)
+    connection.transport = Closed()  # type: ignore[assignment]
+    for piece in (b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 5\r\n\r\nab", b"cde"):
+        connection.data_received(piece)
+    assert (tally.answers, tally.failures) == (1, 0)
+    connection.data_received(b"HTTP/1.1 422 No\r\ncontent-length: 0\r\n\r\n")
+    assert (tally.answers, tally.failures) == (1, 1)
+    assert tally.refusal.startswith("HTTP/1.1 422")
+
+
+class Closed:
+    """A transport after the time is up."""
+
+    def close(self) -> None:
+        """Do nothing more."""
+
+
+@pytest.mark.parametrize(
+    "words", [["--only", "raed"], ["--contestants", "bare,nobody"], ["--connections", "0"], ["--rounds", "x"]]
+)
+def test_an_option_that_means_nothing_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed(words)
+    assert "error: argument" in capsys.readouterr().err
+
+
+def test_one_thing_can_be_measured_alone() -> None:
+    options = parsed(["--only", "read,list", "--contestants", "bare,byodpp", "--connections", "16"])
+    assert (options.only, options.contestants, options.connections) == (
+        ("read", "list"),
+        ("bare", "byodpp"),
+        (16,),
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with made(tmp_path_factory.mktemp("bench") / "app", SMALL) as found:
+        yield found
+
+
+def test_all_works_are_done_alike_by_the_bare_limit_and_by_byodpp(world: World) -> None:
+    plan = Plan(contestants=("bare", "byodpp"), works=tuple(WORKS), connections=(2,), rounds=2, seconds=0.1)
+    found = measure(world, plan)
+    assert set(found.samples) == {(name, 2) for name in WORKS}
+    for samples in found.samples.values():
+        for rounds in samples.values():
+            assert len(rounds) == 2
+            assert all(one.rate > 0 and one.cost > 0 and one.p50 <= one.p99 for one in rounds)
+    assert all(20e6 < size < 500e6 for size in found.memory.values())
+    text = "\n".join([*comparison_report(found, plan, SMALL), *rounds_report(found, plan)])
+    for work in WORKS.values():
+        assert f"| {work.title} | 2 |" in text
+        assert f"### {work.title}, 2 connections" in text
+    assert world.fetch("select count(*) as n from products")[0]["n"] == SMALL.tenants * SMALL.products
+
+
+def test_nothing_is_measured_when_a_contestant_answers_otherwise(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = contestants.CONTESTANTS["bare"]
+    shorter = {**bare.addresses, "list": "/api/v1/products?limit=19"}
+    monkeypatch.setitem(contestants.CONTESTANTS, "bare", dataclasses.replace(bare, addresses=shorter))
+    plan = Plan(contestants=("byodpp", "bare"), works=("list",), connections=(1,), rounds=1, seconds=0.1)
+    with pytest.raises(Different, match="bare says"):
+        measure(world, plan)
+
+
+def test_a_batch_whose_items_are_not_validated_is_not_measured(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.sameness._CARELESS", frozenset())
+    plan = Plan(contestants=("bare",), works=("batch",), connections=(1,), rounds=1, seconds=0.1)
+    with pytest.raises(Different, match="in the last item"):
+        measure(world, plan)
