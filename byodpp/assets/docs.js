@@ -56,6 +56,12 @@
   });
   if (location.pathname !== "/docs") document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest" });
 
+  // --- the first request goes where this page came from
+  for (const code of document.querySelectorAll(".aside code")) {
+    const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace("http://127.0.0.1:3000", location.origin);
+  }
+
   // --- copy
   const copyButton = (figure) => {
     const button = make("button", { type: "button", className: "copy", textContent: "Copy" });
