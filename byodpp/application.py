@@ -7,21 +7,17 @@ elsewhere adds a stage. May reject at start: StartError of the table of routes.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request as StarletteRequest
-from starlette.responses import Response
+from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
-from byodpp.exceptions import InternalError
 from byodpp.health import Lifecycle
+from byodpp.logs import REQUEST_IDS, LineWriter
 from byodpp.middleware.access_log import AccessLog
 from byodpp.middleware.authentication import Authentication, Authenticator
 from byodpp.middleware.authorization import Authorization, Authorizer
@@ -37,24 +33,22 @@ from byodpp.middleware.rate_limit import (
     SlidingWindows,
     UserRateLimit,
 )
-from byodpp.middleware.request_context import ClientAddress, RequestContext
+from byodpp.middleware.request_context import ClientAddress, RequestContext, completing
 from byodpp.middleware.row_probe import RowProbe
 from byodpp.middleware.security_headers import SecurityHeaders
 from byodpp.middleware.size_limits import SizeLimits
 from byodpp.middleware.validation import Validation
 from byodpp.negotiation import Negotiator
-from byodpp.requests import REQUEST
-from byodpp.responses import error, send_answer
+from byodpp.requests import REQUEST, Request
+from byodpp.responses import Answer, send_answer
 from byodpp.routes import Body, Endpoint, Handler, Route, RouteTable, Stage, chain
 from byodpp.settings import Settings
 
 __all__ = ["Parts", "create_application", "global_stages", "route_stages"]
 
 
-def _print_line(line: str) -> None:
-    """Write a log line at once: one that waits in a buffer is lost with the process."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+#: Looks at a request: refuses it by raising, answers it, or lets it through by returning None.
+Gate = Callable[[Request], Answer | Awaitable[Answer | None] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,29 +62,24 @@ class Parts:
     lifespan: Callable[[], AbstractAsyncContextManager[object]]  # opens what the routes need, and closes it
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     rate_limiter: RateLimiter = field(default_factory=SlidingWindows)
-    write_access_line: Callable[[str], object] = _print_line
+    write_access_line: Callable[[str], object] = field(default_factory=LineWriter)
 
 
-def global_stages(parts: Parts) -> list[Middleware]:
-    """Return what every request goes through, outermost first."""
+def global_stages(parts: Parts) -> list[Gate]:
+    """Return what looks at every request before its route is known, in that order.
+
+    Around them lie `RequestContext`, which opens the request, `AccessLog`, and `ErrorWriter`, which
+    answers what any of them, or anything behind them, refuses.
+    """
     settings = parts.settings
-    stages = [
-        Middleware(
-            RequestContext,
-            clients=ClientAddress(settings.trusted_proxies),
-            max_json_depth=settings.max_json_depth,
-        ),
-        Middleware(AccessLog, write=parts.write_access_line),
-        Middleware(SecurityHeaders),
-        Middleware(ErrorWriter),
-        Middleware(Cors, origins=settings.cors_origins),
-        Middleware(
-            SizeLimits, max_url_bytes=settings.max_url_bytes, max_header_bytes=settings.max_header_bytes
-        ),
+    stages: list[Gate] = [
+        SecurityHeaders(),
+        Cors(settings.cors_origins),
+        SizeLimits(max_url_bytes=settings.max_url_bytes, max_header_bytes=settings.max_header_bytes),
     ]
     if settings.rate_limit_enabled:
         budget = _budget(settings, "address", settings.rate_limit_per_ip)
-        stages.append(Middleware(AddressRateLimit, limiter=parts.rate_limiter, budget=budget))
+        stages.append(AddressRateLimit(parts.rate_limiter, budget))
     return stages
 
 
@@ -131,14 +120,12 @@ def create_application(parts: Parts) -> Starlette:
     # The versions of the table do not matter to the stages, which only choose media types.
     compose = partial(_compose, parts, Negotiator(()))
     table = RouteTable.build(parts.routes, compose)
-    application = Starlette(
-        middleware=global_stages(parts),
-        lifespan=partial(_lifespan, parts),
-        exception_handlers={Exception: _last_resort},
-    )
-    # Starlette's own routes (an application mounted by hand) come first, the table serves the rest.
+    application = Starlette(lifespan=partial(_lifespan, parts))
     application.router.redirect_slashes = False
+    # What is mounted by hand comes first, the table serves the rest.
     application.router.default = _Dispatcher(table)
+    # Starlette's own stages would catch and wrap once more what the edge has in its hands anyway.
+    application.middleware_stack = _Edge(parts, table, application.router)
     application.state.lifecycle = parts.lifecycle
     application.state.table = table
     return application
@@ -152,8 +139,53 @@ def _budget(settings: Settings, name: str, limit: int) -> Budget:
     return Budget(name=name, limit=limit, window_seconds=settings.rate_limit_window_seconds)
 
 
+class _Edge:
+    """Where a request comes in and its answer goes out: the stages around everything else."""
+
+    def __init__(self, parts: Parts, table: RouteTable, router: Router) -> None:
+        settings = parts.settings
+        self._context = RequestContext(
+            ClientAddress(settings.trusted_proxies), max_json_depth=settings.max_json_depth
+        )
+        self._log = AccessLog(parts.write_access_line)
+        self._errors = ErrorWriter()
+        self._gates = tuple(global_stages(parts))
+        self._table = table
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        request = self._context.open(scope, receive)
+        token = REQUEST_IDS.set((request.request_id, request.correlation_id))
+        try:
+            try:
+                await self._serve(request, scope, receive, send)
+            except Exception as failure:
+                await self._errors(failure, request, send)
+        finally:
+            REQUEST_IDS.reset(token)
+            self._log(request)
+
+    async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        for gate in self._gates:
+            answer = gate(request)
+            if answer is None:
+                continue
+            if not isinstance(answer, Answer):
+                answer = await answer
+            if answer is not None:
+                await send_answer(answer, request, send)
+                return
+        if self._router.routes:
+            await self._router(scope, receive, completing(send, request))
+        else:
+            await send_answer(await self._table.resolve(request)(request), request, send)
+
+
 class _Dispatcher:
-    """Innermost application: finds the route, runs its chain, sends the answer."""
+    """Serves what nothing that is mounted serves."""
 
     def __init__(self, table: RouteTable) -> None:
         self._table = table
@@ -163,8 +195,7 @@ class _Dispatcher:
             await send({"type": "websocket.close", "code": 1000})
             return
         request = scope[REQUEST]
-        handler = self._table.resolve(request)
-        await send_answer(await handler(request), request, send)
+        await send_answer(await self._table.resolve(request)(request), request, send)
 
 
 @asynccontextmanager
@@ -175,13 +206,3 @@ async def _lifespan(parts: Parts, application: Starlette) -> AsyncIterator[None]
             yield
         finally:
             parts.lifecycle.stop()
-
-
-async def _last_resort(request: StarletteRequest, failure: Exception) -> Response:
-    """Answer for a fault in the chain itself, outside the error writer."""
-    scope: dict[str, Any] = dict(request.scope)
-    if REQUEST not in scope:
-        return Response(status_code=500)
-    answer = error(InternalError(), scope[REQUEST])
-    assert isinstance(answer.body, bytes)
-    return Response(answer.body, status_code=answer.status, media_type=answer.media_type)

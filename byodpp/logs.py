@@ -6,16 +6,27 @@ no value can start a new line or an escape sequence. Rejects nothing.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-__all__ = ["REQUEST_IDS", "JsonFormatter", "configure_logging", "json_line", "redacted", "redacted_query"]
+__all__ = [
+    "REQUEST_IDS",
+    "JsonFormatter",
+    "LineWriter",
+    "configure_logging",
+    "json_line",
+    "json_text",
+    "redacted",
+    "redacted_query",
+]
 
 #: Words that mark a name whose value never reaches a log; compared without case, `_` and `-`.
 _SECRET_WORDS: Final = (
@@ -47,6 +58,43 @@ REQUEST_IDS: ContextVar[tuple[str, str] | None] = ContextVar("byodpp_request_ids
 def json_line(fields: Mapping[str, Any]) -> str:
     """Write fields as one line of ASCII: line ends, escape signs and U+2028 are spelled out."""
     return _ENCODER.encode(fields).replace("\x7f", "\\u007f")
+
+
+def json_text(text: str) -> str:
+    """Write one text as `json_line` does."""
+    return encode_basestring_ascii(text).replace("\x7f", "\\u007f")
+
+
+class LineWriter:
+    """Writes lines to stdout: those of one turn of the event loop with one system call.
+
+    A line waits until the turn ends, which is when the callbacks that were ready with its own have run;
+    it never waits for another request.
+    """
+
+    __slots__ = ("_context", "_lines")
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._context = Context()  # that of a request would be copied for nothing
+
+    def __call__(self, line: str) -> None:
+        """Write a line; at once where no event loop runs."""
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                self.flush()
+            else:
+                loop.call_soon(self.flush, context=self._context)
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        lines, self._lines = self._lines, []
+        lines.append("")
+        sys.stdout.write("\n".join(lines))
+        sys.stdout.flush()
 
 
 def _is_secret(name: str) -> bool:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope
 
 from byodpp import wire
 from byodpp.exceptions import ApiError, Malformed, PayloadTooLarge, RequestTimeout
+from byodpp.header_lines import StandingHeaders
 
 if TYPE_CHECKING:
     from byodpp.definitions import ResourceDefinition
@@ -28,6 +29,7 @@ __all__ = ["REQUEST", "ClientGone", "Request"]
 REQUEST: Final = "byodpp.request"
 
 _UNREAD: Final = object()
+_NONE: Final = StandingHeaders(())
 _PATIENCE_SECONDS: Final = 2.0
 
 
@@ -54,6 +56,7 @@ class Request:
         "client_ip",
         "correlation_id",
         "decision",
+        "http_version",
         "max_json_depth",
         "media_type",
         "method",
@@ -69,6 +72,7 @@ class Request:
         "response_headers",
         "response_type",
         "route",
+        "standing_headers",
         "started_at",
         "status",
         "validated",
@@ -98,6 +102,7 @@ class Request:
         max_json_depth: arrays and objects that may lie in each other.
         """
         self.method: str = scope["method"]
+        self.http_version: str = scope.get("http_version", "1.1")
         self.raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.query_string: bytes = scope["query_string"]
         self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -127,8 +132,9 @@ class Request:
         self.postponed: ApiError | None = None  # a refusal that yields to those of higher rank
         self.response_type = "application/json"  # what the client agreed to receive
         self.validated: Any = None
-        # the answer, as far as the stages before it decide
-        self.response_headers: list[tuple[bytes, bytes]] = []  # sent unless the answer has its own
+        # the answer, as far as the stages before it decide; a header is sent unless the answer has its own
+        self.response_headers: list[tuple[bytes, bytes]] = []
+        self.standing_headers = _NONE
         self.status = 0  # of the answer; 0 until it started
 
     def header(self, name: bytes) -> str | None:

@@ -8,9 +8,11 @@ joined into the envelope as they are, never parsed. Nothing here rejects a reque
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from starlette.types import Send
 
 from byodpp import wire
 from byodpp.exceptions import ApiError
+from byodpp.header_lines import HeaderLines, header_line
 from byodpp.negotiation import PROBLEM, wants_problem
 from byodpp.requests import Request
 
@@ -25,7 +28,7 @@ __all__ = ["Answer", "error", "no_content", "page", "send_answer", "success", "t
 
 #: Statuses whose answers have no body.
 _BODILESS: Final = frozenset({204, 304})
-_FORBIDDEN_IN_HEADERS: Final = ("\r", "\n", "\0")
+_NO_NAMES: Final[AbstractSet[bytes]] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +43,13 @@ class Answer:
 
 def timestamp() -> str:
     """Return the present moment as the wire format has it: UTC, six digits, `Z`."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    seconds, microseconds = divmod(time.time_ns() // 1_000, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def success(
@@ -178,31 +187,51 @@ async def send_answer(answer: Answer, request: Request, send: Send, *, hear_out:
     Raises:
         ValueError: a header holds a line break, so somebody's data would become a header.
     """
-    body = answer.body
-    headers = [(b"vary", b"Accept")]
-    for name, value in answer.headers.items():
-        if any(mark in value for mark in _FORBIDDEN_IN_HEADERS):
-            raise ValueError(f"header {name} holds a line break")
-        headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
-    if "ETag" in answer.headers and "Cache-Control" not in answer.headers:
-        # What has a validator may be kept by the client itself, if it asks each time.
-        headers.append((b"cache-control", b"private, no-cache"))
-    if answer.status not in _BODILESS and body != b"":
-        media_type = answer.media_type or request.response_type
-        headers.append((b"content-type", media_type.encode("ascii")))
-    if isinstance(body, bytes):
-        if answer.status not in _BODILESS:
-            headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        nothing = request.method == "HEAD" or answer.status in _BODILESS
-        if hear_out and request.has_unread_body and "Connection" not in answer.headers:
-            await send({"type": "http.response.body", "body": b"" if nothing else body, "more_body": True})
-            await request.discard_rest()
-            nothing = True
-        await send({"type": "http.response.body", "body": b"" if nothing else body})
-        return
+    headers = _lines(answer, request)
+    request.status = answer.status
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await _send_stream(body, request, send)
+    body = answer.body
+    if not isinstance(body, bytes):
+        await _send_stream(body, request, send)
+        return
+    if request.method == "HEAD" or answer.status in _BODILESS:
+        body = b""
+    if hear_out and request.has_unread_body and not headers.closes:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await request.discard_rest()
+        body = b""
+    await send({"type": "http.response.body", "body": body})
+
+
+def _lines(answer: Answer, request: Request) -> HeaderLines:
+    """Return all headers of an answer: its own, and those that the stages have prepared."""
+    lines, own = [b"vary: Accept\r\n"], _NO_NAMES
+    if answer.headers:
+        lines += [header_line(name, value) for name, value in answer.headers.items()]
+        own = {name.lower().encode("ascii") for name in answer.headers}
+        if b"etag" in own and b"cache-control" not in own:
+            # What has a validator may be kept by the client itself, if it asks each time.
+            lines.append(b"cache-control: private, no-cache\r\n")
+            own.add(b"cache-control")
+    length = None
+    if answer.status not in _BODILESS:
+        body = answer.body
+        if body != b"":
+            lines.append(_content_type(answer.media_type or request.response_type))
+        if isinstance(body, bytes):
+            length = len(body)
+            lines.append(b"content-length: %d\r\n" % length)
+    for pair in request.response_headers:
+        if pair[0] not in own or pair[0] == b"vary":
+            lines.append(b"%b: %b\r\n" % pair)
+    lines.append(request.standing_headers.lines(own))
+    closes = b"connection" in own and b"connection: close\r\n" in lines
+    return HeaderLines(b"".join(lines), content_length=length, closes=closes)
+
+
+@lru_cache(maxsize=64)
+def _content_type(media_type: str) -> bytes:
+    return header_line("Content-Type", media_type)
 
 
 async def _send_stream(body: AsyncIterator[bytes], request: Request, send: Send) -> None:

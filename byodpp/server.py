@@ -25,9 +25,9 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from byodpp.exceptions import Problem, StartError
+from byodpp.http_protocol import HttpProtocol
 from byodpp.logs import configure_logging
 from byodpp.settings import Settings
 
@@ -106,7 +106,7 @@ def serve(settings: Settings, factory: Factory, listener: socket.socket) -> None
     config = uvicorn.Config(
         application,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http=_Protocol,
+        http=HttpProtocol,
         ws="none",
         lifespan="off",  # opened and closed by _Server, so that a StartError arrives as one
         log_config=None,
@@ -124,43 +124,6 @@ def serve(settings: Settings, factory: Factory, listener: socket.socket) -> None
         server.disarm()
     if server.failure is not None:
         raise server.failure
-
-
-class _Protocol(HttpToolsProtocol):
-    """Lets the application refuse what the parser cannot read, so that this too is worded and logged."""
-
-    _refused = False
-
-    def data_received(self, data: bytes) -> None:
-        """Read on, unless what came before could not be read."""
-        if not self._refused:
-            super().data_received(data)
-
-    def send_400_response(self, msg: str) -> None:
-        """Hand the application a request of no known version; it refuses that, and the connection closes."""
-        self._refused = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            super().send_400_response(msg)  # the fault lies in a body that is being read
-            return
-        self.on_message_begin()
-        unread = {"method": "?", "path": "/", "raw_path": b"/", "query_string": b"", "http_version": "?"}
-        self.scope.update(unread)  # type: ignore[typeddict-item]
-        self.headers.clear()
-        self.cycle = RequestResponseCycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=False,
-            on_response=self.on_response_complete,
-        )
-        self.cycle.more_body = False
-        self._start_asgi_task(self.cycle, self.app)
 
 
 class _Server(uvicorn.Server):

@@ -337,7 +337,8 @@ def test_architecture_names_the_stages_of_a_request_in_their_order(tmp_path: Pat
     endpoint: Any = Endpoint(
         handler=NOTHING, resource=NOTHING, body=Body.REQUIRED, load=NOTHING, probe=NOTHING
     )
-    around = [str(getattr(stage.cls, "__name__", "")) for stage in global_stages(parts)]
+    around = ["RequestContext", "AccessLog", "ErrorWriter"]
+    around += [type(stage).__name__ for stage in global_stages(parts)]
     of_route = [type(stage).__name__ for stage in route_stages(parts, Negotiator(()), endpoint)]
     assert named == [*around, *of_route]
 

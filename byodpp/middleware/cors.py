@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from byodpp.exceptions import Problem, StartError
-from byodpp.requests import REQUEST, Request
-from byodpp.responses import Answer, send_answer
+from byodpp.requests import Request
+from byodpp.responses import Answer
 
 __all__ = ["Cors"]
 
@@ -32,9 +30,8 @@ _MAX_AGE_SECONDS: Final = "600"
 class Cors:
     """Answers preflights and marks answers for the configured origins."""
 
-    def __init__(self, app: ASGIApp, *, origins: Sequence[str], credentials: bool = False) -> None:
+    def __init__(self, origins: Sequence[str], *, credentials: bool = False) -> None:
         """Args:
-        app: the next stage.
         origins: compared as a whole, e.g. `https://shop.example`; `*` is every one.
         credentials: whether browsers may send cookies along.
 
@@ -45,26 +42,22 @@ class Cors:
             raise StartError(
                 [Problem("cors_origins", "* cannot be combined with credentials", "Name the origins.")]
             )
-        self._app = app
         self._origins = frozenset(origins)
         self._everyone = "*" in origins
         self._credentials = credentials
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http" or not self._origins:
-            await self._app(scope, receive, send)
-            return
-        request: Request = scope[REQUEST]
+    def __call__(self, request: Request) -> Answer | None:
+        """Look at one request; answer a preflight."""
+        if not self._origins:
+            return None
         if not self._everyone:
             request.response_headers.append((b"vary", b"Origin"))
         origin = request.header(b"origin")
         if origin is not None and (self._everyone or origin in self._origins):
             self._mark(request, "*" if self._everyone else origin)
             if request.method == "OPTIONS" and request.header(b"access-control-request-method") is not None:
-                await send_answer(_preflight(), request, send)
-                return
-        await self._app(scope, receive, send)
+                return _preflight()
+        return None
 
     def _mark(self, request: Request, origin: str) -> None:
         headers = request.response_headers

@@ -12,10 +12,10 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Send
 
 from byodpp.exceptions import ApiError, InternalError, error_classes
-from byodpp.requests import REQUEST, ClientGone, Request
+from byodpp.requests import ClientGone, Request
 from byodpp.responses import error, send_answer
 
 __all__ = ["ErrorWriter", "as_api_error"]
@@ -24,32 +24,23 @@ _log: Final = logging.getLogger("byodpp.errors")
 
 
 class ErrorWriter:
-    """Catches what the inner stages raise."""
+    """Answers instead of the stages that have raised."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Args:
-        app: the next stage.
+    async def __call__(self, failure: Exception, request: Request, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            Exception: the failure itself, when half an answer is out: only breaking the connection
+                tells the client so.
         """
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+        if isinstance(failure, ClientGone | ClientDisconnect):
             return
-        request: Request = scope[REQUEST]
-        try:
-            await self._app(scope, receive, send)
-        except (ClientGone, ClientDisconnect):
-            return
-        except Exception as failure:
-            refusal = as_api_error(failure)
-            if refusal.status >= 500:
-                _report(failure, request)
-            if request.status:
-                # Half an answer is out; only breaking the connection tells the client so.
-                raise
-            await send_answer(error(refusal, request), request, send, hear_out=True)
+        refusal = as_api_error(failure)
+        if refusal.status >= 500:
+            _report(failure, request)
+        if request.status:
+            raise failure
+        await send_answer(error(refusal, request), request, send, hear_out=True)
 
 
 def as_api_error(failure: Exception) -> ApiError:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from byodpp.exceptions import TooManyRequests
-from byodpp.requests import REQUEST, Request
+from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.routes import Handler
 
@@ -41,6 +39,13 @@ class Budget:
     name: str  # of the policy in the headers: letters and hyphens
     limit: int  # requests, at least 1
     window_seconds: int  # at least 1
+    #: The header that tells all this; the same for every request.
+    header: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Write the header once."""
+        told = b'"%b";q=%d;w=%d' % (self.name.encode("ascii"), self.limit, self.window_seconds)
+        object.__setattr__(self, "header", (b"ratelimit-policy", told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +129,8 @@ def _wait(current: float, before: float, past: float, budget: Budget) -> float:
 async def _count(limiter: RateLimiter, key: str, budget: Budget, request: Request) -> None:
     usage = await limiter.hit(key, budget)
     reset = max(math.ceil(usage.reset_seconds), 1)
-    headers = request.response_headers
-    name = budget.name.encode("ascii")
-    headers.append((b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, budget.limit, budget.window_seconds)))
-    headers.append((b"ratelimit", b'"%b";r=%d;t=%d' % (name, usage.remaining, reset)))
+    told = b'"%b";r=%d;t=%d' % (budget.name.encode("ascii"), usage.remaining, reset)
+    request.response_headers += (budget.header, (b"ratelimit", told))
     if not usage.allowed:
         raise TooManyRequests(headers={"Retry-After": str(reset)})
 
@@ -149,23 +152,18 @@ def _expanded(address: str) -> list[str]:
 class AddressRateLimit:
     """Counts by client address, before anything is looked up."""
 
-    def __init__(self, app: ASGIApp, *, limiter: RateLimiter, budget: Budget) -> None:
+    def __init__(self, limiter: RateLimiter, budget: Budget) -> None:
         """Args:
-        app: the next stage.
         limiter: counts.
         budget: of one address.
         """
-        self._app = app
         self._limiter = limiter
         self._budget = budget
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] == "http":
-            request: Request = scope[REQUEST]
-            if not request.raw_path.startswith(_EXEMPT):
-                await _count(self._limiter, _address_key(request.client_ip), self._budget, request)
-        await self._app(scope, receive, send)
+    async def __call__(self, request: Request) -> None:
+        """Count one request."""
+        if not request.raw_path.startswith(_EXEMPT):
+            await _count(self._limiter, _address_key(request.client_ip), self._budget, request)
 
 
 class UserRateLimit:

@@ -1,8 +1,7 @@
 """The outermost stage: makes the Request, names it, and sends back its names.
 
-In: an ASGI scope. Out: the scope with a `Request` in it; on the answer the ids, and every
-header that later stages left in `request.response_headers`. Rejects nothing: an id that is
-not safe to log is replaced.
+In: an ASGI scope. Out: a `Request`, which lies in the scope, too, with the headers that tell its ids.
+Rejects nothing: an id that is not safe to log is replaced.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from byodpp.logs import REQUEST_IDS
 from byodpp.requests import REQUEST, Request
 
-__all__ = ["ClientAddress", "RequestContext"]
+__all__ = ["ClientAddress", "RequestContext", "completing"]
 
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 #: Peers whose trust is remembered; behind proxies there are few of them.
@@ -74,57 +72,23 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 
 
 class RequestContext:
-    """Opens a request and completes its answer's headers."""
+    """Opens requests."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        clients: ClientAddress,
-        max_json_depth: int = 32,
-        body_timeout_seconds: float = 30.0,
+        self, clients: ClientAddress, *, max_json_depth: int = 32, body_timeout_seconds: float = 30.0
     ) -> None:
         """Args:
-        app: the next stage.
         clients: knows which proxies are believed.
         max_json_depth: arrays and objects that may lie in each other in a body.
         body_timeout_seconds: how long a request's body may take to arrive.
         """
-        self._app = app
         self._clients = clients
         self._max_json_depth = max_json_depth
         self._body_timeout_seconds = body_timeout_seconds
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = scope[REQUEST] = self._open(scope, receive)
-
-        async def complete(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                request.status = message["status"]
-                own = message["headers"]
-                names = {name for name, _ in own}
-                message["headers"] = [
-                    *own,
-                    *(
-                        pair
-                        for pair in request.response_headers
-                        if pair[0] not in names or pair[0] == b"vary"
-                    ),
-                ]
-            await send(message)
-
-        token = REQUEST_IDS.set((request.request_id, request.correlation_id))
-        try:
-            await self._app(scope, receive, complete)
-        finally:
-            REQUEST_IDS.reset(token)
-
-    def _open(self, scope: Scope, receive: Receive) -> Request:
-        request = Request(
+    def open(self, scope: Scope, receive: Receive) -> Request:
+        """Make the Request of an HTTP scope, and leave it there."""
+        request = scope[REQUEST] = Request(
             scope,
             receive,
             started_at=time.perf_counter(),
@@ -134,13 +98,28 @@ class RequestContext:
         client = scope.get("client")
         peer = client[0] if client else ""
         request.client_ip = self._clients.of(peer, request.header(b"x-forwarded-for"))
-        request.request_id = _safe(request.header(b"x-request-id")) or os.urandom(16).hex()
-        request.correlation_id = _safe(request.header(b"x-correlation-id")) or request.request_id
+        own = request.request_id = _safe(request.header(b"x-request-id")) or os.urandom(16).hex()
+        request.correlation_id = _safe(request.header(b"x-correlation-id")) or own
         request.response_headers = [
-            (b"x-request-id", request.request_id.encode("ascii")),
+            (b"x-request-id", own.encode("ascii")),
             (b"x-correlation-id", request.correlation_id.encode("ascii")),
         ]
         return request
+
+
+def completing(send: Send, request: Request) -> Send:
+    """Return a `send` for applications of others: their answers get the headers that stages have prepared."""
+
+    async def complete(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            request.status = message["status"]
+            own = message["headers"] = list(message.get("headers", ()))
+            names = {name for name, _ in own}
+            prepared = (*request.response_headers, *request.standing_headers.pairs)
+            own += [pair for pair in prepared if pair[0] not in names or pair[0] == b"vary"]
+        await send(message)
+
+    return complete
 
 
 def _safe(value: str | None) -> str | None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from byodpp.requests import REQUEST
+from byodpp.header_lines import StandingHeaders
+from byodpp.requests import Request
 
 __all__ = ["SecurityHeaders"]
 
@@ -34,17 +33,12 @@ _HEADERS: Final = (
 )
 
 
+_STANDING: Final = StandingHeaders(_HEADERS)
+
+
 class SecurityHeaders:
-    """Adds the headers."""
+    """Prepares the headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Args:
-        app: the next stage.
-        """
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] == "http":
-            scope[REQUEST].response_headers += _HEADERS
-        await self._app(scope, receive, send)
+    def __call__(self, request: Request) -> None:
+        """Look at one request."""
+        request.standing_headers = _STANDING

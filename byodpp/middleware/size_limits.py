@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from byodpp.exceptions import HeadersTooLarge, InvalidHeader, Malformed, UriTooLong
-from byodpp.requests import REQUEST
+from byodpp.requests import Request
 
 __all__ = ["SizeLimits"]
 
@@ -27,28 +25,21 @@ _OVERHEAD: Final = 4
 class SizeLimits:
     """Refuses oversized addresses and headers."""
 
-    def __init__(self, app: ASGIApp, *, max_url_bytes: int, max_header_bytes: int) -> None:
+    def __init__(self, *, max_url_bytes: int, max_header_bytes: int) -> None:
         """Args:
-        app: the next stage.
         max_url_bytes: path and query together.
         max_header_bytes: all headers together.
         """
-        self._app = app
         self._max_url_bytes = max_url_bytes
         self._max_header_bytes = max_header_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] == "http":
-            if scope["http_version"] not in _VERSIONS:
-                raise Malformed("The request cannot be read.")
-            request = scope[REQUEST]
-            if len(request.raw_path) + len(request.query_string) > self._max_url_bytes:
-                raise UriTooLong(f"The address is longer than {self._max_url_bytes} bytes.")
-            self._check_headers(scope["http_version"], request.raw_headers)
-        await self._app(scope, receive, send)
-
-    def _check_headers(self, http_version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    def __call__(self, request: Request) -> None:
+        """Look at one request."""
+        if request.http_version not in _VERSIONS:
+            raise Malformed("The request cannot be read.")
+        if len(request.raw_path) + len(request.query_string) > self._max_url_bytes:
+            raise UriTooLong(f"The address is longer than {self._max_url_bytes} bytes.")
+        headers = request.raw_headers
         if len(headers) > _MOST_HEADERS:
             raise HeadersTooLarge(f"There are more than {_MOST_HEADERS} headers.")
         size = hosts = 0
@@ -57,5 +48,5 @@ class SizeLimits:
             hosts += name == b"host"
         if size > self._max_header_bytes:
             raise HeadersTooLarge(f"The headers are larger than {self._max_header_bytes} bytes.")
-        if hosts != 1 and (hosts > 1 or http_version == "1.1"):
+        if hosts != 1 and (hosts > 1 or request.http_version == "1.1"):
             raise InvalidHeader("There must be exactly one Host header.")
