@@ -10,7 +10,7 @@ PY := .venv/bin/python
 REPEATABLE = PYTHONHASHSEED=0 BYODPP_TEST_SEED=$(SEED)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs bench soak lock clean environment development
+.PHONY: help run test check format docs bench soak lock clean environment development competitors
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ environment:
 
 development:
 	@sh scripts/environment dev
+
+competitors:
+	@sh scripts/environment bench
 
 run: environment ## start the application on http://127.0.0.1:3000 (PORT=…), everything included
 	@exec $(PY) -m byodpp --app . serve --port $(PORT)
@@ -43,7 +46,7 @@ format: development ## put every file into its form
 docs: development ## write the tables of docs/ that come from the code
 	@$(PY) -m scripts.make_docs
 
-bench: development ## measure against the bare limit and the usual alternatives (minutes)
+bench: development competitors ## measure against the bare limit and the usual alternatives (minutes)
 	@$(PY) -m bench
 	@$(PY) -m bench.growth --report bench/RESULTS.md
 
@@ -54,5 +57,5 @@ lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 	@sh scripts/lock
 
 clean: ## remove the environment and everything that was made here, demo data included
-	rm -rf .venv .byodpp build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv .venv-bench .byodpp build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -39,7 +39,11 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tenants", type=_positive, default=Size().tenants)
     parser.add_argument("--products", type=_positive, default=Size().products, help="of each tenant")
     parser.add_argument("--report", type=Path, help="file to write the result into, beside printing it")
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    lacking = [name for name in options.contestants if not CONTESTANTS[name].interpreter.exists()]
+    if lacking:
+        parser.error(f"{', '.join(lacking)} need an environment of their own: sh scripts/environment bench")
+    return options
 
 
 def _some_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:

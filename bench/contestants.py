@@ -1,7 +1,7 @@
 """Who is measured: how each is started, its addresses, and where its answers hold the rows.
 
 Every one gets one worker process, up to ten connections to the database, no access log unless it
-cannot be switched off, and the same token in every request.
+cannot be switched off, and the same tokens. Competitors are set up as their documentation asks for.
 """
 
 from __future__ import annotations
@@ -68,6 +68,11 @@ def _uvicorn(module: str) -> list[str]:
     ]
 
 
+def _others(**addresses: str) -> dict[str, str]:
+    """Return the addresses of a service whose filters and relations have names of their own."""
+    return {**_ADDRESSES, **addresses}
+
+
 CONTESTANTS = {
     one.name: one
     for one in (
@@ -75,6 +80,48 @@ CONTESTANTS = {
             name="bare",
             title="the bare limit: ASGI, asyncpg, JSON by PostgreSQL",
             words=_uvicorn("bench.rivals.bare:application"),
+        ),
+        Contestant(
+            name="fastapi",
+            title="FastAPI, SQLAlchemy's ORM, pydantic, on uvicorn",
+            words=_uvicorn("bench.rivals.fastapi_orm:application"),
+            interpreter=OTHERS,
+            addresses=_others(
+                filtered=f"{_PRODUCTS}?limit=20&min_price=500&sort=-price",
+                include=f"{_PRODUCTS}/whole?limit=20",
+            ),
+            row=None,
+            created=None,
+        ),
+        Contestant(
+            name="fastcrud",
+            title="FastAPI with FastCRUD, on uvicorn",
+            words=_uvicorn("bench.rivals.fastcrud_app:application"),
+            interpreter=OTHERS,
+            addresses=_others(
+                filtered=f"{_PRODUCTS}?limit=20&min_price=500&sort=-price",
+                include=f"{_PRODUCTS}/whole?limit=20",
+            ),
+            row=None,
+            created=None,
+            total="totalCount",
+        ),
+        Contestant(
+            name="django",
+            title="Django REST framework, on gunicorn with threads",
+            words=[
+                *("-m", "gunicorn", "bench.rivals.django_rest.wsgi:application"),
+                *("--bind", "127.0.0.1:{port}", "--workers", "1", "--worker-class", "gthread"),
+                *("--threads", "4", "--keep-alive", "5", "--log-level", "warning"),
+            ],
+            interpreter=OTHERS,
+            addresses=_others(
+                filtered=f"{_PRODUCTS}?limit=20&min_price=500&sort=-price",
+                include=f"{_PRODUCTS}/whole?limit=20",
+            ),
+            row=None,
+            rows="results",
+            created=None,
         ),
         Contestant(
             name="byodpp",

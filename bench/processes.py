@@ -65,6 +65,12 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     seconds: float  # from the start of the process to the first good answer
+    log: Path  # what it printed
+
+    def said(self) -> str:
+        """Return the end of what it printed; what is behind an answer may come after it."""
+        time.sleep(0.2)
+        return _end_of(self.log)
 
     def computed(self) -> float:
         """Return the seconds that the server and its children have computed so far."""
@@ -129,7 +135,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def ask(port: int, request: Request) -> tuple[int, Any]:
-    """Send one request and return status and parsed body, numbers with all their digits."""
+    """Send one request; return status and body, parsed if it is JSON, numbers with all their digits."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(
@@ -139,7 +145,9 @@ def ask(port: int, request: Request) -> tuple[int, Any]:
         content = answer.read()
     finally:
         connection.close()
-    return answer.status, json.loads(content, parse_float=str) if content else None
+    if "json" not in answer.headers.get("Content-Type", ""):
+        return answer.status, content.decode(errors="replace") or None
+    return answer.status, json.loads(content, parse_float=str)
 
 
 @contextmanager
@@ -162,7 +170,7 @@ def serving(
         )
     try:
         _wait(process, port, probe, log)
-        yield Server(process=process, port=port, seconds=time.perf_counter() - started)
+        yield Server(process=process, port=port, seconds=time.perf_counter() - started, log=log)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -103,7 +103,8 @@ def _done(
     )
     status, answer = ask(server.port, sent)
     if status != work.status:
-        raise Different(f"{contestant.name} answers {request.method} {request.path} with {status}: {answer}")
+        said = f"{request.method} {request.path} with {status}: {answer}"
+        raise Different(f"{contestant.name} answers {said}\n{server.said()}")
     if work.method == "GET":
         if work.by_id:
             return normal(contestant.row_of(answer))

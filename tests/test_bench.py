@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +118,22 @@ def test_one_thing_can_be_measured_alone() -> None:
         ("bare", "byodpp"),
         (16,),
     )
+
+
+def test_what_the_competitors_share_with_the_project_is_of_the_same_version() -> None:
+    root = Path(__file__).parent.parent / "requirements"
+    pinned = {
+        kind: dict(
+            re.findall(r"^([a-z0-9_.-]+)(?:\[.*?\])?==(\S+)", (root / f"{kind}.txt").read_text(), re.M)
+        )
+        for kind in ("runtime", "bench")
+    }
+    assert {"fastapi", "fastcrud", "django", "djangorestframework", "gunicorn"} <= pinned["bench"].keys()
+    shared = pinned["bench"].keys() & pinned["runtime"].keys()
+    assert {"asyncpg", "sqlalchemy", "starlette", "uvicorn"} <= shared
+    assert {name: pinned["bench"][name] for name in shared} == {
+        name: pinned["runtime"][name] for name in shared
+    }
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,14 @@ from urllib.parse import parse_qs
 
 import asyncpg
 
-CATEGORY = """c.id, c.name, c.is_active as "isActive",
-  to_char(c.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "createdAt",
-  to_char(c.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "updatedAt" """
-PART = """t.id, t.name, t.weight, t.product_id as "productId",
-  to_char(t.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "createdAt",
-  to_char(t.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "updatedAt" """
+CATEGORY = (
+    """c.id, c.name, c.is_active as "isActive", c.created_at as "createdAt", c.updated_at as "updatedAt" """
+)
+PART = """t.id, t.name, t.weight, t.product_id as "productId", t.created_at as "createdAt",
+  t.updated_at as "updatedAt" """
 COLUMNS = """p.id, p.name, p.sku, p.description, p.category_id as "categoryId", p.price, p.stock,
-  p.is_featured as "isFeatured", p.metadata,
-  to_char(p.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "createdAt",
-  to_char(p.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "updatedAt", p.version"""
+  p.is_featured as "isFeatured", p.metadata, p.created_at as "createdAt", p.updated_at as "updatedAt",
+  p.version"""
 INCLUDED = f"""{COLUMNS},
   (select row_to_json(c) from (select {CATEGORY} from categories c
     where c.tenant_id = p.tenant_id and c.id = p.category_id) c) as category,
@@ -59,7 +57,7 @@ PRODUCTS = "/api/v1/products"
 TENANT = b"bench-tenant"
 
 
-class Plain(asyncpg.Connection):  # type: ignore[misc]
+class Plain(asyncpg.Connection):
     """A connection that goes back as it is."""
 
     def get_reset_query(self) -> str:

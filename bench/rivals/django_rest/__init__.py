@@ -1,0 +1,1 @@
+"""The same service with Django and Django REST framework."""
