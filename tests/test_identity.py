@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import KeySet
+from joserfc.jwk import KeySet, RSAKey
 
 from byodpp.exceptions import NotFound, StartError
 from byodpp.identity import IdentityProvider, LocalIssuer
@@ -127,6 +127,23 @@ async def test_keys_outlive_the_process_and_are_shared_with_a_second_one(issuer:
     assert await second.signing_keys(TENANT) is None
     first.ensure_realm(TENANT)
     assert await second.signing_keys(TENANT) == await first.signing_keys(TENANT)
+
+
+async def test_telling_the_public_keys_neither_shows_nor_checks_the_private_ones(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer().ensure_realm(TENANT)
+    expected = issuer()._folder.ensure(TENANT)[0].as_dict(private=False)
+    read: list[Any] = []
+    original = RSAKey.import_key
+
+    def watched(key: Any, *more: Any) -> RSAKey:
+        read.append(key)
+        return original(key, *more)
+
+    monkeypatch.setattr(RSAKey, "import_key", watched)
+    assert await issuer().signing_keys(TENANT) == {"keys": [expected]}
+    assert len(read) == 1 and not any(name in read[0] for name in ("d", "p", "q"))
 
 
 async def test_two_processes_that_make_a_realm_at_once_agree_on_its_keys(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
@@ -19,8 +20,11 @@ from byodpp.exceptions import Problem, StartError
 
 __all__ = ["KeyFolder"]
 
+_T = TypeVar("_T")
+
 _REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _BITS: Final = 2048
+_PUBLIC: Final = ("kty", "kid", "use", "alg", "n", "e")
 
 
 class KeyFolder:
@@ -32,6 +36,7 @@ class KeyFolder:
         """
         self._folder = folder
         self._read: dict[str, tuple[int, list[RSAKey]]] = {}  # realm -> time of change, keys
+        self._public: dict[str, tuple[int, list[dict[str, Any]]]] = {}  # the same of what is told to others
 
     def find(self, realm: str) -> list[RSAKey] | None:
         """Return the realm's keys, the signing one first; None when there is no such realm.
@@ -39,22 +44,37 @@ class KeyFolder:
         Raises:
             StartError: the file is damaged.
         """
+        return self._look(realm, self._read, _keys)
+
+    def public(self, realm: str) -> list[dict[str, Any]] | None:
+        """Return what others may know of the realm's keys; None when there is no such realm.
+
+        The private halves are not looked at: checking one takes 30 ms of computing, and each
+        realm's first request would pay it.
+
+        Raises:
+            StartError: the file is damaged.
+        """
+        return self._look(realm, self._public, _public_keys)
+
+    def _look(self, realm: str, known: dict[str, tuple[int, _T]], read: Callable[[Any], _T]) -> _T | None:
+        """Return what the realm's file says, read again only when it has changed."""
         if not _REALM.fullmatch(realm):
             return None
         path = self._path(realm)
         try:
             changed = path.stat().st_mtime_ns
-            known = self._read.get(realm)
-            if known is None or known[0] != changed:
-                known = (changed, _keys(json.loads(path.read_text("utf-8"))))
-                self._read[realm] = known
+            found = known.get(realm)
+            if found is None or found[0] != changed:
+                found = (changed, read(json.loads(path.read_text("utf-8"))))
+                known[realm] = found
         except FileNotFoundError:
-            self._read.pop(realm, None)
+            known.pop(realm, None)
             return None
         except (ValueError, KeyError, TypeError, JoseError) as error:
             reason = f"does not hold signing keys ({error}); delete it to have new ones made"
             raise StartError([Problem(str(path), reason)]) from error
-        return known[1]
+        return found[1]
 
     def ensure(self, realm: str) -> list[RSAKey]:
         """Return the realm's keys, made now when it is new."""
@@ -108,4 +128,11 @@ def _keys(document: Any) -> list[RSAKey]:
     keys = [RSAKey.import_key(jwk) for jwk in document["keys"]]
     if not keys or not all(key.is_private and key.kid for key in keys):
         raise ValueError("no private keys")
+    return keys
+
+
+def _public_keys(document: Any) -> list[dict[str, Any]]:
+    keys = [{name: jwk[name] for name in _PUBLIC} for jwk in document["keys"]]
+    if not keys or not all(RSAKey.import_key(key).kid for key in keys):
+        raise ValueError("no keys")
     return keys

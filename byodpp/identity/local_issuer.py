@@ -73,8 +73,8 @@ class LocalIssuer:
 
     async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:
         """Return the realm's public keys; None when no token was ever issued for it."""
-        keys = await asyncio.to_thread(self._folder.find, realm)
-        return None if keys is None else {"keys": [key.as_dict(private=False) for key in keys]}
+        keys = await asyncio.to_thread(self._folder.public, realm)
+        return None if keys is None else {"keys": keys}
 
     async def health(self) -> None:
         """Return at once: the issuer is this process."""
