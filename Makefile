@@ -2,6 +2,7 @@
 # every path below is relative, so the folder may lie anywhere and have blanks in its name.
 
 PORT ?= 3000
+KEYCLOAK_PORT ?= 8080
 SEED ?= 20261120
 PYTEST_ARGS ?=
 PY := .venv/bin/python
@@ -10,7 +11,7 @@ PY := .venv/bin/python
 REPEATABLE = PYTHONHASHSEED=0 BYODPP_TEST_SEED=$(SEED)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs bench soak lock clean environment development competitors
+.PHONY: help run keycloak test check format docs bench soak lock clean environment development competitors
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -26,6 +27,9 @@ competitors:
 
 run: environment ## start the application on http://127.0.0.1:3000 (PORT=…), everything included
 	@exec $(PY) -m byodpp --app . serve --port $(PORT)
+
+keycloak: environment ## start a Keycloak for trying out (KEYCLOAK_PORT=…; needs Java 17 and Maven)
+	@exec $(PY) -m scripts.keycloak --port $(KEYCLOAK_PORT)
 
 test: development ## run all tests (PYTEST_ARGS="tests/test_query.py -x" for some)
 	@$(REPEATABLE) $(PY) -m pytest -q -n auto -m "not soak" --hypothesis-seed=$(SEED) $(PYTEST_ARGS)

@@ -30,6 +30,7 @@ from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider, LocalIssuer
+from byodpp.identity.keycloak import Credentials, Keycloak, KeycloakServer
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.logics import LogicMap, load_logics
@@ -184,7 +185,12 @@ class Application:
 
     def routes(self) -> list[Route]:
         """Return every route, in the order in which listings show them."""
-        health = Health(self.lifecycle, [HealthCheck(name="database", check=self.database.ping)])
+        # Keys that are known outlive the identity provider: without it a process is degraded, and serves.
+        checks = [
+            HealthCheck(name="database", check=self.database.ping),
+            HealthCheck(name="identity", check=self.issuer.health, critical=False),
+        ]
+        health = Health(self.lifecycle, checks)
         found = [*resource_routes(self.service), *identity_routes(self.issuer), *health.routes()]
         if self.settings.docs_enabled:
             found += documentation_routes(self.document)
@@ -200,11 +206,13 @@ class Application:
         """Open what the routes need; close it at the end.
 
         Raises:
-            StartError: the database is not to be had, or does not fit the manifest.
+            StartError: the database is not to be had, or does not fit the manifest; the identity provider
+                may not be used.
         """
         await self.database.open()
         try:
             await self._refuse_other_schema()
+            await self.issuer.open()
             await self.policy_watch.start()
             yield
             await self.service.drain()
@@ -311,8 +319,8 @@ def _database(settings: Settings) -> Database:
 
 
 def _issuer(settings: Settings) -> IdentityProvider:
-    if settings.identity != "local":
-        raise StartError(f"identity {settings.identity!r} is not available yet: use local.")
+    if settings.identity == "keycloak":
+        return _keycloak(settings)
     return LocalIssuer(
         state_folder=settings.app_dir / ".byodpp",
         base_url=settings.issuer_base_url,
@@ -322,11 +330,36 @@ def _issuer(settings: Settings) -> IdentityProvider:
     )
 
 
+def _keycloak(settings: Settings) -> Keycloak:
+    assert settings.issuer_base_url is not None
+    server = None
+    if settings.keycloak_admin_secret is not None or settings.keycloak_admin_user is not None:
+        by_user = settings.keycloak_admin_user is not None
+        server = KeycloakServer(
+            url=settings.keycloak_internal_url or settings.issuer_base_url,
+            credentials=Credentials(
+                realm=settings.keycloak_admin_realm,
+                client="admin-cli" if by_user else settings.keycloak_admin_client,
+                secret=settings.keycloak_admin_secret,
+                user=settings.keycloak_admin_user,
+                password=settings.keycloak_admin_password,
+            ),
+            timeout_seconds=settings.keycloak_timeout_seconds,
+        )
+    return Keycloak(
+        base_url=settings.issuer_base_url,
+        internal_url=settings.keycloak_internal_url,
+        timeout_seconds=settings.keycloak_timeout_seconds,
+        server=server,
+    )
+
+
 def _authenticator(settings: Settings, database: Database, issuer: IdentityProvider) -> Authenticator:
     tenants = TenantDirectory(database)
     verifier = TokenVerifier(
         issuer,
         audience=settings.token_audience,
+        clients=settings.token_clients,
         leeway_seconds=settings.token_leeway_seconds,
         known_realm=tenants.serves,
     )

@@ -86,9 +86,8 @@ class Health:
         self._checks = tuple(checks)
         self._timeout_seconds = timeout_seconds
         self._fresh_seconds = fresh_seconds
-        self._results: tuple[_Result, ...] = ()
-        self._valid_until = 0.0
-        self._running: asyncio.Task[tuple[_Result, ...]] | None = None
+        self._results: dict[str, tuple[float, _Result]] = {}  # name -> until when it is told, and what
+        self._running: dict[str, asyncio.Task[_Result]] = {}
 
     def routes(self) -> tuple[Route, ...]:
         """Return the three routes."""
@@ -107,15 +106,16 @@ class Health:
         if not self._lifecycle.ready:
             status = "stopping" if self._lifecycle.stopping.is_set() else "starting"
             return _answer(503, {"status": status, "timestamp": timestamp()})
-        results = await self._current()
-        checks = {result.name: result.healthy for result in results if result.critical}
+        # Nobody waits here for a service without which requests are answered all the same.
+        results = await self._current([check for check in self._checks if check.critical])
+        checks = {result.name: result.healthy for result in results}
         well = all(checks.values())
         document = {"status": "ready" if well else "unavailable", "timestamp": timestamp(), "checks": checks}
         return _answer(200 if well else 503, document)
 
     async def report(self, request: Request) -> Answer:
         """Answer how every service is."""
-        results = await self._current()
+        results = await self._current(self._checks)
         if not all(result.healthy for result in results if result.critical) or not self._lifecycle.ready:
             status = "unhealthy"
         else:
@@ -131,21 +131,18 @@ class Health:
         }
         return _answer(503 if status == "unhealthy" else 200, document)
 
-    async def _current(self) -> tuple[_Result, ...]:
-        """Return fresh results; who asks while they are being made waits for the same ones."""
-        if time.monotonic() < self._valid_until:
-            return self._results
-        if self._running is None:
-            self._running = asyncio.create_task(self._run_all())
-        return await asyncio.shield(self._running)
+    async def _current(self, checks: Sequence[HealthCheck]) -> list[_Result]:
+        """Return fresh results; who asks while one is being made waits for the same one."""
+        return await asyncio.gather(*(self._fresh(check) for check in checks))
 
-    async def _run_all(self) -> tuple[_Result, ...]:
-        try:
-            self._results = tuple(await asyncio.gather(*(self._run(check) for check in self._checks)))
-            self._valid_until = time.monotonic() + self._fresh_seconds
-            return self._results
-        finally:
-            self._running = None
+    async def _fresh(self, check: HealthCheck) -> _Result:
+        valid_until, known = self._results.get(check.name, (0.0, None))
+        if known is not None and time.monotonic() < valid_until:
+            return known
+        if check.name not in self._running:
+            task = self._running[check.name] = asyncio.create_task(self._run(check))
+            task.add_done_callback(lambda _: self._running.pop(check.name, None))
+        return await asyncio.shield(self._running[check.name])
 
     async def _run(self, check: HealthCheck) -> _Result:
         started = time.perf_counter()
@@ -157,7 +154,9 @@ class Health:
             healthy = False
             _log.warning("%s is not healthy: %s", check.name, error or type(error).__name__)
         latency = round((time.perf_counter() - started) * 1000, 2)
-        return _Result(name=check.name, healthy=healthy, critical=check.critical, latency_ms=latency)
+        result = _Result(name=check.name, healthy=healthy, critical=check.critical, latency_ms=latency)
+        self._results[check.name] = (time.monotonic() + self._fresh_seconds, result)
+        return result
 
 
 def _answer(status: int, document: dict[str, Any]) -> Answer:

@@ -229,6 +229,20 @@ async def test_a_service_that_hangs_counts_as_away() -> None:
     assert time.monotonic() - start < 5
 
 
+async def test_readiness_does_not_wait_for_a_service_that_is_not_critical() -> None:
+    database = Service()
+    call, _ = health_client(
+        HealthCheck(name="database", check=database.check),
+        HealthCheck(name="identity", check=hang, critical=False),
+        timeout_seconds=2,
+    )
+    start = time.monotonic()
+    reply = await call("GET", "/health/ready")
+    assert (reply.status, reply.json()["checks"]) == (200, {"database": True})
+    assert time.monotonic() - start < 1
+    assert (await call("GET", "/health")).json()["status"] == "degraded"
+
+
 async def test_many_who_ask_at_once_cause_one_check() -> None:
     database = Service()
     call, _ = health_client(HealthCheck(name="database", check=database.check), fresh_seconds=60.0)

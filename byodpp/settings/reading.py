@@ -14,14 +14,13 @@ import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import yaml
 
 from byodpp.exceptions import Problem, SettingsError
+from byodpp.settings.consistency import contradictions
 from byodpp.settings.types import Declarations, Setting, convert, declarations, type_name
 from byodpp.suggestion import nearest
 
@@ -29,8 +28,6 @@ __all__ = ["SettingReference", "Settings", "load_settings", "settings_reference"
 
 #: Every environment variable of ours starts so; the classics exist beside it.
 PREFIX: Final = "BYODPP_"
-#: A shorter secret could be guessed.
-_SECRET_LENGTH: Final = 32
 
 _Environment = Literal["dev", "test", "stage", "prod"]
 _LogLevel = Literal["debug", "info", "warning", "error"]
@@ -164,18 +161,55 @@ class Settings:
     log_level: Annotated[_LogLevel, Setting("Least level that is logged.", env="LOG_LEVEL")] = "info"
 
     # --- identity ---
-    identity: Annotated[_Provider, Setting("Who issues the tokens; local is refused in prod.")] = "local"
+    identity: Annotated[_Provider, Setting("Who issues the tokens; local is refused in stage and prod.")] = (
+        "local"
+    )
     issuer_base_url: Annotated[
         str | None,
         Setting(
-            "Address below which the realms lie; the local issuer's is fixed when left out.",
+            "Address below which the realms lie, as clients know it: tokens name it, to the letter; the "
+            "local issuer's is fixed when left out.",
             env="KEYCLOAK_URL",
         ),
     ] = None
     token_audience: Annotated[str, Setting("Audience that a token must name.")] = "byodpp-api"
+    token_clients: Annotated[
+        tuple[str, ...],
+        Setting("Clients (`azp`) whose tokens are accepted though they name another audience."),
+    ] = ()
     token_leeway_seconds: Annotated[
         int, Setting("Tolerated difference of clocks in seconds.", low=0, high=30)
     ] = 30
+    keycloak_internal_url: Annotated[
+        str | None,
+        Setting(
+            "Address at which this server itself reaches Keycloak; issuer_base_url when left out.",
+            env="KEYCLOAK_INTERNAL_URL",
+        ),
+    ] = None
+    keycloak_timeout_seconds: Annotated[
+        float, Setting("Longest wait for one answer of Keycloak.", low=0.1, high=60)
+    ] = 5.0
+    keycloak_admin_realm: Annotated[
+        str, Setting("Realm in which the administrator below signs in.", env="KEYCLOAK_ADMIN_REALM")
+    ] = "master"
+    keycloak_admin_client: Annotated[
+        str,
+        Setting("Client by which realms and users are administered.", env="KEYCLOAK_ADMIN_CLIENT_ID"),
+    ] = "byodpp-admin"
+    keycloak_admin_secret: Annotated[
+        str | None,
+        Setting(
+            "Secret of that client; without it, and without a user, nothing is administered.",
+            env="KEYCLOAK_ADMIN_CLIENT_SECRET",
+            secret=True,
+        ),
+    ] = None
+    keycloak_admin_user: Annotated[
+        str | None,
+        Setting("User of that realm who administers instead, by the client admin-cli."),
+    ] = None
+    keycloak_admin_password: Annotated[str | None, Setting("Password of that user.", secret=True)] = None
 
     def __repr__(self) -> str:
         shown = (
@@ -239,7 +273,7 @@ def load_settings(app_dir: Path, environ: Mapping[str, str], **overrides: Any) -
     settings = None
     if not problems:
         settings = Settings(**values | {"app_dir": app_dir, "environment": environment})
-        problems += _contradictions(settings)
+        problems += contradictions(settings)
     if settings is None or problems:
         raise SettingsError(sorted(set(problems)))
     return settings
@@ -329,80 +363,6 @@ def _converted(
                 shown = "" if declared[name].setting.secret else f", not {raw!r}"
                 problems.append(Problem(source, f"{error.args[0]}{shown}", *error.args[1:]))
     return values
-
-
-# --- what is right by itself and wrong together -------------------------------------------
-
-
-def _contradictions(settings: Settings) -> list[Problem]:
-    problems: list[Problem] = []
-    if settings.pool_min_connections > settings.pool_max_connections:
-        reason = f"must not be larger than pool_max_connections ({settings.pool_max_connections})"
-        problems.append(Problem("pool_min_connections", reason))
-    for name in ("postgres_db_uri", "postgres_admin_uri", "postgres_system_uri"):
-        uri = getattr(settings, name)
-        if uri is not None and urlsplit(uri).scheme not in ("postgresql", "postgres"):
-            problems.append(Problem(name, "must start with postgresql://", "No driver name belongs into it."))
-    if settings.postgres_db_uri is None and (settings.postgres_admin_uri or settings.postgres_system_uri):
-        problems.append(Problem("postgres_db_uri", "is missing while another address of the database is set"))
-    if settings.issuer_base_url and urlsplit(settings.issuer_base_url).scheme not in ("http", "https"):
-        problems.append(Problem("issuer_base_url", "must start with http:// or https://"))
-    if settings.identity == "keycloak" and not settings.issuer_base_url:
-        problems.append(Problem("issuer_base_url", "is needed with identity keycloak"))
-    problems += _wrong_networks(settings.trusted_proxies) + _wrong_origins(settings.cors_origins)
-    problems += _wrong_secret(settings)
-    if settings.environment == "prod":
-        problems += _unfit_for_production(settings)
-    return problems
-
-
-def _wrong_secret(settings: Settings) -> list[Problem]:
-    if settings.secret_key is None:
-        if settings.environment not in ("stage", "prod"):
-            return []
-        advice = "Set BYODPP_SECRET_KEY, e.g. to 64 random digits."
-        return [Problem("secret_key", f"is required in {settings.environment}", advice)]
-    if len(settings.secret_key) < _SECRET_LENGTH:
-        return [Problem("secret_key", f"must have at least {_SECRET_LENGTH} characters")]
-    return []
-
-
-def _unfit_for_production(settings: Settings) -> list[Problem]:
-    problems: list[Problem] = []
-    if settings.postgres_db_uri is None:
-        advice = "The embedded server is made for development; set POSTGRES_DB_URI."
-        problems.append(Problem("postgres_db_uri", "is required in prod", advice))
-    if settings.identity == "local":
-        advice = "Set BYODPP_IDENTITY=keycloak and KEYCLOAK_URL."
-        problems.append(Problem("identity", "must not be local in prod", advice))
-    if "*" in settings.cors_origins:
-        problems.append(Problem("cors_origins", "must not be * in prod", "Name the origins."))
-    return problems
-
-
-def _wrong_networks(networks: tuple[str, ...]) -> list[Problem]:
-    problems = []
-    for network in networks:
-        try:
-            ip_network(network, strict=False)
-        except ValueError:
-            problems.append(Problem("trusted_proxies", f"{network!r} is neither an address nor a network"))
-    return problems
-
-
-def _wrong_origins(origins: tuple[str, ...]) -> list[Problem]:
-    problems = []
-    for origin in origins:
-        parts = urlsplit(origin)
-        whole = (
-            parts.scheme in ("http", "https")
-            and parts.netloc
-            and origin == f"{parts.scheme}://{parts.netloc}"
-        )
-        if origin != "*" and not whole:
-            advice = "An origin is scheme://host[:port], without a path or a slash at the end."
-            problems.append(Problem("cors_origins", f"{origin!r} is not an origin", advice))
-    return problems
 
 
 def _shown(value: Any) -> str:
