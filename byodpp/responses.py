@@ -71,7 +71,7 @@ def success(
         meta: further members of `meta`.
         headers: as in Answer.
     """
-    body = b"".join((b'{"success":true,"data":', _json(data), *_tail(request, message, meta)))
+    body = b'{"success":true,"data":%b%b' % (_json(data), _tail(request, message, meta))
     return Answer(status=status, headers=headers or {}, body=body)
 
 
@@ -110,15 +110,11 @@ def page(
         pages,
         tail,
     )
-    body = b"".join(
-        (
-            b'{"success":true,"data":',
-            _json(data),
-            b',"count":',
-            count,
-            pagination,
-            *_tail(request, message, meta),
-        )
+    body = b'{"success":true,"data":%b,"count":%b%b%b' % (
+        _json(data),
+        count,
+        pagination,
+        _tail(request, message, meta),
     )
     return Answer(headers=headers or {}, body=body)
 
@@ -162,16 +158,15 @@ def _json(data: Any) -> bytes:
     return data if isinstance(data, bytes) else wire.dumps(data)
 
 
-def _tail(request: Request, message: str | None, meta: Mapping[str, Any] | None) -> tuple[bytes, ...]:
+def _tail(request: Request, message: str | None, meta: Mapping[str, Any] | None) -> bytes:
     """The members after the data: `message`, and `meta` with the request's id and the time."""
     # A request id consists of safe characters only, so it needs no escaping.
-    moment = b'"meta":{"requestId":"%b","timestamp":"%b"' % (
-        request.request_id.encode(),
-        timestamp().encode(),
-    )
-    said = b"," if message is None else b',"message":%b,' % wire.dumps(message)
-    more = b"" if not meta else b"," + wire.dumps(dict(meta))[1:-1]
-    return (said, moment, more, b"}}")
+    tail = f',"meta":{{"requestId":"{request.request_id}","timestamp":"{timestamp()}"'.encode()
+    if message is not None:
+        tail = b',"message":' + wire.dumps(message) + tail
+    if meta:
+        tail += b"," + wire.dumps(dict(meta))[1:-1]
+    return tail + b"}}"
 
 
 async def send_answer(answer: Answer, request: Request, send: Send, *, hear_out: bool = False) -> None:

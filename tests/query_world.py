@@ -11,6 +11,7 @@ import asyncpg
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from byodpp.database import SessionContext
 from byodpp.embedded import RunningServer
 from byodpp.manifest import load_manifest
 from byodpp.registry import Registry
@@ -80,15 +81,6 @@ MANIFEST: list[dict[str, Any]] = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Whose session a statement runs in."""
-
-    tenant_id: int
-    user_id: int = 0
-    grants: tuple[str, ...] = ()
-
-
 @dataclass(slots=True, kw_only=True)
 class World:
     """The resources, their tables, and connections as owner and as the app role."""
@@ -111,11 +103,11 @@ class World:
         compiled: Compiled,
         values: Any = (),
         variables: Any = None,
-        caller: Caller | None = None,
+        caller: SessionContext | None = None,
         **options: Any,
     ) -> asyncpg.Record:
         """Run a statement as the app role in one trip."""
-        arguments = compiled.arguments(values, variables, caller or Caller(tenant_id=1), **options)
+        arguments = compiled.arguments(values, variables, caller or SessionContext(tenant_id=1), **options)
         row = await self.app.fetchrow(compiled.sql, *arguments)
         assert row is not None
         return row

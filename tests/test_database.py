@@ -203,7 +203,7 @@ async def test_the_context_of_a_read_travels_in_its_statement(database: Database
     sql = """select (select current_setting('byodpp.tenant') || current_setting('byodpp.grants')) from
              (select set_config('byodpp.tenant', $1, true), set_config('byodpp.user', $2, true),
                      set_config('byodpp.grants', $3, true)) s"""
-    row = await database.read(sql, T2.settings())
+    row = await database.read(sql, T2.settings)
     assert row is not None
     assert row[0].startswith("2{")
 
@@ -751,9 +751,9 @@ async def test_a_pool_without_connections_at_start_still_tries_the_address(tmp_p
 
 def test_a_grant_cannot_break_out_of_its_setting() -> None:
     context = SessionContext(tenant_id=1, grants=("a'; drop table x; --",))
-    assert context.settings()[2] == '{"a\'; drop table x; --"}'
+    assert context.settings[2] == '{"a\'; drop table x; --"}'
     with pytest.raises(ValueError, match="U\\+0000"):
-        SessionContext(tenant_id=1, grants=("\0",)).settings()
+        SessionContext(tenant_id=1, grants=("\0",))
 
 
 def test_only_a_dead_link_counts_as_one() -> None:

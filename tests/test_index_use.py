@@ -13,12 +13,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from byodpp.database import SessionContext
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres
 from byodpp.query import judge, parse
 from byodpp.row_security import mark_leakproof
 from byodpp.statements import Statements
 from byodpp.tables.roles import DATABASE
-from tests.query_world import Caller, World, create_world
+from tests.query_world import World, create_world
 
 TENANTS = 4
 ROWS = 20_000
@@ -66,7 +67,7 @@ async def explained(world: World, text: str, *, key: int | None = None) -> list[
     named = {} if key is None else {"id": key}
     make = statements.page if key is None else statements.row
     compiled = make(resource, query, None, context_in_statement=False)
-    arguments = compiled.arguments(query.values, None, Caller(tenant_id=1), named=named)
+    arguments = compiled.arguments(query.values, None, SessionContext(tenant_id=1), named=named)
     return await plan_of(world, compiled.sql, *arguments, key=key)
 
 

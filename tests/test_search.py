@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from byodpp.conditions import Relevance, Visibility
+from byodpp.database import SessionContext
 from byodpp.embedded import EmbeddedPostgres
 from byodpp.exceptions import InvalidQuery
 from byodpp.query import judge, parse
@@ -16,7 +17,7 @@ from byodpp.query.cursors import Cursors
 from byodpp.query.reader import QueryReader
 from byodpp.row_security import mark_leakproof
 from byodpp.statements import Statements
-from tests.query_world import Caller, World, create_world
+from tests.query_world import World, create_world
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ async def test_the_index_serves_a_search_beside_row_level_security(
     products = world.registry.get("Products")
     query = judge(parse("search=text7777&count=none"), products, world.registry, None)
     compiled = statements.page(products, query, None)
-    arguments = compiled.arguments(query.values, None, Caller(tenant_id=1))
+    arguments = compiled.arguments(query.values, None, SessionContext(tenant_id=1))
     lines = await world.app.fetch("explain " + compiled.sql, *arguments)
     plan = "\n".join(line[0] for line in lines)
     assert "_search_" in plan, plan

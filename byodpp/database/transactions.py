@@ -22,7 +22,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -78,9 +78,20 @@ class SessionContext:
     user_id: int = 0  # 0: nobody signed in
     grants: tuple[str, ...] = ()  # `table:tenant:id` of rows lent to this caller
 
-    def settings(self) -> tuple[str, str, str]:
-        """Return the values of byodpp.tenant, byodpp.user and byodpp.grants, for set_config."""
-        return f"{self.tenant_id:d}", f"{self.user_id:d}", _array_literal(self.grants)
+    #: The values of byodpp.tenant, byodpp.user and byodpp.grants, for set_config.
+    settings: tuple[str, str, str] = field(init=False, repr=False, compare=False)
+    #: Statements that set them in an open transaction.
+    commands: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Write both once: a caller's context serves all his requests.
+
+        Raises:
+            ValueError: a grant holds U+0000.
+        """
+        settings = (f"{self.tenant_id:d}", f"{self.user_id:d}", _array_literal(self.grants))
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "commands", _set_local(*settings))
 
 
 class Transaction:
@@ -285,7 +296,7 @@ class Database:
             read_only: PostgreSQL refuses every change.
             isolation: with the stricter ones errors may be `is_retryable`.
         """
-        begin = f"begin isolation level {isolation}{' read only' if read_only else ''}; {_set_local(context)}"
+        begin = f"begin isolation level {isolation}{' read only' if read_only else ''}; {context.commands}"
         return TransactionScope(self, self._pool(self._app), begin, context)
 
     def system(self, context: SessionContext | None = None) -> TransactionScope:
@@ -297,7 +308,7 @@ class Database:
         if self._system_uri is None:
             raise DatabaseStartError("POSTGRES_SYSTEM_URI is not set, and this needs the system role.")
         context = context or SessionContext(tenant_id=PLATFORM_TENANT)
-        begin = f"begin isolation level read committed; {_set_local(context)}"
+        begin = f"begin isolation level read committed; {context.commands}"
         return TransactionScope(self, self._pool(self._system), begin, context)
 
     async def read(self, sql: str, args: Sequence[Any]) -> asyncpg.Record | None:
@@ -457,11 +468,10 @@ async def _release(pool: ConnectionPool, connection: Connection) -> None:
         _log.debug("connection not returned: %s", type(error).__name__)
 
 
-def _set_local(context: SessionContext) -> str:
-    tenant, user, grants = context.settings()
-    return f"set local byodpp.tenant = '{tenant}'; set local byodpp.\"user\" = '{user}'; " + (
-        f"set local byodpp.grants = {_literal(grants)}" if context.grants else "set local byodpp.grants = ''"
-    )
+def _set_local(tenant: str, user: str, grants: str) -> str:
+    lent = "''" if grants == "{}" else _literal(grants)
+    own = f"set local byodpp.tenant = '{tenant}'; set local byodpp.\"user\" = '{user}'"
+    return f"{own}; set local byodpp.grants = {lent}"
 
 
 def _literal(text: str) -> str:

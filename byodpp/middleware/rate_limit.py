@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from byodpp.exceptions import TooManyRequests
 from byodpp.requests import Request
@@ -39,17 +39,19 @@ class Budget:
     name: str  # of the policy in the headers: letters and hyphens
     limit: int  # requests, at least 1
     window_seconds: int  # at least 1
-    #: The header that tells all this; the same for every request.
+    #: The name as headers have it, and the header that tells all this: the same for every request.
+    quoted: bytes = field(init=False, repr=False, compare=False)
     header: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Write the header once."""
-        told = b'"%b";q=%d;w=%d' % (self.name.encode("ascii"), self.limit, self.window_seconds)
+        """Write both once."""
+        quoted = b'"%b"' % self.name.encode("ascii")
+        told = b"%b;q=%d;w=%d" % (quoted, self.limit, self.window_seconds)
+        object.__setattr__(self, "quoted", quoted)
         object.__setattr__(self, "header", (b"ratelimit-policy", told))
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """How a budget stands after a request."""
 
     allowed: bool
@@ -128,8 +130,8 @@ def _wait(current: float, before: float, past: float, budget: Budget) -> float:
 
 async def _count(limiter: RateLimiter, key: str, budget: Budget, request: Request) -> None:
     usage = await limiter.hit(key, budget)
-    reset = max(math.ceil(usage.reset_seconds), 1)
-    told = b'"%b";r=%d;t=%d' % (budget.name.encode("ascii"), usage.remaining, reset)
+    reset = math.ceil(usage.reset_seconds) or 1
+    told = b"%b;r=%d;t=%d" % (budget.quoted, usage.remaining, reset)
     request.response_headers += (budget.header, (b"ratelimit", told))
     if not usage.allowed:
         raise TooManyRequests(headers={"Retry-After": str(reset)})

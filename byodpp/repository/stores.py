@@ -42,7 +42,7 @@ from byodpp.repository.constraint_errors import explained
 from byodpp.rows import GroupPage, Page, Row
 from byodpp.schemas import SchemaMap
 from byodpp.schemas.modifiers import Modifier
-from byodpp.statements import ESTIMATE_LIMIT, Statements
+from byodpp.statements import ESTIMATE_LIMIT, Statements, split_version
 from byodpp.statements.writes import Change, WriteStatements
 from byodpp.tables import Tables
 
@@ -268,7 +268,8 @@ class Store:
             return None
         if record.get("several"):
             raise InvalidHeader("Several tenants have such a row: name one of them with X-Tenant.")
-        return Row(record["data"].encode(), resource, self.registry, version=record["version"])
+        json, version = split_version(record["data"])
+        return Row(json.encode(), resource, self.registry, version=version)
 
     # --- writing ----------------------------------------------------------------------
 

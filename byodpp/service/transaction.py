@@ -17,7 +17,7 @@ from byodpp.authentication import Principal
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query, Shape
 from byodpp.database import Database, is_retryable
-from byodpp.definitions import Kind
+from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus
 from byodpp.exceptions import ApiError, NotFound
 from byodpp.idempotency import IdempotencyKeys
@@ -63,10 +63,29 @@ class Service:
             and call.resource.kind is not Kind.LOGIC
         ):
             if call.operation == "read":
-                return await self._read(call)
+                return await self.row(call.principal, call.resource, call.params["id"], call.query)
             if call.operation == "list" and call.query is not None:
-                return await self._list(call, call.query)
+                return await self.page(call.principal, call.resource, call.query)
         return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
+
+    async def row(
+        self, principal: Principal, resource: ResourceDefinition, key: str, query: Query | None = None
+    ) -> Row:
+        """Read a row that no logic class has a word in, with one trip.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        lookup = self.parts.authorizer.lookup(principal)
+        row = await self.parts.store.row_once(principal, resource, key, query or _ONE_ROW, lookup)
+        if row is None:
+            raise NotFound(f"{resource.name} {key[:100]!r} does not exist.")
+        return row
+
+    async def page(self, principal: Principal, resource: ResourceDefinition, query: Query) -> Page:
+        """Read a page of rows that no logic class has a word in, with one trip."""
+        lookup = self.parts.authorizer.lookup(principal)
+        return await self.parts.store.page_once(principal, resource, query, lookup)
 
     async def together(
         self,
@@ -115,7 +134,7 @@ class Service:
     async def require_row(self, call: Call) -> None:
         """Raise NotFound unless the caller may read the row that a call names."""
         if call.resource.kind is not Kind.LOGIC and "id" in call.params:
-            await self._read(call)
+            await self.row(call.principal, call.resource, call.params["id"])
 
     async def drain(self) -> None:
         """Wait until the handlers of all events so far have ended."""
@@ -150,17 +169,3 @@ class Service:
             task = asyncio.create_task(self._bus.dispatch(events))
             self._handling.add(task)
             task.add_done_callback(self._handling.discard)
-
-    async def _read(self, call: Call) -> Row:
-        key = call.params["id"]
-        lookup = self.parts.authorizer.lookup(call.principal)
-        row = await self.parts.store.row_once(
-            call.principal, call.resource, key, call.query or _ONE_ROW, lookup
-        )
-        if row is None:
-            raise NotFound(f"{call.resource.name} {key[:100]!r} does not exist.")
-        return row
-
-    async def _list(self, call: Call, query: Query) -> Page:
-        lookup = self.parts.authorizer.lookup(call.principal)
-        return await self.parts.store.page_once(call.principal, call.resource, query, lookup)

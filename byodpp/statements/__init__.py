@@ -6,6 +6,7 @@ rooms makes one piece of them. Nothing here touches a row, and nothing here can 
 
 from __future__ import annotations
 
-from byodpp.statements.reads import ESTIMATE_LIMIT, Compiled, Context, Statements, grants_text
+from byodpp.statements.json import split_version
+from byodpp.statements.reads import ESTIMATE_LIMIT, Compiled, Context, Statements
 
-__all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements", "grants_text"]
+__all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements", "split_version"]

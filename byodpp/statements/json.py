@@ -8,7 +8,7 @@ breaks between rows, so that rows are joined as text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSON
@@ -21,7 +21,21 @@ from byodpp.statements.conditions import View
 from byodpp.statements.order import order_by, terms
 from byodpp.statements.parameters import bound
 
-__all__ = ["RowJson", "count_of", "json_array", "row_columns", "row_text", "rows_text", "select_columns"]
+__all__ = [
+    "HIDDEN",
+    "RowJson",
+    "count_of",
+    "json_array",
+    "row_columns",
+    "row_text",
+    "rows_text",
+    "select_columns",
+    "split_version",
+    "versioned_text",
+]
+
+#: Beginning of the names of columns that no client sees; no field's name begins so.
+HIDDEN: Final = "#"
 
 
 class RowJson(sa.ColumnElement[Any]):
@@ -140,3 +154,28 @@ def row_text(rows: sa.Select[Any], *, cast: bool = True) -> sa.ColumnElement[Any
     inner = rows.subquery()
     row: sa.ColumnElement[Any] = sa.func.row_to_json(inner.table_valued())
     return sa.select(sa.cast(row, sa.Text()) if cast else row).select_from(inner).scalar_subquery()
+
+
+def versioned_text(rows: sa.Select[Any]) -> sa.ColumnElement[Any]:
+    """Return the one row as the text of its version, a blank, and its JSON; read by `split_version`.
+
+    Both come from one scan: a second one would cost as much again.
+
+    Args:
+        rows: whose last column is the version, which is no part of the JSON.
+    """
+    inner = rows.subquery()
+    *shown, version = inner.c
+    row = sa.cast(RowJson({column.name: column for column in shown}), sa.Text())
+    blank: sa.ColumnElement[str] = sa.literal_column("' '")
+    return (
+        sa.select(sa.cast(version, sa.Text()).concat(blank).concat(row)).select_from(inner).scalar_subquery()
+    )
+
+
+def split_version(text: str) -> tuple[str, int | None]:
+    """Return JSON and version of a row's text; None where the text holds no version."""
+    if text[0] == "{":
+        return text, None
+    version, _, json = text.partition(" ")
+    return json, int(version)

@@ -7,7 +7,7 @@ row in each term of the order, of which the last is null when the page is not fu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, array
@@ -15,13 +15,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, array
 from byodpp.conditions import Shape
 from byodpp.definitions import ResourceDefinition
 from byodpp.statements.conditions import View
-from byodpp.statements.json import RowJson, count_of, json_array, row_columns, rows_text, select_columns
+from byodpp.statements.json import (
+    HIDDEN,
+    RowJson,
+    count_of,
+    json_array,
+    row_columns,
+    rows_text,
+    select_columns,
+)
 from byodpp.statements.order import Term, behind, order_by, terms
 
 __all__ = ["page_texts"]
-
-#: Beginning of the names of columns that no client sees; no field's name begins so.
-_HIDDEN: Final = "#"
 
 
 def page_texts(view: View, resource: ResourceDefinition, shape: Shape) -> sa.ColumnElement[Any]:
@@ -82,7 +87,7 @@ def _range(view: View, resource: ResourceDefinition, shape: Shape, index: int) -
 
 def _hidden(found: Sequence[Term], columns: dict[str, Any]) -> dict[str, sa.ColumnElement[Any]]:
     """Return the values of terms that the page does not show anyway."""
-    return {f"{_HIDDEN}{index}": term.value for index, term in enumerate(found) if term.shown not in columns}
+    return {f"{HIDDEN}{index}": term.value for index, term in enumerate(found) if term.shown not in columns}
 
 
 def _with_last(
@@ -95,7 +100,7 @@ def _with_last(
         row = RowJson({name: inner.c[name] for name in shown})
     last = []
     for index, term in enumerate(found):
-        column = inner.c[term.shown if term.shown in shown else f"{_HIDDEN}{index}"]
+        column = inner.c[term.shown if term.shown in shown else f"{HIDDEN}{index}"]
         values = sa.func.array_agg(column, type_=ARRAY(column.type))
         last.append(sa.cast(values[count_of(shape.limit)], sa.Text()))
     texts = array([json_array(row), *last])

@@ -11,7 +11,8 @@ import datetime
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from types import MappingProxyType
+from typing import Any, Final, Protocol, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
@@ -46,12 +47,14 @@ class Context(Protocol):
     @property
     def user_id(self) -> int: ...
     @property
-    def grants(self) -> tuple[str, ...]: ...
+    def settings(self) -> tuple[str, str, str]:
+        """Tenant, user and grants as PostgreSQL's settings hold them."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Sources:
-    """Everything that one run of a statement may need."""
+    """Everything that one run of a statement may need; made for every one, so it is not frozen."""
 
     values: Sequence[Any]
     variables: Mapping[str, Any]
@@ -61,6 +64,8 @@ class Sources:
 
 
 Source = Callable[[Sources], Any]
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class _SourcedParameter(BindParameter[Any]):
@@ -165,13 +170,7 @@ class Compiled:
         """
         if scope_tenant_id is None:
             scope_tenant_id = context.tenant_id if context is not None else 0
-        sources = Sources(
-            values=values,
-            variables=variables or {},
-            named=named or {},
-            context=context,
-            scope_tenant_id=scope_tenant_id,
-        )
+        sources = Sources(values, variables or _NOTHING, named or _NOTHING, context, scope_tenant_id)
         return [source(sources) for source in self.order]
 
 

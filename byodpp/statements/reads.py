@@ -26,25 +26,19 @@ from byodpp.sql_text import literal
 from byodpp.statements.conditions import View, scope_tenant, scope_user
 from byodpp.statements.groups import groups_texts, groups_total
 from byodpp.statements.history import Past
-from byodpp.statements.json import RowJson, row_columns, row_text
+from byodpp.statements.json import HIDDEN, RowJson, row_columns, row_text, select_columns, versioned_text
 from byodpp.statements.pages import page_texts
-from byodpp.statements.parameters import Compiled, Context, Sources, SqlText, bound, compile_statement
+from byodpp.statements.parameters import Compiled, Context, Source, Sources, SqlText, bound, compile_statement
 from byodpp.statements.versions import versions_texts
 from byodpp.tables import Tables
 
-__all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements", "grants_text"]
+__all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements"]
 
 #: `count=estimated` counts this far; beyond, it takes the planner's word: the cost stays bounded.
 ESTIMATE_LIMIT: Final = 10_000
 _PLACE = re.compile(r"\$(\d+)")
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
 _TWO: sa.ColumnElement[int] = sa.literal_column("2")
-
-
-def grants_text(grants: tuple[str, ...]) -> str:
-    """Return grants as the text of a PostgreSQL array, as the setting `byodpp.grants` holds them."""
-    quoted = (grant.replace("\\", "\\\\").replace('"', '\\"') for grant in grants)
-    return "{" + ",".join(f'"{grant}"' for grant in quoted) + "}"
 
 
 class Statements:
@@ -114,10 +108,10 @@ class Statements:
         context_in_statement: bool = True,
         anywhere: bool = False,
     ) -> Compiled:
-        """Return the statement of the row with parameter `id`: one row with `data` and `version`.
+        """Return the statement of the row with parameter `id`: one row with `data`.
 
-        Both are null when there is no such row for the caller; `version` is also null when the
-        resource is not versioned or something is included. Where rows of every tenant are meant
+        It is null when there is no such row for the caller, and else a text for `split_version`, with the
+        version where the resource has one and nothing is included. Where rows of every tenant are meant
         (`anywhere`), it is any one of them, and `several` says whether there are more.
         """
         key = self._key("row", resource, query.shape, lookup, (context_in_statement, anywhere))
@@ -187,20 +181,15 @@ class Statements:
         self, view: View, resource: ResourceDefinition, shape: Shape, with_context: bool, *, several: bool
     ) -> sa.Select[Any]:
         table = view.source(resource)
-        found = [*self._this_row(table), *view.rows(resource, table)]
         columns = row_columns(view, resource, table, shape.fields, shape.includes)
-        rows = (
-            sa.select(*(column.label(name) for name, column in columns.items()))
-            .select_from(table)
-            .where(*found)
-        )
-        version: sa.ColumnElement[Any] = sa.cast(sa.null(), sa.BigInteger())
-        if resource.versioned and not shape.includes:
-            again = view.source(resource)
-            shown = sa.select(again.c[resource.columns["version"]]).select_from(again)
-            found_again = shown.where(*self._this_row(again), *view.rows(resource, again))
-            version = (found_again.limit(_ONE) if several else found_again).scalar_subquery()
-        parts = {"data": row_text(rows.limit(_ONE) if several else rows), "version": version}
+        tagged = resource.versioned and not shape.includes
+        if tagged:
+            columns[HIDDEN] = table.c[resource.columns["version"]]
+        rows = select_columns(columns, table)
+        rows = rows.where(*self._this_row(table), *view.rows(resource, table))
+        if several:
+            rows = rows.limit(_ONE)
+        parts = {"data": versioned_text(rows) if tagged else row_text(rows)}
         return self._answer(
             parts | ({"several": self._several(view, resource)} if several else {}), with_context
         )
@@ -345,20 +334,18 @@ def _session_tenant(sources: Sources) -> int:
     return sources.context.tenant_id if sources.context is not None else sources.scope_tenant_id
 
 
-def _session_user(sources: Sources) -> str:
-    return str(sources.context.user_id) if sources.context is not None else "0"
-
-
-def _session_grants(sources: Sources) -> str:
-    return grants_text(sources.context.grants) if sources.context is not None else "{}"
+def _settings(sources: Sources) -> tuple[str, str, str]:
+    if sources.context is None:
+        return str(sources.scope_tenant_id), "0", "{}"
+    return sources.context.settings
 
 
 def _context_setting() -> sa.Subquery:
     """Return the derived table that sets the context; PostgreSQL runs it before the sub-selects."""
-    settings = {
-        "tenant": lambda sources: str(_session_tenant(sources)),
-        "user": _session_user,
-        "grants": _session_grants,
+    settings: dict[str, Source] = {
+        "tenant": lambda sources: _settings(sources)[0],
+        "user": lambda sources: _settings(sources)[1],
+        "grants": lambda sources: _settings(sources)[2],
     }
     columns = (
         sa.func.set_config(
