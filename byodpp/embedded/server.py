@@ -47,13 +47,15 @@ from byodpp.embedded.process import FileLock, end_process, is_running, start_mar
 from byodpp.embedded.programs import (
     Account,
     Programs,
+    account_name,
     can_reach,
     find_account,
     find_programs,
     make_runtime_folder,
     reachable_programs,
+    refuse_foreign,
 )
-from byodpp.exceptions import DatabaseStartError
+from byodpp.exceptions import DatabaseStartError, Problem
 from byodpp.row_security import mark_leakproof
 from byodpp.tables.roles import APP, DATABASE, OWNER, provision_database, provision_roles
 
@@ -160,6 +162,8 @@ class EmbeddedPostgres:
                     await self._provision(server)
                 self._use.acquire(shared=True, timeout_seconds=1.0)
                 self._server = server
+        except PermissionError as error:
+            raise DatabaseStartError([_not_permitted(error, self._folder)]) from error
         except (OSError, TimeoutError, subprocess.SubprocessError) as error:
             raise DatabaseStartError(f"The embedded PostgreSQL could not be started: {error}") from error
         return server
@@ -250,11 +254,14 @@ class EmbeddedPostgres:
         if old := self._state().get("socket_folder"):
             _remove_runtime(Path(old))
         account = find_account()
-        programs = find_programs(self._pg_bin, major=self._data_version())
+        version = self._data_version()
+        programs = find_programs(self._pg_bin, major=version)
+        if version is not None:
+            refuse_foreign(self._data, account)
         runtime = make_runtime_folder(account)
         try:
             programs = reachable_programs(programs, account, runtime)
-            if self._data_version() is None:
+            if version is None:
                 self._initialise(programs, account)
             while True:
                 pid = self._spawn(programs, account, runtime)
@@ -442,6 +449,17 @@ def _answers(path: Path) -> bool:
         ) from error
     except OSError:
         return False
+
+
+def _not_permitted(error: PermissionError, folder: Path) -> Problem:
+    """Say whose the folder is; the kernel only says that it is not ours."""
+    present = folder if folder.exists() else folder.parent
+    owner, me = account_name(present.stat().st_uid), account_name(os.geteuid())
+    return Problem(
+        os.fspath(error.filename or folder),
+        f"the account {me} may not write here; {present} belongs to {owner}.",
+        f"The embedded PostgreSQL keeps its data in {folder}: start as {owner}, or give the folder to {me}.",
+    )
 
 
 def _remove_runtime(folder: Path) -> None:
