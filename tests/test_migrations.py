@@ -23,7 +23,7 @@ from byodpp.exceptions import MigrationError
 from byodpp.manifest import read_manifest
 from byodpp.migrations import Plan, apply, new, plan, read_revisions, status, synchronise
 from byodpp.migrations.catalog import read
-from byodpp.migrations.difference import is_widening
+from byodpp.migrations.conversion import is_widening
 from byodpp.migrations.snapshot import Snapshot
 from byodpp.registry import Registry
 from byodpp.tables.roles import APP, OWNER, provision_database
@@ -49,6 +49,7 @@ PRODUCTS: Resource = {
     "access": {"read": {"roles": ["public"], "filter": {"kind": "it's"}}},
 }
 NAMES = itertools.count()
+UUID = "018f4e2a-7b1c-7000-8000-000000000001"
 
 
 def registry_of(*resources: Resource) -> Registry:
@@ -286,6 +287,84 @@ async def test_a_wider_type_is_harmless_and_a_narrower_one_is_not(place: Place) 
     found = await place.migrate(narrower, CATEGORIES, allow_destructive=True)
     assert found.destructive
     assert (await place.execute("select amount from products"))[0]["amount"] == "-5"
+
+
+async def test_rows_given_to_others_wait_for_no_program_of_the_former_manifest(place: Place) -> None:
+    await place.migrate(CATEGORIES)
+    await place.execute("insert into categories (tenant_id, name) values (1, 'mine')")
+    found = await plan(registry_of(CATEGORIES | {"scope": "shared"}), place.uri)
+    of_table = [step for step in found if step.table == "categories"]
+    assert {step.kind for step in of_table} == {"contract"}
+    assert not any(step.may_wait for step in of_table)
+    assert found.destructive, "whose rows they were is forgotten"
+    new(place.app_dir, found, "Share")
+    with pytest.raises(MigrationError, match="--allow-destructive"):
+        await apply(place.app_dir, place.uri)
+    as_other = "select set_config('byodpp.tenant', '2', false), (select count(*) from categories) as seen"
+    assert (await place.execute(as_other, role=APP))[0]["seen"] == 0
+    await apply(place.app_dir, place.uri, allow_destructive=True)
+    assert (await place.execute(as_other, role=APP))[0]["seen"] == 1
+
+
+async def test_rows_of_a_tenant_become_a_users_with_their_owners_or_not_at_all(place: Place) -> None:
+    await place.migrate(CATEGORIES)
+    await place.execute("insert into categories (tenant_id, name) values (1, 'mine')")
+    wanted = registry_of(CATEGORIES | {"scope": "user"})
+    (path,) = new(place.app_dir, await plan(wanted, place.uri), "Own")
+    with pytest.raises(MigrationError, match="give them one"):
+        await apply(place.app_dir, place.uri)
+    seen = "select set_config('byodpp.tenant', '1', false), (select count(*) from categories) as seen"
+    assert (await place.execute(seen, role=APP))[0]["seen"] == 1, "the former program goes on"
+    owner = 'op.execute("update categories set owner_id = 7")'
+    bypass = 'op.execute("alter table categories {} row level security")'
+    fill = "\n    ".join([bypass.format("no force"), owner, bypass.format("force"), ""])
+    sql = 'op.execute("""ALTER TABLE "categories" ALTER COLUMN "owner_id" SET NOT NULL""")'
+    path.write_text(path.read_text().replace(sql, fill + sql))
+    await apply(place.app_dir, place.uri)
+    assert not await plan(wanted, place.uri)
+
+
+async def test_a_key_of_another_type_is_possible_while_there_are_no_rows(place: Place) -> None:
+    products = changed(PRODUCTS, without=("kind",), keys={"access": {}})
+    await place.migrate(products, CATEGORIES)
+    wanted = (products | {"id": "ulid"}, CATEGORIES | {"id": "uuid7"})
+    await place.migrate(*wanted, allow_destructive=True)
+    assert not await plan(registry_of(*wanted), place.uri)
+    await place.execute("insert into categories (tenant_id, id, name) values (1, gen_random_uuid(), 'a')")
+    back = (products, CATEGORIES)
+    with pytest.raises(MigrationError, match="22P02") as refused:
+        await place.migrate(*back, allow_destructive=True)
+    assert "The revision was undone and nothing is lost" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "value", "new_type", "expected"),
+    [
+        ({"type": "integer"}, "7", {"type": "json"}, "7"),
+        ({"type": "string"}, "'it''s'", {"type": "json"}, '"it\'s"'),
+        ({"type": "json"}, "'\"a\"'", {"type": "string"}, "a"),
+        ({"type": "uuid"}, f"'{UUID}'", {"type": "text"}, UUID),
+        ({"type": "text"}, "'2024-02-29'", {"type": "date"}, "2024-02-29"),
+        ({"type": "boolean"}, "true", {"type": "string"}, "true"),
+        ({"type": "decimal", "precision": 5, "scale": 2}, "1.50", {"type": "float"}, "1.5"),
+    ],
+)  # fmt: skip
+async def test_values_become_those_of_another_type(
+    place: Place, old: Resource, value: str, new_type: Resource, expected: str
+) -> None:
+    await place.migrate(changed(CATEGORIES, thing=old))
+    await place.execute(f"insert into categories (tenant_id, name, thing) values (1, 'a', {value})")
+    await place.migrate(changed(CATEGORIES, thing=new_type), allow_destructive=True)
+    found = await place.execute("select thing::text from categories")
+    assert found[0]["thing"] == expected
+
+
+async def test_a_changed_locale_is_told_as_one(place: Place) -> None:
+    await place.migrate(CATEGORIES)
+    found = await plan(
+        registry_of(changed(CATEGORIES, name={"type": "string", "required": True, "locale": "de"})), place.uri
+    )
+    assert "to character varying(255), ordered by de-x-icu" in words(found)
 
 
 async def test_the_column_of_a_public_filter_can_change_its_type(place: Place) -> None:

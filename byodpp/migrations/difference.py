@@ -3,7 +3,8 @@
 *Expand* steps leave a running program of the former manifest unharmed: it goes on inserting,
 so a removed column first loses its NOT NULL, and a new one is null or has a default.
 *Contract* steps narrow or take away. What renames or retypes a column cannot be done beside
-a running program; every step of that table is then a contract that must not wait.
+a running program, and neither can what changes whose rows they are (`scope`); every step of
+that table is then a contract that must not wait.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from byodpp.migrations.conversion import converted, is_widening
 from byodpp.migrations.plan import Step, StepKind
 from byodpp.migrations.snapshot import ColumnState, ConstraintState, Snapshot, TableState, check_words
 from byodpp.tables.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
 from byodpp.row_security import FUNCTIONS
 from byodpp.sql_text import quote, quote_text
 
-__all__ = ["difference", "is_widening"]
+__all__ = ["difference"]
 
 # The order of steps within a kind.
 _FOUNDATION, _UNSECURE, _LOOSEN, _RESHAPE, _CREATE, _COLUMNS, _TIGHTEN, _REFERENCE, _SECURE, _DROP = range(10)
@@ -27,7 +29,6 @@ _FOUNDATION, _UNSECURE, _LOOSEN, _RESHAPE, _CREATE, _COLUMNS, _TIGHTEN, _REFEREN
 _OUR_NAME: Final = re.compile(r"_(pkey|key|idx|fkey|check|search|members)_[0-9a-f]{8}$")
 #: Characters of a default that a listing shows.
 _MOST_SHOWN: Final = 60
-_INTEGERS: Final = ("smallint", "integer", "bigint")
 
 
 def difference(wanted: Snapshot, found: Snapshot) -> tuple[Step, ...]:
@@ -156,7 +157,10 @@ class _Change:
             if (old := self.found.columns.get(name)) is not None
             and (old.type, old.collation) != (column.type, column.collation)
         }
-        self.breaking = bool(self.renamed) or any(not self._widens(name) for name in self.retyped)
+        self.rescoped = "" != _rows_of(found) != _rows_of(wanted)
+        self.breaking = (
+            self.rescoped or bool(self.renamed) or any(not self._widens(name) for name in self.retyped)
+        )
         self.added = {name for name in wanted.columns if name not in self.found.columns}
 
     def steps(self) -> Iterator[Step]:
@@ -199,9 +203,11 @@ class _Change:
         for name, policy in self.found.policies.items():
             if name not in self.wanted.policies or self._in_the_way(f"{policy.using} {policy.check}"):
                 sql = f"DROP POLICY {quote(policy.name)} ON {self.wanted.sql}"
-                yield self._step(f"drop policy {policy.name}", [sql], _UNSECURE)
+                why = ", for whose rows these are changes" if self.rescoped else ""
+                yield self._step(f"drop policy {policy.name}{why}", [sql], _UNSECURE)
         for name, rule in self.found.constraints.items():
-            if name not in self.wanted.constraints and _OUR_NAME.search(name):
+            gone = name not in self.wanted.constraints and _OUR_NAME.search(name)
+            if gone or self._retypes(rule):
                 rank = _LOOSEN if rule.kind == "f" else _RESHAPE
                 yield self._step(
                     f"drop constraint {name}", [self._alter(f"DROP CONSTRAINT {quote(name)}")], rank
@@ -218,6 +224,10 @@ class _Change:
         """Whether a policy mentions a column whose type changes, which PostgreSQL would refuse."""
         return any(re.search(rf"\b{re.escape(name)}\b", text) for name in self.retyped)
 
+    def _retypes(self, rule: ConstraintState) -> bool:
+        """Whether a reference holds a column whose type changes; both of its ends have to, one by one."""
+        return rule.kind == "f" and bool(rule.columns & self.retyped)
+
     # --- columns ------------------------------------------------------------------------
 
     def _reshaped(self) -> Iterator[Step]:
@@ -228,12 +238,16 @@ class _Change:
             column, before = self.wanted.columns[name], self.found.columns[name]
             collate = f" COLLATE {quote(column.collation)}" if column.collation else ""
             change = f"ALTER COLUMN {quote(name)} TYPE {column.type}{collate}"
-            using = "" if self._widens(name) else f" USING {quote(name)}::{column.type}"
+            using = "" if self._widens(name) else f" USING {converted(quote(name), before.type, column.type)}"
             statements = [self._alter(change + using)]
+            if before.identity and not column.identity:
+                statements.insert(0, self._alter(f"ALTER COLUMN {quote(name)} DROP IDENTITY"))
             if before.default is not None and not self._widens(name):
                 # It may be no value of the new type; `_altered` sets the new one.
                 statements.insert(0, self._alter(f"ALTER COLUMN {quote(name)} DROP DEFAULT"))
             words = f"change column {name} from {before.type} to {column.type}"
+            if column.collation != before.collation:
+                words += f", ordered by {column.collation or 'the default'}"
             yield self._step(words, statements, _RESHAPE, destructive=not self._widens(name))
 
     def _widens(self, name: str) -> bool:
@@ -246,13 +260,13 @@ class _Change:
             return
         loose = replace(column, nullable=True)
         yield self._step(f"add column {column.name}", [self._alter(f"ADD COLUMN {loose.sql}")], _COLUMNS)
-        words = f"require a value in {column.name} (fails while a row has none: fill them in between)"
+        words = f"require a value in {column.name} ({self._unfilled()})"
         sql = self._alter(f"ALTER COLUMN {quote(column.name)} SET NOT NULL")
         yield self._step(words, [sql], _TIGHTEN, kind="contract")
 
     def _altered(self, column: ColumnState, old: ColumnState) -> Iterator[Step]:
         alter = f"ALTER COLUMN {quote(column.name)}"
-        if column.identity != old.identity:
+        if column.identity != old.identity and (column.identity or column.name not in self.retyped):
             change = "ADD GENERATED BY DEFAULT AS IDENTITY" if column.identity else "DROP IDENTITY"
             yield self._step(f"{column.name}: {change.lower()}", [self._alter(f"{alter} {change}")], _COLUMNS)
         lost = column.name in self.retyped and not self._widens(column.name)
@@ -265,7 +279,12 @@ class _Change:
             yield self._step(f"{column.name} may be null", [sql], _COLUMNS)
         elif old.nullable and not column.nullable:
             statements = [*self._filled(column), self._alter(f"{alter} SET NOT NULL")]
-            yield self._step(f"{column.name} may not be null", statements, _TIGHTEN, kind="contract")
+            why = "" if column.default is not None else " (fails while a row has no value: fill them in before)"
+            yield self._step(f"{column.name} may not be null{why}", statements, _TIGHTEN, kind="contract")
+
+    def _unfilled(self) -> str:
+        when = "in this revision" if self.breaking else "in between"
+        return f"fails while a row has none: fill them {when}"
 
     def _filled(self, column: ColumnState) -> Iterator[str]:
         """Yield what gives rows without a value the default; policies would hide them from the owner."""
@@ -279,7 +298,7 @@ class _Change:
 
     def _tightened(self) -> Iterator[Step]:
         for name, rule in self.wanted.constraints.items():
-            if name in self.found.constraints:
+            if name in self.found.constraints and not self._retypes(rule):
                 continue
             kind: StepKind = "expand" if self._harmless(rule) else "contract"
             if rule.kind == "f":
@@ -334,31 +353,9 @@ class _Change:
             yield self._step(words, [sql], _DROP, kind="contract", destructive=True)
 
 
-def is_widening(old: str, new: str) -> bool:
-    """Whether every value of one type is a value of the other, unchanged."""
-    if old == new:
-        return True  # only the collation differs
-    if old in _INTEGERS and new in _INTEGERS:
-        return _INTEGERS.index(old) < _INTEGERS.index(new)
-    if (old, new) == ("real", "double precision"):
-        return True
-    had, has = _measures(old, "character varying"), _measures(new, "character varying")
-    if had is not None:
-        return new in ("text", "character varying") or bool(had and has and has >= had)
-    had, has = _measures(old, "numeric"), _measures(new, "numeric")
-    if had is not None and has is not None:
-        if not has:
-            return True
-        return len(had) == len(has) == 2 and has[1] >= had[1] and has[0] - has[1] >= had[0] - had[1]
-    return False
-
-
-def _measures(kind: str, word: str) -> tuple[int, ...] | None:
-    """Return the numbers in brackets after a type's word, None for another type."""
-    found = re.fullmatch(rf"{word}(?:\(([\d,]+)\))?", kind)
-    if found is None:
-        return None
-    return tuple(int(number) for number in found.group(1).split(",")) if found.group(1) else ()
+def _rows_of(table: TableState) -> str:
+    """Return the predicate of the rows that a caller may delete: those that the scope gives it."""
+    return " ".join(policy.name for policy in table.policies.values() if policy.command == "delete")
 
 
 def _with_renames(table: TableState, renamed: dict[str, str]) -> TableState:

@@ -41,6 +41,18 @@ LOCK_TIMEOUT_SECONDS: Final = 1.0
 #: `alembic.op` is one for the whole process: two runs at a time would write into each other's database.
 _OP_IN_USE: Final = threading.Lock()
 _LOCK_NOT_AVAILABLE: Final = frozenset({"55P03", "40P01"})  # timeout, deadlock
+_UNDONE: Final = "The revision was undone and nothing is lost. "
+#: What may be done about rows, or other things, that stand in the way of a revision; by SQLSTATE.
+_ADVICE: Final = {
+    "22P02": "Rows hold values that the new type cannot: change them, or drop the field and add another",
+    "22001": "Rows hold longer values: shorten them",
+    "22003": "Rows hold greater values: change them",
+    "23502": "Rows have no value here: give them one (requests, or SQL in the revision)",
+    "23503": "Rows refer to what is not there: change or empty their references",
+    "23505": "Rows hold the same values: make them differ",
+    "23514": "Rows hold values that are no longer allowed: change them",
+    "55P03": "Others use the table all the time: try when it is quieter",
+}
 _VERSION_TABLE: Final = f"""
 create table if not exists {FRAMEWORK_SCHEMA}.alembic_version
     (version_num varchar(255) not null constraint alembic_version_pkc primary key);
@@ -159,7 +171,8 @@ async def _run_patiently(
             state = getattr(error.orig, "sqlstate", None)
             if state not in _LOCK_NOT_AVAILABLE or loop.time() > deadline:
                 reason = f"PostgreSQL refused it ({state}): {_words(error)}"
-                raise MigrationError([Problem(str(revision.path), reason)]) from error
+                advice = f"{_UNDONE}{_ADVICE.get(state or '', 'Change the revision')}, and apply it again."
+                raise MigrationError([Problem(str(revision.path), reason, advice)]) from error
         # Readers that queued behind the lock go first; the wait grows, with chance in it.
         await asyncio.sleep(pause * (1 + random.random()))
         pause = min(pause * 2, 2.0)

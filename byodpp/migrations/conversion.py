@@ -1,0 +1,55 @@
+"""Types of columns: which one takes every value of another, and how values become another type's."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["converted", "is_widening"]
+
+_INTEGERS: Final = ("smallint", "integer", "bigint")
+#: Types whose values PostgreSQL converts into each other; between all others it goes through text.
+_CASTABLE: Final = (
+    frozenset({*_INTEGERS, "numeric", "real", "double precision"}),
+    frozenset({"boolean", "integer"}),
+    frozenset({"date", "timestamp with time zone"}),
+)
+
+
+def converted(value: str, old: str, new: str) -> str:
+    """Return the SQL of a value in another type; PostgreSQL has a cast for some pairs only."""
+    if new == "jsonb":
+        return f"to_jsonb({value})"
+    if old == "jsonb":
+        return f"({value} #>> '{{}}')::{new}"
+    for family in _CASTABLE:
+        if old.partition("(")[0] in family and new.partition("(")[0] in family:
+            return f"{value}::{new}"
+    return f"{value}::text::{new}"
+
+
+def is_widening(old: str, new: str) -> bool:
+    """Whether every value of one type is a value of the other, unchanged."""
+    if old == new:
+        return True  # only the collation differs
+    if old in _INTEGERS and new in _INTEGERS:
+        return _INTEGERS.index(old) < _INTEGERS.index(new)
+    if (old, new) == ("real", "double precision"):
+        return True
+    had, has = _measures(old, "character varying"), _measures(new, "character varying")
+    if had is not None:
+        return new in ("text", "character varying") or bool(had and has and has >= had)
+    had, has = _measures(old, "numeric"), _measures(new, "numeric")
+    if had is not None and has is not None:
+        if not has:
+            return True
+        return len(had) == len(has) == 2 and has[1] >= had[1] and has[0] - has[1] >= had[0] - had[1]
+    return False
+
+
+def _measures(kind: str, word: str) -> tuple[int, ...] | None:
+    """Return the numbers in brackets after a type's word, None for another type."""
+    found = re.fullmatch(rf"{word}(?:\(([\d,]+)\))?", kind)
+    if found is None:
+        return None
+    return tuple(int(number) for number in found.group(1).split(",")) if found.group(1) else ()
