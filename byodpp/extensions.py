@@ -46,7 +46,8 @@ def find_classes(
         app_dir: the application's folder.
         folder: `logics` or `schemas`; a missing folder holds nothing.
         parents: classes whose strict descendants are wanted; abstract ones are passed over, and so
-            is a class whose name begins with an underscore.
+            is a class whose name begins with an underscore. One that says what it serves and lacks
+            the parent or a method is a mistake.
 
     Returns:
         The classes in the order of their files, and what went wrong.
@@ -64,15 +65,14 @@ def find_classes(
         module = _import(package, relative, path, f"{folder}/{relative.as_posix()}", problems)
         if module is None:
             continue
-        for cls in _own_classes(module, parents):
-            line = inspect.getsourcelines(cls)[1]
-            found.append(
-                Found(
-                    cls=cls,
-                    place=f"{folder}/{relative.as_posix()}:{line} {cls.__qualname__}",
-                    version=next((part for part in relative.parts[:-1] if _VERSION.match(part)), None),
-                )
-            )
+        for cls in _own_classes(module):
+            place = f"{folder}/{relative.as_posix()}:{inspect.getsourcelines(cls)[1]} {cls.__qualname__}"
+            reason, advice = _unfit(cls, parents)
+            if reason:
+                problems.append(Problem(place, reason, advice))
+            elif issubclass(cls, parents) and not inspect.isabstract(cls):
+                version = next((part for part in relative.parts[:-1] if _VERSION.match(part)), None)
+                found.append(Found(cls=cls, place=place, version=version))
     return found, problems
 
 
@@ -132,13 +132,23 @@ def _line_of(error: BaseException, path: Path) -> int:
     return lines[-1] or 1 if lines else 1
 
 
-def _own_classes(module: types.ModuleType, parents: tuple[type[Any], ...]) -> Iterator[type[Any]]:
+def _own_classes(module: types.ModuleType) -> Iterator[type[Any]]:
     for name, value in vars(module).items():
-        if (
-            inspect.isclass(value)
-            and issubclass(value, parents)
-            and value.__module__ == module.__name__
-            and not name.startswith("_")
-            and not inspect.isabstract(value)
-        ):
+        if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_"):
             yield value
+
+
+def _unfit(cls: type[Any], parents: tuple[type[Any], ...]) -> tuple[str, str]:
+    """Return why a class that means to serve something cannot, and what to do; empty texts for no reason."""
+    own = vars(cls).keys()
+    serves = "resource" in own and bool({"operation", "action"} & own)
+    if not issubclass(cls, parents):
+        if not serves:
+            return "", ""  # it only helps others
+        names = " or ".join(parent.__name__ for parent in parents)
+        return f"is not derived from {names}", f"Write class {cls.__name__}({parents[0].__name__}):"
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing and (serves or "events" in own):
+        advice = f"Write `async def {missing[0]}`, or begin its name with _ if others extend it."
+        return f"has no {', '.join(missing)}", advice
+    return "", ""

@@ -712,6 +712,8 @@ async def test_a_resource_without_a_table_is_served_by_its_classes(shop: TestedA
         ('class A(Logic):\n    resource, operation, version = "Products", "list", "v2"', "the folder says"),
         ('class A(Logic):\n    resource, operation = "Weather", "delete"', "has no route"),
         ("import nothing_of_this_name", "nothing_of_this_name"),
+        ('class B(Logic):\n    resource, operation = "Products", "delete"', "B: has no execute"),
+        ('class B:\n    resource, operation = "Products", "delete"', "B: is not derived from Logic"),
         ("def broken(:", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
     ],
