@@ -307,6 +307,7 @@ def test_more_than_twenty_five_mistakes_in_one_resource_are_all_reported() -> No
         ([resource("1x")], "$.resources[0].name", "is not a name"),
         ([{"fields": {}}], "$.resources[0]", "'name' is missing"),
         ([{"name": "V", "type": "view"}], "$.resources[0]", "a view needs `table`"),
+        ([resource("Mine", scope="self")], "$.resources[0].scope", "own record lies in Tenants"),
         (
             [{"name": "V", "type": "view", "table": "v", "softDelete": True}],
             "$.resources[0].softDelete",

@@ -282,6 +282,12 @@ def _draft(one: Declared, body: Checked, part: str | None, routed: bool, checker
 def _check_kind(draft: Draft, checker: Checker) -> None:
     """Refuse keys that mean nothing for this kind of resource."""
     body = draft.body
+    if draft.scope is Scope.SELF and draft.kind is Kind.DATABASE and draft.part is None:
+        checker.report(
+            body.at("scope"),
+            "the tenant's own record lies in Tenants; a row here would be the tenant's whose number it gets",
+            'Add fields to it with "extends": "byodpp:tenancy/Tenants", or write "tenant".',
+        )
     if draft.kind is Kind.LOGIC:
         for key in _TABLE_KEYS:
             if key in body and body[key] is not False:
