@@ -22,7 +22,7 @@ from byodpp.authentication import Authenticator
 from byodpp.authentication.tenants import TenantDirectory, ensure_platform
 from byodpp.authentication.tokens import TokenVerifier
 from byodpp.authentication.users import UserDirectory
-from byodpp.authorization import Authorizer
+from byodpp.authorization import Authorizer, Policy, base_policies
 from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import Database
 from byodpp.documentation import documentation_routes
@@ -71,6 +71,7 @@ class Blueprint:
     handlers: tuple[EventHandler, ...]
     statements: Statements
     writes: WriteStatements
+    policies: tuple[Policy, ...]  # what `access` gives, to every tenant
     fingerprint: str  # of the database it expects
 
 
@@ -108,6 +109,7 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
             handlers=tuple(handlers),
             statements=statements,
             writes=WriteStatements(registry, tables, statements),
+            policies=tuple(base_policies(registry)),
             fingerprint=migrations.wanted_schema(registry, tables=tables).fingerprint,
         )
 
@@ -143,13 +145,12 @@ class Application:
         """Build the parts; nothing is opened yet.
 
         Raises:
-            StartError: a setting, or a filter of `access`, makes no sense; or an index is missing that
-                `strict_indexes` asks for.
+            StartError: a setting makes no sense, or an index is missing that `strict_indexes` asks for.
         """
         if settings.strict_indexes and (slow := unindexed(blueprint.registry, blueprint.tables)):
             raise ManifestError(slow)
         database = _database(settings)
-        authorizer = Authorizer(blueprint.registry)
+        authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = _issuer(settings)
         authenticator = _authenticator(settings, database, issuer)
         watch = PolicyWatch(database, authorizer)

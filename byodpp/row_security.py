@@ -21,7 +21,7 @@ from byodpp.definitions import Kind, ResourceDefinition, Scope
 from byodpp.exceptions import Problem
 from byodpp.registry import Registry
 from byodpp.sql_text import bounded_name, quote, quote_text
-from byodpp.tables import StoredTable
+from byodpp.tables import StoredTable, whose_columns
 from byodpp.tables.roles import APP, SYSTEM
 
 if TYPE_CHECKING:
@@ -270,35 +270,48 @@ async def check_views(connection: asyncpg.Connection[Any], registry: Registry) -
     """Return what is wrong with the relations behind `view` resources.
 
     A view reads with its owner's rights unless it is a `security_invoker`, and a
-    materialized view or a table without row-level security shows every tenant's rows.
+    materialized view or a table without row-level security shows every tenant's rows. What
+    lacks a column, or may not be read by the app role, would fail at the first request.
     """
     problems = []
     for resource in registry:
         if resource.kind is Kind.VIEW:
-            row = await connection.fetchrow(_RELATION, resource.table, resource.schema)
-            reason = _unfit(row)
-            if reason:
-                problems.append(Problem(resource.path, f"{resource.name} reads {resource.table!r}: {reason}"))
+            row = await connection.fetchrow(_RELATION, resource.table, resource.schema, APP)
+            if found := _unfit(row, resource):
+                reason, advice = found
+                what = f"{resource.name} reads {resource.table!r}: {reason}"
+                problems.append(Problem(resource.path, what, advice))
     return problems
 
 
 _RELATION: Final = """
     select c.relkind::text as kind, c.relrowsecurity and c.relforcerowsecurity as secured,
-           coalesce(array_to_string(c.reloptions, ','), '') ~ 'security_invoker=(true|on|1|yes)' as invoker
+           coalesce(array_to_string(c.reloptions, ','), '') ~ 'security_invoker=(true|on|1|yes)' as invoker,
+           has_table_privilege($3, c.oid, 'select') and has_schema_privilege($3, n.oid, 'usage') as readable,
+           array(select attname::text from pg_attribute
+                 where attrelid = c.oid and attnum > 0 and not attisdropped) as columns
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relname = $1 and n.nspname = coalesce($2, current_schema())
 """
+_BY_REVISION: Final = "Change it in a revision: `byodpp migrate new --empty`."
 
 
-def _unfit(relation: Any) -> str | None:
-    """Return why a relation must not stand behind a resource, None when it may."""
+def _unfit(relation: Any, resource: ResourceDefinition) -> tuple[str, str] | None:
+    """Return why a relation must not stand behind a resource, and what to do; None when it may."""
     if relation is None:
-        return "there is no such relation"
-    if relation["kind"] == "v":
-        return None if relation["invoker"] else "the view is not created WITH (security_invoker = true)"
-    if relation["kind"] in ("r", "p"):
-        return None if relation["secured"] else "the table does not force row-level security"
-    return "only views and tables keep row-level security"
+        return "there is no such relation", "Create it in a revision: `byodpp migrate new --empty`."
+    if relation["kind"] == "v" and not relation["invoker"]:
+        return "the view is not created WITH (security_invoker = true)", _BY_REVISION
+    if relation["kind"] in ("r", "p") and not relation["secured"]:
+        return "the table does not force row-level security", _BY_REVISION
+    if relation["kind"] not in ("v", "r", "p"):
+        return "only views and tables keep row-level security", "Make it a view."
+    needed = dict.fromkeys([*whose_columns(resource), *(one.column for one in resource.fields.values())])
+    if missing := [name for name in needed if name not in relation["columns"]]:
+        return f"it has no column {', '.join(missing)}", _BY_REVISION
+    if not relation["readable"]:
+        return f"the role {APP} may not read it", f"Add GRANT SELECT to {APP} and {SYSTEM} in a revision."
+    return None
 
 
 #: Functions behind the operators that queries use and PostgreSQL does not trust beside policies.

@@ -88,13 +88,20 @@ def address(listener: socket.socket) -> str:
     return f"http://{reachable}:{port}"
 
 
-def serve(settings: Settings, factory: Factory, listener: socket.socket) -> None:
+def serve(
+    settings: Settings,
+    factory: Factory,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], object] | None = None,
+) -> None:
     """Serve in this process until a signal ends it.
 
     Args:
         settings: as for `workers.run`.
         factory: as for `workers.run`.
         listener: is closed at the end.
+        on_ready: called once the application has opened and requests are answered.
 
     Raises:
         StartError: the application cannot start.
@@ -117,7 +124,7 @@ def serve(settings: Settings, factory: Factory, listener: socket.socket) -> None
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(int(grace - drain - _CLOSING_SECONDS), 1),
     )
-    server = _Server(config, application, grace_seconds=grace, drain_seconds=drain)
+    server = _Server(config, application, grace_seconds=grace, drain_seconds=drain, on_ready=on_ready)
     try:
         server.run(sockets=[listener])
     finally:
@@ -130,10 +137,17 @@ class _Server(uvicorn.Server):
     """uvicorn's server with our order of starting and stopping."""
 
     def __init__(
-        self, config: uvicorn.Config, application: Starlette, *, grace_seconds: float, drain_seconds: float
+        self,
+        config: uvicorn.Config,
+        application: Starlette,
+        *,
+        grace_seconds: float,
+        drain_seconds: float,
+        on_ready: Callable[[], object] | None,
     ) -> None:
         super().__init__(config)
         self._application = application
+        self._on_ready = on_ready
         self._grace_seconds = grace_seconds
         self._drain_seconds = drain_seconds
         self._stopping = False
@@ -157,6 +171,8 @@ class _Server(uvicorn.Server):
             await self._opened.aclose()
             return
         await super().startup(sockets)
+        if self._on_ready is not None:
+            self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests finish, then close the application."""

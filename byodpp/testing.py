@@ -38,6 +38,7 @@ from byodpp.authentication import Principal
 from byodpp.authentication.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform
 from byodpp.bootstrap import Application, Blueprint, assemble
 from byodpp.calls import Origin
+from byodpp.definitions import Kind
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
 from byodpp.events import Event, EventHandler
 from byodpp.identity import LocalIssuer
@@ -260,10 +261,11 @@ class Bench:
 
     async def _template(self, blueprint: Blueprint) -> str:
         """Return the template of a manifest, made at first use."""
-        known = self._templates.get(blueprint.fingerprint)
+        wanted = _expected(blueprint)
+        known = self._templates.get(wanted)
         if known is not None:
             return known
-        name = f"template_{blueprint.fingerprint[:24]}"
+        name = f"template_{wanted[:24]}"
         connection = await asyncpg.connect(self.server.uri(SUPERUSER, "postgres"))
         try:
             # Several sessions may start at once: one makes the template, the others wait for it.
@@ -276,7 +278,7 @@ class Bench:
                 await connection.execute(f'alter database "{name}" is_template true')
         finally:
             await connection.close()
-        self._templates[blueprint.fingerprint] = name
+        self._templates[wanted] = name
         return name
 
     async def _fill(self, name: str, blueprint: Blueprint) -> None:
@@ -285,6 +287,9 @@ class Bench:
             try:
                 if work is not None:
                     await work(connection)
+                elif _by_revisions(blueprint):
+                    # The manifest does not say how a view is made; the application's revisions do.
+                    await migrations.apply(blueprint.app_dir, self.server.uri(user, name))
                 else:
                     await migrations.synchronise(blueprint.registry, connection)
             finally:
@@ -324,6 +329,21 @@ class Bench:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+def _by_revisions(blueprint: Blueprint) -> tuple[Path, ...]:
+    """Return the revisions that make the database; none when the manifest says everything."""
+    if all(resource.kind is not Kind.VIEW for resource in blueprint.registry):
+        return ()
+    return tuple(one.path for one in migrations.read_revisions(blueprint.app_dir))
+
+
+def _expected(blueprint: Blueprint) -> str:
+    """Return what tells the database of an application from those of all others."""
+    digest = hashlib.sha256(blueprint.fingerprint.encode())
+    for path in _by_revisions(blueprint):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _ulid_of(slug: str) -> str:

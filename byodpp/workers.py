@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -72,7 +73,14 @@ def run(
             serve(settings, factory, listener)
 
 
-def supervise(settings: Settings, factory: Factory, listener: socket.socket, *, reload: bool) -> None:
+def supervise(
+    settings: Settings,
+    factory: Factory,
+    listener: socket.socket,
+    *,
+    reload: bool,
+    on_ready: Callable[[], object] | None = None,
+) -> None:
     """Serve in child processes until a signal ends it.
 
     Args:
@@ -80,19 +88,26 @@ def supervise(settings: Settings, factory: Factory, listener: socket.socket, *, 
         factory: picklable; called in each process.
         listener: accepts already.
         reload: one process, replaced when a file changes.
+        on_ready: called here once the first of the processes answers requests.
 
     Raises:
         StartError: a process cannot start; why it cannot was written to stderr by itself.
     """
     configure_logging(settings.log_level)
-    _Supervisor(settings, factory, listener, reload=reload).run()
+    _Supervisor(settings, factory, listener, reload=reload, on_ready=on_ready).run()
 
 
 class _Supervisor:
     """Keeps the processes."""
 
     def __init__(
-        self, settings: Settings, factory: Factory, listener: socket.socket, *, reload: bool
+        self,
+        settings: Settings,
+        factory: Factory,
+        listener: socket.socket,
+        *,
+        reload: bool,
+        on_ready: Callable[[], object] | None,
     ) -> None:
         self._settings = settings
         self._factory = factory
@@ -102,6 +117,8 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         # Nothing is ever sent: its end tells the children that this process has ended.
         self._child_end, self._parent_end = self._context.Pipe(duplex=False)
+        self._on_ready = on_ready
+        self._ready = self._context.Event()  # set by the first process that answers
         self._processes: dict[BaseProcess, float] = {}  # -> when it started
         self._signals = 0
         self._pause = 0.0
@@ -130,6 +147,9 @@ class _Supervisor:
         self._fill()
         while not self._signals:
             multiprocessing.connection.wait([process.sentinel for process in self._processes], _TICK_SECONDS)
+            if self._on_ready is not None and self._ready.is_set():
+                self._on_ready()
+                self._on_ready = None
             if self._reload:
                 if not self._processes:
                     time.sleep(_TICK_SECONDS)
@@ -146,7 +166,8 @@ class _Supervisor:
         self._failed = False
         while len(self._processes) < self._count:
             process = self._context.Process(
-                target=_work, args=(self._settings, self._factory, self._listener, self._child_end)
+                target=_work,
+                args=(self._settings, self._factory, self._listener, self._child_end, self._ready),
             )
             process.start()
             self._processes[process] = time.monotonic()
@@ -186,13 +207,15 @@ class _Supervisor:
         self._processes.clear()
 
 
-def _work(settings: Settings, factory: Factory, listener: socket.socket, parent: Connection) -> None:
+def _work(
+    settings: Settings, factory: Factory, listener: socket.socket, parent: Connection, ready: Event
+) -> None:
     """Serve in a child process."""
     # A group of its own: Ctrl-C reaches the parent only, which tells us in its order.
     os.setpgrp()
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     try:
-        serve(settings, factory, listener)
+        serve(settings, factory, listener, on_ready=ready.set)
     except StartError as failure:
         sys.stderr.write(f"{failure}\n")
         sys.stderr.flush()

@@ -20,9 +20,11 @@ from unittest import mock
 
 import pytest
 
+from byodpp.bootstrap import Application, assemble
 from byodpp.cli import main
 from byodpp.cli.manifest_text import insert_resource
 from byodpp.manifest import load_manifest
+from byodpp.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = {"name": {"type": "string", "maxLength": 10}}
@@ -309,6 +311,68 @@ def test_check_tells_the_mistakes_of_settings_logics_and_schemas_together(shop: 
     assert done.returncode == 1
     for word in ("log_level", "logics/v1/tasks/create.py:1", "'Tasks'"):
         assert word in done.stderr
+
+
+def test_check_refuses_a_row_filter_that_no_start_would_take(shop: Path) -> None:
+    rule = {"roles": ["Viewer"], "filter": {"dueOn": {"gt": "tomorrow"}}}
+    changed_manifest(shop, lambda resources: resources[1]["access"].update(read=[rule]))
+    done = byodpp("check", cwd=shop)
+    assert done.returncode == 1
+    assert "resources[1].access.read[0].filter" in done.stderr
+    served = byodpp("serve", "--port", "0", cwd=shop)
+    assert served.returncode == 1 and served.stderr == done.stderr
+    assert not (shop / ".byodpp").exists(), "nothing was started"
+
+
+def test_routes_lists_what_is_served_and_for_whom(shop: Path) -> None:
+    def change(resources: list[dict[str, Any]]) -> None:
+        tasks = resources[1]
+        tasks["history"] = True
+        tasks["states"]["transitions"]["finish"]["roles"] = ["Admin"]
+        tasks["routes"]["actions"] = [
+            {"url": "/board/{day}", "method": "get", "name": "board", "public": True}
+        ]
+
+    changed_manifest(shop, change)
+    (shop / "logics" / "v1" / "tasks" / "board.py").write_text(
+        "from byodpp.logics import Logic\nclass Board(Logic):\n    resource, action = 'Tasks', 'board'\n"
+        "    async def execute(self):\n        return None\n"
+    )
+    lines = [line.split(maxsplit=4) for line in byodpp("routes", "Tasks", cwd=shop).stdout.splitlines()[1:]]
+    shown = {(method, address): roles for method, address, _, _, roles in lines}
+    assert shown["POST", "/api/v1/tasks/{id}/finish"] == "Admin"
+    assert shown["GET", "/board/{day}"] == "public"
+    blueprint = assemble(shop)
+    settings = load_settings(shop, {}, postgres_db_uri="postgresql://nowhere/nothing")
+    served = {
+        (method, route.pattern)
+        for route in Application.connect(settings, blueprint).routes()
+        for method, endpoint in route.methods.items()
+        if endpoint.resource is not None and endpoint.resource.name == "Tasks"
+    }
+    assert served == set(shown)
+
+
+def test_a_revision_for_sql_of_ones_own_begins_empty(shop: Path) -> None:
+    asked = byodpp("migrate", "new", "--empty", "-m", "a view", cwd=shop)
+    assert asked.returncode == 1 and "the manifest asks for changes first" in asked.stderr
+    for command in (("migrate", "new", "-m", "first"), ("migrate", "apply")):
+        assert byodpp(*command, cwd=shop).returncode == 0
+    idle = byodpp("migrate", "new", cwd=shop)
+    assert idle.returncode == 1 and "--empty" in idle.stderr
+    written = byodpp("migrate", "new", "--empty", "-m", "a view", cwd=shop)
+    assert "edit migrations/0002_a_view_expand.py" in written.stdout, written.stderr
+    assert "0002_a_view_expand" in byodpp("migrate", "apply", cwd=shop).stdout
+    assert "nothing to do" in byodpp("migrate", "plan", cwd=shop).stdout
+
+
+def test_an_address_is_printed_only_of_a_server_that_serves(shop: Path) -> None:
+    view = {"name": "Sights", "type": "view", "table": "sights", "fields": {"a": {"type": "string"}}}
+    changed_manifest(shop, lambda resources: resources.append(view))
+    done = byodpp("serve", "--port", "0", cwd=shop)
+    assert done.returncode == 1
+    assert "there is no such relation" in done.stderr and "--empty" in done.stderr
+    assert "address" not in done.stdout
 
 
 def test_a_changed_manifest_is_planned_written_and_applied(shop: Path) -> None:

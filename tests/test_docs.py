@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import httpx2
@@ -230,6 +231,13 @@ def test_every_command_of_a_page_prints_what_the_page_shows(name: str, terminal:
             path = terminal.folder / block.note.removeprefix("file: ")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
+        elif block.note.startswith("into: "):
+            path = terminal.folder / block.note.removeprefix("into: ")
+            before, empty, after = path.read_text(encoding="utf-8").partition(
+                '    op.execute("""SELECT 1""")\n'
+            )
+            assert empty
+            path.write_text(before + indent(block.text, "    ") + after, encoding="utf-8")
         elif block.note == "add to resources.json":
             add_resource(terminal.folder / "resources.json", json.loads(block.text))
         elif block.note.startswith("change resources.json: "):

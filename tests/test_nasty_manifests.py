@@ -106,6 +106,24 @@ async def test_a_view_that_would_read_past_the_tenants_stops_the_start(
             pass
 
 
+async def test_an_application_with_a_view_is_tested_on_what_its_revisions_make(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    stored = {"name": "Things", "fields": {"a": {"type": "string"}}, "access": ADMIN}
+    view = {"name": "Sights", "type": "view", "table": "sights", "fields": {"a": {"type": "string"}}}
+    blueprint = build(tmp_path / "app", {"resources": [stored, view | {"access": {"read": ["Admin"]}}]})
+    nothing = byodpp_bench.server.uri("byodpp_owner", "postgres")
+    (revision,) = migrations.new(blueprint.app_dir, await migrations.plan(blueprint.registry, nothing), "all")
+    view_sql = "create view sights with (security_invoker) as select tenant_id, id, a from things"
+    with revision.open("a") as file:
+        file.write(f"    op.execute({view_sql!r})\n    op.execute('grant select on sights to byodpp_app')\n")
+    async with byodpp_bench.application(blueprint) as served:
+        await served.client().post("/api/v1/things", json={"a": "x"})
+        seen = (await served.client().get("/api/v1/sights")).json()
+        assert [row["a"] for row in seen["data"]] == ["x"]
+        assert (await served.client(tenant="beta").get("/api/v1/sights")).json()["data"] == []
+
+
 @given(some.text(alphabet=":\\ab1$ %ä_'", max_size=12))
 def test_every_text_goes_through_a_revision_unchanged(text: str) -> None:
     escaped = sa.text(_ESCAPED.sub(r"\\\g<0>", f"x{text}"))

@@ -316,6 +316,13 @@ async def test_a_view_must_be_a_security_invoker(server: RunningServer, database
     (problem,) = await check_views(admin, registry)
     assert "security_invoker" in problem.reason
     await admin.execute("alter view names set (security_invoker = true)")
+    await admin.execute("alter view names rename column name to title")
+    (problem,) = await check_views(admin, registry)
+    assert "it has no column name" in problem.reason
+    await admin.execute("alter view names rename column title to name")
+    (problem,) = await check_views(admin, registry)
+    assert "may not read it" in problem.reason and "GRANT SELECT" in problem.suggestion
+    await admin.execute("grant select on names to byodpp_app")
     assert await check_views(admin, registry) == []
     await admin.execute("drop view names; create materialized view names as select 1 as tenant_id")
     (problem,) = await check_views(admin, registry)

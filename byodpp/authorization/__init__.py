@@ -7,5 +7,6 @@
 from __future__ import annotations
 
 from byodpp.authorization.decisions import Authorizer, Decision
+from byodpp.authorization.policies import Policy, base_policies, rules_of
 
-__all__ = ["Authorizer", "Decision"]
+__all__ = ["Authorizer", "Decision", "Policy", "base_policies", "rules_of"]

@@ -69,9 +69,12 @@ class _InForce:
 class Authorizer:
     """Decides. Lives on the event loop; a decision that was taken once is a lookup."""
 
-    def __init__(self, registry: Registry, *, max_decisions: int = 100_000) -> None:
+    def __init__(
+        self, registry: Registry, *, base: Sequence[Policy] | None = None, max_decisions: int = 100_000
+    ) -> None:
         """Args:
         registry: whose `access` is the base policy of every tenant.
+        base: its `base_policies`, where they are known already.
         max_decisions: how many decisions are remembered.
 
         Raises:
@@ -79,7 +82,7 @@ class Authorizer:
         """
         self._registry = registry
         self._max_decisions = max_decisions
-        self._base = PolicySet(base_policies(registry), registry=registry)
+        self._base = PolicySet(base_policies(registry) if base is None else base, registry=registry)
         self._in_force = _InForce(0, PolicySet((), registry=registry), {}, {})
 
     @property

@@ -33,6 +33,7 @@ __all__ = [
     "base_policies",
     "operation_keys",
     "row_policies",
+    "rules_of",
     "subject_of",
 ]
 
@@ -187,7 +188,7 @@ def base_policies(registry: Registry) -> list[Policy]:
     for resource in registry:
         compiled: dict[int, tuple[Condition | None, frozenset[str] | None]] = {}
         for operation in operation_keys(resource):
-            for rule in _rules(resource, operation):
+            for rule in rules_of(resource, operation):
                 if id(rule) not in compiled:
                     compiled[id(rule)] = _compiled(rule, resource, registry, problems)
                 rows, fields = compiled[id(rule)]
@@ -208,7 +209,7 @@ def base_policies(registry: Registry) -> list[Policy]:
     return policies
 
 
-def _rules(resource: ResourceDefinition, operation: str) -> Sequence[AccessRule]:
+def rules_of(resource: ResourceDefinition, operation: str) -> Sequence[AccessRule]:
     """Return the manifest's rules for one operation: its own, else `read` or `write`, else Admin only."""
     action = next((one for one in resource.actions if one.key == operation), None)
     steps = () if action is None or action.transition is None else action.transition.roles

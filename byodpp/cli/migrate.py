@@ -43,17 +43,25 @@ def plan(
 def new_revision(
     context: typer.Context,
     message: Annotated[str, typer.Option("--message", "-m", help="What it is for.")] = "change",
+    empty: Annotated[
+        bool, typer.Option("--empty", help="For SQL of your own: a view, a function, a change of rows.")
+    ] = False,
 ) -> None:
     """Write the plan as a revision into migrations/; read it before you apply it.
 
     `byodpp migrate new -m "warehouses"`
+
+    `byodpp migrate new --empty -m "a view of totals"`
     """
-    from byodpp.migrations import new
+    from byodpp.migrations import new, new_empty
 
     settings = place_of(context).settings()
-    for path in new(settings.app_dir, asyncio.run(_plan(settings)), message):
+    found = asyncio.run(_plan(settings))
+    paths = [new_empty(settings.app_dir, found, message)] if empty else new(settings.app_dir, found, message)
+    for path in paths:
         print_step("wrote", str(path.relative_to(settings.app_dir)))
-    typer.echo("\nNext:\n  byodpp migrate apply")
+    edit = f"  edit {paths[0].relative_to(settings.app_dir)}\n" if empty else ""
+    typer.echo(f"\nNext:\n{edit}  byodpp migrate apply")
 
 
 def apply_revisions(

@@ -14,7 +14,7 @@ from byodpp.cli.place import place_of
 from byodpp.exceptions import Problem, StartError
 
 if TYPE_CHECKING:
-    from byodpp.definitions import AccessRule
+    from byodpp.definitions import ResourceDefinition
     from byodpp.registry import Registry
 
 __all__ = ["check", "logics", "openapi", "routes"]
@@ -37,6 +37,7 @@ def check(context: typer.Context) -> None:
     be filtered by though no index serves them are told too; with the setting strict_indexes they
     are mistakes.
     """
+    from byodpp.authorization import base_policies
     from byodpp.index_check import unindexed
     from byodpp.logics import load_logics
     from byodpp.manifest import load_manifest
@@ -56,6 +57,7 @@ def check(context: typer.Context) -> None:
     if registry is not None:
         for part in (
             lambda: slow.extend(unindexed(registry, Tables.build(registry))),
+            lambda: base_policies(registry),
             lambda: load_logics(app_dir, registry),
             lambda: SchemaMap.build(registry, load_schema_overrides(app_dir)),
         ):
@@ -78,7 +80,7 @@ def routes(
     context: typer.Context,
     resource: Annotated[str | None, typer.Argument(metavar="[RESOURCE]", help="Only its routes.")] = None,
 ) -> None:
-    """List every route: method, address, resource, what serves it, and who may call it.
+    """List every route of the resources: method, address, what serves it, and who may call it.
 
     `byodpp routes Products`
     """
@@ -141,8 +143,8 @@ def _registry(context: typer.Context) -> Registry:
 
 
 def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:
-    """Return method, address, resource, key and roles of every route, in declared order."""
-    from byodpp.definitions import OPERATIONS, READ_OPERATIONS, Kind
+    """Return method, address, resource, key and roles of every route of a resource, in declared order."""
+    from byodpp.definitions import OPERATIONS, Kind
 
     rows: list[tuple[str, str, str, str, str]] = []
     for resource in registry:
@@ -151,20 +153,21 @@ def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:
         for operation in (one for one in OPERATIONS if one in resource.operations):
             method, suffix = _USUAL[operation]
             url = resource.crud_routes.get(operation, resource.base_url + suffix)
-            fallback = "read" if operation in READ_OPERATIONS else "write"
-            rules = resource.access.get(operation, resource.access.get(fallback))
-            rows.append((method, url, resource.name, operation, _roles(rules)))
+            who = _roles(resource, operation)
+            rows.append((method, url, resource.name, operation, who))
             if operation == "list" and resource.kind is not Kind.LOGIC:
-                rows.append(("QUERY", url, resource.name, operation, _roles(rules)))
-                rows.append(("POST", f"{url}/query", resource.name, operation, _roles(rules)))
+                rows.append(("QUERY", url, resource.name, operation, who))
+                rows.append(("POST", f"{url}/query", resource.name, operation, who))
+            if operation == "read" and resource.history:
+                rows.append(("GET", f"{url}/history", resource.name, operation, who))
         for action in resource.actions:
-            rules = resource.access.get(action.key, resource.access.get("write"))
-            rows.append((action.method, action.url, resource.name, action.key, _roles(rules)))
+            rows.append((action.method, action.url, resource.name, action.key, _roles(resource, action.key)))
     return rows
 
 
-def _roles(rules: tuple[AccessRule, ...] | None) -> str:
+def _roles(resource: ResourceDefinition, operation: str) -> str:
     """Return who may call, as one cell; a rule with a filter shows `if` behind its roles."""
-    if rules is None:
-        return "Admin"
+    from byodpp.authorization import rules_of
+
+    rules = rules_of(resource, operation)
     return ", ".join(role + (" if …" if rule.filter else "") for rule in rules for role in rule.roles)

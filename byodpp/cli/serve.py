@@ -71,12 +71,17 @@ def _serve(settings: Settings, listener: socket.socket, *, reload: bool, migrate
     with asyncio.Runner() as runner:
         try:
             ready = runner.run(prepare(started, settings, migrate=migrate, demo=demo))
-            typer.echo(ready.banner)
+            # Told only of what answers: a database that does not fit is refused when it is opened.
+            tell = partial(typer.echo, ready.banner)
             if reload or settings.workers > 1:
                 # Each process assembles for itself: what it serves is what it has read.
-                supervise(ready.settings, partial(_build, ready.settings), listener, reload=reload)
+                supervise(
+                    ready.settings, partial(_build, ready.settings), listener, reload=reload, on_ready=tell
+                )
             else:
-                serve_here(ready.settings, partial(_build, ready.settings, ready.blueprint), listener)
+                serve_here(
+                    ready.settings, partial(_build, ready.settings, ready.blueprint), listener, on_ready=tell
+                )
         except KeyboardInterrupt:
             pass  # that is how it is meant to end
         finally:

@@ -2,7 +2,8 @@
 
 - `plan` compares the manifest with a database and says every step, its SQL, and what it loses.
 - `new` writes the plan as Alembic revisions into the application's `migrations/`: one that
-  expands (a running program goes on working) and one that contracts, as needed.
+  expands (a running program goes on working) and one that contracts, as needed. `new_empty`
+  writes one for SQL of the application's own.
 - `apply` runs the revisions that a database lacks.
 - `status` says whether this program may serve that database.
 - `synchronise` goes the short way for tests: the plan itself is run, without revisions.
@@ -25,7 +26,7 @@ from byodpp.migrations.catalog import SEAL_POLICIES
 from byodpp.migrations.plan import Plan, Step, batches
 from byodpp.migrations.planning import plan_for
 from byodpp.migrations.published import published_by
-from byodpp.migrations.revisions import Revision, new, read_revisions
+from byodpp.migrations.revisions import Revision, new, new_empty, read_revisions
 from byodpp.migrations.snapshot import Snapshot, describe
 from byodpp.migrations.state import SYNCHRONISED, Status, status_of
 from byodpp.registry import Registry
@@ -40,6 +41,7 @@ __all__ = [
     "Step",
     "apply",
     "new",
+    "new_empty",
     "plan",
     "read_revisions",
     "status",

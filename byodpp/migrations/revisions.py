@@ -17,13 +17,20 @@ from typing import Any, Final
 from byodpp.exceptions import MigrationError, Problem
 from byodpp.migrations.plan import Plan, Step, StepKind, batches
 
-__all__ = ["Revision", "new", "read_revisions", "revisions_folder"]
+__all__ = ["Revision", "new", "new_empty", "read_revisions", "revisions_folder"]
 
 _FILE: Final = re.compile(r"\d{4,}_\w+\.py")
 _KEYS: Final = ("revision", "down_revision", "kind", "destructive", "may_wait", "fingerprint")
 _MAX_SLUG: Final = 40
 #: What SQLAlchemy's text() would read as a parameter, or as an escaped one: a backslash before it stays.
 _ESCAPED: Final = re.compile(r"\\(?=:\w*(?![:\w]))|(?<![:\w\\]):(?=\w+(?![:\w]))")
+#: What a revision of the application's own begins with.
+_OWN_SQL: Final = Step(
+    description="SQL of your own goes here; the owner of the tables runs it, in one transaction",
+    kind="expand",
+    statements=("SELECT 1",),
+    rank=0,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,30 +95,69 @@ def new(app_dir: Path, plan: Plan, message: str) -> list[Path]:
     Raises:
         MigrationError: the plan is empty, or its database lacks revisions of the folder.
     """
+    if not plan:
+        raise MigrationError(
+            [
+                Problem(
+                    "",
+                    "the database fits the manifest: there is nothing to migrate",
+                    "SQL of your own (a view, a function) goes into a revision made with --empty.",
+                )
+            ]
+        )
+    newest = _newest(app_dir, plan)
+    kinds: tuple[StepKind, ...] = ("expand", "contract")
+    paths: list[Path] = []
+    for kind in kinds:
+        for steps in batches(plan.of_kind(kind)):
+            paths.append(_write(app_dir, newest, kind, steps, plan.fingerprint, message))
+            newest = paths[-1].stem
+    return paths
+
+
+def new_empty(app_dir: Path, plan: Plan, message: str) -> Path:
+    """Write a revision that expands and does nothing yet, for SQL of the application's own.
+
+    Args:
+        app_dir: as for `new`.
+        plan: as for `new`; what the manifest asks for comes first, so it must be empty.
+        message: as for `new`.
+
+    Raises:
+        MigrationError: the plan is not empty, or its database lacks revisions of the folder.
+    """
+    newest = _newest(app_dir, plan)
+    if plan:
+        raise MigrationError(
+            [Problem("", "the manifest asks for changes first", "Run `byodpp migrate new`, then `apply`.")]
+        )
+    return _write(app_dir, newest, "expand", (_OWN_SQL,), plan.fingerprint, message)
+
+
+def _newest(app_dir: Path, plan: Plan) -> str | None:
+    """Return the revision that a plan's revisions follow."""
     present = read_revisions(app_dir)
     newest = present[-1].revision if present else None
-    if not plan:
-        raise MigrationError("the database fits the manifest: there is nothing to migrate")
     if plan.revision != newest:
         raise MigrationError(
             f"the plan starts from {plan.revision or 'a fresh database'}, the folder ends with {newest}:"
             " run `byodpp migrate apply` first"
         )
+    return newest
+
+
+def _write(
+    app_dir: Path, newest: str | None, kind: StepKind, steps: Sequence[Step], fingerprint: str, message: str
+) -> Path:
+    """Write the revision that follows `newest`."""
     folder = revisions_folder(app_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    number = int(newest.partition("_")[0]) if newest else 0
+    number = int(newest.partition("_")[0]) + 1 if newest else 1
     slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:_MAX_SLUG].strip("_") or "change"
-    paths = []
-    kinds: tuple[StepKind, ...] = ("expand", "contract")
-    for kind in kinds:
-        for steps in batches(plan.of_kind(kind)):
-            number += 1
-            name = f"{number:04d}_{slug}_{kind}"
-            path = folder / f"{name}.py"
-            path.write_text(_text(name, newest, kind, steps, plan.fingerprint, message), encoding="utf-8")
-            paths.append(path)
-            newest = name
-    return paths
+    name = f"{number:04d}_{slug}_{kind}"
+    path = folder / f"{name}.py"
+    path.write_text(_text(name, newest, kind, steps, fingerprint, message), encoding="utf-8")
+    return path
 
 
 def _text(

@@ -51,6 +51,7 @@ _ADVICE: Final = {
     "23503": "Rows refer to what is not there: change or empty their references",
     "23505": "Rows hold the same values: make them differ",
     "23514": "Rows hold values that are no longer allowed: change them",
+    "2BP01": "Something of your own needs it, such as a view: drop that first and create it anew, in this revision",
     "55P03": "Others use the table all the time: try when it is quieter",
 }
 _VERSION_TABLE: Final = f"""

@@ -6,6 +6,6 @@
 
 from __future__ import annotations
 
-from byodpp.tables.building import ConstraintUse, StoredTable, Tables
+from byodpp.tables.building import ConstraintUse, StoredTable, Tables, whose_columns
 
-__all__ = ["ConstraintUse", "StoredTable", "Tables"]
+__all__ = ["ConstraintUse", "StoredTable", "Tables", "whose_columns"]

@@ -29,7 +29,7 @@ from byodpp.tables.framework import framework_tables
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 from byodpp.tables.search_text import search_document
 
-__all__ = ["ConstraintUse", "StoredTable", "Tables"]
+__all__ = ["ConstraintUse", "StoredTable", "Tables", "whose_columns"]
 
 #: Columns that say whose a row is; they are in keys and indexes, never in messages.
 _WHOSE: Final = frozenset({"tenant_id", "owner_id"})
@@ -181,7 +181,7 @@ class _Builder:
 
     def _columns(self, resources: Sequence[ResourceDefinition]) -> list[sa.Column[Any]]:
         """Return the union of the columns of all versions."""
-        whose = _whose_columns(resources[0])
+        whose = whose_columns(resources[0])
         columns = {name: sa.Column(quoted_name(name, True), sa.BigInteger, nullable=False) for name in whose}
         for resource in resources:
             for field in resource.fields.values():
@@ -225,7 +225,7 @@ class _Builder:
 
     def _view(self, resource: ResourceDefinition) -> sa.Table:
         names = {field.column: self._type(field, resource) for field in resource.fields.values()}
-        for whose in _whose_columns(resource):
+        for whose in whose_columns(resource):
             names.setdefault(whose, sa.BigInteger())
         columns = [sa.Column(quoted_name(name, True), kind) for name, kind in names.items()]
         schema = quoted_name(resource.schema, True) if resource.schema else None
@@ -279,7 +279,7 @@ class _Builder:
         live = "deleted_at IS NULL" if any(resource.soft_delete for resource in resources) else ""
         covered: set[tuple[str, ...]] = {tuple(column.name for column in table.primary_key)}
         for columns, within in _unique_keys(resources):
-            whose = _whose_columns(resources[0]) if within is Within.SCOPE else ()
+            whose = whose_columns(resources[0]) if within is Within.SCOPE else ()
             full = (*whose, *columns)
             predicate = "" if within is Within.EVER else live
             name = self._name(table, full, "key", f"{within} {predicate}")
@@ -344,7 +344,7 @@ class _Builder:
         self._remember(name, "reference", ours if len(ours) == 1 else ours[1:], resources, target.table)
 
     def _plain_indexes(self, table: sa.Table, resources: list[ResourceDefinition]) -> Iterator[list[str]]:
-        whose = [column for column in _whose_columns(resources[0]) if column != "owner_id"]
+        whose = [column for column in whose_columns(resources[0]) if column != "owner_id"]
         if "owner_id" in table.c:
             yield [*whose, "owner_id"]
         for resource in resources:
@@ -420,7 +420,7 @@ def _server_default(field: FieldDefinition) -> sa.TextClause | sa.ColumnElement[
     return sa.literal_column(literal(value, array=array))
 
 
-def _whose_columns(resource: ResourceDefinition) -> tuple[str, ...]:
+def whose_columns(resource: ResourceDefinition) -> tuple[str, ...]:
     """Return the columns that say whose a row of this scope is."""
     if resource.scope is Scope.USER:
         return ("tenant_id", "owner_id")
