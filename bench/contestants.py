@@ -131,6 +131,8 @@ CONTESTANTS = {
                 # Counted as ever, with budgets that the load does not reach.
                 "BYODPP_RATE_LIMIT_PER_IP": "1000000000",
                 "BYODPP_RATE_LIMIT_PER_USER": "1000000000",
+                "BYODPP_RATE_LIMIT_PER_TENANT": "1000000000",
+                "BYODPP_MAX_CONCURRENT_REQUESTS_PER_TENANT": "100000",
                 "BYODPP_POOL_MAX_CONNECTIONS": str(CONNECTIONS),
             },
         ),

@@ -65,7 +65,12 @@ def served(folder: Path, resources: int) -> Iterator[tuple[Server, list[str]]]:
     """Serve a manifest of that size on an embedded server; yield it with requests that read rows of it."""
     folder.mkdir()
     (folder / "resources.json").write_text(json.dumps(manifest(resources)))
-    variables = {"BYODPP_RATE_LIMIT_PER_IP": "1000000000", "BYODPP_RATE_LIMIT_PER_USER": "1000000000"}
+    variables = {
+        "BYODPP_RATE_LIMIT_PER_IP": "1000000000",
+        "BYODPP_RATE_LIMIT_PER_USER": "1000000000",
+        "BYODPP_RATE_LIMIT_PER_TENANT": "1000000000",
+        "BYODPP_MAX_CONCURRENT_REQUESTS_PER_TENANT": "100000",
+    }
     environment = clean_environment(**variables, PYTHONPATH=str(HERE.parent))
     program = [sys.executable, "-m", "byodpp", "--app", str(folder)]
     for step in ("new", "apply"):

@@ -7,7 +7,7 @@ elsewhere adds a stage. May reject at start: StartError of the table of routes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from byodpp.health import Lifecycle
+from byodpp.limits import Budget, RateLimiter, SlidingWindows
 from byodpp.logs import REQUEST_IDS, LineWriter
 from byodpp.middleware.access_log import AccessLog
 from byodpp.middleware.authentication import Authentication, Authenticator
@@ -25,18 +26,12 @@ from byodpp.middleware.body import FinishBody, ReadSmallBody
 from byodpp.middleware.cors import Cors
 from byodpp.middleware.error_writer import ErrorWriter
 from byodpp.middleware.negotiation import Negotiation
-from byodpp.middleware.rate_limit import (
-    AddressRateLimit,
-    Budget,
-    RateLimiter,
-    RouteRateLimit,
-    SlidingWindows,
-    UserRateLimit,
-)
+from byodpp.middleware.rate_limit import AddressRateLimit, RouteRateLimit, SignInRateLimit, UserRateLimit
 from byodpp.middleware.request_context import ClientAddress, RequestContext, completing
 from byodpp.middleware.row_probe import RowProbe
 from byodpp.middleware.security_headers import SecurityHeaders
 from byodpp.middleware.size_limits import SizeLimits
+from byodpp.middleware.tenant_limit import RunningRequests, TenantClasses, TenantLimit
 from byodpp.middleware.validation import Validation
 from byodpp.negotiation import Negotiator
 from byodpp.requests import REQUEST, Request
@@ -62,6 +57,8 @@ class Parts:
     lifespan: Callable[[], AbstractAsyncContextManager[object]]  # opens what the routes need, and closes it
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     rate_limiter: RateLimiter = field(default_factory=SlidingWindows)
+    tenant_classes: TenantClasses | None = None  # None: nobody is limited as a tenant
+    running: RunningRequests = field(default_factory=RunningRequests)
     write_access_line: Callable[[str], object] = field(default_factory=LineWriter)
 
 
@@ -90,14 +87,13 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
     stages: list[Stage] = []
     if endpoint.sign_in and settings.rate_limit_enabled:
         sign_in = _budget(settings, "sign-in", settings.rate_limit_sign_in)
-        stages.append(RouteRateLimit(parts.rate_limiter, sign_in))
+        stages.append(SignInRateLimit(parts.rate_limiter, sign_in))
     if takes_json:
         stages.append(ReadSmallBody(endpoint, settings.max_body_bytes))
     if endpoint.guarded:
         stages.append(Authentication(parts.authenticator, public=endpoint.public))
         if settings.rate_limit_enabled:
-            user = _budget(settings, "user", settings.rate_limit_per_user)
-            stages.append(UserRateLimit(parts.rate_limiter, user))
+            stages += _caller_limits(parts, endpoint)
         if endpoint.resource is not None:
             stages.append(Authorization(parts.authorizer, endpoint.resource, endpoint.operation))
     if endpoint.probe is not None:
@@ -109,6 +105,19 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
     if endpoint.load is not None:
         stages.append(Validation(endpoint.load))
     return stages
+
+
+def _caller_limits(parts: Parts, endpoint: Endpoint) -> Iterator[Stage]:
+    """Yield what counts a caller who is known by now: as a user, of a route, of a tenant."""
+    limiter = parts.rate_limiter
+    yield UserRateLimit(limiter, _budget(parts.settings, "user", parts.settings.rate_limit_per_user))
+    resource = endpoint.resource
+    limit = resource.rate_limits.get(endpoint.operation) if resource else None
+    if resource is not None and limit is not None:
+        budget = Budget(name="route", limit=limit.requests, window_seconds=limit.seconds)
+        yield RouteRateLimit(limiter, budget, f"{resource.version} {resource.name} {endpoint.operation}")
+    if parts.tenant_classes is not None:
+        yield TenantLimit(limiter, parts.tenant_classes, parts.running)
 
 
 def create_application(parts: Parts) -> Starlette:

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from byodpp import application, migrations
 from byodpp.authentication import Authenticator
-from byodpp.authentication.tenants import TenantDirectory, ensure_platform
+from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
 from byodpp.authentication.tokens import TokenVerifier
 from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer, Policy, base_policies
@@ -33,6 +33,7 @@ from byodpp.identity import IdentityProvider, LocalIssuer
 from byodpp.identity.keycloak import Credentials, Keycloak, KeycloakServer
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
+from byodpp.limits import Budget, ClassDirectory, SharedWindows, SlidingWindows, TenantLimits
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_bytes, openapi_document
@@ -137,6 +138,8 @@ class Application:
     authorizer: Authorizer
     authenticator: Authenticator
     policy_watch: PolicyWatch
+    classes: ClassDirectory
+    rate_limiter: SlidingWindows | SharedWindows
     service: Service
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
@@ -152,7 +155,9 @@ class Application:
         database = _database(settings)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = _issuer(settings)
-        authenticator = _authenticator(settings, database, issuer)
+        tenants = TenantDirectory(database)
+        classes = _classes(settings, database)
+        authenticator = _authenticator(settings, database, issuer, tenants, classes)
         watch = PolicyWatch(database, authorizer)
         ids = Ids()
         parts = UnitParts(
@@ -166,7 +171,7 @@ class Application:
                 database=database,
                 ids=ids,
                 reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
-                part_written=PartWrites(watch, authenticator.forget),
+                part_written=PartWrites(watch, authenticator.forget, classes, tenants),
             ),
             logics=blueprint.logics,
             schemas=blueprint.schemas,
@@ -181,6 +186,10 @@ class Application:
             authorizer=authorizer,
             authenticator=authenticator,
             policy_watch=watch,
+            classes=classes,
+            rate_limiter=SlidingWindows()
+            if settings.redis_uri is None
+            else SharedWindows(settings.redis_uri),
             service=Service(parts, database, EventBus(blueprint.handlers)),
         )
 
@@ -191,6 +200,9 @@ class Application:
             HealthCheck(name="database", check=self.database.ping),
             HealthCheck(name="identity", check=self.issuer.health, critical=False),
         ]
+        if isinstance(self.rate_limiter, SharedWindows):
+            # Without it each process counts alone: worse, but it serves.
+            checks.append(HealthCheck(name="redis", check=self.rate_limiter.ping, critical=False))
         health = Health(self.lifecycle, checks)
         found = [*resource_routes(self.service), *identity_routes(self.issuer), *health.routes()]
         if self.settings.docs_enabled:
@@ -220,6 +232,8 @@ class Application:
         finally:
             await self.policy_watch.stop()
             await self.issuer.close()
+            if isinstance(self.rate_limiter, SharedWindows):
+                await self.rate_limiter.close()
             await self.database.close()
 
     async def _refuse_other_schema(self) -> None:
@@ -248,6 +262,8 @@ class Application:
                 authorizer=self.authorizer,
                 lifespan=self.lifespan,
                 lifecycle=self.lifecycle,
+                rate_limiter=self.rate_limiter,
+                tenant_classes=self.classes,
                 **options,
             )
         )
@@ -355,8 +371,26 @@ def _keycloak(settings: Settings) -> Keycloak:
     )
 
 
-def _authenticator(settings: Settings, database: Database, issuer: IdentityProvider) -> Authenticator:
-    tenants = TenantDirectory(database)
+def _classes(settings: Settings, database: Database) -> ClassDirectory:
+    budget = Budget(
+        name="tenant",
+        limit=settings.rate_limit_per_tenant,
+        window_seconds=settings.rate_limit_window_seconds,
+    )
+    default = TenantLimits(budgets=(budget,), concurrent_requests=settings.max_concurrent_requests_per_tenant)
+    return ClassDirectory(database, default, factor=settings.tenant_limit_factor)
+
+
+def _authenticator(
+    settings: Settings,
+    database: Database,
+    issuer: IdentityProvider,
+    tenants: TenantDirectory,
+    classes: ClassDirectory,
+) -> Authenticator:
+    async def most_users(tenant: Tenant) -> int | None:
+        return (await classes.limits_of(tenant)).users
+
     verifier = TokenVerifier(
         issuer,
         audience=settings.token_audience,
@@ -364,4 +398,4 @@ def _authenticator(settings: Settings, database: Database, issuer: IdentityProvi
         leeway_seconds=settings.token_leeway_seconds,
         known_realm=tenants.serves,
     )
-    return Authenticator(verifier, tenants, UserDirectory(database))
+    return Authenticator(verifier, tenants, UserDirectory(database, most_users))

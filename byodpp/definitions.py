@@ -29,6 +29,7 @@ __all__ = [
     "ReferenceDefinition",
     "RelationDefinition",
     "ResourceDefinition",
+    "RouteLimit",
     "Scope",
     "StateMachine",
     "Transition",
@@ -225,6 +226,14 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouteLimit:
+    """How often one caller may use a route."""
+
+    requests: int
+    seconds: int  # length of the sliding window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceDefinition:
     """One resource, complete: the value that every later stage is built from."""
 
@@ -258,6 +267,7 @@ class ResourceDefinition:
         default_factory=_empty
     )  # key: read, write, operation, action key
     bounds: Bounds = Bounds()
+    rate_limits: Mapping[str, RouteLimit] = field(default_factory=_empty)  # operation or action key
     title: str | None = None
     description: str | None = None
     messages: Mapping[str, str] = field(default_factory=_empty)  # operation -> `message` of the envelope

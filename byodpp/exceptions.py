@@ -13,7 +13,7 @@
         ├── Malformed         400  MalformedJson, InvalidEncoding, DuplicateKey, TooDeep,
         │                          InvalidQuery, QueryTooComplex, InvalidHeader, UnsupportedVersion
         ├── Unauthenticated   401
-        ├── Forbidden         403
+        ├── Forbidden         403  QuotaExceeded
         ├── NotFound          404
         ├── MethodNotAllowed  405
         ├── NotAcceptable     406
@@ -74,6 +74,7 @@ __all__ = [
     "Problem",
     "QueryTimeout",
     "QueryTooComplex",
+    "QuotaExceeded",
     "ReferencedConflict",
     "RequestTimeout",
     "SettingsError",
@@ -264,6 +265,12 @@ class Forbidden(ApiError):
 
     status = 403
     code = "forbidden"
+
+
+class QuotaExceeded(Forbidden):
+    """Your organisation's class allows no more of this."""
+
+    code = "quota_exceeded"
 
 
 class NotFound(ApiError):

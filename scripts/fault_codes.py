@@ -26,6 +26,7 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "unauthenticated": "no token where one is needed, or one that is not valid; see `WWW-Authenticate`",
         "forbidden": "no policy permits the operation at all; or the row may be read but not treated so;"
         " or a field that may not be written",
+        "quota_exceeded": "the tenant's class does not allow one more, for instance of users",
         "not_found": "no such address; or no such row for this caller, which is every row of another tenant",
         "method_not_allowed": "the address exists without this method; `Allow` lists those it has",
         "not_acceptable": "`Accept` excludes everything that the route can send",
@@ -42,7 +43,8 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "validation_failed": "the body is JSON and not valid; every fault is in `details`",
         "idempotency_key_reused": "the same `Idempotency-Key` came with another request before",
         "precondition_required": 'the resource is `"versioned": "required"` and `If-Match` is missing',
-        "rate_limited": "the budget of the address or the user is spent; `Retry-After` says for how long",
+        "rate_limited": "a budget of the address, the user, the tenant, or the route is spent, or too many "
+        "requests of the tenant run at the moment; `Retry-After` says for how long",
         "headers_too_large": "all headers together pass `max_header_bytes`",
         "internal_error": "a fault of ours; the log has it under the answer's `requestId`",
         "bad_gateway": "a service behind a logic class failed",

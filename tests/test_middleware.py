@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from byodpp.exceptions import Conflict, Detail, NotFound, StartError, Unavailable, ValidationFailed
+from byodpp.limits import Budget, SlidingWindows
 from byodpp.logs import JsonFormatter, redacted, redacted_query
 from byodpp.middleware.cors import Cors
-from byodpp.middleware.rate_limit import Budget, SlidingWindows
 from byodpp.middleware.request_context import ClientAddress
 from byodpp.negotiation import Negotiator, wants_problem
 from byodpp.requests import Request

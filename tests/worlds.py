@@ -13,7 +13,10 @@ __all__ = ["HIDDEN", "SHOP", "TWELVE", "WIRE", "build", "write_application"]
 
 
 #: Limits that no test reaches by itself.
-BUDGETS = "rate_limit_per_ip: 1000000\nrate_limit_per_user: 1000000\n"
+BUDGETS = (
+    "rate_limit_per_ip: 1000000\nrate_limit_per_user: 1000000\nrate_limit_per_tenant: 1000000\n"
+    "max_concurrent_requests_per_tenant: 10000\n"
+)
 
 
 def write_application(folder: Path, manifest: Any, files: Mapping[str, str] | None = None) -> Path:

@@ -106,6 +106,10 @@ class TenantDirectory:
             return await self._find("ulid", name)
         return await self._find("slug", name) if _SLUG.fullmatch(name) else None
 
+    async def by_id(self, tenant_id: int) -> Tenant | None:
+        """Return the tenant whose rows bear this id."""
+        return await self._find("id", tenant_id)
+
     async def serves(self, realm: str) -> bool:
         """Whether the realm belongs to an active tenant."""
         tenant = await self.by_realm(realm)
@@ -115,7 +119,7 @@ class TenantDirectory:
         """Look everything up anew: a tenant of this process has changed."""
         self._found.forget()
 
-    async def _find(self, column: str, value: str) -> Tenant | None:
+    async def _find(self, column: str, value: str | int) -> Tenant | None:
         key = f"{column}:{value}"
         known = self._found.get(key)
         if known is None:

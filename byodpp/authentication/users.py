@@ -6,17 +6,17 @@ A user is (realm, subject). Read and written with the system role, believed for 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from byodpp.authentication.tenants import Tenant
 from byodpp.authentication.tokens import Claims
-from byodpp.database import Database
-from byodpp.exceptions import Unauthenticated
+from byodpp.database import Database, Transaction
+from byodpp.exceptions import QuotaExceeded, Unauthenticated
 from byodpp.expiring import Expiring
 
-__all__ = ["User", "UserDirectory"]
+__all__ = ["User", "UserDirectory", "UserQuota", "refuse_too_many_users"]
 
 #: Statuses in which a user's tokens are worth nothing, whatever the identity provider says.
 _REFUSED: Final = frozenset({"deactivated", "deleted", "rejected"})
@@ -27,6 +27,34 @@ _INSERT: Final = (
     "insert into users (tenant_id, realm, subject, name, user_name, email, status) "
     "values ($1, $2, $3, $4, $5, $6, 'activated') on conflict do nothing returning id, status"
 )
+# Whoever else writes a user of the tenant waits, so that two cannot both be the last one.
+_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp users ' || $1::bigint::text, 0))"
+_COUNT: Final = "select count(*) from users where tenant_id = $1 and status <> all($2::text[])"
+
+#: How many users a tenant may have; None is no limit.
+UserQuota: TypeAlias = Callable[[Tenant], Awaitable[int | None]]
+
+
+async def refuse_too_many_users(transaction: Transaction, tenant_id: int, most: int, *, more: int) -> None:
+    """Refuse users beyond a tenant's quota; until the end of the transaction nobody else adds one.
+
+    Args:
+        transaction: that sees the tenant's users.
+        tenant_id: whose.
+        most: users that its class allows; those that are refused anyway do not count.
+        more: users that are not written yet.
+
+    Raises:
+        QuotaExceeded: there would be more.
+    """
+    await transaction.execute(_LOCK, tenant_id)
+    present = await transaction.fetchval(_COUNT, tenant_id, sorted(_REFUSED))
+    if present + more > most:
+        raise QuotaExceeded(f"Your organisation's class allows {most} users.")
+
+
+async def _no_quota(tenant: Tenant) -> int | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +76,7 @@ class UserDirectory:
     def __init__(
         self,
         database: Database,
+        quota: UserQuota = _no_quota,
         *,
         seconds: float = 2.5,
         max_entries: int = 50_000,
@@ -55,11 +84,13 @@ class UserDirectory:
     ) -> None:
         """Args:
         database: used with its system role.
+        quota: tells how many users a tenant may have.
         seconds: how long a row is believed.
         max_entries: how many are kept.
         clock: monotonic seconds.
         """
         self._database = database
+        self._quota = quota
         self._found: Expiring[tuple[str, str], User] = Expiring(
             seconds=seconds, max_entries=max_entries, clock=clock
         )
@@ -73,6 +104,7 @@ class UserDirectory:
 
         Raises:
             Unauthenticated: the row belongs to another tenant.
+            QuotaExceeded: the tenant may not have one more user.
         """
         key = (claims.realm, claims.subject)
         if (known := self._found.get(key)) is not None:
@@ -80,6 +112,8 @@ class UserDirectory:
         async with self._database.system() as transaction:
             row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
             if row is None:
+                if (most := await self._quota(home)) is not None:
+                    await refuse_too_many_users(transaction, home.id, most, more=1)
                 row = await transaction.fetchrow(_INSERT, home.id, *_columns(claims))
             if row is None:
                 row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)

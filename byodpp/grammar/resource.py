@@ -214,6 +214,13 @@ def _resource_keys() -> Iterator[Key]:
     )
     yield key("bounds", Inside("bounds"), "How much one request may ask.")
     yield key(
+        "rateLimits",
+        MapOf(Inside("rate limit")),
+        "How often one caller may use a route, by operation or action key.",
+        {},
+        {"create": {"requests": 100, "seconds": 60}},
+    )
+    yield key(
         "messages",
         MapOf(Text()),
         "`message` of the answer, by operation or action key.",

@@ -47,6 +47,7 @@ def rule_levels() -> Iterator[Level]:
     yield from _routes_levels()
     yield from _access_levels()
     yield _bounds_level()
+    yield _rate_limit_level()
 
 
 def _key_levels() -> Iterator[Level]:
@@ -232,4 +233,14 @@ def _bounds_level() -> Level:
         key("maxInValues", Whole(1, 100_000), "Values of one list in a filter.", 1_000),
         key("maxBatch", Whole(1, 100_000), "Items of one batch.", 1_000),
         key("maxOffset", Whole(0, 10**12), "Rows that may be skipped.", 1_000_000_000),
+    )
+
+
+def _rate_limit_level() -> Level:
+    return level(
+        "rate limit",
+        "a rate limit",
+        "How often one caller may use a route; more is answered with 429.",
+        key("requests", Whole(1, 10**9), "Requests in a sliding window.", required=True, example=10),
+        key("seconds", Whole(1, 86_400), "Length of the window.", 60),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from byodpp.definitions import Bounds, ResourceDefinition
+from byodpp.definitions import Bounds, ResourceDefinition, RouteLimit
 from byodpp.exceptions import ManifestError, Problem
 from byodpp.grammar import build_grammar
 from byodpp.grammar.shapes import Checker
@@ -120,6 +120,14 @@ def _bounds(draft: Draft) -> Bounds:
     return bounds if "limit" in given else replace(bounds, limit=min(bounds.limit, bounds.max_limit))
 
 
+def _rate_limits(draft: Draft) -> dict[str, RouteLimit]:
+    given: Mapping[str, Mapping[str, int]] = draft.body.get("rateLimits") or {}
+    return {
+        key: RouteLimit(requests=one["requests"], seconds=one.get("seconds", 60))
+        for key, one in given.items()
+    }
+
+
 def _definition(draft: Draft) -> ResourceDefinition:
     """Freeze a draft in which nothing is wrong."""
     body = draft.body
@@ -152,6 +160,7 @@ def _definition(draft: Draft) -> ResourceDefinition:
         actions=tuple(draft.actions),
         access=MappingProxyType(draft.access),
         bounds=_bounds(draft),
+        rate_limits=MappingProxyType(_rate_limits(draft)),
         title=body.get("title"),
         description=body.get("description"),
         messages=MappingProxyType(dict(body.get("messages") or {})),

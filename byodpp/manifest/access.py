@@ -35,7 +35,8 @@ def read_access(draft: Draft, drafts: Drafts, checker: Checker) -> None:
         for rule in rules:
             _check_rule(rule, key, draft, drafts, checker)
         draft.access[key] = rules
-    _check_messages(draft, known, checker)
+    for keyed in ("messages", "rateLimits"):
+        _check_keys(draft.body.get(keyed) or Checked({}, ""), known[2:], draft, checker)
     draft.actions = [
         replace(action, public=True) if _opens(draft.access.get(action.key, ())) else action
         for action in draft.actions
@@ -105,11 +106,11 @@ def _check_public(rule: AccessRule, key: str, draft: Draft, checker: Checker) ->
         )
 
 
-def _check_messages(draft: Draft, known: list[str], checker: Checker) -> None:
-    messages: Checked = draft.body.get("messages") or Checked({}, "")
-    for key, _, path in messages.located():
-        if key not in known[2:] and _is_certain(key, draft):
-            checker.report(path, f"{draft.name} has no operation or action {key!r}", nearest(key, known[2:]))
+def _check_keys(keyed: Checked, known: list[str], draft: Draft, checker: Checker) -> None:
+    """Check what is told by operation or action key."""
+    for key, _, path in keyed.located():
+        if key not in known and _is_certain(key, draft):
+            checker.report(path, f"{draft.name} has no operation or action {key!r}", nearest(key, known))
 
 
 @dataclass(frozen=True, slots=True)

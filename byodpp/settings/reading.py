@@ -150,6 +150,33 @@ class Settings:
     rate_limit_per_user: Annotated[
         int, Setting("Requests of one signed-in user per window.", low=1, high=10**9)
     ] = 600
+    rate_limit_per_tenant: Annotated[
+        int,
+        Setting(
+            "Requests of all users of one tenant per window, where its class says nothing.", low=1, high=10**9
+        ),
+    ] = 6_000
+    max_concurrent_requests_per_tenant: Annotated[
+        int,
+        Setting(
+            "Requests of one tenant that run in one process at a time, where its class says nothing; "
+            "then 429.",
+            low=1,
+            high=100_000,
+        ),
+    ] = 100
+    tenant_limit_factor: Annotated[
+        int,
+        Setting("What tenant classes allow is multiplied by this; for development.", low=1, high=10**6),
+    ] = 1
+    redis_uri: Annotated[
+        str | None,
+        Setting(
+            "Redis in which all processes count requests together; without it each counts alone.",
+            env="REDIS_URL",
+            secret=True,
+        ),
+    ] = None
     rate_limit_sign_in: Annotated[
         int,
         Setting(

@@ -1,0 +1,21 @@
+"""Limits: how much a caller, a tenant, or an address may ask for.
+
+`windows` counts requests, `shared` counts them for several processes together, and `classes` knows
+what a tenant's class allows.
+"""
+
+from __future__ import annotations
+
+from byodpp.limits.classes import ClassDirectory, TenantLimits
+from byodpp.limits.shared import SharedWindows
+from byodpp.limits.windows import Budget, RateLimiter, SlidingWindows, Usage
+
+__all__ = [
+    "Budget",
+    "ClassDirectory",
+    "RateLimiter",
+    "SharedWindows",
+    "SlidingWindows",
+    "TenantLimits",
+    "Usage",
+]

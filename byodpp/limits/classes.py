@@ -1,0 +1,100 @@
+"""What a tenant's class allows: rows of `TenantClasses`, read together and believed for some seconds.
+
+An empty limit of a class is no limit; a tenant without a class has the limits of the settings. Read
+with the system role, since no tenant may see what others pay for. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from byodpp.authentication.tenants import Tenant
+from byodpp.database import Database
+from byodpp.limits.windows import Budget
+
+__all__ = ["ClassDirectory", "TenantLimits"]
+
+_SELECT: Final = (
+    "select id, requests_per_minute, requests_per_hour, max_requests_per_day, max_concurrent_requests,"
+    " max_connections, max_users from tenant_classes"
+)
+#: Columns and lengths in seconds of the windows, each a policy of its own in the headers.
+_WINDOWS: Final = (
+    ("requests_per_minute", "tenant", 60),
+    ("requests_per_hour", "tenant-hour", 3_600),
+    ("max_requests_per_day", "tenant-day", 86_400),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantLimits:
+    """What the users of one tenant may do together."""
+
+    budgets: tuple[Budget, ...] = ()
+    concurrent_requests: int | None = None  # in one process at a time; None is no limit
+    connections: int | None = None  # of the pool of one process, in use at a time; None is no limit
+    users: int | None = None  # rows of Users that are not refused; None is no limit
+
+
+class ClassDirectory:
+    """Knows the limits of every tenant."""
+
+    def __init__(
+        self,
+        database: Database,
+        default: TenantLimits,
+        *,
+        factor: int = 1,
+        seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        database: read with its system role.
+        default: of a tenant without a class.
+        factor: multiplies how many requests the classes allow.
+        seconds: how long the classes are believed.
+        clock: monotonic seconds.
+        """
+        self._database = database
+        self._default = default
+        self._factor = factor
+        self._seconds = seconds
+        self._clock = clock
+        self._classes: dict[int, TenantLimits] = {}
+        self._read_until = float("-inf")
+
+    async def limits_of(self, tenant: Tenant | None) -> TenantLimits:
+        """Return what a tenant may do; of no tenant, the limits of one without a class."""
+        if tenant is None or tenant.tenant_class is None:
+            return self._default
+        if self._clock() >= self._read_until:
+            await self._read()
+        return self._classes.get(tenant.tenant_class, self._default)
+
+    def forget(self) -> None:
+        """Read the classes anew: one has changed."""
+        self._read_until = float("-inf")
+
+    async def _read(self) -> None:
+        # Whoever comes while they are read uses what was known before.
+        self._read_until = self._clock() + self._seconds
+        async with self._database.system() as transaction:
+            rows = await transaction.fetch(_SELECT)
+        self._classes = {row["id"]: _limits(row, self._factor) for row in rows}
+
+
+def _limits(row: Any, factor: int) -> TenantLimits:
+    running: int | None = row["max_concurrent_requests"]
+    return TenantLimits(
+        budgets=tuple(
+            Budget(name=name, limit=row[column] * factor, window_seconds=seconds)
+            for column, name, seconds in _WINDOWS
+            if row[column] is not None
+        ),
+        concurrent_requests=None if running is None else running * factor,
+        connections=row["max_connections"],
+        users=row["max_users"],
+    )

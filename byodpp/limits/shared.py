@@ -1,0 +1,140 @@
+"""Sliding windows that several processes share, kept in Redis.
+
+One script per hit, atomic and one trip: two numbers per key and the server's clock, so that processes
+whose clocks differ agree. When Redis does not answer in time, this process counts alone from then on
+and a task of its own asks until Redis is back: no request waits for it twice, and none is let through
+uncounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any, Final
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from byodpp.limits.windows import Budget, SlidingWindows, Usage, usage_of
+
+__all__ = ["SharedWindows"]
+
+_log: Final = logging.getLogger(__name__)
+
+#: Hits that are on their way at a time, each on a connection of its own.
+_CONNECTIONS: Final = 16
+#: A hash holds number of the window, its count, and the count of the window before. Returns both counts
+#: as they were before the request, and the microseconds that have passed of the window.
+_HIT: Final = """
+local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000000
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local window = math.floor(now / length)
+local past = now - window * length
+local kept = redis.call('HMGET', KEYS[1], 'w', 'c', 'b')
+local current, before = tonumber(kept[2] or 0), tonumber(kept[3] or 0)
+local last = tonumber(kept[1] or -1)
+if last ~= window then
+  before = last == window - 1 and current or 0
+  current = 0
+end
+local fits = current + before * (1 - past / length) + 1 <= limit
+if fits then
+  redis.call('HSET', KEYS[1], 'w', string.format('%d', window), 'c', current + 1, 'b', before)
+  redis.call('PEXPIRE', KEYS[1], math.ceil(length / 500))
+end
+return {current, before, past}
+"""
+
+
+class SharedWindows:
+    """Counts in Redis, and in memory while Redis is away."""
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        alone: SlidingWindows | None = None,
+        prefix: str = "byodpp:limit:",
+        timeout_seconds: float = 0.1,
+        retry_seconds: float = 0.5,
+    ) -> None:
+        """Args:
+        uri: `redis://…` or `rediss://…`; nothing is connected before the first hit.
+        alone: counts while Redis is away.
+        prefix: of every key.
+        timeout_seconds: longest wait for a connection, and for an answer.
+        retry_seconds: between two questions whether Redis is back.
+        """
+        pool = ConnectionPool.from_url(
+            uri,
+            max_connections=_CONNECTIONS + 1,  # one to ask whether it is back
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),  # counting alone is the second try
+        )
+        self._redis: Redis = Redis(connection_pool=pool)
+        self._script = self._redis.register_script(_HIT)
+        self._alone = alone or SlidingWindows()
+        self._prefix = prefix
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
+        self._retry_seconds = retry_seconds
+        self._waiting: asyncio.Task[None] | None = None  # until Redis is back
+
+    def is_alone(self) -> bool:
+        """Whether this process counts alone at present."""
+        return self._waiting is not None
+
+    async def hit(self, key: str, budget: Budget) -> Usage:
+        """Count one request of `key` if the budget allows it."""
+        if self.is_alone():
+            return await self._alone.hit(key, budget)
+        try:
+            async with self._turns:
+                if self.is_alone():  # lost while we waited
+                    return await self._alone.hit(key, budget)
+                # Its own timeouts, not one around it: a connection that is cut short is closed in there.
+                current, before, past = await self._ask(key, budget)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lost(error)
+            return await self._alone.hit(key, budget)
+        return usage_of(current, before, past / 1_000_000, budget)
+
+    async def ping(self) -> None:
+        """Raise unless Redis answers."""
+        await self._redis.ping()
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._waiting
+        await self._redis.aclose(close_connection_pool=True)
+
+    async def _ask(self, key: str, budget: Budget) -> Any:
+        return await self._script(
+            keys=[f"{self._prefix}{budget.name}:{key}"], args=[budget.limit, budget.window_seconds]
+        )
+
+    def _lost(self, error: BaseException) -> None:
+        if self._waiting is None:
+            _log.warning(
+                "Redis is away (%s): this process counts requests alone until it is back",
+                type(error).__name__,
+            )
+            self._waiting = asyncio.create_task(self._return())
+
+    async def _return(self) -> None:
+        while True:
+            await asyncio.sleep(self._retry_seconds)
+            try:
+                await self.ping()
+            except (RedisError, OSError, TimeoutError):
+                continue
+            _log.warning("Redis is back: requests are counted together again")
+            self._waiting = None
+            return

@@ -1,0 +1,124 @@
+"""Sliding windows: how many requests of a key fit into so many seconds.
+
+`RateLimiter` is what stages ask; `SlidingWindows` counts in this process, `byodpp.limits.shared` in a
+store that several processes share. Refuses nothing: it tells how a budget stands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+__all__ = ["Budget", "RateLimiter", "SlidingWindows", "Usage", "usage_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """So many requests in so many seconds."""
+
+    name: str  # of the policy in the headers: letters and hyphens
+    limit: int  # requests, at least 1
+    window_seconds: int  # at least 1
+    #: The name as headers have it, and the header that tells all this: the same for every request.
+    quoted: bytes = field(init=False, repr=False, compare=False)
+    header: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Write both once."""
+        quoted = b'"%b"' % self.name.encode("ascii")
+        told = b"%b;q=%d;w=%d" % (quoted, self.limit, self.window_seconds)
+        object.__setattr__(self, "quoted", quoted)
+        object.__setattr__(self, "header", (b"ratelimit-policy", told))
+
+
+class Usage(NamedTuple):
+    """How a budget stands after a request."""
+
+    allowed: bool
+    remaining: int  # requests that would be allowed now
+    reset_seconds: float  # until there is room again (refused), or until the window ends (allowed)
+
+
+class RateLimiter(Protocol):
+    """Counts requests."""
+
+    async def hit(self, key: str, budget: Budget) -> Usage:
+        """Count one request of `key` if the budget allows it."""
+        ...
+
+
+class SlidingWindows:
+    """Counts in memory: two numbers per key, whatever the budget.
+
+    The window slides by weighting the count of the fixed window before with the part of it
+    that still lies inside. At most `max_keys` keys are held; when more are busy at once, the
+    new ones share counters, so that a flood of addresses neither fills the memory nor
+    escapes the limit.
+    """
+
+    _SHARED: Final = 1_024
+
+    def __init__(self, *, max_keys: int = 100_000, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        max_keys: keys held at once, the shared ones not counted.
+        clock: seconds that never go back.
+        """
+        self._max_keys = max_keys
+        self._clock = clock
+        self._counts: dict[
+            tuple[str, str], list[float]
+        ] = {}  # (budget, key) -> window, count, count before, expiry
+        self._next_sweep = 0.0
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    async def hit(self, key: str, budget: Budget) -> Usage:
+        """Count one request of `key` if the budget allows it."""
+        now = self._clock()
+        window, past = divmod(now, budget.window_seconds)
+        entry = self._entry((budget.name, key), now)
+        if entry[0] != window:
+            entry[2] = entry[1] if entry[0] == window - 1 else 0
+            entry[0], entry[1] = window, 0
+        entry[3] = now + 2 * budget.window_seconds
+        usage = usage_of(entry[1], entry[2], past, budget)
+        if usage.allowed:
+            entry[1] += 1
+        return usage
+
+    def _entry(self, key: tuple[str, str], now: float) -> list[float]:
+        entry = self._counts.get(key)
+        if entry is None:
+            if len(self._counts) >= self._max_keys and now >= self._next_sweep:
+                self._next_sweep = now + 1.0
+                self._counts = {held: counts for held, counts in self._counts.items() if counts[3] > now}
+            if len(self._counts) >= self._max_keys:
+                key = (key[0], f"shared {hash(key[1]) % self._SHARED}")
+            entry = self._counts.setdefault(key, [0.0, 0.0, 0.0, 0.0])
+        return entry
+
+
+def usage_of(current: float, before: float, past: float, budget: Budget) -> Usage:
+    """Return how a budget stands after one more request, which is counted if it is allowed.
+
+    Args:
+        current: requests that this window has counted.
+        before: requests that the window before it has counted.
+        past: seconds that have passed of this window.
+        budget: the budget.
+    """
+    used = current + before * (1 - past / budget.window_seconds)
+    if used + 1 > budget.limit:
+        return Usage(False, 0, _wait(current, before, past, budget))
+    return Usage(True, int(budget.limit - used - 1), budget.window_seconds - past)
+
+
+def _wait(current: float, before: float, past: float, budget: Budget) -> float:
+    """Seconds until one more request fits."""
+    length = budget.window_seconds
+    if current + 1 <= budget.limit and before:
+        return max((1 - (budget.limit - 1 - current) / before) * length - past, 0.0)
+    return (length - past) + max((1 - (budget.limit - 1) / current) * length, 0.0)

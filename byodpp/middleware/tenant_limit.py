@@ -1,0 +1,85 @@
+"""Limits of a tenant: what all its users may ask for together, by its class.
+
+In: a request with its principal. Out: the same, counted. May reject: TooManyRequests with
+`Retry-After`, when a budget of the tenant is spent or too many of its requests run at this moment.
+Callers without a token are counted by address only, or strangers could spend a tenant's budget.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from byodpp.exceptions import TooManyRequests
+from byodpp.limits import RateLimiter, TenantLimits
+from byodpp.middleware.rate_limit import count
+from byodpp.requests import Request
+from byodpp.responses import Answer
+from byodpp.routes import Handler
+
+__all__ = ["RunningRequests", "TenantClasses", "TenantLimit"]
+
+
+class TenantClasses(Protocol):
+    """Knows the limits of every tenant."""
+
+    async def limits_of(self, tenant: Any) -> TenantLimits:
+        """Return what a tenant may do; of None, the limits of a tenant without a class."""
+        ...
+
+
+class RunningRequests:
+    """How many requests of each tenant run in this process."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, int] = {}
+
+    def enter(self, tenant_id: int, limit: int | None) -> bool:
+        """Count one more request unless that would be too many; whether it was counted."""
+        running = self._running.get(tenant_id, 0)
+        if limit is not None and running >= limit:
+            return False
+        self._running[tenant_id] = running + 1
+        return True
+
+    def leave(self, tenant_id: int) -> None:
+        """One request has ended."""
+        running = self._running[tenant_id] - 1
+        if running:
+            self._running[tenant_id] = running
+        else:
+            del self._running[tenant_id]
+
+    def __len__(self) -> int:
+        return sum(self._running.values())
+
+
+class TenantLimit:
+    """Stage of every guarded route."""
+
+    def __init__(self, limiter: RateLimiter, classes: TenantClasses, running: RunningRequests) -> None:
+        """Args:
+        limiter: counts requests.
+        classes: knows the limits.
+        running: counts what runs; the same for all routes.
+        """
+        self._limiter = limiter
+        self._classes = classes
+        self._running = running
+
+    async def __call__(self, request: Request, proceed: Handler) -> Answer:
+        """Count, then let through."""
+        principal = request.principal
+        if principal.anonymous:
+            return await proceed(request)
+        # Operators spend the platform's budget, whoever they act for.
+        limits = await self._classes.limits_of(None if principal.platform else principal.tenant)
+        tenant_id: int = principal.home_tenant_id
+        for budget in limits.budgets:
+            await count(self._limiter, str(tenant_id), budget, request)
+        if not self._running.enter(tenant_id, limits.concurrent_requests):
+            told = f"At most {limits.concurrent_requests} requests of an organisation run at a time."
+            raise TooManyRequests(told, headers={"Retry-After": "1"})
+        try:
+            return await proceed(request)
+        finally:
+            self._running.leave(tenant_id)

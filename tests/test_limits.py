@@ -1,0 +1,268 @@
+"""How much a tenant, a user of a route, and several processes together may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Application, Blueprint
+from byodpp.exceptions import ManifestError
+from byodpp.limits import Budget, SharedWindows, SlidingWindows
+from byodpp.testing import Bench, TestedApplication
+from tests.redis_server import RedisServer
+from tests.worlds import build
+
+THINGS = "/api/v1/things"
+CLASSES = "/api/v1/tenant-classes"
+USERS = "/api/v1/users"
+MANIFEST = {
+    "resources": [
+        {
+            "name": "Things",
+            "fields": {"name": {"type": "string"}},
+            "rateLimits": {"create": {"requests": 2, "seconds": 60}},
+            "access": {"read": ["*"], "write": ["Admin", "Manager"]},
+        }
+    ],
+    "include": ["byodpp:tenancy", "byodpp:access"],
+}
+BUDGET = Budget(name="trial", limit=100, window_seconds=60)
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("limited"), MANIFEST)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def limited(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint, max_concurrent_requests_per_tenant=10_000) as tested:
+        yield tested
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def put_into_class(tested: TestedApplication, slug: str, **limits: Any) -> str:
+    """Make a class, put a tenant into it, and return the address of the class."""
+    operator = tested.client(tenant="platform")
+    made = await operator.post(CLASSES, json={"name": f"class of {slug}", **limits})
+    assert made.status_code == 201, made.text
+    tenant = await tested.tenant(slug)
+    changed = await operator.patch(
+        f"/api/v1/tenants/{tenant.id}", json={"tenantClassId": made.json()["data"]["id"]}
+    )
+    assert changed.status_code == 200, changed.text
+    return f"{CLASSES}/{made.json()['data']['id']}"
+
+
+async def statuses(client: Any, url: str, count: int) -> list[int]:
+    return [(await client.get(url)).status_code for _ in range(count)]
+
+
+# --- tenants ------------------------------------------------------------------------------------
+
+
+async def test_the_users_of_a_tenant_spend_its_budget_together(limited: TestedApplication) -> None:
+    await put_into_class(limited, "acme", requestsPerMinute=5)
+    ada, bob, beta = limited.client(user="ada"), limited.client(user="bob"), limited.client(tenant="beta")
+    assert await statuses(ada, THINGS, 3) == [200] * 3
+    assert await statuses(bob, THINGS, 3) == [200, 200, 429]
+    refused = await ada.get(THINGS)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert '"tenant";q=5;w=60' in refused.headers["ratelimit-policy"]
+    assert await statuses(beta, THINGS, 6) == [200] * 6
+
+
+async def test_another_class_counts_at_once(limited: TestedApplication) -> None:
+    address = await put_into_class(limited, "acme", requestsPerMinute=1)
+    client, operator = limited.client(), limited.client(tenant="platform")
+    assert await statuses(client, THINGS, 2) == [200, 429]
+    assert (await operator.patch(address, json={"requestsPerMinute": 1000})).status_code == 200
+    assert await statuses(client, THINGS, 2) == [200, 200]
+
+
+async def test_an_hour_and_a_day_are_budgets_of_their_own(limited: TestedApplication) -> None:
+    await put_into_class(limited, "acme", requestsPerMinute=100, requestsPerHour=3, maxRequestsPerDay=2)
+    client = limited.client()
+    assert await statuses(client, THINGS, 2) == [200, 200]
+    refused = await client.get(THINGS)
+    assert refused.status_code == 429 and '"tenant-day";r=0' in refused.headers["ratelimit"]
+
+
+async def test_an_operator_who_acts_for_a_tenant_does_not_spend_its_budget(
+    limited: TestedApplication,
+) -> None:
+    await put_into_class(limited, "acme", requestsPerMinute=1)
+    operator = limited.client(tenant="platform")
+    acted = [(await operator.get(THINGS, headers={"X-Tenant": "acme"})).status_code for _ in range(3)]
+    assert acted == [200] * 3
+    assert await statuses(limited.client(), THINGS, 1) == [200]
+
+
+async def test_too_many_requests_at_a_time_are_refused_and_leave_no_trace(
+    limited: TestedApplication,
+) -> None:
+    await put_into_class(limited, "acme", maxConcurrentRequests=2)
+    client, beta = limited.client(), limited.client(tenant="beta")
+    await statuses(client, THINGS, 1)
+    async with limited.connected.database.system() as transaction:
+        await transaction.execute("lock table things in access exclusive mode")  # whoever reads has to wait
+        waiting = [asyncio.create_task(client.get(THINGS)) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        refused = await client.get(THINGS)
+        other = asyncio.create_task(beta.get(THINGS))
+        await asyncio.sleep(0.1)
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        assert not other.done()
+    assert [one.status_code for one in await asyncio.gather(*waiting, other)] == [200] * 3
+    assert await statuses(client, THINGS, 4) == [200] * 4
+
+
+# --- users --------------------------------------------------------------------------------------
+
+
+async def test_nobody_new_signs_in_beyond_the_quota_of_users(limited: TestedApplication) -> None:
+    await put_into_class(limited, "acme", maxUsers=2)
+    assert await statuses(limited.client(user="ada"), THINGS, 1) == [200]
+    answers = await asyncio.gather(*(limited.client(user=f"new {n}").get(THINGS) for n in range(8)))
+    assert sorted(one.status_code for one in answers) == [200] + [403] * 7
+    refused = next(one for one in answers if one.status_code == 403)
+    assert refused.json()["error"]["code"] == "quota_exceeded"
+    assert await statuses(limited.client(user="ada"), THINGS, 1) == [200]
+    assert await statuses(limited.client(tenant="beta", user="new 1"), THINGS, 1) == [200]
+
+
+async def test_users_that_are_made_count_and_those_that_left_do_not(limited: TestedApplication) -> None:
+    await put_into_class(limited, "acme", maxUsers=3)
+    admin = limited.client()
+    made = await admin.post(USERS, json={"name": "Ada"})
+    assert made.status_code == 201, made.text
+    several = await admin.post(f"{USERS}/batch", json=[{"name": "Bob"}, {"name": "Cy"}])
+    assert several.status_code == 403 and several.json()["error"]["code"] == "quota_exceeded"
+    assert (await admin.get(USERS)).json()["count"] == 2
+    assert (await admin.post(USERS, json={"name": "Bob"})).status_code == 201
+    assert (await admin.post(USERS, json={"name": "Cy"})).status_code == 403
+    left = await admin.patch(f"{USERS}/{made.json()['data']['id']}", json={"status": "deactivated"})
+    assert left.status_code == 200
+    assert (await admin.post(USERS, json={"name": "Cy"})).status_code == 201
+
+
+# --- routes -------------------------------------------------------------------------------------
+
+
+async def test_a_route_with_a_budget_counts_each_caller(limited: TestedApplication) -> None:
+    ada, bob = limited.client(user="ada"), limited.client(user="bob")
+    made = [(await ada.post(THINGS, json={"name": "x"})).status_code for _ in range(3)]
+    assert made == [201, 201, 429]
+    refused = await ada.post(THINGS, json={"name": "x"})
+    assert '"route";q=2;w=60' in refused.headers["ratelimit-policy"]
+    assert (await ada.get(THINGS)).status_code == 200
+    assert (await bob.post(THINGS, json={"name": "x"})).status_code == 201
+
+
+def test_a_limit_of_an_unknown_route_or_without_a_number_is_a_mistake(tmp_path: Path) -> None:
+    resource = {
+        "name": "Things",
+        "fields": {"name": {"type": "string"}},
+        "rateLimits": {"craete": {"requests": 1}, "list": {"requests": 0}, "read": {"seconds": 5}},
+    }
+    with pytest.raises(ManifestError) as caught:
+        build(tmp_path, {"resources": [resource]})
+    told = str(caught.value)
+    assert "rateLimits.craete" in told and "create" in told
+    assert "rateLimits.list.requests" in told and "rateLimits.read" in told
+
+
+# --- processes that count together ----------------------------------------------------------------
+
+
+async def test_processes_that_share_a_redis_allow_one_budget_together(redis: RedisServer) -> None:
+    processes = [SharedWindows(redis.uri) for _ in range(4)]
+    usages = await asyncio.gather(*(processes[n % 4].hit("ada", BUDGET) for n in range(160)))
+    assert not any(one.is_alone() for one in processes)
+    assert sum(one.allowed for one in usages) == 100
+    other = await processes[0].hit("bob", BUDGET)
+    assert other.allowed and other.remaining == 99
+    for one in processes:
+        await one.close()
+
+
+async def test_shared_windows_slide(redis: RedisServer) -> None:
+    budget = Budget(name="short", limit=10, window_seconds=1)
+    shared = SharedWindows(redis.uri)
+    await asyncio.sleep(1 - time.time() % 1)  # begin early in a window of the server's clock
+    assert [(await shared.hit("ada", budget)).allowed for _ in range(11)] == [True] * 10 + [False]
+    await asyncio.sleep(1.0)
+    soon = await shared.hit("ada", budget)
+    assert soon.remaining < 9, "what was asked a second ago still counts in part"
+    await asyncio.sleep(2.0)
+    assert (await shared.hit("ada", budget)).remaining == 9
+    await shared.close()
+
+
+async def test_without_redis_a_process_counts_alone_until_it_is_back(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = SharedWindows(redis.uri, alone=SlidingWindows(), retry_seconds=0.1)
+    budget = Budget(name="few", limit=3, window_seconds=60)
+    assert (await shared.hit("ada", budget)).allowed
+    redis.stop()
+    with caplog.at_level(logging.WARNING):
+        assert [(await shared.hit("ada", budget)).allowed for _ in range(5)] == [True] * 3 + [False] * 2
+    assert shared.is_alone()
+    assert sum("counts requests alone" in record.getMessage() for record in caplog.records) == 1
+    redis.start()
+    deadline = time.monotonic() + 5
+    while shared.is_alone():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert (await shared.hit("ada", budget)).remaining == 2, "the counts of the new server"
+    await shared.close()
+
+
+async def test_a_redis_that_hangs_costs_one_short_wait(redis: RedisServer) -> None:
+    shared = SharedWindows(redis.uri, timeout_seconds=0.1, retry_seconds=0.1)
+    await shared.hit("ada", BUDGET)
+    redis.pause()
+    begun = time.monotonic()
+    usages = await asyncio.gather(*(shared.hit("ada", BUDGET) for _ in range(50)))
+    assert time.monotonic() - begun < 0.5
+    assert all(one.allowed for one in usages)
+    begun = time.monotonic()
+    await shared.hit("ada", BUDGET)
+    assert time.monotonic() - begun < 0.05
+    redis.go_on()
+    await shared.close()
+
+
+async def test_two_servers_with_a_redis_share_the_budget_of_a_tenant(
+    byodpp_bench: Bench, blueprint: Blueprint, redis: RedisServer
+) -> None:
+    shared = byodpp_bench.application(blueprint, rate_limit_per_tenant=6, redis_uri=redis.uri)
+    async with shared as first:
+        connected = Application.connect(first.settings, blueprint)
+        async with connected.lifespan():
+            second = replace(first, connected=connected, asgi=connected.asgi(write_access_line=str))
+            clients = [first.client(), second.client()]
+            answers = [(await clients[n % 2].get(THINGS)).status_code for n in range(8)]
+            assert answers == [200] * 6 + [429] * 2
+            checks = (await clients[1].get("/health")).json()["checks"]
+            assert [(one["name"], one["healthy"]) for one in checks] == [("database", True), ("redis", True)]
+            redis.stop()
+            assert await statuses(clients[0], THINGS, 7) == [200] * 6 + [429]
