@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,11 +152,12 @@ class Application:
         """
         if settings.strict_indexes and (slow := unindexed(blueprint.registry, blueprint.tables)):
             raise ManifestError(slow)
-        database = _database(settings)
+        shares: dict[int, int] = {}
+        database = _database(settings, shares)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = _issuer(settings)
         tenants = TenantDirectory(database)
-        classes = _classes(settings, database)
+        classes = _classes(settings, database, shares)
         authenticator = _authenticator(settings, database, issuer, tenants, classes)
         watch = PolicyWatch(database, authorizer)
         ids = Ids()
@@ -322,7 +323,7 @@ def snapshot(registry: Registry) -> migrations.Snapshot:
     return migrations.wanted_schema(registry)
 
 
-def _database(settings: Settings) -> Database:
+def _database(settings: Settings, shares: Mapping[int, int] | None = None) -> Database:
     if settings.postgres_db_uri is None:
         raise StartError("POSTGRES_DB_URI is not set and no embedded server was started.")
     return Database(
@@ -332,6 +333,7 @@ def _database(settings: Settings) -> Database:
         pool_max_connections=settings.pool_max_connections,
         pool_acquire_timeout_seconds=settings.pool_acquire_timeout_seconds,
         statement_timeout_seconds=settings.statement_timeout_seconds,
+        shares=shares,
     )
 
 
@@ -371,14 +373,14 @@ def _keycloak(settings: Settings) -> Keycloak:
     )
 
 
-def _classes(settings: Settings, database: Database) -> ClassDirectory:
+def _classes(settings: Settings, database: Database, shares: dict[int, int]) -> ClassDirectory:
     budget = Budget(
         name="tenant",
         limit=settings.rate_limit_per_tenant,
         window_seconds=settings.rate_limit_window_seconds,
     )
     default = TenantLimits(budgets=(budget,), concurrent_requests=settings.max_concurrent_requests_per_tenant)
-    return ClassDirectory(database, default, factor=settings.tenant_limit_factor)
+    return ClassDirectory(database, default, shares=shares, factor=settings.tenant_limit_factor)
 
 
 def _authenticator(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -82,3 +83,77 @@ async def test_a_wait_that_is_given_up_loses_no_connection(pool: ConnectionPool)
                 held.append(await pool.acquire())
     for connection in held:
         pool.give_back(connection)
+
+
+async def test_holders_who_wait_are_served_in_turns(pool: ConnectionPool) -> None:
+    held = [await pool.acquire(1) for _ in range(LIMIT)]
+    served: list[int] = []
+
+    async def use(holder: int) -> None:
+        connection = await pool.acquire(holder)
+        served.append(holder)
+        await asyncio.sleep(0)
+        pool.give_back(connection, holder)
+
+    tasks = [asyncio.create_task(use(holder)) for holder in (1, 1, 1, 1, 1, 1, 2, 2, 3)]
+    await asyncio.sleep(0.05)
+    for connection in held:
+        pool.give_back(connection, 1)
+    await asyncio.gather(*tasks)
+    assert sorted(served) == [1] * 6 + [2] * 2 + [3]
+    assert set(served[:3]) == {1, 2, 3}, "one of each before anybody has a second"
+
+
+async def test_a_holder_never_has_more_than_its_share(byodpp_bench: Bench) -> None:
+    shares = {1: 1}
+    inner: asyncpg.Pool[Any] = await asyncpg.create_pool(
+        byodpp_bench.server.uri(SUPERUSER, "postgres"), min_size=0, max_size=3
+    )
+    pool = ConnectionPool(inner, 3, shares)
+    first = await pool.acquire(1)
+    waiting = asyncio.create_task(pool.acquire(1))
+    await asyncio.sleep(0.05)
+    assert not waiting.done() and pool.take(1) is None
+    others = [await pool.acquire(2), await pool.acquire(3)]
+    pool.give_back(others[0], 2)
+    await asyncio.sleep(0.05)
+    assert not waiting.done(), "a free connection is not for whoever has its share"
+    again = pool.take(2)
+    assert again is others[0]
+    pool.give_back(first, 1)
+    assert await waiting is first
+    pool.give_back(again, 2)
+    shares[1] = 2
+    assert pool.take(1) is again, "a share that has grown counts at once"
+    for connection, holder in ((first, 1), (again, 1), (others[1], 3)):
+        pool.give_back(connection, holder)
+    await pool.close()
+
+
+async def test_no_connection_is_lost_whoever_waits_gives_up_or_throws_away(pool: ConnectionPool) -> None:
+    async def use(number: int) -> None:
+        holder = number % 5
+        connection = pool.take(holder) or await pool.acquire(holder)
+        try:
+            await asyncio.sleep(random.random() / 500)
+        except asyncio.CancelledError:
+            await pool.discard(connection, 1.0, holder)
+            raise
+        if number % 7 == 0:
+            await pool.discard(connection, 1.0, holder)
+        else:
+            pool.give_back(connection, holder)
+
+    tasks = []
+    for number in range(600):
+        tasks.append(asyncio.create_task(use(number)))
+        if number % 3 == 0:
+            random.choice(tasks).cancel()
+            await asyncio.sleep(random.random() / 1000)
+    async with asyncio.timeout(30):
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(one is None or isinstance(one, asyncio.CancelledError) for one in ended)
+    async with asyncio.timeout(5):
+        all_of_them = [await pool.acquire(9) for _ in range(LIMIT)]
+    for connection in all_of_them:
+        pool.give_back(connection, 9)

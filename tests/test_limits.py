@@ -193,7 +193,7 @@ def test_a_limit_of_an_unknown_route_or_without_a_number_is_a_mistake(tmp_path: 
 
 
 async def test_processes_that_share_a_redis_allow_one_budget_together(redis: RedisServer) -> None:
-    processes = [SharedWindows(redis.uri) for _ in range(4)]
+    processes = [SharedWindows(redis.uri, timeout_seconds=5) for _ in range(4)]
     usages = await asyncio.gather(*(processes[n % 4].hit("ada", BUDGET) for n in range(160)))
     assert not any(one.is_alone() for one in processes)
     assert sum(one.allowed for one in usages) == 100
@@ -263,6 +263,10 @@ async def test_two_servers_with_a_redis_share_the_budget_of_a_tenant(
             answers = [(await clients[n % 2].get(THINGS)).status_code for n in range(8)]
             assert answers == [200] * 6 + [429] * 2
             checks = (await clients[1].get("/health")).json()["checks"]
-            assert [(one["name"], one["healthy"]) for one in checks] == [("database", True), ("redis", True)]
+            assert [(one["name"], one["healthy"]) for one in checks] == [
+                ("database", True),
+                ("identity", True),
+                ("redis", True),
+            ]
             redis.stop()
             assert await statuses(clients[0], THINGS, 7) == [200] * 6 + [429]

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -18,50 +20,78 @@ __all__ = ["Connection", "ConnectionPool"]
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
 
+_NO_SHARES: Final[Mapping[int, int]] = MappingProxyType({})
+
 
 class ConnectionPool:
-    """Hands out connections; who waits is served in order."""
+    """Hands out connections to holders: tenants, mostly.
 
-    def __init__(self, pool: asyncpg.Pool[Any], max_connections: int) -> None:
+    Who waits is served holder by holder in turns, and in order within one, so that a holder with a
+    hundred requests does not make one with a single request wait for all of them. A holder with a
+    share never has more connections than that.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool[Any], max_connections: int, shares: Mapping[int, int] = _NO_SHARES
+    ) -> None:
         """Args:
         pool: open.
         max_connections: most that are out at a time; the pool's own limit.
+        shares: most that a holder has at a time, read anew each time; all, where it is not named.
         """
         self.pool = pool
         self._max = max_connections
+        self._shares = shares
         self._out = 0  # taken from asyncpg's pool: free here or in use
         self._free: list[Connection] = []
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._used: dict[int, int] = {}  # connections in use, by holder
+        #: Those who wait, by holder; the holder whose turn is next comes first. A turn brings a
+        #: connection, or None when there is room to open one.
+        self._waiting: dict[int, deque[asyncio.Future[Connection | None]]] = {}
 
-    def take(self) -> Connection | None:
-        """Return a free connection at once; None when there is none or others wait already."""
-        if self._free and not self._waiting:
+    def take(self, holder: int = 0) -> Connection | None:
+        """Return a free connection at once; None when there is none that the holder may have."""
+        # Whoever waits could not use it: what comes back goes to them first.
+        if self._free and not self._is_full(holder):
             connection = self._free.pop()
             if not _is_gone(connection):
+                self._enter(holder)
                 return connection
             self._free.append(connection)  # `acquire` disposes of it
         return None
 
-    async def acquire(self) -> Connection:
+    async def acquire(self, holder: int = 0) -> Connection:
         """Return a connection, as soon as there is one. A cancelled wait loses none."""
         while True:
-            if self._free:
+            connection = None
+            if self._is_full(holder) or not (self._free or self._out < self._max):
+                connection = await self._turn(holder)
+            elif self._free:
                 connection = self._free.pop()
-                if not _is_gone(connection):
-                    return connection
-                await self._dispose(connection, None)
-            elif self._out < self._max:
-                return await self._open()
+                self._enter(holder)
             else:
-                await self._turn()
+                return await self._open(holder)
+            if connection is None:
+                continue
+            if not _is_gone(connection):
+                return connection
+            self._leave(holder)
+            await self._dispose(connection, None)
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection, holder: int = 0) -> None:
         """Take back a connection that is in order: idle, outside any transaction."""
-        self._free.append(connection)
-        self._wake()
+        self._leave(holder)
+        waiting = self._next() if self._waiting else None
+        if waiting is None:
+            self._free.append(connection)
+        else:
+            following, turn = waiting
+            self._enter(following)
+            turn.set_result(connection)
 
-    async def discard(self, connection: Connection, timeout_seconds: float) -> None:
+    async def discard(self, connection: Connection, timeout_seconds: float, holder: int = 0) -> None:
         """Take back a connection of which nothing is known; asyncpg cleans or closes it."""
+        self._leave(holder)
         try:
             await self._dispose(connection, timeout_seconds)
         finally:
@@ -84,12 +114,28 @@ class ConnectionPool:
         """Cut every connection."""
         self.pool.terminate()
 
-    async def _open(self) -> Connection:
+    def _is_full(self, holder: int) -> bool:
+        share = self._shares.get(holder)
+        return share is not None and self._used.get(holder, 0) >= share
+
+    def _enter(self, holder: int) -> None:
+        self._used[holder] = self._used.get(holder, 0) + 1
+
+    def _leave(self, holder: int) -> None:
+        left = self._used[holder] - 1
+        if left:
+            self._used[holder] = left
+        else:
+            del self._used[holder]
+
+    async def _open(self, holder: int) -> Connection:
         self._out += 1
+        self._enter(holder)
         try:
             return await self.pool.acquire()
         except BaseException:
             self._out -= 1
+            self._leave(holder)
             self._wake()
             raise
 
@@ -97,26 +143,49 @@ class ConnectionPool:
         self._out -= 1
         await self.pool.release(connection, timeout=timeout_seconds)  # nothing, if asyncpg has it already
 
-    async def _turn(self) -> None:
-        """Wait until something may have become free."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+    async def _turn(self, holder: int) -> Connection | None:
+        """Wait until there is a connection for the holder, or room to open one."""
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(holder, deque()).append(turn)
         try:
-            await turn
+            return await turn
         except BaseException:
-            if turn.done() and not turn.cancelled():
-                self._wake()  # it was our turn, and we are leaving: the next one's
+            if turn.done() and not turn.cancelled():  # it was our turn, and we are leaving: the next one's
+                connection = turn.result()
+                if connection is None:
+                    self._wake()
+                else:
+                    self.give_back(connection, holder)
+            else:
+                self._leave_queue(holder, turn)
             raise
-        finally:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+
+    def _leave_queue(self, holder: int, turn: asyncio.Future[Connection | None]) -> None:
+        queue = self._waiting.get(holder)
+        if queue is not None and turn in queue:
+            queue.remove(turn)
+            if not queue:
+                del self._waiting[holder]
 
     def _wake(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+        """There is room to open a connection: let the next one do so."""
+        waiting = self._next()
+        if waiting is not None:
+            waiting[1].set_result(None)
+
+    def _next(self) -> tuple[int, asyncio.Future[Connection | None]] | None:
+        """Return whose turn it is and end its waiting; None when nobody waits who may have a connection."""
+        for holder in list(self._waiting):
+            if self._is_full(holder):
+                continue
+            queue = self._waiting.pop(holder)
+            while queue:
+                turn = queue.popleft()
+                if not turn.done():  # one whose wait was cancelled has not left the queue yet
+                    if queue:
+                        self._waiting[holder] = queue  # behind the others
+                    return holder, turn
+        return None
 
 
 def _is_gone(connection: Connection) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -226,6 +226,7 @@ class Database:
         pool_acquire_timeout_seconds: float = 5.0,
         statement_timeout_seconds: float = 30.0,
         start_timeout_seconds: float | None = None,
+        shares: Mapping[int, int] | None = None,
     ) -> None:
         """Args:
         app_uri: address as the app role.
@@ -236,7 +237,9 @@ class Database:
         pool_acquire_timeout_seconds: longest wait for a connection; then Unavailable.
         statement_timeout_seconds: enforced by the server, and one second later by us.
         start_timeout_seconds: how long `open` waits for a server that is away; None: without end.
+        shares: tenant to the most connections of the app's pool that it has at a time; read each time.
         """
+        self._shares: Mapping[int, int] = {} if shares is None else shares
         self._app_uri = app_uri
         self._system_uri = system_uri
         self._acquire_timeout = pool_acquire_timeout_seconds
@@ -261,7 +264,7 @@ class Database:
         """
         try:
             app = await open_pool(self._app_uri, self._options)
-            self._app = ConnectionPool(app, self._options.max_connections)
+            self._app = ConnectionPool(app, self._options.max_connections, self._shares)
             await check_app_role(app)
             if self._system_uri is not None:
                 options = self._options.replace(min_connections=0, max_connections=self._system_max)
@@ -311,7 +314,7 @@ class Database:
         begin = f"begin isolation level read committed; {context.commands}"
         return TransactionScope(self, self._pool(self._system), begin, context)
 
-    async def read(self, sql: str, args: Sequence[Any]) -> asyncpg.Record | None:
+    async def read(self, sql: str, args: Sequence[Any], tenant_id: int = NOBODY) -> asyncpg.Record | None:
         """Run one reading statement in one trip and return its only row.
 
         The statement sets its own context: ``select (select ...) from (select
@@ -319,13 +322,13 @@ class Database:
         dead or the table has changed; nothing can have happened twice.
         """
         try:
-            return await self._read_once(sql, args)
+            return await self._read_once(sql, args, tenant_id)
         except _DRIVER_ERRORS as error:
             if not (is_connection_loss(error) or is_retryable(error)):
                 raise translate(error) from error
             await self._pool(self._app).expire_connections()
         try:
-            return await self._read_once(sql, args)
+            return await self._read_once(sql, args, tenant_id)
         except _DRIVER_ERRORS as error:
             raise translate(error) from error
 
@@ -337,17 +340,17 @@ class Database:
         """
         await self.read("select 1", ())
 
-    async def _read_once(self, sql: str, args: Sequence[Any]) -> asyncpg.Record | None:
+    async def _read_once(self, sql: str, args: Sequence[Any], tenant_id: int) -> asyncpg.Record | None:
         pool = self._pool(self._app)
-        connection = pool.take() or await self.acquire(pool)
+        connection = pool.take(tenant_id) or await self.acquire(pool, tenant_id)
         try:
             record = await connection.fetchrow(sql, *args)
         except BaseException as error:
             if isinstance(error, _DRIVER_ERRORS) and is_connection_loss(error):
                 _cut(connection)  # else the next one would get it again
-            await _release(pool, connection)
+            await _release(pool, connection, tenant_id)
             raise
-        pool.give_back(connection)
+        pool.give_back(connection, tenant_id)
         return record
 
     @staticmethod
@@ -356,7 +359,7 @@ class Database:
             raise Unavailable("The database is not available for the moment.")
         return pool
 
-    async def acquire(self, pool: ConnectionPool) -> Connection:
+    async def acquire(self, pool: ConnectionPool, tenant_id: int) -> Connection:
         """Take a connection; for `TransactionScope` only.
 
         Raises:
@@ -365,7 +368,7 @@ class Database:
         try:
             # Not acquire(timeout=...): a timeout in this task cannot lose a connection on its way.
             async with asyncio.timeout(self._acquire_timeout):
-                return pool.take() or await pool.acquire()
+                return pool.take(tenant_id) or await pool.acquire(tenant_id)
         except TimeoutError as error:
             raise Unavailable("The database is busy; try again.") from error
 
@@ -406,7 +409,8 @@ class TransactionScope:
         return self._transaction
 
     async def _begun(self) -> Connection:
-        connection = self._pool.take() or await self._database.acquire(self._pool)
+        holder = self._context.tenant_id
+        connection = self._pool.take(holder) or await self._database.acquire(self._pool, holder)
         try:
             await connection.execute(self._begin)
         except BaseException:
@@ -434,11 +438,13 @@ class TransactionScope:
         try:
             done = await connection.execute("commit")
         except BaseException as error:
-            await _release(self._pool, connection)
+            await _release(self._pool, connection, self._context.tenant_id)
             if isinstance(error, _DRIVER_ERRORS):
                 raise translate(error, committing=True) from error
             raise
-        self._pool.give_back(connection)  # committed or rolled back: no transaction is open
+        self._pool.give_back(
+            connection, self._context.tenant_id
+        )  # committed or rolled back: no transaction is open
         if done != "COMMIT":
             # A statement had failed and its error was swallowed: PostgreSQL rolled back instead.
             raise transaction.failure or InternalError()
@@ -452,7 +458,7 @@ class TransactionScope:
             _log.debug("rollback not sent: %s", type(error).__name__)
             _cut(connection)
         finally:
-            await _release(self._pool, connection)
+            await _release(self._pool, connection, self._context.tenant_id)
 
 
 def _cut(connection: Connection) -> None:
@@ -460,9 +466,9 @@ def _cut(connection: Connection) -> None:
         connection.terminate()
 
 
-async def _release(pool: ConnectionPool, connection: Connection) -> None:
+async def _release(pool: ConnectionPool, connection: Connection, holder: int) -> None:
     try:
-        await pool.discard(connection, _RELEASE_TIMEOUT_SECONDS)
+        await pool.discard(connection, _RELEASE_TIMEOUT_SECONDS, holder)
     except _DRIVER_ERRORS as error:
         # asyncpg has cut the connection by then; the next one to ask gets a new one.
         _log.debug("connection not returned: %s", type(error).__name__)

@@ -7,7 +7,7 @@ with the system role, since no tenant may see what others pay for. Refuses nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ class ClassDirectory:
         database: Database,
         default: TenantLimits,
         *,
+        shares: MutableMapping[int, int],
         factor: int = 1,
         seconds: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
@@ -54,12 +55,14 @@ class ClassDirectory:
         """Args:
         database: read with its system role.
         default: of a tenant without a class.
+        shares: tenant to its connections, kept up to date for the pool, where its class limits them.
         factor: multiplies how many requests the classes allow.
         seconds: how long the classes are believed.
         clock: monotonic seconds.
         """
         self._database = database
         self._default = default
+        self._shares = shares
         self._factor = factor
         self._seconds = seconds
         self._clock = clock
@@ -72,7 +75,12 @@ class ClassDirectory:
             return self._default
         if self._clock() >= self._read_until:
             await self._read()
-        return self._classes.get(tenant.tenant_class, self._default)
+        limits = self._classes.get(tenant.tenant_class, self._default)
+        if limits.connections is not None:
+            self._shares[tenant.id] = limits.connections
+        elif tenant.id in self._shares:
+            del self._shares[tenant.id]
+        return limits
 
     def forget(self) -> None:
         """Read the classes anew: one has changed."""

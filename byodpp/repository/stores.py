@@ -173,12 +173,12 @@ class Store:
         compiled = self.statements.page(resource, query, lookup, anywhere=principal.anywhere)
         given = (query.values, principal.variables, principal.session)
         arguments = compiled.arguments(*given, scope_tenant_id=principal.tenant_id)
-        record: Any = await self.database.read(compiled.sql, arguments)
+        record: Any = await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
         total = record["total"]
         if _is_cut(query, total):
             asked = self.statements.estimate(resource, query, lookup, anywhere=principal.anywhere)
             arguments = asked.arguments(*given, scope_tenant_id=principal.tenant_id)
-            total = _planned(await self.database.read(asked.sql, arguments))
+            total = _planned(await self.database.read(asked.sql, arguments, principal.session_tenant_id))
         return self._page(principal, resource, query, record, total)
 
     async def row_once(
@@ -196,7 +196,9 @@ class Store:
             scope_tenant_id=principal.tenant_id,
             named={"id": id},
         )
-        return self._row(resource, await self.database.read(compiled.sql, arguments))
+        return self._row(
+            resource, await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
+        )
 
     async def versions_once(
         self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
@@ -213,7 +215,7 @@ class Store:
             scope_tenant_id=principal.tenant_id,
             named={"id": id, "limit": query.limit, "offset": query.offset},
         )
-        record: Any = await self.database.read(compiled.sql, arguments)
+        record: Any = await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
         if not record["total"]:
             return None
         return Page(
