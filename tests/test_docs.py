@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -25,7 +26,7 @@ import pytest
 from byodpp import logics, testing
 from byodpp.application import Parts, global_stages, route_stages
 from byodpp.bootstrap import Blueprint, assemble, load_demo
-from byodpp.definitions import Bounds
+from byodpp.definitions import Bounds, RouteLimit
 from byodpp.exceptions import error_classes
 from byodpp.negotiation import Negotiator
 from byodpp.query import OPERATORS, PARAMETERS, QUANTIFIERS
@@ -340,10 +341,23 @@ def test_architecture_names_the_stages_of_a_request_in_their_order(tmp_path: Pat
     (tmp_path / "resources.json").write_text('{"resources": []}', encoding="utf-8")
     settings = load_settings(tmp_path, {})
     parts: Any = Parts(
-        settings=settings, routes=(), authenticator=NOTHING, authorizer=NOTHING, lifespan=NOTHING
+        settings=settings,
+        routes=(),
+        authenticator=NOTHING,
+        authorizer=NOTHING,
+        tenant_classes=NOTHING,
+        lifespan=NOTHING,
+    )
+    limited: Any = SimpleNamespace(
+        name="Things", version="v1", rate_limits={"create": RouteLimit(requests=1, seconds=1)}
     )
     endpoint: Any = Endpoint(
-        handler=NOTHING, resource=NOTHING, body=Body.REQUIRED, load=NOTHING, probe=NOTHING
+        handler=NOTHING,
+        resource=limited,
+        operation="create",
+        body=Body.REQUIRED,
+        load=NOTHING,
+        probe=NOTHING,
     )
     around = ["RequestContext", "AccessLog", "ErrorWriter"]
     around += [type(stage).__name__ for stage in global_stages(parts)]
