@@ -51,8 +51,7 @@ docs: development ## write the tables of docs/ that come from the code
 	@$(PY) -m scripts.make_docs
 
 bench: development competitors ## measure against the bare limit and the usual alternatives (minutes)
-	@$(PY) -m bench
-	@$(PY) -m bench.growth --report bench/RESULTS.md
+	@$(PY) -m bench --report bench/RESULTS.md
 
 soak: development ## run the full counts and write the report into docs/soak.md (long)
 	@$(REPEATABLE) $(PY) -m pytest -q --hypothesis-seed=$(SEED) -m soak $(PYTEST_ARGS)

@@ -1,8 +1,9 @@
-"""Measure BYO DPP beside the alternatives: `python -m bench`.
+"""Measure BYO DPP beside the alternatives, and beside itself when there is more: `python -m bench`.
 
-Everything, as `make bench` does it, takes some twenty minutes. One thing in a minute:
+Everything, as `make bench` does it, takes some twenty minutes; `--quick` some three. One thing in a minute:
 
     python -m bench --only read,list --contestants bare,byodpp --connections 16 --rounds 3
+    python -m bench --parts rows --quick
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ import argparse
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from bench import growth
 from bench.comparison import Plan, measure
 from bench.contestants import CONTESTANTS
-from bench.report import comparison_report, machine, rounds_report
+from bench.growth import GROWTHS, Scale
+from bench.report import comparison_report, growth_report, growth_rounds, machine, rounds_report
 from bench.works import WORKS
 from bench.world import Size, made
+
+PARTS = ("comparison", *GROWTHS)
+QUICK_PLAN = Plan(contestants=(), works=(), connections=(16,), rounds=3, seconds=0.4)
+QUICK_SCALE = Scale(resources=(1, 100), tenants=(1, 50), rows=(1_000, 10_000, 100_000), rounds=5, seconds=0.4)
 
 
 def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,22 +37,49 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    works, contestants = ", ".join(WORKS), ", ".join(CONTESTANTS)
-    parser.add_argument("--only", type=_some_of(WORKS), default=tuple(WORKS), help=f"some of {works}")
-    parser.add_argument(
-        "--contestants", type=_some_of(CONTESTANTS), default=tuple(CONTESTANTS), help=f"some of {contestants}"
-    )
-    parser.add_argument("--connections", type=_numbers, default=(1, 16, 64))
-    parser.add_argument("--rounds", type=_positive, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of each turn")
-    parser.add_argument("--tenants", type=_positive, default=Size().tenants)
-    parser.add_argument("--products", type=_positive, default=Size().products, help="of each tenant")
-    parser.add_argument("--report", type=Path, help="file to write the result into, beside printing it")
+    option = parser.add_argument
+    option("--parts", type=_some_of(PARTS), help=f"some of {', '.join(PARTS)}; comparison alone, where "
+           "--only or --contestants is given, else all")  # fmt: skip
+    option("--only", type=_some_of(WORKS), help=f"works: some of {', '.join(WORKS)}")
+    option("--contestants", type=_some_of(CONTESTANTS), help=f"some of {', '.join(CONTESTANTS)}")
+    option("--connections", type=_numbers, help="one or several numbers, default 1,16,64")
+    option("--rounds", type=_positive, help="default 7, of growth 15")
+    option("--seconds", type=float, help="length of each turn, default 1, of growth 0.7")
+    option("--tenants", type=_positive, default=Size().tenants, help="of the comparison")
+    option("--products", type=_positive, default=Size().products, help="of each tenant of the comparison")
+    option("--quick", action="store_true", help="smaller sizes, fewer and shorter rounds: a look, no proof")
+    option("--report", type=Path, help="file to write the result into, beside printing it")
     options = parser.parse_args(words)
+    options.parts = options.parts or (("comparison",) if options.only or options.contestants else PARTS)
+    options.contestants = options.contestants or tuple(CONTESTANTS)
     lacking = [name for name in options.contestants if not CONTESTANTS[name].interpreter.exists()]
-    if lacking:
+    if lacking and "comparison" in options.parts:
         parser.error(f"{', '.join(lacking)} need an environment of their own: sh scripts/environment bench")
     return options
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Return what the comparison does."""
+    start = QUICK_PLAN if options.quick else Plan(contestants=(), works=())
+    return replace(
+        start,
+        contestants=options.contestants,
+        works=options.only or tuple(WORKS),
+        connections=options.connections or start.connections,
+        rounds=options.rounds or start.rounds,
+        seconds=options.seconds or start.seconds,
+    )
+
+
+def scale_of(options: argparse.Namespace) -> Scale:
+    """Return how far growth is followed."""
+    start = QUICK_SCALE if options.quick else Scale()
+    return replace(
+        start,
+        connections=(options.connections or (start.connections,))[0],
+        rounds=options.rounds or start.rounds,
+        seconds=options.seconds or start.seconds,
+    )
 
 
 def _some_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
@@ -71,31 +107,46 @@ def _positive(text: str) -> int:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write the report if that is wanted."""
     options = parsed(words)
-    plan = Plan(
-        contestants=options.contestants,
-        works=options.only,
-        connections=options.connections,
-        rounds=options.rounds,
-        seconds=options.seconds,
-    )
-    size = Size(tenants=options.tenants, products=options.products)
     place = Path(tempfile.mkdtemp(prefix="byodpp-bench-"))
     try:
-        _tell("making tables and rows")
-        with made(place / "app", size) as world:
-            found = measure(world, plan, _tell)
+        lines, rounds = measured(place, options)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    lines = comparison_report(found, plan, size)
-    print("\n".join([*lines, machine()]))
+    lines.append(machine())
+    print("\n".join(lines))
     if options.report is not None:
-        head = ["# Measurements", "", machine(), "", "Repeat them: `make bench`.", ""]
-        text = "\n".join([*head, *lines, *rounds_report(found, plan)])
-        options.report.write_text(text + "\n", encoding="utf-8")
+        head = [
+            "# Measurements",
+            "",
+            "What is measured, and how: [README.md](README.md). Repeat it: `make bench`.",
+            "",
+        ]
+        text = "\n".join([*head, *lines, "", "## Every round", "", *rounds])
+        options.report.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
-def _tell(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)
+def measured(place: Path, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Measure what is asked for; return the lines of the report, and those of its rounds."""
+    lines, rounds = [], ["Answers per second (microseconds of computing per answer in the server)."]
+    if "comparison" in options.parts:
+        plan, size = plan_of(options), Size(tenants=options.tenants, products=options.products)
+        tell("making tables and rows")
+        with made(place / "comparison", size) as world:
+            found = measure(world, plan, tell)
+        lines += comparison_report(found, plan, size)
+        rounds += rounds_report(found, plan)
+    kinds = [part for part in options.parts if part in GROWTHS]
+    if kinds:
+        scale = scale_of(options)
+        growths = growth.measure(place, scale, kinds, tell)
+        lines += growth_report(growths, scale)
+        rounds += growth_rounds(growths)
+    return lines, rounds
+
+
+def tell(line: str) -> None:
+    """Say on stderr what goes on."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,23 @@
-"""The comparison: every contestant does the same work, in turns, on one database.
+"""The comparison: every contestant does the same work, side by side, on one database.
 
-Comes in: a world and who takes part. Goes out: a `Sample` for each round. In each round all
-contestants have their turn, in another order than in the round before, so that whatever else
-happens on the machine meets all of them alike.
+Comes in: a world and who takes part. Goes out: a sample per contestant and round. Nothing is
+measured before all have answered alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from bench.contestants import CONTESTANTS, started
 from bench.processes import Generator, Request, Server, ask
 from bench.sameness import compare
+from bench.turns import Sample, Side, alternate
 from bench.works import WORKS, Work, requests_of
 from bench.world import World
 
-__all__ = ["Found", "Plan", "Sample", "measure"]
-
-_WARMING_SECONDS = 0.4
+__all__ = ["Found", "Plan", "greet", "measure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +30,13 @@ class Plan:
     rounds: int = 7
     seconds: float = 1.0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One contestant's turn."""
-
-    rate: float  # answers per second
-    cost: float  # microseconds that the server computed per answer
-    database: float  # the same of PostgreSQL
-    p50: float  # milliseconds
-    p99: float
+    def steps(self) -> Iterator[tuple[Work, int]]:
+        """Yield each work with each number of connections that it is measured at."""
+        for name in self.works:
+            work = WORKS[name]
+            once = work.connections if work.connections in self.connections else self.connections[0]
+            for connections in self.connections if work.connections is None else (once,):
+                yield work, connections
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +47,6 @@ class Found:
     samples: dict[tuple[str, int], dict[str, list[Sample]]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)  # bytes of a worker, after all of it
     start: dict[str, float] = field(default_factory=dict)  # seconds until the first answer
-    generator: float = 0.0  # greatest part of a core that the load generator took
 
 
 def measure(world: World, plan: Plan, tell: Callable[[str], None] = lambda line: None) -> Found:
@@ -68,96 +62,35 @@ def measure(world: World, plan: Plan, tell: Callable[[str], None] = lambda line:
         RuntimeError: an answer was not as expected.
     """
     found = Found()
-    works = [WORKS[name] for name in plan.works]
     with ExitStack() as stack:
         servers = {name: stack.enter_context(started(CONTESTANTS[name], world)) for name in plan.contestants}
         found.start = {name: server.seconds for name, server in servers.items()}
         tell("comparing answers")
-        compare(world, servers, works)
-        for name, server in servers.items():  # a tenant's first request looks up what the second knows
-            for request in _one_of_each_tenant(world, name):
-                ask(server.port, request)
+        compare(world, servers, [WORKS[name] for name in plan.works])
+        for name, server in servers.items():
+            greet(server, requests_of(WORKS["read"], CONTESTANTS[name].addresses["read"], world))
         generator = stack.enter_context(Generator())
-        for work in works:
-            texts = {name: _texts(work, name, world) for name in servers}
-            for connections in plan.connections:
-                turn = Turn(world, servers, generator, work, texts, connections, found)
-                found.samples[work.name, connections] = turn.rounds(plan)
-                tell(f"{work.name}, {connections} connections: {turn.summary()}")
+        for work, connections in plan.steps():
+            sides = {name: _side(world, name, server, work) for name, server in servers.items()}
+            samples = alternate(
+                generator, sides, rounds=plan.rounds, seconds=plan.seconds, connections=connections
+            )
+            found.samples[work.name, connections] = samples
+            last = ", ".join(f"{name} {ones[-1].rate:,.0f}/s" for name, ones in samples.items())
+            tell(f"{work.name}, {connections} connections: {last}")
             if work.method != "GET":
                 world.tidy()
         found.memory = {name: server.resident() for name, server in servers.items()}
     return found
 
 
-def _one_of_each_tenant(world: World, contestant: str) -> list[Request]:
-    reads = requests_of(WORKS["read"], CONTESTANTS[contestant].addresses["read"], world)
-    return list({request.tenant: request for request in reads}.values())
+def greet(server: Server, requests: list[Request]) -> None:
+    """Send a request of each tenant: its first one looks up what the second knows."""
+    for request in {request.tenant: request for request in requests}.values():
+        ask(server.port, request)
 
 
-def _texts(work: Work, contestant: str, world: World) -> list[str]:
+def _side(world: World, contestant: str, server: Server, work: Work) -> Side:
     address = CONTESTANTS[contestant].addresses[work.address]
-    return [request.text() for request in requests_of(work, address, world)]
-
-
-@dataclass(slots=True)
-class Turn:
-    """One work at one number of connections."""
-
-    world: World
-    servers: Mapping[str, Server]
-    generator: Generator
-    work: Work
-    texts: Mapping[str, list[str]]
-    connections: int
-    found: Found
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
-
-    def rounds(self, plan: Plan) -> dict[str, list[Sample]]:
-        """Measure all rounds and return a sample per contestant and round."""
-        names = list(self.servers)
-        self.samples = {name: [] for name in names}
-        for name in names:  # statements are prepared, tokens remembered, pages read
-            self.sample(name, min(_WARMING_SECONDS, plan.seconds))
-        for number in range(plan.rounds):
-            for name in _turned(names, number):
-                self.samples[name].append(self.sample(name, plan.seconds))
-        return self.samples
-
-    def sample(self, name: str, seconds: float) -> Sample:
-        """Let one contestant work."""
-        server = self.servers[name]
-        own, database, generator = (
-            server.computed(),
-            self.world.database_computed(),
-            self.generator.computed(),
-        )
-        measured = self.generator.run(
-            server.port,
-            self.texts[name],
-            connections=self.connections,
-            seconds=seconds,
-            status=self.work.status,
-        )
-        answers = max(measured["answers"], 1)
-        elapsed = answers / measured["perSecond"] if measured["perSecond"] else seconds
-        share = (self.generator.computed() - generator) / elapsed
-        self.found.generator = max(self.found.generator, share)
-        return Sample(
-            rate=measured["perSecond"],
-            cost=(server.computed() - own) / answers * 1e6,
-            database=(self.world.database_computed() - database) / answers * 1e6,
-            p50=measured["p50Ms"],
-            p99=measured["p99Ms"],
-        )
-
-    def summary(self) -> str:
-        """Return the rates of the last round."""
-        return ", ".join(f"{name} {samples[-1].rate:,.0f}/s" for name, samples in self.samples.items())
-
-
-def _turned(names: list[str], number: int) -> Iterable[str]:
-    """Return the names, beginning with another one in each round and every other round backwards."""
-    first = number % len(names)
-    turned = names[first:] + names[:first]
-    return reversed(turned) if number % 2 else turned
+    texts = [request.text() for request in requests_of(work, address, world)]
+    return Side(server=server, requests=texts, database=world.server.pid, status=work.status)

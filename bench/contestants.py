@@ -17,11 +17,18 @@ from bench.processes import Server, free_port, serving
 from bench.works import WORKS, requests_of
 from bench.world import World
 
-__all__ = ["CONTESTANTS", "Contestant", "started"]
+__all__ = ["CONTESTANTS", "UNLIMITED", "Contestant", "started"]
 
 #: Made by `scripts/environment bench`: what the competitors need and the project does not.
 OTHERS = Path(__file__).parent.parent / ".venv-bench" / "bin" / "python"
 CONNECTIONS = 10
+#: BYO DPP counts requests as ever, with budgets that the load does not reach.
+UNLIMITED = {
+    "BYODPP_RATE_LIMIT_PER_IP": "1000000000",
+    "BYODPP_RATE_LIMIT_PER_USER": "1000000000",
+    "BYODPP_RATE_LIMIT_PER_TENANT": "1000000000",
+    "BYODPP_MAX_CONCURRENT_REQUESTS_PER_TENANT": "100000",
+}
 
 _PRODUCTS = "/api/v1/products"
 _ADDRESSES = {
@@ -127,14 +134,7 @@ CONTESTANTS = {
             name="byodpp",
             title="BYO DPP",
             words=["-m", "byodpp", "--app", "{app}", "serve", "--port", "{port}", "--no-demo"],
-            variables={
-                # Counted as ever, with budgets that the load does not reach.
-                "BYODPP_RATE_LIMIT_PER_IP": "1000000000",
-                "BYODPP_RATE_LIMIT_PER_USER": "1000000000",
-                "BYODPP_RATE_LIMIT_PER_TENANT": "1000000000",
-                "BYODPP_MAX_CONCURRENT_REQUESTS_PER_TENANT": "100000",
-                "BYODPP_POOL_MAX_CONNECTIONS": str(CONNECTIONS),
-            },
+            variables={**UNLIMITED, "BYODPP_POOL_MAX_CONNECTIONS": str(CONNECTIONS)},
         ),
     )
 }

@@ -1,52 +1,96 @@
-"""Does a request cost more when there are more resources? Reading by id with one and with 1,000.
+"""What BYO DPP's requests cost when there is more: resources, tenants, rows, pages.
 
-`make bench` runs it and writes the report. Two servers, one worker each, each on an embedded
-PostgreSQL of its own; rounds are interleaved, and every round is told. The claim is that the
-throughput with 1,000 resources is at least 0.95 of that with one; a miss counts when the whole
-95 % interval lies below. The time that the server's process computes per request is told beside
-it: other programs on the machine disturb it less.
+Each growth is measured side by side with the smallest of its kind. Comes in: how large. Goes out:
+a `Growth` with a sample per side and round.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import shutil
-import statistics
+import random
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.figures import interval
+from bench.comparison import greet
+from bench.contestants import CONTESTANTS, UNLIMITED, started
 from bench.processes import Generator, Request, Server, ask, clean_environment, free_port, serving
-from byodpp.embedded.programs import find_programs
+from bench.turns import Sample, Side, alternate
+from bench.world import Size, Tenant, World, made
+
+__all__ = ["GROWTHS", "Growth", "Scale", "measure"]
 
 HERE = Path(__file__).parent
-SIZES = (1, 1_000)
-BAR = 0.95
-#: What the result may depend on, beside Python and PostgreSQL.
-PACKAGES = ("asyncpg", "starlette", "uvicorn", "uvloop", "httptools")
+_CHANCE = 20261120
+_LIST = "/api/v1/products?limit=20"
 
 
-@dataclass(slots=True, kw_only=True)
-class Series:
-    """What was measured of one server, a value per round."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How far it goes, and how long it is measured; the smallest comes first."""
 
-    start: float  # seconds
-    rates: list[float] = field(default_factory=list)  # requests per second
-    costs: list[float] = field(default_factory=list)  # microseconds of computing per request
+    resources: tuple[int, ...] = (1, 100, 1_000)
+    tenants: tuple[int, ...] = (1, 50, 1_000)
+    rows: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    rounds: int = 15
+    seconds: float = 0.7
+    connections: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """One kind of request on all sizes."""
+
+    title: str
+    #: Least part of the first one's throughput that the last one must have; None where it must cost more.
+    target: float | None
+    samples: dict[str, list[Sample]]  # size, as it is told, smallest first
+    remark: str = ""
+
+
+def measure(place: Path, scale: Scale, kinds: Sequence[str], tell: Callable[[str], None]) -> list[Growth]:
+    """Measure the growths of these kinds; folders are made in `place`."""
+    found = []
+    with Generator() as generator:
+        for kind in kinds:
+            for growth in GROWTHS[kind](place, scale, generator):
+                found.append(growth)
+                told = ", ".join(f"{size} {ones[-1].rate:,.0f}/s" for size, ones in growth.samples.items())
+                tell(f"{growth.title}: {told}")
+    return found
+
+
+def _alternate(generator: Generator, scale: Scale, sides: dict[str, Side]) -> dict[str, list[Sample]]:
+    return alternate(
+        generator, sides, rounds=scale.rounds, seconds=scale.seconds, connections=scale.connections
+    )
+
+
+# --- resources --------------------------------------------------------------------------
+
+
+def by_resources(place: Path, scale: Scale, generator: Generator) -> Iterator[Growth]:
+    """Read by id in applications of so many resources, each on a PostgreSQL of its own."""
+    with ExitStack() as stack:
+        sides, starts = {}, []
+        for number in scale.resources:
+            side = stack.enter_context(_application(place / f"resources-{number}", number))
+            sides[f"{number:,}"] = side
+            starts.append(f"{side.server.seconds:.2f} s with {number:,}")
+        yield Growth(
+            title="read by id, by the number of resources",
+            target=0.95,
+            samples=_alternate(generator, scale, sides),
+            remark=f"From the start of the process to readiness: {', '.join(starts)}.",
+        )
 
 
 def manifest(resources: int) -> dict[str, Any]:
-    """Return a manifest with so many resources of ten fields."""
+    """Return a manifest with so many resources of eight fields."""
     fields = {
         "name": {"type": "string", "required": True, "index": True},
         "amount": {"type": "integer"},
@@ -61,17 +105,10 @@ def manifest(resources: int) -> dict[str, Any]:
 
 
 @contextmanager
-def served(folder: Path, resources: int) -> Iterator[tuple[Server, list[str]]]:
-    """Serve a manifest of that size on an embedded server; yield it with requests that read rows of it."""
+def _application(folder: Path, resources: int) -> Iterator[Side]:
     folder.mkdir()
     (folder / "resources.json").write_text(json.dumps(manifest(resources)))
-    variables = {
-        "BYODPP_RATE_LIMIT_PER_IP": "1000000000",
-        "BYODPP_RATE_LIMIT_PER_USER": "1000000000",
-        "BYODPP_RATE_LIMIT_PER_TENANT": "1000000000",
-        "BYODPP_MAX_CONCURRENT_REQUESTS_PER_TENANT": "100000",
-    }
-    environment = clean_environment(**variables, PYTHONPATH=str(HERE.parent))
+    environment = clean_environment(**UNLIMITED, PYTHONPATH=str(HERE.parent))
     program = [sys.executable, "-m", "byodpp", "--app", str(folder)]
     for step in ("new", "apply"):
         subprocess.run([*program, "migrate", step], env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -81,10 +118,11 @@ def served(folder: Path, resources: int) -> Iterator[tuple[Server, list[str]]]:
     with serving(command, environment, port, probe, folder / "serve.log") as server:
         words = [*program, "token", "--tenant", "acme"]
         done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
-        yield server, reads(port, resources, done.stdout.strip())
+        pid = json.loads((folder / ".byodpp" / "postgres.json").read_text())["pid"]
+        yield Side(server=server, requests=_reads_of(port, resources, done.stdout.strip()), database=pid)
 
 
-def reads(port: int, resources: int, token: str) -> list[str]:
+def _reads_of(port: int, resources: int, token: str) -> list[str]:
     """Make a row in some of the resources and return the requests that read them."""
     found = []
     for number in sorted({0, resources // 2, resources - 1}):
@@ -97,82 +135,107 @@ def reads(port: int, resources: int, token: str) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Measure, print, and write the report if that is wanted."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=41)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--report", type=Path, help="file to write the result into, beside printing it")
-    options = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="byodpp-bench-"))
-    try:
-        text, kept = report(measure(place, options), options)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    print(text)
-    if options.report is not None:
-        options.report.write_text(text + "\n", encoding="utf-8")
-    sys.exit(0 if kept else 1)
+# --- tenants ----------------------------------------------------------------------------
 
 
-def measure(place: Path, options: argparse.Namespace) -> dict[int, Series]:
-    """Run all rounds; return what was measured by the number of resources."""
+def by_tenants(place: Path, scale: Scale, generator: Generator) -> Iterator[Growth]:
+    """Let all of so many tenants ask in turn; together they have as many rows, however many they are."""
+    rows = max(scale.tenants) * 20
     with ExitStack() as stack:
-        servers = {size: stack.enter_context(served(place / str(size), size)) for size in SIZES}
-        generator = stack.enter_context(Generator())
-        found = {size: Series(start=server.seconds) for size, (server, _) in servers.items()}
-        for number in range(-1, options.rounds):
-            for size in SIZES if number % 2 else reversed(SIZES):
-                server, requests = servers[size]
-                before = server.computed()
-                measured = generator.run(
-                    server.port, requests, connections=options.connections, seconds=options.seconds
-                )
-                if number >= 0:  # the first one warms: statements prepared, tokens remembered
-                    found[size].rates.append(measured["perSecond"])
-                    found[size].costs.append((server.computed() - before) / max(measured["answers"], 1) * 1e6)
+        reads, lists = {}, {}
+        for number in scale.tenants:
+            size = Size(tenants=number, categories=5, products=rows // number, parts=0)
+            world = stack.enter_context(made(place / f"tenants-{number}", size))
+            server = stack.enter_context(started(CONTESTANTS["byodpp"], world))
+            requests = _spread_reads(world, 4_000)
+            greet(server, requests)
+            reads[f"{number:,}"] = _side(world, server, requests)
+            pages = [_get(tenant, f"{_LIST}&count=none") for tenant in world.tenants]
+            lists[f"{number:,}"] = _side(world, server, pages)
+        for title, sides in (("read by id", reads), ("list of 20, no count", lists)):
+            yield Growth(
+                title=f"{title}, by the number of tenants that ask",
+                target=0.95,
+                samples=_alternate(generator, scale, sides),
+            )
+
+
+def _spread_reads(world: World, number: int) -> list[Request]:
+    """Return so many reads, all tenants in turn, of rows by chance."""
+    chance = random.Random(_CHANCE)
+    found = []
+    for index in range(number):
+        tenant = world.tenants[index % len(world.tenants)]
+        found.append(_get(tenant, f"/api/v1/products/{chance.choice(world.products(tenant))}"))
     return found
 
 
-def report(found: dict[int, Series], options: argparse.Namespace) -> tuple[str, bool]:
-    """Return the result as Markdown, and whether the claim holds."""
-    small, large = (found[size] for size in SIZES)
-    ratios = [many / one for many, one in zip(large.rates, small.rates, strict=True)]
-    costs = [one / many if many else 1.0 for many, one in zip(large.costs, small.costs, strict=True)]
-    low, high = interval(ratios)
-    kept = high >= BAR
-    doubt = "not refuted, and not shown either, because the machine was too busy for a narrow interval"
-    verdict = "met" if low >= BAR else doubt if kept else "missed"
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    lines = [
-        "# Reading by id, with 1 and with 1,000 resources",
-        "",
-        f"Claim: with {SIZES[1]:,} resources the throughput is {BAR} or more of that with {SIZES[0]}. "
-        f"It is {verdict}: **median ratio {statistics.median(ratios):.3f}**, "
-        f"95 % interval {low:.3f} to {high:.3f}, {len(ratios)} interleaved rounds of {options.seconds:g} s, "
-        f"{options.connections} connections, one worker. "
-        f"Of the computing per request the median ratio is {statistics.median(costs):.3f}. "
-        f"From the start of the process to readiness: {small.start:.2f} s with {SIZES[0]}, "
-        f"{large.start:.2f} s with {SIZES[1]:,} resources.",
-        "",
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        "which load generator and PostgreSQL share; "
-        f"Python {platform.python_version()}, PostgreSQL {find_programs(None).major}, {versions}; "
-        f"load average at the end {os.getloadavg()[0]:.1f}.",
-        "",
-        "Repeat it: `make bench`.",
-        "",
-        "| round | 1: requests/s | 1,000: requests/s | ratio | 1: µs computed | 1,000: µs computed |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows = zip(small.rates, large.rates, ratios, small.costs, large.costs, strict=True)
-    for number, (one, many, ratio, cost, price) in enumerate(rows, 1):
-        lines.append(f"| {number} | {one:,.0f} | {many:,.0f} | {ratio:.3f} | {cost:,.0f} | {price:,.0f} |")
-    return "\n".join(lines), kept
+def _get(tenant: Tenant, path: str) -> Request:
+    return Request(method="GET", path=path, token=tenant.token, tenant=tenant.id)
 
 
-if __name__ == "__main__":
-    main()
+def _side(world: World, server: Server, requests: Sequence[Request]) -> Side:
+    return Side(server=server, requests=[request.text() for request in requests], database=world.server.pid)
+
+
+# --- rows and pages ---------------------------------------------------------------------
+
+
+def by_rows(place: Path, scale: Scale, generator: Generator) -> Iterator[Growth]:
+    """Ask in tenants of so many rows, all in one table; then page through the largest."""
+    size = Size(categories=20, parts=0, uneven=scale.rows)
+    with made(place / "rows", size) as world, started(CONTESTANTS["byodpp"], world) as server:
+        greet(server, [_get(tenant, _LIST) for tenant in world.tenants])
+        works = (
+            ("read by id", _reads, 0.95),
+            ("list of 20, no count", [f"{_LIST}&count=none"], 0.95),
+            ("the dearest 20 below a price, no count", _BELOW, 0.95),
+            ("list of 20, exact count", [_LIST], None),
+        )
+        for title, asked, target in works:
+            sides = {}
+            for tenant, rows in zip(world.tenants, scale.rows, strict=True):
+                paths = asked(world, tenant) if callable(asked) else asked
+                sides[f"{rows:,}"] = _side(world, server, [_get(tenant, path) for path in paths])
+            yield Growth(
+                title=f"{title}, by the rows of the tenant",
+                target=target,
+                samples=_alternate(generator, scale, sides),
+                remark="" if target else "PostgreSQL counts the rows one by one.",
+            )
+        yield from _by_pages(world, server, scale, generator)
+
+
+_BELOW = [f"{_LIST}&count=none&filter[price][lte]={price}&sort=-price" for price in range(50, 1000, 50)]
+
+
+def _reads(world: World, tenant: Tenant) -> list[str]:
+    chance = random.Random(_CHANCE)
+    ids = world.products(tenant)
+    return [f"/api/v1/products/{chance.choice(ids)}" for _ in range(1_000)]
+
+
+def _by_pages(world: World, server: Server, scale: Scale, generator: Generator) -> Iterator[Growth]:
+    """Read the first page, and the one behind nine tenths of all rows by its cursor."""
+    tenant = world.tenants[-1]
+    behind = scale.rows[-1] * 9 // 10
+    for title, order in (("by key", ""), ("by price, descending", "&sort=-price")):
+        first = f"{_LIST}&count=none{order}"
+        status, answer = ask(server.port, _get(tenant, f"{first}&offset={behind - 20}"))
+        if status != 200:
+            raise RuntimeError(f"the page before the measured one: {status} {answer}")
+        cursor = answer["pagination"]["next"]
+        pages = {"the first": first, f"behind row {behind:,}": f"{first}&cursor={cursor}"}
+        sides = {name: _side(world, server, [_get(tenant, path)]) for name, path in pages.items()}
+        yield Growth(
+            title=f"a page of 20 through a cursor, {title}",
+            target=1 / 1.2,
+            samples=_alternate(generator, scale, sides),
+        )
+
+
+GROWTHS: dict[str, Callable[[Path, Scale, Generator], Iterator[Growth]]] = {
+    "resources": by_resources,
+    "tenants": by_tenants,
+    "rows": by_rows,
+}

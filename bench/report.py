@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.comparison import Found, Plan, Sample
+from bench.comparison import Found, Plan
 from bench.contestants import CONTESTANTS
 from bench.figures import ratio, verdict
+from bench.growth import Growth, Scale
+from bench.turns import Sample
 from bench.works import WORKS
 from bench.world import Size
 from byodpp.embedded.programs import find_programs
 
-__all__ = ["comparison_report", "machine"]
+__all__ = ["comparison_report", "growth_report", "growth_rounds", "machine", "rounds_report"]
 
 OURS = "byodpp"
 TARGETS_AT = 16  # connections
@@ -50,13 +52,16 @@ def comparison_report(found: Found, plan: Plan, size: Size) -> list[str]:
     """Return the section about the comparison."""
     others = [name for name in plan.contestants if name != OURS]
     products = size.tenants * size.products
+    busiest = max(
+        one.generator for samples in found.samples.values() for ones in samples.values() for one in ones
+    )
     lines = [
         "## The same work, done by others",
         "",
         f"{products:,} products in {size.tenants} tenants, {size.tenants * size.categories:,} categories, "
         f"{products * size.parts:,} parts; "
         f"{plan.rounds} interleaved rounds of {plan.seconds:g} s, one worker process each, one PostgreSQL. "
-        f"The load generator took at most {found.generator:.2f} of a core.",
+        f"The load generator took at most {busiest:.2f} of a core.",
         "",
         *(f"- **{name}**: {CONTESTANTS[name].title}" for name in plan.contestants),
         "",
@@ -97,15 +102,7 @@ def _figures(found: Found, plan: Plan) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for (name, connections), samples in found.samples.items():
         for contestant in plan.contestants:
-            ones = samples[contestant]
-            rate, cost, database, p50, p99 = (
-                statistics.median(getattr(one, figure) for one in ones)
-                for figure in ("rate", "cost", "database", "p50", "p99")
-            )
-            yield (
-                f"| {name} | {connections} | {contestant} | {rate:,.0f} | {cost:,.0f} | {database:,.0f} "
-                f"| {p50:.2f} | {p99:.2f} |"
-            )
+            yield f"| {name} | {connections} | {contestant} | {_medians(samples[contestant])} |"
     yield ""
 
 
@@ -119,9 +116,6 @@ def _memory(found: Found, plan: Plan) -> Iterator[str]:
 
 def rounds_report(found: Found, plan: Plan) -> Iterator[str]:
     """Yield every round: answers per second, and in parentheses microseconds computed by the server."""
-    yield "## Every round"
-    yield ""
-    yield "Answers per second (microseconds of computing per answer in the server)."
     for (name, connections), samples in found.samples.items():
         yield ""
         yield f"### {WORKS[name].title}, {connections} connections"
@@ -135,6 +129,52 @@ def rounds_report(found: Found, plan: Plan) -> Iterator[str]:
             )
             yield f"| {number + 1} | {' | '.join(cells)} |"
     yield ""
+
+
+def growth_report(growths: Sequence[Growth], scale: Scale) -> Iterator[str]:
+    """Yield the section about growth, every round included."""
+    yield "## BYO DPP when there is more"
+    yield ""
+    yield f"{scale.rounds} interleaved rounds of {scale.seconds:g} s, {scale.connections} connections, one"
+    yield "worker process. Throughput as a multiple of that of the first line: median of the rounds, 95 %"
+    yield "interval; and the least that is promised for the last line."
+    for growth in growths:
+        base = next(iter(growth.samples))
+        yield from ("", f"### {growth.title[0].upper()}{growth.title[1:]}", "")
+        yield "| | per second | multiple | server µs | PostgreSQL µs | p50 ms | p99 ms |"
+        yield "|---|---|---|---|---|---|---|"
+        for size, ones in growth.samples.items():
+            cell = "1"
+            if size != base:
+                one = ratio(_rates(ones), _rates(growth.samples[base]))
+                cell = f"**{one.median:.3f}** ({one.low:.3f} to {one.high:.3f})"
+                if growth.target is not None and size == list(growth.samples)[-1]:
+                    cell += f"; at least {growth.target:.3g}: {verdict(one, growth.target)}"
+            yield f"| {size} | {_medians(ones, cell)} |"
+        if growth.remark:
+            yield from ("", growth.remark)
+    yield ""
+
+
+def growth_rounds(growths: Sequence[Growth]) -> Iterator[str]:
+    """Yield every round of the growths."""
+    for growth in growths:
+        yield from ("", f"### {growth.title[0].upper()}{growth.title[1:]}", "")
+        yield "| round | " + " | ".join(growth.samples) + " |"
+        yield "|---|" + "---|" * len(growth.samples)
+        for number, ones in enumerate(zip(*growth.samples.values(), strict=True), 1):
+            yield f"| {number} | " + " | ".join(f"{one.rate:,.0f} ({one.cost:,.0f})" for one in ones) + " |"
+    yield ""
+
+
+def _medians(samples: Sequence[Sample], multiple: str = "") -> str:
+    """Return the cells of the medians: rate, the multiple if there is one, costs, latencies."""
+    rate, cost, database, p50, p99 = (
+        statistics.median(getattr(one, figure) for one in samples)
+        for figure in ("rate", "cost", "database", "p50", "p99")
+    )
+    cells = [f"{rate:,.0f}", *([multiple] if multiple else []), f"{cost:,.0f}", f"{database:,.0f}"]
+    return " | ".join([*cells, f"{p50:.2f}", f"{p99:.2f}"])
 
 
 def _rates(samples: Sequence[Sample]) -> list[float]:

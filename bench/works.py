@@ -37,6 +37,7 @@ class Work:
     by_id: bool = False  # the address names a row
     body: Body | None = None
     tenants: int | None = None  # how many of the tenants ask; all when None
+    connections: int | None = None  # the one number of connections it is measured at; all when None
     targets: Mapping[str, float]  # contestant -> least ratio to it that is promised, at 16 connections
     like: str = ""  # the work whose address it shares; its own name when empty
 
@@ -86,6 +87,7 @@ WORKS = {
             status=201,
             body=_product,
             tenants=1,
+            connections=16,
             like="create",
             targets={},
         ),

@@ -43,6 +43,12 @@ class Size:
     categories: int = 20
     products: int = 2_000
     parts: int = 3  # of each product
+    #: Products of each tenant, where they are not the same number in all.
+    uneven: tuple[int, ...] = ()
+
+    def rows(self) -> tuple[int, ...]:
+        """Return the number of products of each tenant."""
+        return self.uneven or (self.products,) * self.tenants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +88,9 @@ class World:
 
     def products(self, tenant: Tenant) -> range:
         """Return the ids of a tenant's products."""
-        first = 1 + (tenant.id - 1) * self.size.products
-        return range(first, first + self.size.products)
+        rows = self.size.rows()
+        first = 1 + sum(rows[: tenant.id - 1])
+        return range(first, first + rows[tenant.id - 1])
 
     def category(self, tenant: Tenant, number: int) -> int:
         """Return the id of one of a tenant's categories."""
@@ -108,8 +115,7 @@ class World:
 
     def tidy(self) -> None:
         """Take away what contestants have written, and let the tables be as they were."""
-        last = self.size.tenants * self.size.products
-        self.fetch("delete from products where id > $1", last)
+        self.fetch("delete from products where id > $1", sum(self.size.rows()))
         asyncio.run(
             _as_superuser(self.server, "truncate audit_logs, byodpp.outbox", "vacuum (analyze) products")
         )
@@ -166,12 +172,15 @@ async def _filled(folder: Path, size: Size) -> AsyncIterator[World]:
 async def _fill(server: RunningServer, size: Size) -> list[tuple[int, str]]:
     """Write all rows and return id and realm of each tenant."""
     ids = Ids()
-    tenants = [(number, ids.ulid()) for number in range(1, size.tenants + 1)]
+    tenants = [(number, ids.ulid()) for number in range(1, len(size.rows()) + 1)]
     connection = await asyncpg.connect(server.uri(SYSTEM))
     try:
         await connection.executemany(_TENANT, tenants)
-        await connection.execute(_CATEGORIES, size.tenants, size.categories)
-        await connection.execute(_PRODUCTS, size.tenants, size.products, size.categories)
+        await connection.execute(_CATEGORIES, len(tenants), size.categories)
+        first = 1
+        for (tenant, _), rows in zip(tenants, size.rows(), strict=True):
+            await connection.execute(_PRODUCTS, tenant, rows, first, size.categories)
+            first += rows
         await connection.execute(_PARTS, size.parts)
     finally:
         await connection.close()
@@ -204,13 +213,14 @@ from generate_series(1, $1::bigint) t, generate_series(1, $2::bigint) c order by
 
 _PRODUCTS = """
 insert into products (tenant_id, id, name, sku, description, category_id, price, stock, is_featured, metadata)
-select t, (t - 1) * $2::bigint + p, 'Product ' || lpad((p * 7919 % 1000003)::text, 7, '0'),
+select $1, $3::bigint + p - 1, 'Product ' || lpad((p * 7919 % 1000003)::text, 7, '0'),
     'SKU-' || lpad(p::text, 8, '0'),
     repeat('A good product, well described in a text of some length. ', 3),
-    (t - 1) * $3::bigint + 1 + p % $3::bigint, (p * 104729 % 100000)::numeric / 100, p % 500, p % 10 = 0,
+    ($1::bigint - 1) * $4::bigint + 1 + p % $4::bigint, (p * 104729 % 100000)::numeric / 100,
+    p % 500, p % 10 = 0,
     jsonb_build_object('colour', (array['red', 'green', 'blue'])[1 + p % 3], 'weight', p % 100 + 0.5,
                        'tags', jsonb_build_array('new', 'tag-' || p % 20))
-from generate_series(1, $1::bigint) t, generate_series(1, $2::bigint) p order by t, p"""
+from generate_series(1, $2::bigint) p"""
 
 _PARTS = """
 insert into parts (tenant_id, id, name, weight, product_id)

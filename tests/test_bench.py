@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from bench import contestants
-from bench.__main__ import parsed
+from bench.__main__ import parsed, plan_of, scale_of
 from bench.comparison import Plan, measure
 from bench.figures import Ratio, interval, ratio, verdict
+from bench.growth import Scale
+from bench.growth import measure as measure_growth
 from bench.load import UNIQUE, Connection, Load, Tally, loaded
-from bench.report import comparison_report, rounds_report
+from bench.report import comparison_report, growth_report, growth_rounds, rounds_report
 from bench.sameness import Different, normal
+from bench.turns import turned
 from bench.works import WORKS
 from bench.world import Size, World, made
 
@@ -113,11 +116,24 @@ def test_an_option_that_means_nothing_is_refused(
 
 def test_one_thing_can_be_measured_alone() -> None:
     options = parsed(["--only", "read,list", "--contestants", "bare,byodpp", "--connections", "16"])
-    assert (options.only, options.contestants, options.connections) == (
-        ("read", "list"),
-        ("bare", "byodpp"),
-        (16,),
-    )
+    plan = plan_of(options)
+    assert options.parts == ("comparison",)
+    assert (plan.works, plan.contestants) == (("read", "list"), ("bare", "byodpp"))
+    assert [(work.name, number) for work, number in plan.steps()] == [("read", 16), ("list", 16)]
+    assert parsed(["--parts", "rows"]).parts == ("rows",)
+    assert scale_of(parsed(["--parts", "rows", "--quick"])).rows[-1] < Scale().rows[-1]
+
+
+def test_writers_in_one_tenant_stand_beside_as_many_in_all_of_them() -> None:
+    plan = Plan(contestants=("byodpp",), works=("create", "create1"))
+    steps = [(work.name, number) for work, number in plan.steps()]
+    assert steps == [("create", 1), ("create", 16), ("create", 64), ("create1", 16)]
+
+
+def test_every_side_has_a_turn_in_each_round_and_none_is_always_first() -> None:
+    rounds = [list(turned(["a", "b", "c"], number)) for number in range(6)]
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert {one[0] for one in rounds} == {one[-1] for one in rounds} == {"a", "b", "c"}
 
 
 def test_what_the_competitors_share_with_the_project_is_of_the_same_version() -> None:
@@ -156,6 +172,29 @@ def test_all_works_are_done_alike_by_the_bare_limit_and_by_byodpp(world: World) 
         assert f"| {work.title} | 2 |" in text
         assert f"### {work.title}, 2 connections" in text
     assert world.fetch("select count(*) as n from products")[0]["n"] == SMALL.tenants * SMALL.products
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        pytest.param("resources", [("1", "2")], marks=pytest.mark.slow),
+        pytest.param("tenants", [("1", "2")] * 2, marks=pytest.mark.slow),
+        ("rows", [("40", "100")] * 4 + [("the first", "behind row 90")] * 2),
+    ],
+)
+def test_growth_is_measured_from_the_smallest_to_the_largest(
+    tmp_path: Path, kind: str, sizes: list[tuple[str, ...]]
+) -> None:
+    scale = Scale(resources=(1, 2), tenants=(1, 2), rows=(40, 100), rounds=2, seconds=0.1, connections=2)
+    told: list[str] = []
+    growths = measure_growth(tmp_path, scale, [kind], told.append)
+    assert [tuple(growth.samples) for growth in growths] == sizes
+    assert len(told) == len(growths)
+    assert all(one.rate > 0 for growth in growths for ones in growth.samples.values() for one in ones)
+    text = "\n".join([*growth_report(growths, scale), *growth_rounds(growths)])
+    for growth in growths:
+        assert text.count(f"### {growth.title[0].upper()}{growth.title[1:]}\n") == 2
+    assert text.count("; at least ") == sum(growth.target is not None for growth in growths)
 
 
 def test_nothing_is_measured_when_a_contestant_answers_otherwise(

@@ -34,24 +34,29 @@ products: Any = FastCRUD(Product)
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0)]
 COLUMNS = [column.name for column in Product.__table__.columns]
-JOINS = [
-    JoinConfig(
-        model=Category,
-        join_on=and_(Product.tenant_id == Category.tenant_id, Product.category_id == Category.id),
-        join_prefix="category_",
-        schema_to_select=StoredCategory,
-        join_type="inner",
-    ),
-    JoinConfig(
-        model=Part,
-        join_on=Product.id == Part.product_id,  # it takes no more; row-level security adds the tenant
-        join_prefix="parts_",
-        schema_to_select=StoredPart,
-        relationship_type="one-to-many",
-        sort_columns="id",
-        nested_limit=1000,
-    ),
-]
+
+
+def joins(tenant: int) -> list[JoinConfig]:
+    """Return what belongs to a product; the tenant is told again, so that the indexes serve."""
+    return [
+        JoinConfig(
+            model=Category,
+            join_on=and_(Product.tenant_id == Category.tenant_id, Product.category_id == Category.id),
+            join_prefix="category_",
+            schema_to_select=StoredCategory,
+            join_type="inner",
+        ),
+        JoinConfig(
+            model=Part,
+            join_on=Product.id == Part.product_id,
+            where=Part.tenant_id == tenant,
+            join_prefix="parts_",
+            schema_to_select=StoredPart,
+            relationship_type="one-to-many",
+            sort_columns="id",
+            nested_limit=1000,
+        ),
+    ]
 
 
 class Page(Stored):
@@ -101,7 +106,7 @@ async def whole_page(tenant: Tenant, limit: Limit = 20, offset: Offset = 0) -> A
             limit=limit,
             schema_to_select=StoredProduct,
             sort_columns="id",
-            joins_config=JOINS,
+            joins_config=joins(tenant),
             nest_joins=True,
             tenant_id=tenant,
         )

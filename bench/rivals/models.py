@@ -40,7 +40,8 @@ class Row(DeclarativeBase):
     __mapper_args__: ClassVar[dict[str, Any]] = {"eager_defaults": True}
 
     tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    # The sentinel lets many rows go into one statement, and come back in their order.
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, insert_sentinel=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
