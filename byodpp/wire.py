@@ -42,6 +42,7 @@ __all__ = [
     "text",
     "time_text",
     "weight",
+    "whole",
 ]
 
 #: Characters of a number in a body; longer ones are refused as malformed. Far above every
@@ -179,6 +180,13 @@ def _constant(word: str) -> Any:
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_decimal, parse_constant=_constant
 )
+
+
+def whole(value: Any) -> Any:
+    """Return a number without a fraction as an int, 5.0 as 5, up to 20 digits; anything else as it is."""
+    if isinstance(value, Decimal) and value.adjusted() < 20 and value == value.to_integral_value():
+        return int(value)
+    return value
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

@@ -90,9 +90,18 @@ def test_relevance_is_an_order_only_where_something_is_searched(world: World) ->
     products = world.registry.get("Products")
     shape = judge(parse("search=boot&filter[id]=1"), products, world.registry, None).shape
     assert isinstance(shape.sort[0], Relevance)
-    for text in ("sort=relevance", "search=x&sort=relevance,-relevance"):
-        with pytest.raises(InvalidQuery):
+    for text, code in (
+        ("sort=relevance", "conflict"),
+        ("aggregate=count&sort=relevance", "conflict"),
+        ("search=x&sort=relevance,-relevance", "repeated"),
+        ("search=x&include[category][sort]=relevance", "unknown_field"),
+    ):
+        with pytest.raises(InvalidQuery) as caught:
             judge(parse(text), products, world.registry, None)
+        assert code in {one.code for one in caught.value.details}, text
+    with pytest.raises(InvalidQuery) as caught:  # nothing can be searched there
+        judge(parse("sort=relevance"), world.registry.get("Categories"), world.registry, None)
+    assert [one.code for one in caught.value.details] == ["unknown_field"]
 
 
 async def test_pages_of_a_search_follow_each_other_by_cursor(world: World, statements: Statements) -> None:

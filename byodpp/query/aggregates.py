@@ -24,7 +24,7 @@ from byodpp.query.filters import FilterJudge
 from byodpp.query.names import Judgement, Names
 from byodpp.query.text import FUNCTIONS, RawQuery, RawSort
 
-__all__ = ["PERIODS", "GroupingJudge", "functions_of", "measured", "result_field"]
+__all__ = ["PERIODS", "GroupingJudge", "functions_of", "is_word", "measured", "periods_of", "result_field"]
 
 #: Periods into which moments are put, in UTC; days of no time zone have no hours.
 PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year")
@@ -41,6 +41,19 @@ def functions_of(definition: FieldDefinition) -> tuple[str, ...]:
         return ()
     allowed = {"countDistinct", *definition.type.aggregates}
     return tuple(one for one in FUNCTIONS if one in allowed)
+
+
+def periods_of(definition: FieldDefinition) -> tuple[str, ...]:
+    """Return the periods into which a field's values fall."""
+    if definition.type.name == "datetime":
+        return PERIODS
+    return tuple(one for one in PERIODS if one != "hour") if definition.type.name == "date" else ()
+
+
+def is_word(name: str) -> bool:
+    """Whether a name means something in a query with `aggregate` only: `count`, `sum:price`, `month(at)`."""
+    match = _PERIOD.fullmatch(name)
+    return name.partition(":")[0] in FUNCTIONS or (match is not None and match[1] in PERIODS)
 
 
 def result_field(aggregate: Aggregate, resource: ResourceDefinition, column: str = "") -> FieldDefinition:
@@ -88,6 +101,7 @@ class GroupingJudge:
 
     judgement: Judgement
     resource: ResourceDefinition
+    elsewhere: frozenset[str] = frozenset()  # orders that only queries without groups have
     _computed: dict[str, Aggregate] = field(default_factory=dict)  # by word, in the order of mention
 
     def judge(self, raw: RawQuery) -> Grouping:
@@ -151,7 +165,7 @@ class GroupingJudge:
         path, definition = found
         if not (definition.type.sortable and self._usable(definition)):
             self.judgement.fault("group", "not_groupable", f"rows cannot be grouped by {definition.name!r}")
-        elif period and not _has_period(definition, period):
+        elif period and period not in periods_of(definition):
             self.judgement.fault("group", "type", f"{definition.name!r} falls into no {period}")
         elif len(word.encode()) > _MAX_WORD_BYTES:
             self.judgement.fault("group", "too_long", f"a group has at most {_MAX_WORD_BYTES} bytes")
@@ -183,20 +197,22 @@ class GroupingJudge:
             return ()
         words = {group.word for group in groups}
         for term in raw:
-            if term.name.partition(":")[0] in FUNCTIONS and term.name not in words:
+            if term.name in words:
+                continue
+            if term.name.partition(":")[0] in FUNCTIONS:
                 self._aggregate(term.name, "sort")
-            elif term.name not in words:
+            elif self._orders_rows(term.name):
+                told = f"{term.name[:100]!r} is not in `group`: groups have no other order"
+                self.judgement.fault("sort", "conflict", told)
+            else:
                 known = (*words, *self._computed)
                 self.judgement.unknown("sort", "unknown_field", "group or aggregate", term.name, known)
         if len({term.name for term in raw}) != len(raw):
             self.judgement.fault("sort", "repeated", "a name occurs twice")
         return tuple(SortWord(term.name, term.descending, term.nulls_first) for term in raw)
 
-
-def _has_period(definition: FieldDefinition, period: str) -> bool:
-    if definition.type.name == "date":
-        return period in PERIODS and period != "hour"
-    return definition.type.name == "datetime" and period in PERIODS
+    def _orders_rows(self, name: str) -> bool:
+        return name in self.elsewhere or is_word(name) or self.judgement.leads(name, self.resource)
 
 
 def _words(tree: object) -> list[str]:

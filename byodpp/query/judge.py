@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any, Final, Literal
 
 from byodpp.conditions import (
@@ -29,14 +28,15 @@ from byodpp.conditions import (
 )
 from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.fields import FieldFault
-from byodpp.query.aggregates import GroupingJudge
+from byodpp.query.aggregates import GroupingJudge, is_word
 from byodpp.query.filters import FilterJudge
 from byodpp.query.names import Judgement
 from byodpp.query.text import RawInclude, RawQuery, RawSort, Text
 from byodpp.query.values import Rejected, text
 from byodpp.registry import Registry
+from byodpp.wire import whole
 
-__all__ = ["PARAMETERS", "judge"]
+__all__ = ["COUNTS", "PARAMETERS", "RELEVANCE", "judge"]
 
 #: Parameters of each mode, in the order in which documentation lists them.
 PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -48,7 +48,8 @@ PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: The word by which rows are sorted by how well they fit a search; a field of this name comes first.
 RELEVANCE: Final = "relevance"
-_COUNTS: Final = ("exact", "estimated", "none")
+#: Ways of finding out how many rows there are.
+COUNTS: Final = ("exact", "estimated", "none")
 #: Page sizes that many clients ask for are part of the shape, so that PostgreSQL plans for them.
 _COMMON_LIMITS: Final = frozenset({1, 5, 10, 20, 25, 50, 100})
 
@@ -197,7 +198,8 @@ class _QueryJudge:
         for name in ("fields", "include", "cursor"):
             if name in raw.given:
                 self.judgement.fault(name, "conflict", f"`{name}` and `aggregate` exclude each other")
-        return GroupingJudge(self.judgement, self.resource).judge(raw)
+        elsewhere = frozenset({RELEVANCE} if self._search_fields() else ())
+        return GroupingJudge(self.judgement, self.resource, elsewhere).judge(raw)
 
     def _search_fields(self) -> tuple[str, ...]:
         """Return the declared search fields that the caller may read."""
@@ -209,20 +211,35 @@ class _QueryJudge:
     def _order(self, raw: RawQuery, condition: Condition | None) -> tuple[Sort | Relevance, ...]:
         """Return the order of the rows; where words are searched, `relevance` is one and the usual one."""
         search = _search_in(condition) if self.mode == "list" else None
-        known = self.judgement.names(self.resource)
-        if search is None or (known is not None and RELEVANCE in known.fields and raw.sort):
-            return self._sorts(raw.sort, self.resource, "sort")
-        if not raw.sort:
+        if search is not None and not raw.sort:
             return (Relevance(search),)
-        places = [index for index, term in enumerate(raw.sort) if term.name == RELEVANCE]
+        relevant = None if self._is_field(RELEVANCE) else search
+        terms = tuple(term for term in raw.sort if not self._is_misplaced(term, relevant))
+        places = [index for index, term in enumerate(terms) if relevant and term.name == RELEVANCE]
         if len(places) > 1:
             self.judgement.fault("sort", "repeated", "a field occurs twice")
-        others = tuple(term for term in raw.sort if term.name != RELEVANCE)
+        others = tuple(term for index, term in enumerate(terms) if index not in places)
         sorts: list[Sort | Relevance] = [*self._sorts(others, self.resource, "sort")]
-        if places and len(sorts) == len(others):
+        if relevant is not None and places and len(sorts) == len(others):
             # Whatever direction is named: nobody wants the worst first.
-            sorts.insert(places[0], Relevance(search))
+            sorts.insert(places[0], Relevance(relevant))
         return tuple(sorts)
+
+    def _is_field(self, name: str) -> bool:
+        known = self.judgement.names(self.resource)
+        return known is not None and name in known.fields
+
+    def _is_misplaced(self, term: RawSort, search: Search | None) -> bool:
+        """Note an order that belongs to queries of another kind, whichever field it names."""
+        if self._is_field(term.name) or (term.name == RELEVANCE and search is not None):
+            return False
+        if term.name == RELEVANCE and self._search_fields():
+            self.judgement.fault("sort", "conflict", "`relevance` needs `search`")
+        elif is_word(term.name):
+            self.judgement.fault("sort", "conflict", f"{term.name[:100]!r} needs `aggregate`")
+        else:
+            return False
+        return True
 
     def _sorts(
         self, raw: tuple[RawSort, ...], resource: ResourceDefinition, parameter: str
@@ -398,8 +415,7 @@ class _QueryJudge:
                 if digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) < 20
                 else None
             )
-        if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value) < 10**20:
-            value = int(value)  # 20.0 is 20, as everywhere in JSON
+        value = whole(value)
         if isinstance(value, bool) or not isinstance(value, int):
             self.judgement.fault(parameter, "type", "expected a whole number")
             return otherwise
@@ -418,10 +434,10 @@ class _QueryJudge:
             return "none"
         asked = raw.scalars.get("count", "exact")
         word = asked.text if isinstance(asked, Text) else asked
-        for known in _COUNTS:
+        for known in COUNTS:
             if word == known:
                 return known
-        self.judgement.unknown("count", "unknown_word", "way to count", str(word), _COUNTS)
+        self.judgement.unknown("count", "unknown_word", "way to count", str(word), COUNTS)
         return "exact"
 
 

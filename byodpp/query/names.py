@@ -73,24 +73,33 @@ class Judgement:
         self, name: str, resource: ResourceDefinition, parameter: str
     ) -> tuple[tuple[str, ...], FieldDefinition] | None:
         """Follow a dotted name through to-one relations to a field; None after noting a fault."""
-        *path, last = name.split(".")
-        if len(path) > self.bounds.max_include_depth:
+        if name.count(".") > self.bounds.max_include_depth:
             self.excess(parameter, f"{name[:100]!r} leads through too many relations")
             return None
+        path, resource, last, definition = self._followed(name, resource)
+        if definition is not None:
+            return path, definition
+        names = self.names(resource)
+        self.unknown(parameter, "unknown_field", "field", last, tuple(names.fields) if names else ())
+        return None
+
+    def leads(self, name: str, resource: ResourceDefinition) -> bool:
+        """Whether a dotted name leads to a field that may be named; notes nothing."""
+        return name.count(".") <= self.bounds.max_include_depth and bool(self._followed(name, resource)[3])
+
+    def _followed(
+        self, name: str, resource: ResourceDefinition
+    ) -> tuple[tuple[str, ...], ResourceDefinition, str, FieldDefinition | None]:
+        """Return the relations of a dotted name, where they end, the word there, and the field, if any."""
+        *path, last = name.split(".")
         for step in path:
             names = self.names(resource)
             relation = names.relations.get(step) if names is not None else None
             if relation is None or relation.many:
-                last = step
-                break
+                return tuple(path), resource, step, None
             resource = self.target(resource, relation)
-        else:
-            names = self.names(resource)
-            if names is not None and last in names.fields:
-                return tuple(path), names.fields[last]
         names = self.names(resource)
-        self.unknown(parameter, "unknown_field", "field", last, tuple(names.fields) if names else ())
-        return None
+        return tuple(path), resource, last, names.fields.get(last) if names is not None else None
 
     def _fields(self, resource: ResourceDefinition) -> Mapping[str, FieldDefinition] | None:
         if self.lookup is None:
