@@ -9,20 +9,23 @@ IdempotencyKeyReused, and whatever the work rejects.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
 
 from byodpp.calls import Origin
-from byodpp.idempotency import IdempotencyKey, KeptAnswer, fingerprint, read_key, route_name
-from byodpp.preferences import ROLLBACK, applied, preferences
+from byodpp.idempotency import (
+    KEYED_METHODS,
+    IdempotencyKey,
+    KeptAnswer,
+    fingerprint,
+    read_key,
+    route_name,
+)
+from byodpp.preferences import MINIMAL, ROLLBACK, applied, preferences
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["answer_write", "origin_of"]
-
-#: Methods whose retries would do more than the first try.
-_KEYED: Final = frozenset({"POST", "PATCH"})
+__all__ = ["answer_write", "briefly", "origin_of"]
 
 Work = Callable[[Unit], Awaitable[Answer]]
 
@@ -61,6 +64,17 @@ async def answer_write(service: Service, request: Request, work: Work) -> Answer
     return await service.together(principal, origin, once)
 
 
+def briefly(request: Request, answer: Answer) -> Answer:
+    """Return the answer of a write without its body when `Prefer: return=minimal` asks for that."""
+    if answer.status not in (200, 201) or MINIMAL not in preferences(request.header(b"prefer")):
+        return answer
+    told = applied(answer.headers.get("Preference-Applied"), MINIMAL)
+    answer.headers = {**answer.headers, "Preference-Applied": told}
+    answer.body = b""
+    answer.status = 204 if answer.status == 200 else 201
+    return answer
+
+
 def origin_of(request: Request) -> Origin:
     """Return what audit entries and events remember of a request."""
     return Origin(
@@ -73,7 +87,7 @@ def origin_of(request: Request) -> Origin:
 
 
 def _key(request: Request) -> IdempotencyKey | None:
-    key = read_key(request.header(b"idempotency-key")) if request.method in _KEYED else None
+    key = read_key(request.header(b"idempotency-key")) if request.method in KEYED_METHODS else None
     if key is None:
         return None
     principal = request.principal

@@ -11,18 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from byodpp import wire
-from byodpp.answering import answer_write, origin_of
+from byodpp.answering import answer_write, briefly, origin_of
 from byodpp.batches import read_batch
 from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
 from byodpp.conditions import Query
-from byodpp.definitions import ActionDefinition, Kind, ResourceDefinition
+from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
 from byodpp.exceptions import Detail, InvalidQuery
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps
 from byodpp.preconditions import entity_tag, expected_version, is_unchanged
-from byodpp.preferences import MINIMAL, applied, preferences
 from byodpp.query.judge import judge
 from byodpp.query.text import parse
 from byodpp.requests import Request
@@ -37,6 +36,7 @@ __all__ = ["Controller", "present"]
 #: Parameters of the versions of a row.
 _PAGING: Final = ("limit", "offset", "page")
 _STEPS: Final = "application/json-patch+json"
+_SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class Controller:
@@ -255,13 +255,8 @@ class Controller:
             if version is not None:
                 headers["ETag"] = entity_tag(version)
             answer.headers = headers
-        minimal = call.operation not in ("list", "read") and _wants_minimal(request)
-        if minimal and answer.status in (200, 201):
-            told = applied(answer.headers.get("Preference-Applied"), MINIMAL)
-            answer.headers = {**answer.headers, "Preference-Applied": told}
-            answer.body = b""
-            answer.status = 204 if answer.status == 200 else 201
-        return answer
+        reads = call.operation in READ_OPERATIONS or request.method in _SAFE
+        return answer if reads else briefly(request, answer)
 
 
 def present(request: Request, result: Any, *, status: int = 200, message: str | None = None) -> Answer:
@@ -337,7 +332,3 @@ def _version_of(result: Mapping[str, Any], call: Call) -> int | None:
 
 def _creates(call: Call) -> bool:
     return call.operation == "batch" and call.body.operation == "create" and call.body.atomic
-
-
-def _wants_minimal(request: Request) -> bool:
-    return MINIMAL in preferences(request.header(b"prefer"))

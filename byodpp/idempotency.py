@@ -21,8 +21,18 @@ from typing import Final
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import IdempotencyInProgress, IdempotencyKeyReused, InvalidHeader
 
-__all__ = ["IdempotencyKey", "IdempotencyKeys", "KeptAnswer", "fingerprint", "read_key", "route_name"]
+__all__ = [
+    "KEYED_METHODS",
+    "IdempotencyKey",
+    "IdempotencyKeys",
+    "KeptAnswer",
+    "fingerprint",
+    "read_key",
+    "route_name",
+]
 
+#: Methods whose retries would do more than the first try.
+KEYED_METHODS: Final = frozenset({"POST", "PATCH"})
 _LONGEST_KEY: Final = 255
 #: A longer address is stored as its hash: an index entry holds no more.
 _LONGEST_ROUTE: Final = 500

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from byodpp import wire
-from byodpp.answering import answer_write
+from byodpp.answering import answer_write, briefly
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
@@ -46,7 +46,7 @@ class MultiResourceBatch:
         operations = self._operations(request.json)
 
         async def work(unit: Unit) -> Answer:
-            return present(request, await self._run(unit, operations))
+            return briefly(request, present(request, await self._run(unit, operations)))
 
         return await answer_write(self._service, request, work)
 
@@ -93,7 +93,7 @@ class MultiResourceBatch:
     def _params(self, step: Mapping[str, Any]) -> dict[str, str]:
         params = {name: _text(value) for name, value in (step.get("params") or {}).items()}
         if "id" in step:
-            params["id"] = _text(step["id"])
+            params["id"] = _text(wire.whole(step["id"]))
         if step["operation"] in _KEYED and "id" not in params:
             raise ValidationFailed(details=[Detail("id", "required", "This operation names a row.")])
         return params
@@ -117,7 +117,8 @@ def _step_faults(prefix: str, step: Any) -> list[Detail]:
         if not isinstance(step.get(name), str):
             code = "type" if name in step else "required"
             faults.append(Detail(f"{prefix}{name}", code, "Must be text."))
-    if "id" in step and (isinstance(step["id"], bool) or not isinstance(step["id"], str | int)):
+    key = wire.whole(step.get("id", 0))
+    if isinstance(key, bool) or not isinstance(key, str | int):
         faults.append(Detail(f"{prefix}id", "type", "Must be the key of a row."))
     if step.get("operation") == "batch":
         words = ", ".join(one for one in OPERATIONS if one != "batch")

@@ -103,6 +103,8 @@ async def test_more_rows_than_the_maximum_are_a_conflict_and_none_is_changed(
 ) -> None:
     client = store.client()
     await ten_items(client)
+    whole = {"operation": "patch", "filter": {"stock": {"gte": 9}}, "data": {"stock": 9}, "max": 3.0}
+    assert (await client.post(BATCH, json=whole)).status_code == 200  # 3.0 is 3
     before = await rows(store)
     for operation, more in (("patch", {"data": {"stock": 1}}), ("delete", {})):
         body = {"operation": operation, "filter": {"stock": {"gte": 6}}, "max": 3, **more}

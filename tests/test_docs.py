@@ -29,7 +29,11 @@ from byodpp.bootstrap import Blueprint, assemble, load_demo
 from byodpp.definitions import Bounds, RouteLimit
 from byodpp.exceptions import error_classes
 from byodpp.negotiation import Negotiator
+from byodpp.openapi import openapi_document
 from byodpp.query import OPERATORS, PARAMETERS, QUANTIFIERS
+from byodpp.query.aggregates import PERIODS
+from byodpp.query.judge import COUNTS, RELEVANCE
+from byodpp.query.text import FUNCTIONS
 from byodpp.routes import Body, Endpoint
 from byodpp.settings import load_settings
 from byodpp.testing import Bench, TestedApplication
@@ -401,6 +405,41 @@ def test_every_word_of_the_query_language_is_in_its_reference() -> None:
     page = text_of("reference/query-language.md")
     words = {*OPERATORS, *QUANTIFIERS, *(word for known in PARAMETERS.values() for word in known)}
     assert {word for word in words if f"`{word}" not in page and f"[{word}]" not in page} == set()
+
+
+def test_every_word_of_the_query_language_has_an_example_that_is_executed() -> None:
+    page = DOCS / "reference" / "query-language.md"
+    asked = [query for *_, rows in tables(page) for query, found in rows if not found.startswith("400")]
+    asked += [f"{one.path}\n{one.body}" for one in exchanges(page) if one.status == 200]
+    unshown = {word for word in words_of_queries() if not any(is_used(word, one) for one in asked)}
+    assert unshown == set()
+
+
+def test_every_word_of_the_query_language_is_in_the_openapi_document(shop: Blueprint) -> None:
+    document = openapi_document(shop.registry, shop.schemas, shop.logics)
+    text = json.dumps([document["paths"], document["components"]])
+    words = {word for word in words_of_queries() if word not in (":nullsFirst", ":nullsLast")}
+    assert {word for word in words if not is_used(word.strip(":[]"), text)} == set()
+    assert ":nulls(First|Last)" in text
+
+
+def words_of_queries() -> set[str]:
+    """Return everything that a query can say."""
+    options = {f"[{option}]" for option in ("limit", "filter", "sort", "fields")}
+    orders = {":asc", ":desc", ":nullsFirst", ":nullsLast", RELEVANCE}
+    parameters = {word for known in PARAMETERS.values() for word in known}
+    connectives = {"and", "or", "not"}
+    return {
+        *(*OPERATORS, *QUANTIFIERS, *connectives, *parameters, *options, *orders),
+        *(*COUNTS, *FUNCTIONS, *PERIODS),
+    }
+
+
+def is_used(word: str, query: str) -> bool:
+    """Return whether a query uses a word as one: in brackets, as a parameter, in a list, as a JSON key."""
+    if not word.isalpha():
+        return word in query
+    return re.search(rf"(?<![\w.]){word}(?![\w.])", query) is not None
 
 
 def test_every_bound_is_explained() -> None:

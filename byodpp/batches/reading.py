@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
 
 from byodpp.definitions import ResourceDefinition, Within
 from byodpp.exceptions import Conflict, Detail, PayloadTooLarge, ValidationFailed
 from byodpp.suggestion import nearest
+from byodpp.wire import whole
 
 __all__ = ["BATCH_OPERATIONS", "Batch", "BatchItem", "LoadItem", "Selection", "read_batch", "upsert_keys"]
 
@@ -132,7 +132,7 @@ def _chosen_key(document: Any, items: list[Any], resource: ResourceDefinition) -
 def _selecting(document: dict[str, Any], load_item: LoadItem, most: int) -> Batch:
     """Judge a batch by filter."""
     operation = document["operation"]
-    members, data, number = _SELECTING[operation], document.get("data"), document.get("max")
+    members, data, number = _SELECTING[operation], document.get("data"), whole(document.get("max"))
     details = _unknown(document, members)
     details += [Detail(name, "required", "A value is required.") for name in members if name not in document]
     if "max" in document and (isinstance(number, bool) or not isinstance(number, int)):
@@ -217,11 +217,9 @@ def _keyed(operation: str, index: int, value: Any) -> tuple[Any, Any]:
         raise _refused(str(index), "type", "Must be an object.")
     if operation == "create":
         return None, value
-    key = value.get("id")
+    key = whole(value.get("id"))
     if key is None:
         raise _refused(f"{index}.id", "required", "The key of the row is required.")
-    if isinstance(key, Decimal) and key == key.to_integral_value() and key.adjusted() < 20:
-        key = int(key)  # 5.0 is 5
     if isinstance(key, bool) or not isinstance(key, int | str):
         raise _refused(f"{index}.id", "type", "Must be the key of a row.")
     rest = {name: inner for name, inner in value.items() if name != "id"}

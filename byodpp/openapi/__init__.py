@@ -16,6 +16,7 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.logics import LogicMap
 from byodpp.openapi.errors import error_components, error_schemas
 from byodpp.openapi.filters import INSIDE_JSON, condition_schemas, inside_json_schema
+from byodpp.openapi.nested import NestedSchemas
 from byodpp.openapi.paths import ResourceDescription, tag_of
 from byodpp.openapi.service import (
     SERVICE_TAGS,
@@ -47,7 +48,10 @@ hasAll; `and`, `or`, `not`; `some`, `every`, `none` over to-many relations.
 
 **Writes.** PUT replaces what may be written; what GET returned can be put back. PATCH is a merge patch \
 (RFC 7396) or a JSON Patch (RFC 6902). Where a row has an `ETag`, send it as `If-Match` and nobody's \
-change is lost.
+change is lost. In a PATCH, `{"$increment": 1}`, `{"$append": […]}` and `{"$remove": […]}` change what is \
+there. Rows of to-many relations may come with their row. `/batch` takes many items, upserts by a unique \
+key, or a filter with a maximum. Send `Idempotency-Key` with a POST or PATCH, and a retry does nothing \
+twice; send `Prefer: tx=rollback` to try a write out.
 """
 
 
@@ -112,10 +116,11 @@ def _resources(
     components: dict[str, Any] = {**shared_schemas(), **error_schemas(), INSIDE_JSON: inside_json_schema()}
     components |= condition_schemas()
     tags: list[dict[str, Any]] = []
+    nested = NestedSchemas(schemas)
     for resource in registry:
         if not resource.routed:
             continue
-        description = ResourceDescription(resource, registry, schemas, logics)
+        description = ResourceDescription(resource, registry, schemas, logics, nested)
         components |= description.components()
         for one in description.operations():
             paths.setdefault(one.path, {})[one.method] = one.operation
@@ -125,6 +130,7 @@ def _resources(
         tag["x-page"] = f"{resource.version}/{resource.segment}"
         tag["x-group"] = _group(resource)
         tags.append(tag)
+    components |= nested.components
     return paths, components, tags
 
 

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.negotiation import JSON
+from byodpp.openapi.batches import batch_schema
+from byodpp.openapi.nested import NestedSchemas
 from byodpp.openapi.parameters import include_options, query_parameters
-from byodpp.openapi.schemas import body_example, body_schema, component, marshmallow_schema, plain
+from byodpp.openapi.schemas import body_example, body_schema, component, key_schema, marshmallow_schema
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
 
-__all__ = ["action_input", "item_schema", "query_schema", "request_body"]
+__all__ = ["action_input", "item_schema", "query_schema", "request_body", "whole_body"]
 
 _MERGE: Final = "application/merge-patch+json"
 _STEPS: Final = "application/json-patch+json"
@@ -38,84 +40,42 @@ def request_body(resource: ResourceDefinition, operation: str, schemas: SchemaMa
     return {"required": True, "content": {JSON: content, _MERGE: content, _STEPS: steps}}
 
 
-def item_schema(resource: ResourceDefinition, operation: str, schemas: SchemaMap) -> dict[str, Any]:
+def whole_body(
+    resource: ResourceDefinition, operation: str, schemas: SchemaMap, nested: NestedSchemas
+) -> dict[str, Any]:
+    """Return the schema of a body with the related rows it may hold."""
+    found = body_schema(resource, operation, schemas)
+    return {**found, "properties": {**found["properties"], **nested.properties(resource, operation)}}
+
+
+def item_schema(
+    resource: ResourceDefinition, operation: str, schemas: SchemaMap, nested: NestedSchemas
+) -> dict[str, Any]:
     """Return the schema of one item of a batch: the body, and the key of the row."""
-    found = body_schema(resource, "create" if operation == "upsert" else operation, schemas)
+    judged = "create" if operation == "upsert" else operation
+    found = whole_body(resource, judged, schemas, nested)
     properties = {name: one for name, one in found["properties"].items() if name != "id"}
     if operation == "upsert":  # a row without a key is new
         return {**found, "properties": {"id": {"type": "null"}, **properties}}
     return {
         **found,
-        "properties": {"id": _key(resource), **properties},
+        "properties": {"id": key_schema(resource), **properties},
         "required": ["id", *(name for name in found.get("required", ()) if name != "id")],
     }
-
-
-def _ref(resource: ResourceDefinition, suffix: str = "") -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{component(resource, suffix)}"}
-
-
-def _key(resource: ResourceDefinition) -> dict[str, Any]:
-    """Return the schema of a key in a request; in the row it is read-only."""
-    definition = resource.fields["id"]
-    found: dict[str, Any] = plain(definition.type.json_schema(definition))
-    return found
 
 
 def _batch(resource: ResourceDefinition, schemas: SchemaMap) -> dict[str, Any]:
     if resource.kind is Kind.LOGIC:
         return {"schema": {}}
-    keyed = {
-        "type": "object",
-        "properties": {"id": _key(resource)},
-        "required": ["id"],
-        "additionalProperties": False,
-    }
-    items: dict[str, dict[str, Any]] = {
-        "create": _ref(resource, "Create"),
-        "update": _ref(resource, "UpdateItem"),
-        "patch": _ref(resource, "PatchItem"),
-        "delete": {"anyOf": [_key(resource), keyed]},
-        "upsert": {"anyOf": [_ref(resource, "UpdateItem"), _ref(resource, "UpsertItem")]},
-    }
-    size = {"minItems": 1, "maxItems": resource.bounds.max_batch}
-    array = {"type": "array", "title": "rows to create", "items": items["create"], **size}
-    several = [_operation(operation, item, size) for operation, item in items.items()]
-    content: dict[str, Any] = {"schema": {"anyOf": [array, *several, _one_by_one(list(items), size)]}}
+    content: dict[str, Any] = {"schema": batch_schema(resource)}
     example = body_example(resource, "create", schemas)
     if example is not None:
         content["example"] = {"operation": "create", "items": [example], "atomic": True}
     return content
 
 
-def _operation(operation: str, item: dict[str, Any], size: dict[str, int]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "title": operation,
-        "required": ["operation", "items"],
-        "additionalProperties": False,
-        "properties": {
-            "operation": {"const": operation},
-            "items": {"type": "array", "items": item, **size},
-            "atomic": {"const": True, "default": True, "description": "All or nothing."},
-        },
-    }
-
-
-def _one_by_one(operations: list[str], size: dict[str, int]) -> dict[str, Any]:
-    """Return the batch in which an item that is not valid is refused alone, with 200 for the whole."""
-    told = "Each item has a result of its own, also one that is not valid."
-    return {
-        "type": "object",
-        "title": "one by one",
-        "required": ["operation", "items", "atomic"],
-        "additionalProperties": False,
-        "properties": {
-            "operation": {"enum": operations},
-            "items": {"type": "array", "items": {}, **size},
-            "atomic": {"const": False, "description": told},
-        },
-    }
+def _ref(resource: ResourceDefinition, suffix: str = "") -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{component(resource, suffix)}"}
 
 
 def query_schema(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:

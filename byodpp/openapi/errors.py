@@ -14,7 +14,16 @@ from byodpp import exceptions as refusal
 from byodpp.exceptions import ApiError, Detail
 from byodpp.negotiation import JSON, PROBLEM
 
-__all__ = ["BODY", "EVERYWHERE", "GUARDED", "LOGIC", "error_components", "error_schemas", "responses"]
+__all__ = [
+    "BODY",
+    "EVERYWHERE",
+    "GUARDED",
+    "KEYED",
+    "LOGIC",
+    "error_components",
+    "error_schemas",
+    "responses",
+]
 
 _ID: Final = "5f0c7a2e9b1d4c6f8a3e2d1c0b9a8f7e"
 _MOMENT: Final = "2025-01-31T08:00:00.000000Z"
@@ -45,20 +54,24 @@ _GROUPS: Final[dict[str, tuple[type[ApiError], ...]]] = {
     "MethodNotAllowed": (refusal.MethodNotAllowed,),
     "NotAcceptable": (refusal.NotAcceptable,),
     "RequestTimeout": (refusal.RequestTimeout,),
-    "WriteConflict": (refusal.UniqueConflict, refusal.Conflict),
+    "WriteConflict": (refusal.UniqueConflict, refusal.Conflict, refusal.IdempotencyInProgress),
+    "ReplaceConflict": (refusal.UniqueConflict, refusal.Conflict),
     "DeleteConflict": (refusal.ReferencedConflict, refusal.Conflict),
-    "StateConflict": (refusal.StateConflict, refusal.Conflict),
+    "StateConflict": (refusal.StateConflict, refusal.Conflict, refusal.IdempotencyInProgress),
     "AnyConflict": (
         refusal.Conflict,
         refusal.UniqueConflict,
         refusal.ReferencedConflict,
         refusal.StateConflict,
+        refusal.IdempotencyInProgress,
     ),
     "PreconditionFailed": (refusal.PreconditionFailed,),
     "PayloadTooLarge": (refusal.PayloadTooLarge,),
     "UriTooLong": (refusal.UriTooLong,),
     "UnsupportedMediaType": (refusal.UnsupportedMediaType,),
     "ValidationFailed": (refusal.ValidationFailed,),
+    "ValidationFailedOrKeyReused": (refusal.ValidationFailed, refusal.IdempotencyKeyReused),
+    "KeyReused": (refusal.IdempotencyKeyReused,),
     "PreconditionRequired": (refusal.PreconditionRequired,),
     "TooManyRequests": (refusal.TooManyRequests,),
     "HeadersTooLarge": (refusal.HeadersTooLarge,),
@@ -86,6 +99,9 @@ BODY: Final = (
 )
 #: What a logic class may answer beside what its operation does.
 LOGIC: Final = ("NotFound", "AnyConflict", "ValidationFailed", "BadGateway")
+
+#: What comes with an `Idempotency-Key`; before what comes with the body.
+KEYED: Final = ("ValidationFailedOrKeyReused",)
 
 _DETAILS: Final[dict[type[ApiError], tuple[Detail, ...]]] = {
     refusal.InvalidQuery: (
@@ -131,7 +147,7 @@ def _response(name: str, classes: tuple[type[ApiError], ...]) -> dict[str, Any]:
     }
     problem = {"allOf": [_ref("Problem"), {"properties": {"code": {"enum": codes}}}]}
     # A logic class may bring codes of its own, under the status of its class.
-    if name in ("AnyConflict", "ValidationFailed"):
+    if name in ("AnyConflict", "ValidationFailed", "ValidationFailedOrKeyReused"):
         envelope, problem = _ref("Error"), _ref("Problem")
     return {
         "description": told,

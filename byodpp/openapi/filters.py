@@ -17,6 +17,7 @@ from byodpp.registry import Registry
 
 __all__ = [
     "INSIDE_JSON",
+    "condition_on",
     "condition_schemas",
     "filter_schema",
     "filterable",
@@ -117,6 +118,11 @@ def _condition_name(definition: FieldDefinition) -> str:
 def _field_filter(definition: FieldDefinition, bounds: Bounds) -> dict[str, Any]:
     if definition.type.document:
         return {"anyOf": [_document_filter(definition, bounds), {"type": "null"}]}
+    return condition_on(definition, bounds)
+
+
+def condition_on(definition: FieldDefinition, bounds: Bounds) -> dict[str, Any]:
+    """Return what can be asked of a field that is no document."""
     if bounds.max_in_values == Bounds().max_in_values:
         return {"$ref": f"#/components/schemas/{_condition_name(definition)}"}
     return _condition(definition, bounds)

@@ -6,15 +6,14 @@ In: resources. Out: parameters of paths, lists and rows. Rejects nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from byodpp.definitions import ResourceDefinition
 from byodpp.openapi.filters import filterable, relations
+from byodpp.openapi.groups import aggregate, group, having, sort, sort_of_include
 from byodpp.openapi.schemas import component, plain
-from byodpp.query.aggregates import MAX_AGGREGATES, MAX_GROUPS, PERIODS, functions_of
+from byodpp.openapi.shapes import parameter, words
 from byodpp.query.judge import PARAMETERS
-from byodpp.query.text import FUNCTIONS
 from byodpp.registry import Registry
 
 __all__ = [
@@ -53,7 +52,7 @@ def query_parameters(resource: ResourceDefinition, registry: Registry, mode: str
     """Return the parameters of a list, or with mode `read` those of one row."""
     makers = {
         "filter": _filter,
-        "sort": _sort,
+        "sort": sort,
         "fields": _fields,
         "include": _include,
         "limit": _limit,
@@ -62,22 +61,13 @@ def query_parameters(resource: ResourceDefinition, registry: Registry, mode: str
         "cursor": _cursor,
         "count": _count,
         "search": _search,
-        "aggregate": _aggregate,
-        "group": _group,
-        "having": _having,
+        "aggregate": aggregate,
+        "group": group,
+        "having": having,
         "asOf": _as_of,
     }
     found = (makers[name](resource, registry) for name in PARAMETERS[mode] if name in makers)
     return [parameter for parameter in found if parameter is not None]
-
-
-def _parameter(name: str, description: str, schema: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": description, "schema": dict(schema), **more}
-
-
-def _words(name: str, description: str, items: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    schema = {"type": "array", "items": dict(items), "minItems": 1, "uniqueItems": True}
-    return _parameter(name, description, schema, style="form", explode=False, **more)
 
 
 def _filter(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
@@ -98,30 +88,10 @@ def _filter(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     }
 
 
-def _sort(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    names = [name for name, one in filterable(resource).items() if one.type.sortable]
-    paths = [
-        f"{step}\\.({'|'.join(other for other, one in filterable(target).items() if one.type.sortable)})"
-        for step, target, many in relations(resource, registry)
-        if not many
-    ]
-    either = "|".join((*names, *paths))
-    either += "|relevance" if resource.search and "relevance" not in names else ""
-    pattern = f"^(-?({either})|({either}):(asc|desc))(:nulls(First|Last))?$"
-    text = (
-        "Order of the rows: `name`, `-name`, `name:desc`, each with `:nullsFirst` or `:nullsLast`; several "
-        "are separated by commas, each field once. The key comes last by itself. "
-        f"Sortable: {', '.join(f'`{name}`' for name in names)}."
-    )
-    found = _words("sort", text, {"type": "string", "pattern": pattern}, example=["-id"])
-    found["schema"]["maxItems"] = resource.bounds.max_sorts
-    return found
-
-
 def _fields(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     names = [name for name, one in resource.fields.items() if not one.write_only]
     text = "Fields to show, separated by commas. `fields[relation]=…` chooses those of an included relation."
-    return _words("fields", text, {"type": "string", "enum": names})
+    return words("fields", text, {"type": "string", "enum": names})
 
 
 def _include(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] | None:
@@ -136,7 +106,7 @@ def _include(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]
         f"{resource.bounds.max_include_depth} steps. Options: `include[path][limit]`, `[filter]`, `[sort]`, "
         "`[fields]`."
     )
-    found = _words("include", text, {"type": "string", "enum": paths})
+    found = words("include", text, {"type": "string", "enum": paths})
     found["schema"]["maxItems"] = resource.bounds.max_includes
     return found
 
@@ -166,7 +136,7 @@ def include_options(resource: ResourceDefinition, registry: Registry) -> dict[st
         if many:
             options |= {
                 "limit": _limit(target, registry)["schema"],
-                "sort": _sort(target, registry)["schema"],
+                "sort": sort_of_include(target, registry)["schema"],
             }
         one = {"type": "object", "properties": options, "additionalProperties": False}
         found[name] = {"anyOf": [{"const": True}, one]}
@@ -195,12 +165,12 @@ def _limit(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
         "maximum": bounds.max_limit,
         "default": min(bounds.limit, bounds.max_limit),
     }
-    return _parameter("limit", "Rows of a page.", schema)
+    return parameter("limit", "Rows of a page.", schema)
 
 
 def _offset(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     schema = {"type": "integer", "minimum": 0, "maximum": resource.bounds.max_offset, "default": 0}
-    return _parameter("offset", "Rows to skip; not together with `page`.", schema)
+    return parameter("offset", "Rows to skip; not together with `page`.", schema)
 
 
 def _page(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
@@ -208,20 +178,20 @@ def _page(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     text = (
         f"Number of the page, from 1; its first row is at most number {most + 1}. Not together with `offset`."
     )
-    return _parameter("page", text, {"type": "integer", "minimum": 1})
+    return parameter("page", text, {"type": "integer", "minimum": 1})
 
 
 def _count(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     text = "How `count` and `pagination.total` are found; `none` leaves them null and is the fastest."
     schema = {"type": "string", "enum": ["exact", "estimated", "none"], "default": "exact"}
-    return _parameter("count", text, schema)
+    return parameter("count", text, schema)
 
 
 def _as_of(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] | None:
     if not resource.history:
         return None
     text = "A moment in the past: rows as they were then, under today's rules. Not together with `include`."
-    return _parameter("asOf", text, {"type": "string", "format": "date-time"})
+    return parameter("asOf", text, {"type": "string", "format": "date-time"})
 
 
 def _search(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] | None:
@@ -229,10 +199,7 @@ def _search(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] 
     if not names:
         return None
     text = f"Words to look for in {', '.join(names)}."
-    return _parameter("search", text, {"type": "string", "maxLength": 1000, "pattern": "\\S"})
-
-
-# --- cursors and groups -------------------------------------------------------------------
+    return parameter("search", text, {"type": "string", "maxLength": 1000, "pattern": "\\S"})
 
 
 def _cursor(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
@@ -240,42 +207,4 @@ def _cursor(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
         "Where to go on: `pagination.next` of the answer before. It belongs to the same filter and order; "
         "not together with `page` or `offset`."
     )
-    return _parameter("cursor", text, {"type": "string", "minLength": 1})
-
-
-def _aggregate(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    words = [
-        f"{function}:{name}"
-        for name, definition in filterable(resource).items()
-        for function in functions_of(definition)
-    ]
-    text = (
-        "Figures instead of rows, separated by commas: `count`, `sum:field`, … The answer has one row per "
-        'group: `{"group": {…}, "count": 12, "sum": {"field": 99.50}}`. Not together with `fields`, '
-        "`include` or `cursor`; `sort` then takes these words and those of `group`."
-    )
-    found = _words("aggregate", text, {"type": "string", "enum": ["count", *words]})
-    found["schema"]["maxItems"] = MAX_AGGREGATES
-    return found
-
-
-def _group(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    fields = {name: one for name, one in filterable(resource).items() if one.type.sortable}
-    moments = [name for name, one in fields.items() if one.type.name == "datetime"]
-    days = [name for name, one in fields.items() if one.type.name == "date"]
-    words = [f"{period}({name})" for name in moments for period in PERIODS]
-    words += [f"{period}({name})" for name in days for period in PERIODS if period != "hour"]
-    text = (
-        "What makes a group of `aggregate`: fields, and periods of moments in UTC such as `month(createdAt)`."
-    )
-    found = _words("group", text, {"type": "string", "enum": [*fields, *words]})
-    found["schema"]["maxItems"] = MAX_GROUPS
-    return found
-
-
-def _having(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    text = "Which groups: a filter whose names are words of aggregates, `having[count][gt]=5`."
-    names = {"pattern": f"^(and|or|not|count|({'|'.join(FUNCTIONS)}):[A-Za-z][A-Za-z0-9_]*)$"}
-    schema = {"type": "object", "minProperties": 1, "propertyNames": names}
-    content = {"application/json": {"schema": schema, "example": {"count": {"gt": 0}}}}
-    return {"name": "having", "in": "query", "description": text, "content": content}
+    return parameter("cursor", text, {"type": "string", "minLength": 1})

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
+from byodpp.idempotency import KEYED_METHODS
 from byodpp.logics import Logic, LogicMap
 from byodpp.negotiation import JSON
-from byodpp.openapi.bodies import action_input, item_schema, query_schema, request_body
-from byodpp.openapi.errors import BODY, EVERYWHERE, GUARDED, LOGIC, responses
+from byodpp.openapi.bodies import action_input, item_schema, query_schema, request_body, whole_body
+from byodpp.openapi.errors import BODY, EVERYWHERE, GUARDED, KEYED, LOGIC, responses
 from byodpp.openapi.filters import filter_schema
+from byodpp.openapi.groups import having_schema
+from byodpp.openapi.nested import NestedSchemas
 from byodpp.openapi.parameters import path_parameters, query_parameters, referring
 from byodpp.openapi.schemas import (
-    body_schema,
     component,
     marshmallow_schema,
     row_example,
@@ -42,12 +44,12 @@ _OPERATIONS: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 _REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
     "list": ("MalformedQuery",),
-    "create": (*BODY, "WriteConflict", "StorageFull"),
+    "create": (*KEYED, *BODY, "WriteConflict", "StorageFull"),
     "read": ("MalformedQuery", "NotFound"),
-    "update": (*BODY, "NotFound", "WriteConflict", "StorageFull"),
-    "patch": (*BODY, "NotFound", "WriteConflict", "StorageFull"),
+    "update": (*BODY, "NotFound", "ReplaceConflict", "StorageFull"),
+    "patch": (*KEYED, *BODY, "NotFound", "WriteConflict", "StorageFull"),
     "delete": ("MalformedQuery", "NotFound", "DeleteConflict"),
-    "batch": (*BODY, "AnyConflict", "PreconditionFailed", "PreconditionRequired", "StorageFull"),
+    "batch": (*KEYED, *BODY, "AnyConflict", "PreconditionFailed", "PreconditionRequired", "StorageFull"),
 }
 #: Operations and transitions that change one row take If-Match.
 _KEYED_WRITES: Final = frozenset({"update", "patch", "delete"})
@@ -72,12 +74,18 @@ class ResourceDescription:
     """Describes one resource."""
 
     def __init__(
-        self, resource: ResourceDefinition, registry: Registry, schemas: SchemaMap, logics: LogicMap
+        self,
+        resource: ResourceDefinition,
+        registry: Registry,
+        schemas: SchemaMap,
+        logics: LogicMap,
+        nested: NestedSchemas,
     ) -> None:
         self._resource = resource
         self._registry = registry
         self._schemas = schemas
         self._logics = logics
+        self._nested = nested
 
     def components(self) -> dict[str, Any]:
         """Return the component schemas by name."""
@@ -88,14 +96,15 @@ class ResourceDescription:
             found[component(resource, "Filter")] = filter_schema(resource, self._registry)
             if "list" in resource.operations:
                 found[component(resource, "Query")] = query_schema(resource, self._registry)
+                found[component(resource, "Having")] = having_schema(resource)
         for operation in ("create", "update", "patch"):
             if self._writes(operation):
                 name = component(resource, operation.capitalize())
-                found[name] = body_schema(resource, operation, self._schemas)
+                found[name] = whole_body(resource, operation, self._schemas, self._nested)
         if "batch" in resource.operations and resource.kind is not Kind.LOGIC:
             for operation in ("update", "patch", "upsert"):
                 name = component(resource, f"{operation.capitalize()}Item")
-                found[name] = item_schema(resource, operation, self._schemas)
+                found[name] = item_schema(resource, operation, self._schemas, self._nested)
         return found
 
     def operations(self) -> Iterator[Described]:
@@ -119,6 +128,7 @@ class ResourceDescription:
 
     def _operation(self, name: str, path: str, words: str) -> dict[str, Any]:
         resource, logic = self._resource, self._logics.get(self._resource, name)
+        method = _OPERATIONS[name][0]
         parameters = [
             *path_parameters(path, resource),
             *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
@@ -129,7 +139,7 @@ class ResourceDescription:
             parameters += referring(found_words, resource) if lists else found_words
         parameters += self._preconditions(name)
         if name not in READ_OPERATIONS:
-            parameters += _shared("Prefer")
+            parameters += _shared(*_writing(method))
         found: dict[str, Any] = {
             **self._head(name, words.format(many=resource.title or resource.name), logic),
             "parameters": parameters,
@@ -323,6 +333,8 @@ class ResourceDescription:
             yield "Location"
         if name not in READ_OPERATIONS:
             yield "Preference-Applied"
+        if name not in (*READ_OPERATIONS, "update", "delete"):
+            yield "Idempotency-Replayed"
 
     def _refusals(self, name: str, logic: type[Logic] | None, own: tuple[str, ...]) -> dict[str, Any]:
         names = [*own, *GUARDED, *EVERYWHERE, "Malformed"]
@@ -334,7 +346,8 @@ class ResourceDescription:
         if name == "delete" and resource.kind is Kind.LOGIC:
             names += BODY
         # What a class may answer comes first: its conflicts have codes of their own.
-        return responses([*LOGIC, *names] if logic is not None else names)
+        first = [one for one in own if one in KEYED]
+        return responses([*first, *LOGIC, *names] if logic is not None else names)
 
     # --- actions ----------------------------------------------------------------------
 
@@ -360,7 +373,7 @@ class ResourceDescription:
                 _shared("If-Match-Required" if required else "If-Match") if resource.versioned else []
             )
         if not reads:
-            parameters += _shared("Prefer")
+            parameters += _shared(*_writing(action.method))
         found = {**self._head(action.key, summary, logic), "parameters": parameters}
         if step is not None:
             sources = ", ".join(f"`{one}`" for one in step.sources)
@@ -373,6 +386,8 @@ class ResourceDescription:
         if takes_input and logic is not None and logic.input is not None:
             found["requestBody"] = action_input(logic.input)
             own = (*BODY, *own)
+        if action.method in KEYED_METHODS:
+            own = (*(KEYED if takes_input or logic is not None else ("KeyReused",)), *own)
         found["responses"] = {
             **self._action_answers(action, logic),
             **self._refusals("transition" if changes else action.key, logic, own),
@@ -389,10 +404,17 @@ class ResourceDescription:
         if logic.output is not None:
             answer = self._answer(action.key, marshmallow_schema(logic.output))
         else:
-            described = _headers(*(("ETag",) if self._resource.versioned else ()))
+            shown: tuple[str, ...] = ("ETag",) if self._resource.versioned else ()
+            shown += ("Idempotency-Replayed",) if action.method in KEYED_METHODS else ()
+            described = _headers(*shown)
             answer = {"description": "Done.", "headers": described, "content": {JSON: {"schema": {}}}}
         found = {status: answer, "204": minimal}
         return dict(sorted(found.items()))
+
+
+def _writing(method: str) -> tuple[str, ...]:
+    """Return the headers of a write: retries of some methods need a key of the client's."""
+    return ("Prefer", "Idempotency-Key") if method.upper() in KEYED_METHODS else ("Prefer",)
 
 
 def _shared(*names: str) -> list[dict[str, Any]]:

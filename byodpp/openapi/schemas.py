@@ -21,6 +21,7 @@ from byodpp.exceptions import ValidationFailed
 from byodpp.fields.strict_field import FieldFault, ReadOnlyField, StrictField
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
+from byodpp.schemas.modifiers import modifiers_of, operand_of
 
 __all__ = [
     "body_example",
@@ -28,6 +29,7 @@ __all__ = [
     "component",
     "field_example",
     "field_schema",
+    "key_schema",
     "marshmallow_schema",
     "nullable",
     "plain",
@@ -144,6 +146,13 @@ def _wire(value: Any, definition: FieldDefinition) -> Any:
     return plain(definition.type.to_json(definition.type.from_json(value, definition), definition))
 
 
+def key_schema(resource: ResourceDefinition) -> dict[str, Any]:
+    """Return the schema of a key in a request; in the row it is read-only."""
+    definition = resource.fields["id"]
+    found: dict[str, Any] = plain(definition.type.json_schema(definition))
+    return found
+
+
 # --- rows ---------------------------------------------------------------------------------
 
 
@@ -205,6 +214,8 @@ def body_schema(resource: ResourceDefinition, operation: str, schemas: SchemaMap
     if not getattr(own, "extends", False):
         return marshmallow_schema(judge)
     generated = _generated(resource, operation)
+    for name in generated["properties"].keys() - judge.fields.keys():
+        del generated["properties"][name]  # left out by the class
     for name, field in judge.fields.items():
         if isinstance(field, StrictField | ReadOnlyField):
             continue
@@ -230,7 +241,9 @@ def _generated(resource: ResourceDefinition, operation: str) -> dict[str, Any]:
             schema["readOnly"] = True
         if definition.write_only:
             schema["writeOnly"] = True
-        if operation != "patch" and not definition.read_only:
+        if operation == "patch":
+            schema = _modifiable(schema, definition)
+        elif not definition.read_only:
             if definition.has_default:
                 default = _wire(definition.default, definition)
                 if _is_multiple_as_double(default, schema.get("multipleOf")):
@@ -240,6 +253,26 @@ def _generated(resource: ResourceDefinition, operation: str) -> dict[str, Any]:
         properties[name] = schema
     found: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     return found | ({"required": required} if required else {})
+
+
+def _modifiable(schema: dict[str, Any], definition: FieldDefinition) -> dict[str, Any]:
+    """Return the schema of a field's value in a patch, or of a change of the value that is there."""
+    kinds = modifiers_of(definition)
+    if not kinds:
+        return schema
+    operand = plain(definition.type.json_schema(operand_of(definition)))
+    changes = [
+        {
+            "type": "object",
+            "properties": {f"${kind}": operand},
+            "required": [f"${kind}"],
+            "additionalProperties": False,
+        }
+        for kind in kinds
+    ]
+    found: dict[str, Any] = {"anyOf": [schema, *changes]}
+    found |= {key: schema.pop(key) for key in ("title", "description", "writeOnly") if key in schema}
+    return found
 
 
 def body_example(resource: ResourceDefinition, operation: str, schemas: SchemaMap) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from byodpp.definitions import OPERATIONS
 from byodpp.negotiation import JSON
-from byodpp.openapi.errors import BODY, EVERYWHERE, GUARDED, responses
+from byodpp.openapi.errors import BODY, EVERYWHERE, GUARDED, KEYED, responses
 
 __all__ = [
     "SERVICE_TAGS",
@@ -32,13 +32,22 @@ SERVICE_TAGS: Final = {
 }
 _TAG: Final = '(W/)?"[!#-~]*"'
 _MOST_OPERATIONS: Final = 100
+#: Headers of what was written.
+_WRITTEN: Final = ("Preference-Applied", "Idempotency-Replayed")
 _TEXT: Final = {"type": "string"}
 
 
 def shared_parameters() -> dict[str, Any]:
     """Return the header parameters that operations refer to."""
     known_id = "Letters, digits and `._:/+=@~-`, at most 128; anything else is replaced by a new id."
-    preference = "`return=minimal`: answer without the row."
+    preference = (
+        "`return=minimal`: answer without a body, with 204 instead of 200. `tx=rollback`: validate, "
+        "authorise and execute, show the result, and undo it."
+    )
+    once = (
+        "A key of the client's making: however often the request is sent, it is done once, and later answers "
+        "are the first one. Kept for 24 hours, for this user, method and address."
+    )
     operator = (
         "Slug or ULID of a tenant. Operators of the platform act for the tenant they name; everybody else "
         "may name their own only."
@@ -57,7 +66,12 @@ def shared_parameters() -> dict[str, Any]:
         "X-Tenant": _header_parameter(
             "X-Tenant", operator, {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"}
         ),
-        "Prefer": _header_parameter("Prefer", preference, {"type": "string", "examples": ["return=minimal"]}),
+        "Prefer": _header_parameter(
+            "Prefer", preference, {"type": "string", "examples": ["return=minimal", "tx=rollback"]}
+        ),
+        "Idempotency-Key": _header_parameter(
+            "Idempotency-Key", once, {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
+        ),
         "If-Match": _header_parameter("If-Match", match, tag),
         "If-Match-Required": _header_parameter(
             "If-Match", f"{match} It must be sent: 428 without.", tag, required=True
@@ -83,6 +97,7 @@ def shared_headers() -> dict[str, Any]:
         "ETag": "Version of the row, for `If-Match` and `If-None-Match`.",
         "Location": "Address of the new row.",
         "Preference-Applied": "What of `Prefer` was done.",
+        "Idempotency-Replayed": "`true` when this is the answer that was given before.",
         "RateLimit": 'What is left, e.g. `"user";r=998;t=60`: requests, and seconds until there are more.',
         "RateLimit-Policy": 'The limits, e.g. `"user";q=1000;w=60`: requests in seconds.',
         "Retry-After": "Seconds to wait.",
@@ -94,7 +109,7 @@ def shared_headers() -> dict[str, Any]:
 
 def shared_responses() -> dict[str, Any]:
     """Return the answers without a body."""
-    shown = ("X-Request-ID", "X-Correlation-ID", "Preference-Applied", "ETag")
+    shown = ("X-Request-ID", "X-Correlation-ID", "Preference-Applied", "Idempotency-Replayed", "ETag")
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in shown}
     return {
         "Done": {"description": "Done, with nothing more to tell.", "headers": headers},
@@ -153,6 +168,7 @@ def shared_schemas() -> dict[str, Any]:
             "properties": {
                 "index": {"type": "integer", "minimum": 0},
                 "success": {"type": "boolean"},
+                "operation": {"enum": ["create", "update"], "description": "What an upsert was."},
                 "data": {},
                 "error": {"type": "object"},
             },
@@ -201,7 +217,14 @@ def batch_path(version: str, names: Iterable[str], actions: Iterable[str]) -> di
     )
     refusals = responses(
         (
-            *("MethodNotAllowed", "AnyConflict", "PreconditionFailed", "PreconditionRequired", "StorageFull"),
+            *(
+                *KEYED,
+                "MethodNotAllowed",
+                "AnyConflict",
+                "PreconditionFailed",
+                "PreconditionRequired",
+                "StorageFull",
+            ),
             *(*BODY, *GUARDED, *EVERYWHERE),
         )
     )
@@ -212,14 +235,25 @@ def batch_path(version: str, names: Iterable[str], actions: Iterable[str]) -> di
         "operationId": f"transaction_{version}",
         "security": [{"bearer": []}],
         "parameters": [
-            {"$ref": f"#/components/parameters/{name}"} for name in ("X-Request-ID", "X-Correlation-ID")
+            {"$ref": f"#/components/parameters/{name}"}
+            for name in ("X-Request-ID", "X-Correlation-ID", "X-Tenant", "Prefer", "Idempotency-Key")
         ],
         "requestBody": {"required": True, "content": {JSON: {"schema": {"anyOf": [steps, wrapped]}}}},
         "responses": {
             "200": {
                 "description": "The results in order.",
+                "headers": {
+                    name: {"$ref": f"#/components/headers/{name}"}
+                    for name in (
+                        "Preference-Applied",
+                        "Idempotency-Replayed",
+                        "X-Request-ID",
+                        "X-Correlation-ID",
+                    )
+                },
                 "content": {JSON: {"schema": _envelope({"type": "array", "items": {}})}},
             },
+            "204": {"$ref": "#/components/responses/Done"},
             **refusals,
         },
     }

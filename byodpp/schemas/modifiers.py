@@ -10,7 +10,7 @@ operand of the wrong type), Forbidden. A json field has no modifiers: there such
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -22,7 +22,7 @@ from byodpp.exceptions import Detail, Forbidden
 from byodpp.fields.strict_field import FieldFault
 from byodpp.schemas.faults import details_of, join_path
 
-__all__ = ["KINDS", "Modifier", "ModifierKind", "part_modifiers", "readable"]
+__all__ = ["KINDS", "Modifier", "ModifierKind", "modifiers_of", "operand_of", "part_modifiers", "readable"]
 
 ModifierKind = Literal["increment", "append", "remove"]
 
@@ -43,8 +43,21 @@ class Modifier:
     operand: Any  # a number, or a list of items; Python values
 
 
+def modifiers_of(definition: FieldDefinition) -> tuple[ModifierKind, ...]:
+    """Return what a patch may do to a field's value without knowing it."""
+    if definition.read_only or definition.references is not None:
+        return ()
+    return KINDS.get(definition.type.name, ())
+
+
+def operand_of(definition: FieldDefinition) -> FieldDefinition:
+    """Return the field that a modifier's operand is a value of: bounds are about the result."""
+    form = {key: word for key, word in definition.constraints.items() if key in _FORM}
+    return replace(definition, constraints=form, enum=None)
+
+
 def part_modifiers(
-    resource: ResourceDefinition, data: dict[str, Any], prefix: str, kept: frozenset[str]
+    resource: ResourceDefinition, data: dict[str, Any], prefix: str, generated: Callable[[str], bool]
 ) -> tuple[dict[str, Any], dict[str, Modifier], list[Detail]]:
     """Take the modifiers out of a patch.
 
@@ -52,7 +65,7 @@ def part_modifiers(
         resource: of the row.
         data: the body; not changed.
         prefix: path of the body in the request.
-        kept: fields that an application's own schema judges, which know no modifiers.
+        generated: whether a field is judged as the manifest says, not by a class of the application.
 
     Returns:
         What is left of the body, the modifiers by field, and the faults of others.
@@ -62,7 +75,7 @@ def part_modifiers(
     rest = {}
     for name, value in data.items():
         definition = resource.fields.get(name)
-        if definition is None or name in kept or not _is_modifier(value, definition):
+        if definition is None or not (_is_modifier(value, definition) and generated(name)):
             rest[name] = value
             continue
         try:
@@ -91,8 +104,7 @@ def _is_modifier(value: Any, definition: FieldDefinition) -> bool:
     return (
         isinstance(value, dict)
         and any(key.startswith("$") for key in value)
-        and definition.type.name in KINDS
-        and not (definition.read_only or definition.references is not None)
+        and bool(modifiers_of(definition))
     )
 
 
@@ -105,6 +117,4 @@ def _read(value: dict[str, Any], definition: FieldDefinition) -> Modifier:
     [operand] = value.values()
     if operand is None:
         raise FieldFault("null", "Must not be null.")
-    form = {key: word for key, word in definition.constraints.items() if key in _FORM}
-    bare = replace(definition, constraints=form, enum=None)
-    return Modifier(kind=kind, operand=definition.type.loader(bare)(operand))
+    return Modifier(kind=kind, operand=definition.type.loader(operand_of(definition))(operand))

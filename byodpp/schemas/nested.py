@@ -22,6 +22,7 @@ from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.strict_field import kind_of
 from byodpp.registry import Registry
 from byodpp.schemas.faults import join_path
+from byodpp.wire import whole
 
 __all__ = ["MAX_NESTING", "REPLACE", "NestedItem", "NestedRows", "judge_nested", "nestable"]
 
@@ -135,7 +136,7 @@ class _Judge:
             told = f"Rows of {self.target.name} cannot be changed here."
             self._fault(f"{path}.id", "unsupported", told)
             return None
-        key = item["id"] if keyed else None
+        key = whole(item["id"]) if keyed else None
         if keyed and (isinstance(key, bool) or not isinstance(key, int | str)):
             self._fault(f"{path}.id", "type", "Must be the key of a row.")
             return None

@@ -19,7 +19,7 @@ from byodpp import wire
 from byodpp.definitions import FieldDefinition, Kind, ResourceDefinition
 from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.document import check_json
-from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, kind_of
+from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, StrictField, kind_of
 from byodpp.fields.string import MAX_INDEXED_BYTES, StringType
 from byodpp.registry import Registry
 from byodpp.schemas.faults import MAX_DETAILS, details_of, join_path, refuse
@@ -148,7 +148,7 @@ class SchemaMap:
         """
         if not isinstance(data, dict):
             raise refuse([Detail(prefix, "type", f"Must be an object, not {kind_of(data)}.")])
-        relations = self._nestable(resource, operation) if resource.relations and level < MAX_NESTING else {}
+        relations = self.nestable(resource, operation) if resource.relations and level < MAX_NESTING else {}
         if relations.keys().isdisjoint(data):
             return self._load_row(resource, operation, data, prefix, stored, partial)
 
@@ -168,15 +168,16 @@ class SchemaMap:
             raise refuse(details)
         return replace(loaded, nested=nested)
 
-    def _nestable(self, resource: ResourceDefinition, operation: str) -> Mapping[str, ResourceDefinition]:
+    def nestable(self, resource: ResourceDefinition, operation: str) -> Mapping[str, ResourceDefinition]:
         """Return the relations that the body of an operation may hold."""
         key = (*resource.id, operation)
         found = self._nestables.get(key)
         if found is None:
-            # What an application's own schema names is its own affair.
-            known = self._schema(resource, operation, from_wire=True).fields
-            relations = nestable(resource, self._registry)
-            found = {name: target for name, target in relations.items() if name not in known}
+            found = dict(nestable(resource, self._registry))
+            if found:
+                # What an application's own schema names is its own affair.
+                known = self._schema(resource, operation, from_wire=True).fields
+                found = {name: target for name, target in found.items() if name not in known}
             self._nestables[key] = found
         return found
 
@@ -217,8 +218,10 @@ class SchemaMap:
     ) -> LoadedBody:
         """Judge the values of a patch, and what it does to values that it does not know."""
         own = self._overrides.get((*resource.id, "patch"))
-        kept = frozenset(own._declared_fields) if own is not None else frozenset[str]()
-        data, modifiers, details = part_modifiers(resource, data, prefix, kept)
+        # What a class of the application judges itself, or leaves out, knows no modifiers.
+        data, modifiers, details = part_modifiers(
+            resource, data, prefix, lambda name: isinstance(schema.fields.get(name), StrictField)
+        )
         try:
             values = _load(schema, data, prefix, own=own is not None)
         except ValidationFailed as error:
