@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
+from byodpp.database import is_retryable
+from byodpp.exceptions import ApiError
+from byodpp.service import transaction
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 from tests.write_world import LOGICS, WRITES
@@ -193,18 +197,68 @@ async def test_logic_classes_of_create_and_update_have_their_say(store: TestedAp
     assert [row["data"]["log"] for row in alone.json()["data"]] == ["created", "updated"]
 
 
+@pytest.fixture
+def deadlocks(monkeypatch: pytest.MonkeyPatch) -> list[ApiError]:
+    """What PostgreSQL broke up; the service tries such a request again after a second."""
+    found: list[ApiError] = []
+
+    def noted(error: ApiError) -> bool:
+        if getattr(error, "sqlstate", "") == "40P01":
+            found.append(error)
+        return is_retryable(error)
+
+    monkeypatch.setattr(transaction, "is_retryable", noted)
+    return found
+
+
 @pytest.mark.parametrize("url", [SETTINGS, WORDS])
 @pytest.mark.parametrize("atomic", [True, False])
-async def test_upserts_at_the_same_time_never_clash(store: TestedApplication, url: str, atomic: bool) -> None:
+@pytest.mark.parametrize("there", [0, 6, 12], ids=["none there", "half there", "all there"])
+async def test_upserts_at_the_same_time_never_clash(
+    store: TestedApplication, url: str, atomic: bool, there: int, deadlocks: list[ApiError]
+) -> None:
     client = store.client()
     field = "key" if url == SETTINGS else "word"
+    names = [f"k{n:02}" for n in range(12)]
+    chance = random.Random(there)
+    if there:
+        known = chance.sample(names, there)
+        assert (await upsert(client, url, [{field: name} for name in known])).status_code == 200
 
     async def send(shift: int) -> Any:
-        keys = [f"k{(n + shift) % 12:02}" for n in range(6)]
-        return await upsert(client, url, [{field: key} for key in sorted(keys)], atomic=atomic)
+        keys = [names[(n + shift) % 12] for n in range(6)]
+        chance.shuffle(keys)  # in whatever order they come
+        return await upsert(client, url, [{field: key} for key in keys], atomic=atomic)
 
-    answers = await asyncio.gather(*(send(n) for n in range(12)))
+    answers = await asyncio.gather(*(send(n) for n in range(24)))
     assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
     if not atomic:
         assert all(item["success"] for one in answers for item in one.json()["data"])
     assert (await client.get(url)).json()["count"] == 12
+    assert deadlocks == []
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_batches_that_name_the_same_rows_in_any_order_wait_and_do_not_deadlock(
+    store: TestedApplication, atomic: bool, deadlocks: list[ApiError]
+) -> None:
+    client = store.client()
+    made = await upsert(client, WORDS, [{"word": f"w{n}"} for n in range(10)])
+    ids = [row["id"] for row in made.json()["data"]]
+    chance = random.Random(1)
+
+    async def send(number: int) -> Any:
+        items: list[dict[str, Any]]
+        chance.shuffle(ids)
+        if number % 3 == 0:
+            words = [f"w{chance.randrange(12)}", f"v{chance.randrange(3)}"]
+            return await upsert(client, WORDS, [{"word": word} for word in words], atomic=atomic)
+        operation, items = "patch", [{"id": id, "count": {"$increment": 1}} for id in ids[:6]]
+        if number % 3 == 2:
+            operation, items = "update", [{"id": id, "word": f"again {id}"} for id in ids[:6]]
+        body = {"operation": operation, "items": items, "atomic": atomic}
+        return await client.post(f"{WORDS}/batch", json=body)
+
+    answers = await asyncio.gather(*(send(n) for n in range(30)))
+    assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
+    assert deadlocks == []

@@ -6,12 +6,17 @@ and logic class; an update replaces the row, as PUT does. When another request m
 away such a row at the same moment, the items are looked at again. May reject: what create and
 update reject; UniqueConflict (a row that the caller may not read, or whose key he may not),
 Conflict (one key twice).
+
+Two requests with the same keys wait for each other, and never in a circle: rows that are missing
+come first, in the order of their keys, then those that are there, locked in the order of their
+ids as every batch locks them. A request that has to look again lets go of everything before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.batches.reading import BatchItem
@@ -21,12 +26,16 @@ from byodpp.judged_calls import at_index
 from byodpp.repository.stores import Match
 
 if TYPE_CHECKING:
-    from byodpp.batches.work import BatchWork
+    from byodpp.batches.work import BatchWork, ItemOutcome
 
 __all__ = ["Upserts"]
 
 #: Times that items are looked at when others write the same rows meanwhile.
 _ROUNDS: Final = 5
+
+
+class _Overtaken(Exception):
+    """Another request has just made or taken away a row: look again."""
 
 
 class Upserts:
@@ -45,50 +54,106 @@ class Upserts:
 
     async def all(self, items: Sequence[BatchItem]) -> list[Any]:
         """Upsert items, all or none; return their rows in order."""
-        results: dict[int, Any] = {}
-        for item in items:
-            if item.operation != "upsert":
-                results[item.index] = await self._work.placed(self._call, item)
-        waiting = [item for item in items if item.operation == "upsert"]
         for _ in range(_ROUNDS):
-            waiting = await self._round(waiting, results)
-            if not waiting:
+            position = self._unit.outbox.mark()
+            try:
+                async with self._unit.transaction.savepoint():
+                    results = await self._round(items)
+            except _Overtaken:
+                self._unit.outbox.rewind(position)
+            else:
                 return [results[item.index] for item in items]
         raise Conflict("Other requests write the same rows at the same time; try again.")
 
-    async def one(self, item: BatchItem) -> tuple[str, Any]:
-        """Upsert one item; return what it was, `create` or `update`, and its row."""
-        results: dict[int, Any] = {}
+    async def each(self, items: Sequence[BatchItem]) -> list[ItemOutcome]:
+        """Upsert items one by one, each on its own; return what became of them, in order."""
+        sought = self._in_order([item for item in items if item.fault is None and item.operation == "upsert"])
+        matches = await self._matches(sought)
+        outcomes: dict[int, ItemOutcome] = {}
+        for place, (item, match) in enumerate(zip(sought, matches, strict=True)):
+            if match.key is None and match.first == place and (made := await self._tried(item, match)):
+                outcomes[item.index] = made  # else it has been made meanwhile, and its turn comes later
+        rest = [item for item in items if item.index not in outcomes]
+        by_key = {item.index for item in sought}
+        again = [item for item in rest if item.index in by_key]
+        matches = await self._matches(again)
+        await self._work.lock(self._call, "update", _keys(rest, matches))
+        found = {item.index: match for item, match in zip(again, matches, strict=True)}
+        for item in rest:
+            match_now = found.get(item.index)
+            outcomes[item.index] = (
+                await self._work.alone(self._call, item)
+                if match_now is None
+                else await self._alone(item, match_now)
+            )
+        return [outcomes[item.index] for item in items]
+
+    async def _alone(self, item: BatchItem, match: Match) -> ItemOutcome:
+        """Upsert one item; whatever refuses it is its own."""
         for _ in range(_ROUNDS):
+            if (outcome := await self._tried(item, match)) is not None:
+                return outcome
             [match] = await self._matches([item])
-            if not await self._round([item], results, [match]):
-                return "create" if match.key is None else "update", results[item.index]
+        return await self._work.alone(self._call, item, self._given_up)
+
+    async def _tried(self, item: BatchItem, match: Match) -> ItemOutcome | None:
+        """Upsert one item as what it was found to be; None when another request was faster."""
+        position = self._unit.outbox.mark()
+        try:
+            return await self._work.alone(self._call, item, partial(self._one, match))
+        except _Overtaken:
+            self._unit.outbox.rewind(position)
+            return None
+
+    async def _one(self, match: Match, item: BatchItem) -> tuple[str, Any]:
+        """Write one item; return what it was, `create` or `update`, and its row."""
+        if match.key is None:
+            return "create", (await self._create([item]))[item.index]
+        return "update", await self._update(item, match)
+
+    async def _given_up(self, item: BatchItem) -> tuple[str, Any]:
         raise Conflict("Other requests write the same row at the same time; try again.")
 
-    async def _round(
-        self, items: Sequence[BatchItem], results: dict[int, Any], matches: Sequence[Match] | None = None
-    ) -> list[BatchItem]:
-        """Write what can be written; return the items that must be looked at again."""
-        if not items:
-            return []
-        matches = matches or await self._matches(items)
-        self._refuse_repeats(items, matches)
-        again, new = [], []
-        for item, match in zip(items, matches, strict=True):
-            if match.key is None:
-                new.append(item)
-            elif not await self._update(item, match, results):
-                again.append(item)
-        if new and not await self._create(new, results):
-            again.extend(new)
-        return again
+    async def _round(self, items: Sequence[BatchItem]) -> dict[int, Any]:
+        """Write all items.
+
+        Raises:
+            _Overtaken: another request was faster; what was done must be undone.
+        """
+        sought = self._in_order([item for item in items if item.operation == "upsert"])
+        matches = await self._matches(sought)
+        self._refuse_repeats(sought, matches)
+        found = {item.index: match for item, match in zip(sought, matches, strict=True)}
+        missing = [item for item in sought if found[item.index].key is None]
+        results = await self._create(missing) if missing else {}
+        known = [item for item in items if item.index not in results]
+        await self._work.lock(self._call, "update", _keys(known, matches))
+        if len(missing) < len(sought):
+            await self._look_again([item for item in sought if item.index not in results], found)
+        for item in known:
+            if item.operation == "upsert":
+                results[item.index] = await self._update(item, found[item.index])
+            else:
+                results[item.index] = await self._work.placed(self._call, item)
+        return results
+
+    def _in_order(self, items: Sequence[BatchItem]) -> list[BatchItem]:
+        """Return items by the values of their key, as every request sorts them."""
+        return sorted(items, key=lambda item: [str(item.values.values[name]) for name in self._on])
 
     async def _matches(self, items: Sequence[BatchItem]) -> Sequence[Match]:
         values = [item.values.values for item in items]
-        return await self._work.repository(self._call).matches(self._on, values)
+        return await self._work.repository(self._call).matches(self._on, values) if items else []
 
-    async def _update(self, item: BatchItem, match: Match, results: dict[int, Any]) -> bool:
-        """Replace the row that is there; False when it is gone."""
+    async def _look_again(self, items: Sequence[BatchItem], found: dict[int, Match]) -> None:
+        """See that rows, now that they are locked, still have the keys by which they were found."""
+        for item, match in zip(items, await self._matches(items), strict=True):
+            if match.key != found[item.index].key:
+                raise _Overtaken
+            found[item.index] = match
+
+    async def _update(self, item: BatchItem, match: Match) -> Any:
+        """Replace the row that is there."""
         if not match.visible:
             self._work.item_call(self._call, "create")  # whoever may create would be told, nobody else
             raise at_index(self._taken(), item.index)
@@ -96,30 +161,24 @@ class Upserts:
         found = replace(item, operation="update", key=match.key)
         try:
             loaded = schemas.load(self._call.resource, "update", item.document)
-            results[item.index] = await self._work.item(self._call, replace(found, values=loaded))
-        except NotFound:
+            return await self._work.item(self._call, replace(found, values=loaded))
+        except NotFound as error:
             [now] = await self._matches([item])
             if now.key == match.key:
-                raise
-            return False
+                raise at_index(error, item.index) from error
+            raise _Overtaken from error
         except ApiError as error:
             raise at_index(error, item.index) from error
-        return True
 
-    async def _create(self, items: Sequence[BatchItem], results: dict[int, Any]) -> bool:
-        """Create rows; False when another request has just made one of them."""
-        creations = [replace(item, operation="create") for item in items]
-        position = self._unit.outbox.mark()
+    async def _create(self, items: Sequence[BatchItem]) -> dict[int, Any]:
+        """Create rows; return them by the index of their items."""
         try:
-            async with self._unit.transaction.savepoint():
-                rows = await self._work.create(self._call, creations)
+            rows = await self._work.create(self._call, [replace(item, operation="create") for item in items])
         except UniqueConflict as error:
-            self._unit.outbox.rewind(position)
             if not self._is_about_key(error):
                 raise
-            return False
-        results.update((item.index, row) for item, row in zip(items, rows, strict=True))
-        return True
+            raise _Overtaken from error
+        return {item.index: row for item, row in zip(items, rows, strict=True)}
 
     def _is_about_key(self, error: UniqueConflict) -> bool:
         use = self._unit.parts.store.tables.constraint(error.constraint)
@@ -139,3 +198,7 @@ class Upserts:
         told = " and ".join(self._on)
         details = [Detail(name, "unique", f"This {told} exists already.") for name in self._on]
         return UniqueConflict(f"{self._call.resource.name} with this {told} exists already.", details=details)
+
+
+def _keys(items: Sequence[BatchItem], matches: Sequence[Match]) -> list[Any]:
+    return [*(item.key for item in items), *(match.key for match in matches)]

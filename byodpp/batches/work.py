@@ -6,7 +6,7 @@ Rejects what the items reject, under the index of the item that is to blame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from byodpp.batches.reading import Batch, BatchItem
 from byodpp.batches.selection import Selecting
 from byodpp.batches.upserts import Upserts
 from byodpp.calls import Call
+from byodpp.definitions import Kind
 from byodpp.exceptions import ApiError, Forbidden
 from byodpp.judged_calls import at_index, versioned, writing
 from byodpp.repository import Repository
@@ -46,12 +47,14 @@ class BatchWork:
         """Return the results in the order of the items: rows, or ItemOutcomes where it is not atomic."""
         if batch.selection is not None:
             return await Selecting(self, call, batch.operation, batch.selection).run()
-        if not batch.atomic:
-            return [await self._alone(call, item, batch.on) for item in batch.items]
         if batch.on:
-            return await Upserts(self, call, batch.on).all(batch.items)
-        if batch.operation == "create":
+            upserts = Upserts(self, call, batch.on)
+            return await (upserts.all(batch.items) if batch.atomic else upserts.each(batch.items))
+        if batch.operation == "create" and batch.atomic:
             return await self.create(call, batch.items)
+        await self.lock(call, batch.operation, [item.key for item in batch.items])
+        if not batch.atomic:
+            return [await self.alone(call, item) for item in batch.items]
         return [await self.placed(call, item) for item in batch.items]
 
     async def create(self, call: Call, items: Sequence[BatchItem]) -> list[Any]:
@@ -96,15 +99,43 @@ class BatchWork:
         except ApiError as error:
             raise at_index(error, item.index) from error
 
-    async def _alone(self, call: Call, item: BatchItem, on: tuple[str, ...]) -> ItemOutcome:
-        """Run one item so that its failure is its own."""
+    async def lock(self, call: Call, operation: str, keys: Iterable[Any]) -> None:
+        """Lock the rows of several items at once, in the order of their keys.
+
+        Two batches with the same rows then wait for each other, and never in a circle.
+
+        Args:
+            call: of the batch.
+            operation: on each row; without the right to it, nothing is locked.
+            keys: None where an item has none.
+        """
+        found = [key for key in keys if key is not None]
+        if len(found) < 2 or call.resource.kind is not Kind.DATABASE:
+            return
+        operation = "update" if operation == "upsert" else operation
+        if self._parts.authorizer.decide(self.unit.principal, call.resource, operation).allowed:
+            await self.repository(call).lock_all(found)
+
+    async def alone(
+        self,
+        call: Call,
+        item: BatchItem,
+        upsert: Callable[[BatchItem], Awaitable[tuple[str, Any]]] | None = None,
+    ) -> ItemOutcome:
+        """Run one item so that its failure is its own.
+
+        Args:
+            call: of the batch.
+            item: what is to be done.
+            upsert: does it, where the item has to be found by its unique key.
+        """
         if item.fault is not None:
             return ItemOutcome(index=item.index, error=item.fault)
         position = self.unit.outbox.mark()
         try:
             async with self.unit.transaction.savepoint():
-                if item.operation == "upsert":
-                    operation, row = await Upserts(self, call, on).one(item)
+                if upsert is not None:
+                    operation, row = await upsert(item)
                     return ItemOutcome(index=item.index, data=row, operation=operation)
                 return ItemOutcome(index=item.index, data=await self.item(call, item))
         except ApiError as error:
