@@ -161,7 +161,7 @@ class Controller:
             call = self._call(request, action.key, query=query, body=request.validated)
             call.action = action
             # The tag of a deleted row cannot be read, so that restoring it never demands one.
-            tagged = action.restores and request.header(b"if-match") is not None
+            tagged = action.restores and (request.header(b"if-match") or "*").strip() != "*"
             if action.transition is not None or tagged:
                 call.expected_version = expected_version(request.header(b"if-match"), self.resource)
             if query is None:

@@ -35,13 +35,16 @@ def expected_version(if_match: str | None, resource: ResourceDefinition) -> int 
     Raises:
         InvalidHeader: the value is no list of entity tags, or names several versions.
         PreconditionFailed: the tag can be none of this resource's.
-        PreconditionRequired: the resource is written with If-Match only.
+        PreconditionRequired: the resource is written with a version only, and none is named.
     """
     if if_match is None:
         if resource.version_required:
             raise PreconditionRequired(f"{resource.name} is written with If-Match only: send the row's ETag.")
         return None
     if if_match.strip() == "*":
+        if resource.version_required:
+            told = "If-Match: * names no version: send the row's ETag."
+            raise PreconditionRequired(f"{resource.name} is written with a version only. {told}")
         return None
     tags = _tags(if_match, "If-Match")
     versions = {

@@ -470,7 +470,21 @@ async def test_a_resource_may_demand_if_match_on_every_way_to_write(shop: Tested
     stale = await client.post("/api/v1/contracts/batch", json=updated)
     assert stale.status_code in (412, 422)
     assert (await client.post(f"{url}/sign", headers={"If-Match": '"2"'})).status_code == 200
-    assert (await client.delete(url, headers={"If-Match": "*"})).status_code == 204
+    before = await rows(shop, "contracts")
+    for method, path, body in ways[:4]:  # `*` would let anybody overwrite what he has never seen
+        response = await client.request(method, path, json=body, headers={"If-Match": "*"})
+        assert (response.status_code, code(response)) == (428, "precondition_required"), (method, path)
+    assert await rows(shop, "contracts") == before
+    assert (await client.delete(url, headers={"If-Match": '"3"'})).status_code == 204
+
+
+async def test_not_found_comes_before_every_precondition(shop: TestedApplication) -> None:
+    client = shop.client()
+    created = (await client.post("/api/v1/contracts", json={"title": "a"})).json()["data"]
+    for tag in ({}, {"If-Match": "*"}, {"If-Match": '"9"'}, {"If-Match": '"none"'}):
+        for client_, key in ((client, created["id"] + 1_000), (shop.client(tenant="beta"), created["id"])):
+            nowhere = await client_.patch(f"/api/v1/contracts/{key}", json={"title": "b"}, headers=tag)
+            assert (nowhere.status_code, code(nowhere)) == (404, "not_found"), tag
 
 
 async def test_prefer_return_minimal_saves_the_row(shop: TestedApplication) -> None:

@@ -162,7 +162,8 @@ async def test_every_route_with_another_tenants_id_is_404_and_changes_nothing(wo
             random_ = route.pattern.replace(
                 "{id}", re.sub(r"\d+", "987654", world.beta_ids[route.resource])[:26]
             )
-            options: dict[str, Any] = {"headers": {"If-Match": "*"}}
+            tag = "*" if route.operation == "restore:post" else '"1"'
+            options: dict[str, Any] = {"headers": {"If-Match": tag}}
             if route.method in ("PUT", "PATCH"):
                 options["json"] = body_for(route.resource, world.acme_ids)
             if route.method == "PATCH":

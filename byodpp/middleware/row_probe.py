@@ -1,20 +1,38 @@
 """Lets "not found" win over refusals of the form.
 
-In: a request for one row. Out: the same. When a later stage refuses the body or the media
-type, the row is looked for first: a row that the caller may not see answers 404 whatever was
+In: a request for one row. Out: the same. When a later stage refuses the body, the media type or
+the precondition, the row is looked for first: a row that the caller may not see answers 404 whatever was
 sent. A request that is in order costs nothing here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
-from byodpp.exceptions import NotAcceptable, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from byodpp.exceptions import (
+    NotAcceptable,
+    PayloadTooLarge,
+    PreconditionFailed,
+    PreconditionRequired,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.routes import Handler
 
 __all__ = ["RowProbe"]
+
+#: Refusals that rank below "not found".
+_LOWER: Final = (
+    NotAcceptable,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+    PreconditionFailed,
+    PreconditionRequired,
+)
 
 
 class RowProbe:
@@ -30,6 +48,6 @@ class RowProbe:
         """Let through, and look for the row if that ends in a refusal of lower rank."""
         try:
             return await proceed(request)
-        except (NotAcceptable, PayloadTooLarge, UnsupportedMediaType, ValidationFailed):
+        except _LOWER:
             await self._probe(request)
             raise

@@ -53,9 +53,9 @@ def shared_parameters() -> dict[str, Any]:
         "may name their own only."
     )
     match = (
-        'The `ETag` that was read, e.g. `"5"`: the write is refused with 412 when the row has changed since. '
-        "`*` is any version."
+        'The `ETag` that was read, e.g. `"5"`: the write is refused with 412 when the row has changed since.'
     )
+    one = {"type": "string", "pattern": '^"[0-9]{1,18}"$', "examples": ['"5"']}
     tag = {"type": "string", "pattern": '^("[0-9]{1,18}"|\\*)$', "examples": ['"5"']}
     tags = {"type": "string", "pattern": f"^(\\*|{_TAG}( *, *{_TAG})*)$", "examples": ['"5"']}
     return {
@@ -72,9 +72,9 @@ def shared_parameters() -> dict[str, Any]:
         "Idempotency-Key": _header_parameter(
             "Idempotency-Key", once, {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
         ),
-        "If-Match": _header_parameter("If-Match", match, tag),
+        "If-Match": _header_parameter("If-Match", f"{match} `*` is any version.", tag),
         "If-Match-Required": _header_parameter(
-            "If-Match", f"{match} It must be sent: 428 without.", tag, required=True
+            "If-Match", f"{match} It must be sent, and name a version: 428 otherwise.", one, required=True
         ),
         "If-None-Match": _header_parameter(
             "If-None-Match", "The `ETag` of what the client has: 304 when it is still that.", tags
