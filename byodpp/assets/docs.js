@@ -59,7 +59,7 @@
   // --- the first request goes where this page came from
   for (const code of document.querySelectorAll(".aside code")) {
     const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
-    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace("http://127.0.0.1:3000", location.origin);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/http:\/\/127\.0\.0\.1:3000/, location.origin);
   }
 
   // --- copy
