@@ -1,14 +1,17 @@
-"""HTTP/1.1 as uvicorn speaks it, with two things of our own.
+"""HTTP/1.1 as uvicorn speaks it, with three things of our own.
 
 What the parser cannot read is handed to the application, so that the refusal is worded and logged
-like any other. And an answer whose headers are `HeaderLines` goes out in one piece: uvicorn would look
-at every header once more, and write head and body by a system call each.
+like any other. A client that is slow, or never comes to an end, costs a bounded time and a bounded
+memory: the head of a request has a size and a deadline, fields after the body are thrown away, and
+a body that goes on long after its answer ends the connection. And an answer whose headers are
+`HeaderLines` goes out in one piece: uvicorn would look at every header once more, and write head
+and body by a system call each.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import httptools
@@ -19,49 +22,142 @@ from byodpp.header_lines import HeaderLines
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
 
-__all__ = ["HttpProtocol"]
+__all__ = ["LARGE_HEAD", "SLOW_HEAD", "UNREADABLE", "HttpProtocol"]
 
 #: A larger body is not copied behind its head.
 _COPIED_BYTES: Final = 65_536
+#: The parser of addresses counts in 16 bits; what is longer is refused by its length alone.
+_PARSED_URL_BYTES: Final = 65_000
+#: The data that complete a head may hold the requests behind it, too.
+_READ_BYTES: Final = 262_144
+#: How long a head may take from its first byte to its last.
+_HEAD_SECONDS: Final = 30.0
+#: How long a body may go on after its answer; many clients read nothing before they have sent all.
+_PATIENCE_SECONDS: Final = 2.0
+#: In place of a version of HTTP: why the application gets a request that was not read.
+UNREADABLE, LARGE_HEAD, SLOW_HEAD = "unreadable", "large head", "slow head"
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     _refused = False
+    _in_head = False  # a request has begun, and its headers have not ended
+    _head_bytes = 0  # of it so far, with what came before it in the same piece
+    _head_deadline: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, max_head_bytes: int = 49_152, **options: Any) -> None:
+        """Args:
+        args: uvicorn's.
+        max_head_bytes: address and headers together; what is larger is not kept to its end.
+        options: uvicorn's.
+        """
+        super().__init__(*args, **options)
+        self._most_head_bytes = max_head_bytes + _READ_BYTES
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a first request no longer than for another one."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._end_head()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless what came before could not be read."""
-        if not self._refused:
-            super().data_received(data)
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._in_head and not self._refused:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._most_head_bytes:
+                self._refuse(LARGE_HEAD)
+            elif self._head_deadline is None:
+                self._head_deadline = self.loop.call_later(_HEAD_SECONDS, self._refuse, SLOW_HEAD)
+        elif self.headers:
+            self.headers.clear()  # fields after a body: a proxy in front has not looked at them
+        elif self.cycle is None or self.cycle.response_complete:
+            self._await_request()  # nothing but line ends, or the rest of a body
 
     def send_400_response(self, msg: str) -> None:
         """Hand the application a request of no known version; it refuses that, and the connection closes."""
-        self._refused = True
         if self.cycle is not None and not self.cycle.response_complete:
+            self._refused = True
             super().send_400_response(msg)  # the fault lies in a body that is being read
             return
+        self._refuse(UNREADABLE)
+
+    def _refuse(self, why: str) -> None:
+        """Let the application answer a request that was not read, and read nothing more."""
+        self._refused = True
+        self._end_head()
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # sent behind a request that is still being answered
+            return
         self.on_message_begin()
-        unread = {"method": "?", "path": "/", "raw_path": b"/", "query_string": b"", "http_version": "?"}
+        unread = {"method": "?", "path": "/", "raw_path": b"/", "query_string": b"", "http_version": why}
         self.scope.update(unread)  # type: ignore[typeddict-item]
-        self.headers.clear()
         self.cycle = self._cycle(keep_alive=False)
         self.cycle.more_body = False
         self._start_asgi_task(self.cycle, self.app)
 
+    def _await_request(self) -> None:
+        """Close the connection when nothing comes."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_message_complete(self) -> None:
+        """Note that a request has been received, be it answered already or not."""
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request; a body that has no end is waited for a little."""
+        super().on_response_complete()
+        if self.cycle.more_body:
+            self.loop.call_later(_PATIENCE_SECONDS, self._cut, self.cycle)
+
+    def _cut(self, cycle: RequestResponseCycle) -> None:
+        if self.cycle is cycle and cycle.more_body and not self.transport.is_closing():
+            self.transport.close()
+
     def on_headers_complete(self) -> None:
         """Start the application; as uvicorn does, but for what is never set here."""
+        self._in_head = False
+        if self._head_deadline is not None:
+            self._end_head()
+        self.headers = []  # the request has its own: those that follow are no part of it
         parser, scope = self.parser, self.scope
         http_version = parser.get_http_version()
         scope["method"] = parser.get_method().decode("ascii")
         if http_version != "1.1":
             scope["http_version"] = http_version
-        url = httptools.parse_url(self.url)
-        raw_path: bytes = url.path
-        scope["raw_path"] = raw_path
-        path = raw_path.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["query_string"] = url.query or b""
+        if len(self.url) > _PARSED_URL_BYTES:
+            scope["raw_path"], scope["path"], scope["query_string"] = self.url, "/", b""
+        else:
+            url = httptools.parse_url(self.url)
+            raw_path: bytes = url.path
+            scope["raw_path"] = raw_path
+            path = raw_path.decode("ascii")
+            scope["path"] = unquote(path) if "%" in path else path
+            scope["query_string"] = url.query or b""
         before = self.cycle
         self.cycle = self._cycle(keep_alive=http_version != "1.0" and parser.should_keep_alive())
         if before is None or before.response_complete:

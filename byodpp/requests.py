@@ -193,10 +193,12 @@ class Request:
             Malformed: the length is no number, or the body is announced in both ways, which is how
                 one request is smuggled past a proxy inside another.
         """
-        text = self.header(b"content-length")
+        text, coding = self.header(b"content-length"), self.header(b"transfer-encoding")
+        if coding is not None and coding.strip().lower() != "chunked":
+            raise Malformed("Transfer-Encoding may be chunked, and nothing else.")
         if text is None:
             return None
-        if self.header(b"transfer-encoding") is not None:
+        if coding is not None:
             raise Malformed("A body has a Content-Length or comes in chunks, not both.")
         if not (text.isascii() and text.isdigit()):
             raise Malformed("Content-Length is not a number.")
@@ -248,11 +250,13 @@ class Request:
         return message.get("body", b""), not self._complete
 
     async def _discard(self, limit: int, deadline: float, *, more: bool) -> NoReturn:
-        """Take in as much again of a body without a length, then refuse it."""
+        """Take in as much again of a body without a length, for two seconds at most, then refuse it."""
         dropped = 0
-        while more and dropped <= limit:
-            chunk, more = await self._receive_chunk(deadline)
-            dropped += len(chunk)
+        deadline = min(deadline, asyncio.get_running_loop().time() + _PATIENCE_SECONDS)
+        with suppress(RequestTimeout):
+            while more and dropped <= limit:
+                chunk, more = await self._receive_chunk(deadline)
+                dropped += len(chunk)
         raise _too_large(limit, close=more)
 
     async def discard_rest(self) -> None:

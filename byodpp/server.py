@@ -20,8 +20,9 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -110,10 +111,12 @@ def serve(
     application = factory()
     grace = settings.shutdown_grace_seconds
     drain = grace / 5 if settings.environment in ("stage", "prod") else 0.0
+    head_bytes = settings.max_url_bytes + settings.max_header_bytes
+    protocol: Any = partial(HttpProtocol, max_head_bytes=head_bytes)  # uvicorn only ever calls it
     config = uvicorn.Config(
         application,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http=HttpProtocol,
+        http=protocol,
         ws="none",
         lifespan="off",  # opened and closed by _Server, so that a StartError arrives as one
         log_config=None,

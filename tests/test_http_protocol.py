@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,3 +155,136 @@ async def test_an_application_that_stops_between_head_and_body_breaks_the_connec
 
     async with served(app) as exchange:
         assert await exchange(request()) == b""
+
+
+# --- clients that are slow, or never come to an end -----------------------------------------
+
+
+@asynccontextmanager
+async def connected(app: App, **limits: Any) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    """Serve an application; yield what opens a connection (reader, writer)."""
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1)
+    config.http = partial(HttpProtocol, **limits)  # type: ignore[assignment]
+    server = uvicorn.Server(config)
+    with listen("127.0.0.1", 0) as listener:
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        writers: list[asyncio.StreamWriter] = []
+
+        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writers.append(writer)
+            return reader, writer
+
+        try:
+            yield connect
+        finally:
+            for writer in writers:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+            server.should_exit = True
+            await running
+
+
+async def telling(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what was understood, without reading a body."""
+    told = f"{scope['http_version']} {len(scope['headers'])} {len(scope['raw_path'])}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": lines(len(told))})
+    await send({"type": "http.response.body", "body": told})
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def endless(connection: Any, piece: bytes) -> int:
+    """Send a piece over and over until the other side ends it; return the bytes that went out."""
+    reader, writer = connection
+    sent = 0
+    answered = asyncio.create_task(reader.read())
+    with suppress(ConnectionError):
+        while not answered.done() and sent < 200_000_000:
+            writer.write(piece)
+            await asyncio.sleep(0)
+            await writer.drain()
+            sent += len(piece)
+    answered.cancel()
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ", b"a" * 8192),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n", b"a" * 8192),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n", b"X-A: b\r\n" * 1024),
+        (b"GET /", b"a" * 8192),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"2000\r\n" + b"a" * 8192 + b"\r\n",
+        ),
+    ],
+    ids=["a header", "a header's name", "headers", "an address", "a body after its answer"],
+)
+async def test_what_never_ends_is_ended(begin: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byodpp.http_protocol._PATIENCE_SECONDS", 0.2)
+    async with connected(telling, max_head_bytes=10_000) as connect:
+        connection = await connect()
+        connection[1].write(begin)
+        async with asyncio.timeout(8):
+            assert await endless(connection, piece) < 200_000_000
+
+
+async def test_a_head_that_is_too_large_or_too_slow_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byodpp.http_protocol._HEAD_SECONDS", 0.3)
+    async with connected(telling, max_head_bytes=10_000) as connect:
+        for sent, told in (
+            (b"GET / HTTP/1.1\r\nX-A: " + b"a" * 300_000, b"large head"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n", b"slow head"),
+            (b"get / HTTP/1.1\r\n\r\n", b"unreadable"),
+        ):
+            reader, writer = await connect()
+            writer.write(sent)
+            answer = await asyncio.wait_for(reader.read(), 5)
+            assert told in answer and b"connection: close" in answer
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with connected(telling) as connect:
+        for said in (b"", b"\r\n\r\n"):
+            reader, writer = await connect()
+            writer.write(said)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+async def test_fields_after_a_body_are_no_headers_of_the_request() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        seen.append(list(scope["headers"]))
+        await telling(scope, receive, send)
+
+    head = CHUNKED + b"1\r\na\r\n0\r\n"
+    async with connected(app) as connect:
+        reader, writer = await connect()
+        for _ in range(2):
+            writer.write(head + b"Authorization: Bearer x\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n")
+            assert b"1.1 2 1" in await asyncio.wait_for(reader.readuntil(b"1.1 2 1"), 5)
+    assert seen == [[(b"host", b"a"), (b"transfer-encoding", b"chunked")]] * 2
+
+
+async def test_an_address_that_the_parser_cannot_take_arrives_whole() -> None:
+    async with connected(telling) as connect:
+        reader, writer = await connect()
+        writer.write(b"GET /" + b"a" * 70_000 + b"?b=c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"1.1 2 70005")
+
+
+async def test_a_connection_lives_on_after_a_body_that_nobody_read() -> None:
+    async with connected(telling) as connect:
+        reader, writer = await connect()
+        for _ in range(3):
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+            assert b"1.1 2 1" in await asyncio.wait_for(reader.readuntil(b"1.1 2 1"), 5)
+            writer.write(b"cd")

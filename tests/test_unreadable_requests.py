@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.test_server import Served
 
 GET = b"GET /pid HTTP/1.1\r\nHost: a\r\n"
+LONG_ADDRESS = b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 UNREADABLE = {
     "both lengths": GET + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two lengths": GET + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
@@ -48,5 +50,33 @@ def test_a_body_that_becomes_unreadable_ends_the_connection(tmp_path: Path, tail
         reply = served.send(head, b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}", tail)
         assert reply.startswith(b"HTTP/1.1 400 ")
         assert served.get("/pid")[0] == 200
+    finally:
+        served.close()
+
+
+def test_a_head_that_is_too_large_is_told_by_its_part(tmp_path: Path) -> None:
+    served = Served(tmp_path, {})
+    try:
+        for data, status, code in (
+            (GET + b"X-A: " + b"a" * 400_000, b"431", "headers_too_large"),
+            (LONG_ADDRESS, b"414", "uri_too_long"),
+            (b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n"
+             b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"400", "malformed_request"),
+        ):  # fmt: skip
+            head, _, body = served.send(data).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 " + status), head
+            assert json.loads(body)["error"]["code"] == code
+        assert served.get("/pid")[0] == 200
+    finally:
+        served.close()
+
+
+def test_a_body_over_the_limit_that_stalls_is_refused_within_seconds(tmp_path: Path) -> None:
+    served = Served(tmp_path, {"max_body_bytes": 1000})
+    try:
+        head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        before = time.monotonic()
+        reply = served.send(head, b"Transfer-Encoding: chunked\r\n\r\n5dc\r\n" + b" " * 1500 + b"\r\n")
+        assert reply.startswith(b"HTTP/1.1 413 ") and time.monotonic() - before < 6
     finally:
         served.close()

@@ -1,15 +1,15 @@
 """Limits on what comes before the body: the address and the headers.
 
 In: any request. Out: the same. May reject: Malformed (what the server could not read), UriTooLong,
-HeadersTooLarge, InvalidHeader (a `Host` that is missing or doubled, which proxies and servers read
-differently).
+HeadersTooLarge, RequestTimeout (headers that do not end), InvalidHeader (a `Host` that is missing or
+doubled, which proxies and servers read differently).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NoReturn
 
-from byodpp.exceptions import HeadersTooLarge, InvalidHeader, Malformed, UriTooLong
+from byodpp.exceptions import HeadersTooLarge, InvalidHeader, Malformed, RequestTimeout, UriTooLong
 from byodpp.requests import Request
 
 __all__ = ["SizeLimits"]
@@ -36,7 +36,7 @@ class SizeLimits:
     def __call__(self, request: Request) -> None:
         """Look at one request."""
         if request.http_version not in _VERSIONS:
-            raise Malformed("The request cannot be read.")
+            self._refuse_unread(request.http_version)
         if len(request.raw_path) + len(request.query_string) > self._max_url_bytes:
             raise UriTooLong(f"The address is longer than {self._max_url_bytes} bytes.")
         headers = request.raw_headers
@@ -50,3 +50,11 @@ class SizeLimits:
             raise HeadersTooLarge(f"The headers are larger than {self._max_header_bytes} bytes.")
         if hosts != 1 and (hosts > 1 or request.http_version == "1.1"):
             raise InvalidHeader("There must be exactly one Host header.")
+
+    def _refuse_unread(self, why: str) -> NoReturn:
+        """Refuse what the server did not read; it closes the connection."""
+        if why == "large head":
+            raise HeadersTooLarge(f"The headers are larger than {self._max_header_bytes} bytes.")
+        if why == "slow head":
+            raise RequestTimeout("The headers took too long to arrive.")
+        raise Malformed("The request cannot be read.")
