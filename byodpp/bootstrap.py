@@ -18,6 +18,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from byodpp import application, migrations
+from byodpp.audit import Sealer, SealKey
 from byodpp.authentication import Authenticator
 from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
 from byodpp.authentication.tokens import TokenVerifier
@@ -141,6 +142,7 @@ class Application:
     classes: ClassDirectory
     rate_limiter: SlidingWindows | SharedWindows
     service: Service
+    sealer: Sealer
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     @classmethod
@@ -192,6 +194,7 @@ class Application:
             if settings.redis_uri is None
             else SharedWindows(settings.redis_uri),
             service=Service(parts, database, EventBus(blueprint.handlers)),
+            sealer=_sealer(settings, blueprint, database),
         )
 
     def routes(self) -> list[Route]:
@@ -228,10 +231,13 @@ class Application:
             await self._refuse_other_schema()
             await self.issuer.open()
             await self.policy_watch.start()
+            if self.settings.audit_sealer:
+                await self.sealer.start()
             yield
             await self.service.drain()
         finally:
             await self.policy_watch.stop()
+            await self.sealer.stop()
             await self.issuer.close()
             if isinstance(self.rate_limiter, SharedWindows):
                 await self.rate_limiter.close()
@@ -381,6 +387,11 @@ def _classes(settings: Settings, database: Database, shares: dict[int, int]) -> 
     )
     default = TenantLimits(budgets=(budget,), concurrent_requests=settings.max_concurrent_requests_per_tenant)
     return ClassDirectory(database, default, shares=shares, factor=settings.tenant_limit_factor)
+
+
+def _sealer(settings: Settings, blueprint: Blueprint, database: Database) -> Sealer:
+    entries = blueprint.tables[blueprint.registry.get("AuditLogs")]
+    return Sealer(database, entries, SealKey.derived(application_secret(settings)))
 
 
 def _authenticator(

@@ -59,6 +59,9 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "schema_state": ("select",),
     "seeds": (),
     "policy_version": ("select", "insert", "update"),
+    "audit_seals": ("select",),
+    "audit_heads": ("select",),
+    "audit_arrivals": (),
 }
 _TENANT: Final = "(SELECT byodpp.tenant())"
 _USER: Final = "(SELECT byodpp.user_id())"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from byodpp import __version__
+from byodpp.cli.audit import heads, verify
 from byodpp.cli.create import init, new_logic, new_resource
 from byodpp.cli.data import seed, token
 from byodpp.cli.migrate import apply_revisions, new_revision, plan
@@ -41,6 +42,10 @@ def make_program() -> typer.Typer:
     program.add_typer(migrate, name="migrate")
     program.command()(seed)
     program.command()(token)
+    audit = _group(help="The audit trail: verify it, and print where it ends.")
+    audit.command("verify")(verify)
+    audit.command("heads")(heads)
+    program.add_typer(audit, name="audit")
     program.command()(openapi)
     program.command()(init)
     new = _group(help="Add a resource or a logic class to this application.")

@@ -67,8 +67,8 @@ class Settings:
     secret_key: Annotated[
         str | None,
         Setting(
-            "What cursors are signed with, at least 32 characters, the same in all processes; required in "
-            "stage and prod, elsewhere made and kept in .byodpp.",
+            "What cursors and audit seals are signed with, at least 32 characters, the same in all "
+            "processes; required in stage and prod, elsewhere made and kept in .byodpp.",
             secret=True,
         ),
     ] = None
@@ -183,6 +183,11 @@ class Settings:
             "Calls of one address to the token routes of the local issuer per window.", low=1, high=10**9
         ),
     ] = 10
+
+    # --- audit trail ---
+    audit_sealer: Annotated[
+        bool, Setting("Seal audit entries into their chains; one process of all does it at a time.")
+    ] = True
 
     # --- logging ---
     log_level: Annotated[_LogLevel, Setting("Least level that is logged.", env="LOG_LEVEL")] = "info"

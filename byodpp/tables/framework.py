@@ -6,7 +6,7 @@ the resources' tables, so that a new version of the package is an ordinary migra
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -14,7 +14,29 @@ from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
-__all__ = ["framework_tables"]
+__all__ = ["ARRIVAL", "arrival_column", "framework_tables"]
+
+#: Column of the audit entries that no field shows: the transaction that brought the entry, whatever its id.
+#: A field's column cannot bear the name by itself.
+ARRIVAL: Final = "_arrival"
+
+
+class _TransactionId(sa.types.UserDefinedType[str]):
+    """PostgreSQL's 64-bit transaction id, which no SQLAlchemy type stands for."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **options: Any) -> str:
+        return "XID8"
+
+
+def arrival_column() -> sa.Column[Any]:
+    """Return the column by which the sealer finds what has been committed since its last look.
+
+    Null is an entry that has been sealed elsewhere: before a restoration, or before its tenant moved.
+    """
+    default: sa.ColumnElement[Any] = sa.literal_column("pg_current_xact_id()")
+    return sa.Column(quoted_name(ARRIVAL, True), _TransactionId(), nullable=True, server_default=default)
 
 
 def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
@@ -98,5 +120,40 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             "policy_version",
             column("version", sa.BigInteger),
             sa.PrimaryKeyConstraint("version", name="policy_version_pkey_00000001"),
+        ),
+        table(
+            "audit_seals",
+            column("tenant_id", sa.BigInteger),
+            column("number", sa.BigInteger),  # from 1, without gaps
+            column("since", moment, nullable=True),  # what was committed before is in earlier seals
+            column("sealed_at", moment),
+            column("total", sa.BigInteger),  # entries of this and all earlier seals
+            column("entries", postgresql.ARRAY(sa.BigInteger)),  # ids of AuditLogs, in the order of arrival
+            column("digests", sa.LargeBinary),  # 32 bytes for each of them
+            column("previous", sa.LargeBinary),  # hash of the seal before
+            column("hash", sa.LargeBinary),
+            column("mac", sa.LargeBinary),  # of the hash, by a key that is not in the database
+            column("key_id", text),
+            sa.PrimaryKeyConstraint("tenant_id", "number", name="audit_seals_pkey_00000001"),
+        ),
+        table(
+            "audit_heads",
+            column("tenant_id", sa.BigInteger),
+            column("number", sa.BigInteger),
+            column("total", sa.BigInteger),
+            column("hash", sa.LargeBinary),
+            sa.PrimaryKeyConstraint("tenant_id", name="audit_heads_pkey_00000001"),
+        ),
+        table(
+            "audit_arrivals",
+            column("cluster", text),  # system identifier: transaction ids mean nothing in another one
+            column("sealed", text),  # snapshot: every entry that it shows is sealed
+            column("sealed_at", moment, nullable=True),  # when that snapshot was taken
+            column("target", text, nullable=True),  # snapshot that is being sealed in several passes
+            column("target_at", moment, nullable=True),
+            column("after_arrival", text, nullable=True),  # the last entry sealed of those
+            column("after_tenant", sa.BigInteger, nullable=True),
+            column("after_entry", sa.BigInteger, nullable=True),
+            sa.PrimaryKeyConstraint("cluster", name="audit_arrivals_pkey_00000001"),
         ),
     ]

@@ -1,0 +1,289 @@
+"""Seals audit entries into the chain of their tenant, a second after their commit.
+
+Ids of entries say nothing about the order of commits: one with a lower id may be committed
+later. So the sealer goes by transactions. Each entry carries the id of the transaction that
+wrote it; what is committed and not in the last *snapshot* (PostgreSQL's own record of what was
+committed at a moment) has arrived since. Nothing is skipped, and nothing waits for a gap.
+
+One process seals at a time, under an advisory lock; a pass is one transaction, so that a crash
+leaves nothing half done and the next pass, of whichever process, goes on. Rejects nothing: while
+the database is away there is nothing to seal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from byodpp.audit.entries import SESSION, columns_of, digest_sql
+from byodpp.audit.seals import Head, Seal, SealKey
+from byodpp.database import Database, Transaction
+from byodpp.exceptions import ApiError
+from byodpp.sql_text import quote
+from byodpp.tables.framework import ARRIVAL
+
+__all__ = ["Sealer"]
+
+_log: Final = logging.getLogger(__name__)
+
+#: Entries of one pass, which is one transaction; more are sealed by the next, at once.
+_MOST_ENTRIES: Final = 5_000
+#: Chains whose end is remembered, to notice at once when somebody has cut one back.
+_MOST_REMEMBERED: Final = 10_000
+#: The end of a chain is logged this often, so that a copy of it lies where the logs are kept.
+_TOLD_SECONDS: Final = 600.0
+
+#: The snapshot before everything: it shows no transaction at all.
+_NOTHING: Final = "3:3:"
+_FIRST_TRANSACTION: Final = "0"
+
+_LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp audit sealer', 0))"
+_NOW: Final = "select pg_current_snapshot()::text as snapshot, clock_timestamp() as moment"
+_STATE: Final = (
+    "select a.* from byodpp.audit_arrivals a, pg_control_system() c"
+    " where a.cluster = c.system_identifier::text"
+)
+_KEEP_STATE: Final = (
+    "update byodpp.audit_arrivals set sealed = $1, sealed_at = $2, target = $3, target_at = $4,"
+    " after_arrival = $5, after_tenant = $6, after_entry = $7"
+)
+_IS_SEALED: Final = (
+    "exists (select from (select tenant_id, unnest(entries) as id from byodpp.audit_seals) s"
+    " where s.tenant_id = e.tenant_id and s.id = e.id)"
+)
+_HEADS: Final = "select tenant_id, number, total, hash from byodpp.audit_heads where tenant_id = any($1)"
+_KEEP_HEADS: Final = (
+    "insert into byodpp.audit_heads (tenant_id, number, total, hash)"
+    " select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])"
+    " on conflict (tenant_id) do update"
+    " set number = excluded.number, total = excluded.total, hash = excluded.hash"
+)
+_INSERT: Final = (
+    "insert into byodpp.audit_seals (tenant_id, number, since, sealed_at, total, entries, digests, previous,"
+    " hash, mac, key_id) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """How far sealing has come."""
+
+    sealed: str  # snapshot
+    sealed_at: datetime | None
+    target: str | None = None  # snapshot on the way to which it is, after the entry below
+    target_at: datetime | None = None
+    after_arrival: str | None = None
+    after_tenant: int | None = None
+    after_entry: int | None = None
+
+    def values(self) -> tuple[Any, ...]:
+        """Return the arguments of `_KEEP_STATE`."""
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
+
+class Sealer:
+    """Makes the seals of all tenants of one database."""
+
+    def __init__(self, database: Database, entries: sa.Table, key: SealKey, *, seconds: float = 1.0) -> None:
+        """Args:
+        database: sealed with its system role.
+        entries: table of AuditLogs.
+        key: makes the macs.
+        seconds: between two passes.
+        """
+        self._database = database
+        self._key = key
+        self._seconds = seconds
+        self._arrived = _arrived_sql(entries)
+        self._table = quote(str(entries.name))
+        self._ends: OrderedDict[int, int] = OrderedDict()  # tenant -> number of its last seal
+        self._told: OrderedDict[int, float] = OrderedDict()  # tenant -> when its head was logged
+        self._away = False  # told once per outage
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Seal from now on until `stop`."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Seal what is there, then no more. Harmless when not started."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        await self._pass()
+
+    async def seal(self) -> int:
+        """Make one pass and return how many entries it sealed; 0 too while another process seals.
+
+        Raises:
+            ApiError: the database could not do it; nothing was sealed then.
+        """
+        async with self._database.system() as transaction:
+            if not await transaction.fetchval(_LOCK):
+                return 0
+            await transaction.execute(SESSION)
+            state = await self._state(transaction)
+            under_way = state.target is not None
+            if not under_way:
+                now: Any = await transaction.fetchrow(_NOW)
+                state = replace(state, target=now["snapshot"], target_at=now["moment"])
+            found = await self._arrivals(transaction, state)
+            heads = await self._sealed(transaction, state, found) if found else []
+            if found or under_way:
+                await transaction.execute(_KEEP_STATE, *_next(state, found).values())
+        self._note(heads)
+        return len(found)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            while await self._pass() == _MOST_ENTRIES:
+                pass  # there are more
+
+    async def _pass(self) -> int:
+        try:
+            sealed = await self.seal()
+        except ApiError as error:
+            if not self._away:
+                _log.warning("audit entries cannot be sealed for the moment: %s", error.message)
+            self._away = True
+        except Exception:
+            # Whatever it is, the next pass may succeed; an end of the task would go unnoticed.
+            _log.exception("audit entries could not be sealed")
+        else:
+            self._away = False
+            return sealed
+        return 0
+
+    # --- what has arrived -----------------------------------------------------------------
+
+    async def _arrivals(self, transaction: Transaction, state: _State) -> list[Any]:
+        """Return the next entries between both snapshots, in the order of their transactions."""
+        after = (state.after_arrival or _FIRST_TRANSACTION, state.after_tenant or 0, state.after_entry or 0)
+        return await transaction.fetch(self._arrived, state.sealed, state.target, *after, _MOST_ENTRIES)
+
+    async def _state(self, transaction: Transaction) -> _State:
+        record = await transaction.fetchrow(_STATE)
+        if record is None:
+            return await self._first_state(transaction)
+        return _State(**{name: record[name] for name in _State.__dataclass_fields__})
+
+    async def _first_state(self, transaction: Transaction) -> _State:
+        """Begin: in a new database, or in one that was restored into another cluster.
+
+        There the transaction ids of restored entries mean nothing: those that are sealed lose it, the
+        others get this transaction's. The snapshot is taken before, so that nothing falls between.
+        """
+        now: Any = await transaction.fetchrow(_NOW)
+        last = await transaction.fetchval("select max(sealed_at) from byodpp.audit_seals")
+        if last is None:
+            sealed = _NOTHING
+            await transaction.execute(
+                f"update {self._table} set {ARRIVAL} = pg_current_xact_id()"
+                f" where {ARRIVAL} is null or {ARRIVAL} > pg_current_xact_id()"
+            )
+        else:
+            sealed = now["snapshot"]
+            await transaction.execute(
+                f"update {self._table} e set {ARRIVAL} = null"
+                f" where {ARRIVAL} >= pg_snapshot_xmin($1::text::pg_snapshot) and {_IS_SEALED}",
+                sealed,
+            )
+            await transaction.execute(
+                f"update {self._table} e set {ARRIVAL} = pg_current_xact_id() where not {_IS_SEALED}"
+            )
+        await transaction.execute("delete from byodpp.audit_arrivals")
+        await transaction.execute(
+            "insert into byodpp.audit_arrivals (cluster, sealed, sealed_at)"
+            " select system_identifier::text, $1, $2 from pg_control_system()",
+            sealed,
+            last,
+        )
+        return _State(sealed=sealed, sealed_at=last)
+
+    # --- seals ------------------------------------------------------------------------------
+
+    async def _sealed(self, transaction: Transaction, state: _State, found: Sequence[Any]) -> list[Head]:
+        """Write a seal for each tenant that has entries; return the new ends of their chains."""
+        by_tenant: dict[int, list[tuple[int, bytes]]] = {}
+        for record in found:
+            by_tenant.setdefault(record["tenant_id"], []).append((record["id"], record["digest"]))
+        heads = {tenant: Head(tenant_id=tenant) for tenant in by_tenant}
+        for record in await transaction.fetch(_HEADS, list(by_tenant)):
+            heads[record["tenant_id"]] = Head(**dict(record))
+        self._compare(heads.values())
+        now = await transaction.fetchval("select clock_timestamp()")
+        ends, rows = [], []
+        for tenant, entries in by_tenant.items():
+            seal = Seal.after(heads[tenant], entries, since=state.sealed_at, sealed_at=now)
+            end = seal.head()
+            ends.append(end)
+            rows.append(
+                (
+                    tenant, seal.number, seal.since, seal.sealed_at, seal.total, seal.entries, seal.digests,
+                    seal.previous, end.hash, self._key.mac(end.hash), self._key.id,
+                )
+            )  # fmt: skip
+        await transaction.executemany(_INSERT, rows)
+        columns = zip(*((end.tenant_id, end.number, end.total, end.hash) for end in ends), strict=True)
+        await transaction.execute(_KEEP_HEADS, *map(list, columns))
+        return ends
+
+    def _compare(self, heads: Any) -> None:
+        """Tell when a chain is shorter than it was."""
+        for head in heads:
+            known = self._ends.get(head.tenant_id, 0)
+            if head.number < known:
+                fields = {"tenant_id": head.tenant_id, "sealed": known, "found": head.number}
+                _log.error("an audit chain was cut back: run `byodpp audit verify`", extra=fields)
+
+    def _note(self, heads: Sequence[Head]) -> None:
+        """Remember where chains end, and log it now and then."""
+        now = time.monotonic()
+        for head in heads:
+            _remember(self._ends, head.tenant_id, head.number)
+            if now - self._told.get(head.tenant_id, -_TOLD_SECONDS) >= _TOLD_SECONDS:
+                _remember(self._told, head.tenant_id, now)
+                fields = {"tenant_id": head.tenant_id, "number": head.number, "hash": head.hash.hex()}
+                _log.info("audit chain", extra=fields)
+
+
+def _arrived_sql(entries: sa.Table) -> str:
+    arrival = quote(ARRIVAL)
+    return (
+        f"select tenant_id, id, {arrival}::text as arrival, {digest_sql(columns_of(entries))} as digest"
+        f" from {quote(str(entries.name))}"
+        f" where {arrival} >= greatest(pg_snapshot_xmin($1::text::pg_snapshot), $3::text::xid8)"
+        f" and not pg_visible_in_snapshot({arrival}, $1::text::pg_snapshot)"
+        f" and pg_visible_in_snapshot({arrival}, $2::text::pg_snapshot)"
+        f" and ({arrival}, tenant_id, id) > ($3::text::xid8, $4::bigint, $5::bigint)"
+        f" order by {arrival}, tenant_id, id limit $6::integer"
+    )
+
+
+def _next(state: _State, found: Sequence[Any]) -> _State:
+    """Return the state after some entries: at the target when there are no more of them."""
+    if len(found) < _MOST_ENTRIES:
+        assert state.target is not None
+        return _State(sealed=state.target, sealed_at=state.target_at)
+    last = found[-1]
+    return replace(
+        state, after_arrival=last["arrival"], after_tenant=last["tenant_id"], after_entry=last["id"]
+    )
+
+
+def _remember(known: OrderedDict[int, Any], tenant: int, value: Any) -> None:
+    known[tenant] = value
+    known.move_to_end(tenant)
+    if len(known) > _MOST_REMEMBERED:
+        known.popitem(last=False)

@@ -1,0 +1,164 @@
+"""`audit verify`, `audit heads`: whether the audit trail is what it was, and where it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from byodpp.cli.output import print_table
+from byodpp.cli.place import place_of
+from byodpp.exceptions import Problem, StartError
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from byodpp.audit import Head, Verdict
+    from byodpp.settings import Settings
+
+__all__ = ["heads", "verify"]
+
+_HEADINGS = ("tenant", "sealed", "seals", "from", "to", "unsealed", "result")
+
+
+def verify(
+    context: typer.Context,
+    tenant: Annotated[
+        str | None, typer.Option(help="Slug of the tenant.", show_default="all tenants")
+    ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            "--heads", metavar="FILE", help="Ends of the chains as `byodpp audit heads` printed them earlier."
+        ),
+    ] = None,
+) -> None:
+    """Verify that no entry of the audit trail was changed, deleted or put in since it was sealed.
+
+    Says for each tenant how many entries are sealed, how many still wait, and the first break. The exit
+    status is 1 when there is one.
+
+    `byodpp audit verify --tenant acme --heads heads-of-january.json`
+    """
+    settings = place_of(context).settings()
+    names, verdicts = asyncio.run(_verify(settings, tenant, [] if known is None else _read_heads(known)))
+    rows = [_row(names.get(one.tenant_id, str(one.tenant_id)), one) for one in verdicts]
+    print_table(_HEADINGS, rows, empty="There is no audit entry.")
+    unknown = sorted({key for one in verdicts for key in one.unknown_keys})
+    if unknown:
+        told = f"Seals made with another secret_key ({', '.join(unknown)}): only their hashes were checked."
+        typer.echo(told, err=True)
+    if not all(one.intact for one in verdicts):
+        raise typer.Exit(1)
+
+
+def heads(context: typer.Context) -> None:
+    """Print where each tenant's chain ends, as JSON: keep it where nobody who owns the database can write.
+
+    Entries and seals that are cut off later are missed only by who knows that they were there.
+
+    `byodpp audit heads > heads-of-january.json`
+    """
+    found = asyncio.run(_heads(place_of(context).settings()))
+    lines = [
+        {"tenant": one.tenant_id, "number": one.number, "total": one.total, "hash": one.hash.hex()}
+        for one in found
+    ]
+    typer.echo(json.dumps(lines, indent=1))
+
+
+async def _verify(
+    settings: Settings, slug: str | None, known: Sequence[Head]
+) -> tuple[dict[int, str], list[Verdict]]:
+    from byodpp.audit import SealKey, verify
+    from byodpp.manifest import load_manifest
+    from byodpp.settings.secret_key import application_secret
+    from byodpp.tables import Tables
+
+    registry = load_manifest(settings.app_dir)
+    table = Tables.build(registry)[registry.get("AuditLogs")]
+    key = SealKey.derived(application_secret(settings))
+    async with _connection(settings) as connection:
+        names = {row["id"]: row["slug"] for row in await connection.fetch("select id, slug from tenants")}
+        tenant = None if slug is None else _id_of(slug, names)
+        ends = [head for head in known if tenant in (None, head.tenant_id)]
+        return names, await verify(connection, table, [key], tenant_id=tenant, known=ends)
+
+
+async def _heads(settings: Settings) -> list[Head]:
+    from byodpp.audit import heads
+
+    async with _connection(settings) as connection:
+        return await heads(connection)
+
+
+@asynccontextmanager
+async def _connection(settings: Settings) -> AsyncIterator[asyncpg.Connection[Any]]:
+    import asyncpg
+
+    from byodpp.cli.preparation import running_database
+
+    async with running_database(settings) as found:
+        if found.postgres_system_uri is None:
+            reason = "is needed: only the system role sees every tenant's entries"
+            raise StartError([Problem("postgres_system_uri", reason, "Set POSTGRES_SYSTEM_URI.")])
+        connection = await asyncpg.connect(found.postgres_system_uri)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+def _id_of(slug: str, names: dict[int, str]) -> int:
+    for id, name in names.items():
+        if name == slug:
+            return id
+    raise StartError([Problem("--tenant", f"there is no tenant {slug!r}")])
+
+
+def _read_heads(path: Path) -> list[Head]:
+    from byodpp.audit import Head
+
+    try:
+        return [
+            Head(
+                tenant_id=int(one["tenant"]),
+                number=int(one["number"]),
+                total=int(one["total"]),
+                hash=bytes.fromhex(one["hash"]),
+            )
+            for one in json.loads(path.read_text("utf-8"))
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        advice = "Give a file that `byodpp audit heads` has printed."
+        raise StartError([Problem(str(path), f"holds no ends of chains: {error!r}", advice)]) from error
+
+
+def _row(name: str, verdict: Verdict) -> tuple[str, ...]:
+    return (
+        name,
+        str(verdict.entries),
+        str(verdict.seals),
+        _time(verdict.first_sealed_at),
+        _time(verdict.last_sealed_at),
+        str(verdict.unsealed),
+        "intact" if verdict.broken is None else _told(verdict),
+    )
+
+
+def _told(verdict: Verdict) -> str:
+    found = verdict.broken
+    assert found is not None
+    places = [("seal", found.seal), ("entry", found.entry)]
+    where = ", ".join(f"{word} {number}" for word, number in places if number is not None)
+    return f"BROKEN at {where}: {found.reason}"
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
