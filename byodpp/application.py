@@ -27,6 +27,7 @@ from byodpp.middleware.cors import Cors
 from byodpp.middleware.error_writer import ErrorWriter
 from byodpp.middleware.negotiation import Negotiation
 from byodpp.middleware.rate_limit import AddressRateLimit, RouteRateLimit, SignInRateLimit, UserRateLimit
+from byodpp.middleware.refusals import Refusals, Trail
 from byodpp.middleware.request_context import ClientAddress, RequestContext, completing
 from byodpp.middleware.row_probe import RowProbe
 from byodpp.middleware.security_headers import SecurityHeaders
@@ -56,6 +57,7 @@ class Parts:
     authorizer: Authorizer
     lifespan: Callable[[], AbstractAsyncContextManager[object]]  # opens what the routes need, and closes it
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    trail: Trail | None = None  # takes notes of refusals; None: nobody does
     rate_limiter: RateLimiter = field(default_factory=SlidingWindows)
     tenant_classes: TenantClasses | None = None  # None: nobody is limited as a tenant
     running: RunningRequests = field(default_factory=RunningRequests)
@@ -91,6 +93,8 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
     if takes_json:
         stages.append(ReadSmallBody(endpoint, settings.max_body_bytes))
     if endpoint.guarded:
+        if parts.trail is not None:
+            stages.append(Refusals(parts.trail))
         stages.append(Authentication(parts.authenticator, public=endpoint.public))
         if settings.rate_limit_enabled:
             stages += _caller_limits(parts, endpoint)

@@ -19,6 +19,8 @@ from starlette.applications import Starlette
 
 from byodpp import application, migrations
 from byodpp.audit import Sealer, SealKey
+from byodpp.audit.controlled import ControlledFields
+from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
 from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
 from byodpp.authentication.tokens import TokenVerifier
@@ -142,6 +144,7 @@ class Application:
     classes: ClassDirectory
     rate_limiter: SlidingWindows | SharedWindows
     service: Service
+    trail: AuditTrail
     sealer: Sealer
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
@@ -161,6 +164,7 @@ class Application:
         tenants = TenantDirectory(database)
         classes = _classes(settings, database, shares)
         authenticator = _authenticator(settings, database, issuer, tenants, classes)
+        trail = AuditTrail(database, tenants, ControlledFields(blueprint.registry))
         watch = PolicyWatch(database, authorizer)
         ids = Ids()
         parts = UnitParts(
@@ -180,6 +184,7 @@ class Application:
             schemas=blueprint.schemas,
             authorizer=authorizer,
             ids=ids,
+            trail=trail,
         )
         return cls(
             settings=settings,
@@ -194,6 +199,7 @@ class Application:
             if settings.redis_uri is None
             else SharedWindows(settings.redis_uri),
             service=Service(parts, database, EventBus(blueprint.handlers)),
+            trail=trail,
             sealer=_sealer(settings, blueprint, database),
         )
 
@@ -231,12 +237,14 @@ class Application:
             await self._refuse_other_schema()
             await self.issuer.open()
             await self.policy_watch.start()
+            await self.trail.start()
             if self.settings.audit_sealer:
                 await self.sealer.start()
             yield
             await self.service.drain()
         finally:
             await self.policy_watch.stop()
+            await self.trail.stop()
             await self.sealer.stop()
             await self.issuer.close()
             if isinstance(self.rate_limiter, SharedWindows):
@@ -267,6 +275,7 @@ class Application:
                 routes=self.routes(),
                 authenticator=self.authenticator,
                 authorizer=self.authorizer,
+                trail=self.trail,
                 lifespan=self.lifespan,
                 lifecycle=self.lifecycle,
                 rate_limiter=self.rate_limiter,

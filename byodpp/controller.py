@@ -66,7 +66,7 @@ class Controller:
     async def list(self, request: Request) -> Answer:
         """GET the collection."""
         query = self._query(request, "list")
-        if self._is_plain("list"):
+        if self._is_plain("list", query):
             result = await self._service.page(request.principal, self.resource, query)
             return present(request, result, message=self.resource.messages.get("list"))
         call = self._call(request, "list", query=query)
@@ -83,7 +83,7 @@ class Controller:
     async def read(self, request: Request) -> Answer:
         """GET one row."""
         query = self._query(request, "read")
-        if self._is_plain("read"):
+        if self._is_plain("read", query):
             row = await self._service.row(request.principal, self.resource, request.params["id"], query)
             return self._unchanged(request, row) or self._row(request, row)
         call = self._call(request, "read", query=query)
@@ -222,10 +222,12 @@ class Controller:
 
     # --- out --------------------------------------------------------------------------
 
-    def _is_plain(self, operation: str) -> bool:
-        """Whether reading needs no call and no transaction: no logic class has a word in it."""
-        logic = self._service.parts.logics.get(self.resource, operation)
-        return logic is None and self.resource.kind is not Kind.LOGIC
+    def _is_plain(self, operation: str, query: Query) -> bool:
+        """Whether reading needs no call: no logic class has a word in it, and no trace is left."""
+        parts = self._service.parts
+        if parts.logics.get(self.resource, operation) is not None or self.resource.kind is Kind.LOGIC:
+            return False
+        return not parts.trail.watches(self.resource, query.shape)
 
     def _unchanged(self, request: Request, row: Row) -> Answer | None:
         """Return the answer to a client that has the row already."""

@@ -130,7 +130,8 @@ class FieldDefinition:
     title: str | None = None
     description: str | None = None
     examples: tuple[Any, ...] = ()
-    personal: bool = False  # redacted in logs
+    personal: bool = False  # kept out of audit entries, events and logs
+    controlled: bool = False  # reading it is written into the audit trail
     audience: frozenset[str] = frozenset()  # classes of readers; empty means every reader
     term: str | None = None  # IRI of the field's meaning
     unit: str | None = None  # UN/CEFACT Recommendation 20 code

@@ -166,6 +166,8 @@ class ApiError(ByoDppError):
     table: str = ""
     column: str = ""
     retryable: bool = False  # the whole transaction may be run again
+    #: What was refused inside a request that asks for several things: operation, resource, key of the row.
+    about: tuple[str, Any, str | None] | None = None
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class Principal:
     platform: bool = False  # an operator: signed in at the platform's realm
     tenant: Tenant | None = None  # the one of `tenant_id`
     claims: Claims | None = None
+    key_id: str | None = None  # the API key that was sent; None for a token
 
     #: What a transaction for this caller tells PostgreSQL.
     session: SessionContext = field(init=False, repr=False, compare=False)
@@ -58,6 +59,12 @@ class Principal:
     def anywhere(self) -> bool:
         """Whether rows of every tenant are asked for; row-level security shows the published ones."""
         return self.tenant_id == NOBODY
+
+    @property
+    def visiting_from(self) -> int | None:
+        """The caller's own tenant where it acts in another one, which an operator does."""
+        elsewhere = self.home_tenant_id not in (self.session_tenant_id, NOBODY)
+        return self.home_tenant_id if elsewhere else None
 
     @property
     def at_home_on_platform(self) -> bool:

@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from byodpp.audit.notes import About
 from byodpp.batches.reading import Batch, BatchItem
 from byodpp.batches.selection import Selecting
 from byodpp.batches.upserts import Upserts
 from byodpp.calls import Call
 from byodpp.definitions import Kind
-from byodpp.exceptions import ApiError, Forbidden
+from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.judged_calls import at_index, versioned, writing
 from byodpp.repository import Repository
 from byodpp.repository.stores import refuse_fields
@@ -142,6 +143,11 @@ class BatchWork:
             if error.retryable or error.status >= 500:
                 raise
             self.unit.outbox.rewind(position)
+            if isinstance(error, Forbidden | NotFound):
+                key = None if item.key is None else str(item.key)
+                operation, resource, key = error.about or (item.operation, call.resource, key)
+                about = About(operation=operation, resource=resource, key=key)
+                self._parts.trail.refused(error, self.unit.principal, self.unit.origin, about)
             return ItemOutcome(index=item.index, error=error)
 
     async def item(self, call: Call, item: BatchItem) -> Any:

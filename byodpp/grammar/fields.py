@@ -69,7 +69,7 @@ PROPERTY_KEYS: Final[tuple[Key, ...]] = (
         name="personal",
         shape=Flag(),
         default=False,
-        doc="Personal data: redacted in logs, listed in the data inventory.",
+        doc="Personal data: kept out of the audit trail, events and logs; listed in the data inventory.",
     ),
     Key(
         name="audience",
@@ -145,6 +145,12 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
     ),
     Key(name="readOnly", shape=Flag(), default=False, doc="Never written by a client; logic classes may."),
     Key(name="writeOnly", shape=Flag(), default=False, doc="Never shown to a client."),
+    Key(
+        name="controlled",
+        shape=Flag(),
+        default=False,
+        doc="Reading it, or filtering and sorting by it, is written into the audit trail.",
+    ),
     Key(
         name="column",
         shape=Text(pattern="[A-Za-z_][A-Za-z0-9_]*", called="a column's name"),

@@ -32,6 +32,7 @@ _COLUMN_KEYS: Final = (
     "within",
     "index",
     "filterable",
+    "controlled",
     "column",
     "renamedFrom",
 )
@@ -45,8 +46,8 @@ _TYPES_OF_KEY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 #: Keys of any type; what is in neither of the two is the type's own word.
 _COMMON: Final = frozenset(
-    "type required nullable default enum title description examples personal audience term unit "
-    "references as onDelete unique within index filterable readOnly writeOnly column renamedFrom".split()
+    "type required nullable default enum title description examples personal audience term unit references "
+    "as onDelete unique within index filterable readOnly writeOnly controlled column renamedFrom".split()
 )
 
 
@@ -303,6 +304,7 @@ class _FieldReader:
             title=spec.get("title"),
             description=spec.get("description"),
             personal=spec.get("personal", False),
+            controlled=spec.get("controlled", False),
             audience=frozenset((audience,) if isinstance(audience, str) else audience),
             term=spec.get("term"),
             unit=spec.get("unit"),

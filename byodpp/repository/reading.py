@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from byodpp.audit.notes import About
 from byodpp.conditions import Query, Shape
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.exceptions import Conflict, NotFound
@@ -62,7 +63,7 @@ class Reading:
             "filter": filter, "sort": sort, "fields": fields, "include": include,
             "limit": limit, "offset": offset, "cursor": cursor, "count": count, "search": search,
         }  # fmt: skip
-        return await self.page(self._judged(asked, "list"))
+        return await self._listed(self._judged(asked, "list"))
 
     async def aggregate(
         self,
@@ -88,7 +89,7 @@ class Reading:
             "filter": filter, "aggregate": aggregate, "group": group, "having": having, "sort": sort,
             "limit": limit, "count": "none",
         }  # fmt: skip
-        return await self.page(self._judged(asked, "list"))
+        return await self._listed(self._judged(asked, "list"))
 
     async def read(self, id: Any, *, fields: str | None = None, include: str | None = None) -> Row:
         """Return one row.
@@ -96,7 +97,10 @@ class Reading:
         Raises:
             NotFound: there is none that the caller may read.
         """
-        return await self.row(id, self._judged({"fields": fields, "include": include}, "read"))
+        query = self._judged({"fields": fields, "include": include}, "read")
+        row = await self.row(id, query)
+        await self._note(About(operation="read", resource=self.resource, key=str(id)), query, row)
+        return row
 
     async def find(self, filter: Mapping[str, Any], *, include: str | None = None) -> Row | None:
         """Return the first row that matches, None when none does."""
@@ -128,6 +132,19 @@ class Reading:
         if row is None:
             raise self._not_found(id)
         return row
+
+    async def _listed(self, query: Query) -> Page:
+        page = await self.page(query)
+        await self._note(About(operation="list", resource=self.resource), query, page)
+        return page
+
+    async def _note(self, about: About, query: Query, result: Row | Page) -> None:
+        """Write into the audit trail what was read as the caller, if it holds controlled fields."""
+        acting = self._acting
+        if not acting.system and acting.trail.watches(self.resource, query.shape):
+            await acting.trail.read(
+                acting.principal, acting.origin, about, query.shape, acting.lookup, result
+            )
 
     def _judged(self, asked: Mapping[str, Any], mode: str) -> Query:
         given = {name: value for name, value in asked.items() if value is not None}

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from byodpp import wire
+from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer, Decision
 from byodpp.calls import Origin
@@ -58,6 +59,7 @@ class Acting:
     origin: Origin
     outbox: Outbox
     authorizer: Authorizer
+    trail: AuditTrail
     system: bool = False  # True: for the tenant, without row and field rules
     resource: ResourceDefinition | None = None  # of the call: its decision stands for what is done to it
     decision: Decision | None = None  # of the call
@@ -404,6 +406,8 @@ class Store:
         """What audit entry and event say of the request."""
         return {
             "audit_action": operation.upper(),
+            "actor_tenant_id": acting.principal.visiting_from,
+            "key_id": acting.principal.key_id,
             "client_ip": acting.origin.client_ip,
             "user_agent": acting.origin.user_agent[:500],
             "request_id": acting.origin.request_id,

@@ -13,25 +13,26 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
+from byodpp.audit.notes import About
 from byodpp.authentication import Principal
 from byodpp.calls import Call, Origin
-from byodpp.conditions import Query, Shape
+from byodpp.conditions import Query
 from byodpp.database import Database, is_retryable
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus
 from byodpp.exceptions import ApiError, NotFound
 from byodpp.idempotency import IdempotencyKeys
 from byodpp.rows import Page, Row
-from byodpp.service.units import Unit, UnitParts
+from byodpp.service.units import ONE_ROW, Unit, UnitParts
 
 __all__ = ["Service"]
 
 #: Tries of a transaction that PostgreSQL could not serialise, the first included.
 _TRIES: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.005
-_ONE_ROW: Final = Query(shape=Shape())
 
 T = TypeVar("T")
+R = TypeVar("R", Row, Page)
 
 
 class _Undone(Exception):
@@ -63,21 +64,23 @@ class Service:
             and call.resource.kind is not Kind.LOGIC
         ):
             if call.operation == "read":
-                return await self.row(call.principal, call.resource, call.params["id"], call.query)
+                row = await self.row(call.principal, call.resource, call.params["id"], call.query)
+                return await self._noted(call, call.query or ONE_ROW, row)
             if call.operation == "list" and call.query is not None:
-                return await self.page(call.principal, call.resource, call.query)
+                page = await self.page(call.principal, call.resource, call.query)
+                return await self._noted(call, call.query, page)
         return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
 
     async def row(
         self, principal: Principal, resource: ResourceDefinition, key: str, query: Query | None = None
     ) -> Row:
-        """Read a row that no logic class has a word in, with one trip.
+        """Read a row that no logic class has a word in, with one trip; nothing is noted of it.
 
         Raises:
             NotFound: there is none that the caller may read.
         """
         lookup = self.parts.authorizer.lookup(principal)
-        row = await self.parts.store.row_once(principal, resource, key, query or _ONE_ROW, lookup)
+        row = await self.parts.store.row_once(principal, resource, key, query or ONE_ROW, lookup)
         if row is None:
             raise NotFound(f"{resource.name} {key[:100]!r} does not exist.")
         return row
@@ -129,7 +132,16 @@ class Service:
         page = await self.parts.store.versions_once(call.principal, call.resource, key, query, lookup)
         if page is None:
             raise NotFound(f"{call.resource.name} {key[:100]!r} does not exist.")
-        return page
+        return await self._noted(call, query, page)
+
+    async def _noted(self, call: Call, query: Query, result: R) -> R:
+        """Return what was read, once it is noted for the audit trail if it holds controlled fields."""
+        trail = self.parts.trail
+        if trail.watches(call.resource, query.shape):
+            about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
+            lookup = self.parts.authorizer.lookup(call.principal)
+            await trail.read(call.principal, call.origin, about, query.shape, lookup, result)
+        return result
 
     async def require_row(self, call: Call) -> None:
         """Raise NotFound unless the caller may read the row that a call names."""

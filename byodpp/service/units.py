@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from byodpp import wire
+from byodpp.audit.notes import About
+from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
+from byodpp.conditions import Query, Shape
 from byodpp.database import Transaction
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.events import Outbox
@@ -37,7 +40,10 @@ from byodpp.rows import Row
 from byodpp.schemas import SchemaMap
 from byodpp.service.nested import NestedWork
 
-__all__ = ["CallContext", "Unit", "UnitParts"]
+__all__ = ["ONE_ROW", "CallContext", "Unit", "UnitParts"]
+
+#: Reads a row as it is.
+ONE_ROW: Final = Query(shape=Shape())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,7 @@ class UnitParts:
     schemas: SchemaMap
     authorizer: Authorizer
     ids: Ids
+    trail: AuditTrail
 
 
 class Unit:
@@ -85,6 +92,7 @@ class Unit:
             origin=self.origin,
             outbox=self.outbox,
             authorizer=self.parts.authorizer,
+            trail=self.parts.trail,
             system=system,
             resource=call.resource if call else None,
             decision=call.decision if call else None,
@@ -95,6 +103,13 @@ class Unit:
 
     async def execute(self, call: Call) -> Any:
         """Run a call through its logic class, or the generic operation when there is none."""
+        try:
+            return await self._executed(call)
+        except (Forbidden, NotFound) as error:
+            error.about = error.about or (call.operation, call.resource, call.params.get("id"))
+            raise
+
+    async def _executed(self, call: Call) -> Any:
         logic = self.parts.logics.get(call.resource, call.operation)
         if logic is None:
             return await self.generic(call)
@@ -117,9 +132,9 @@ class Unit:
             return await repository.transition(key, call.action.transition.name, expected_version=version)
         match call.operation:
             case "list" if call.query is not None:
-                return await repository.page(call.query)
+                return await self._noted(call, call.query, await repository.page(call.query))
             case "read":
-                return await repository.row(key, call.query)
+                return await self._noted(call, call.query, await repository.row(key, call.query))
             case "create":
                 row = await repository.insert(call.body, sent=call.sent)
                 return await self._with_nested(call, row)
@@ -136,6 +151,15 @@ class Unit:
             case "batch":
                 return await BatchWork(self).run(call, call.body)
         raise NotFound(f"{call.resource.name} has no {call.operation}.")
+
+    async def _noted(self, call: Call, query: Query | None, result: Any) -> Any:
+        """Return what was read, once it is noted if it holds controlled fields."""
+        shape, trail = (query or ONE_ROW).shape, self.parts.trail
+        if trail.watches(call.resource, shape):
+            about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
+            lookup = self.parts.authorizer.lookup(call.principal)
+            await trail.read(call.principal, call.origin, about, shape, lookup, result)
+        return result
 
     async def _with_nested(self, call: Call, row: Row) -> Row:
         """Write the related rows that came with a row; return it with them."""
@@ -179,7 +203,9 @@ class Unit:
             raise MethodNotAllowed(f"{resource.name} has no {operation}.")
         decision = self.parts.authorizer.decide(self.principal, resource, operation)
         if not decision.allowed:
-            raise Forbidden(f"You have no right to {operation} {resource.name}.")
+            refusal = Forbidden(f"You have no right to {operation} {resource.name}.")
+            refusal.about = (operation, resource, (params or {}).get("id"))
+            raise refusal
         call = Call(
             resource=resource,
             operation=operation,
@@ -250,6 +276,8 @@ class CallContext:
                 "resourceType": call.resource.name,
                 "resourceId": None if resource_id is None else str(resource_id),
                 "userId": call.principal.user_id or None,
+                "actorTenantId": call.principal.visiting_from,
+                "keyId": call.principal.key_id,
                 "changes": changes,
                 "ipAddress": origin.client_ip or None,
                 "userAgent": origin.user_agent[:500] or None,

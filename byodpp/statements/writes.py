@@ -19,6 +19,7 @@ from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
 from byodpp.registry import Registry
 from byodpp.schemas.modifiers import ModifierKind
+from byodpp.statements.audit_entries import audit_entry, former_values, recorded
 from byodpp.statements.history import history_entry
 from byodpp.statements.keys import KeyStatements, bind_key
 from byodpp.statements.modifiers import modified, unfit
@@ -185,7 +186,7 @@ class WriteStatements:
             permitted.append(self._statements.condition(resource, change.permitted, table))
         null: sa.ColumnElement[Any] = sa.literal_column("null")
         before = sa.cast(self._json(resource, table, change.visibility), sa.Text())
-        recorded = sa.cast(self._json(resource, table, _recorded(resource)), sa.Text())
+        told = sa.cast(self._json(resource, table, recorded(resource)), sa.Text())
         state = table.c[resource.columns[resource.states.field]] if resource.states else null
         return (
             sa.select(
@@ -194,7 +195,8 @@ class WriteStatements:
                 (table.c.version if resource.versioned else null).label("version"),
                 state.label("state"),
                 (before if change.before else null).label("before"),
-                (recorded if change.audited else null).label("recorded"),
+                (told if change.audited else null).label("recorded"),
+                *(former_values(resource, table) if change.audited else ()),
                 (unfit(table, _modifiers(resource, change)) if change.modifiers else null).label("unfit"),
             )
             .where(*rows)
@@ -255,41 +257,16 @@ class WriteStatements:
         """Return the audit entry, the event and the kept version as further parts of the statement."""
         found = []
         if resource.audit:
-            found.append(self._audit_entry(resource, row, old, operation))
+            deleted = operation == "delete"
+            found.append(audit_entry(self._statements, self._audit, resource, row, old, deleted=deleted))
         if event:
             found.append(self._event(resource, row))
         if resource.history:
             found.append(history_entry(self._tables, resource, row, self._statements.user()))
         return found
 
-    def _audit_entry(
-        self, resource: ResourceDefinition, row: sa.CTE, old: sa.CTE | None, operation: str
-    ) -> sa.CTE:
-        after = sa.cast(self._json(resource, row, _recorded(resource)), JSONB())
-        before = sa.cast(old.c.recorded, JSONB()) if old is not None else sa.null()
-        changes = sa.func.jsonb_build_object(
-            "before", before, "after", sa.null() if operation == "delete" else after
-        )
-        source = sa.select(
-            self._statements.session_tenant(),
-            sa.bindparam("audit_action", type_=sa.Text()),
-            sa.literal(resource.name, sa.Text()),
-            sa.cast(row.c.id, sa.Text()),
-            sa.func.nullif(self._statements.user(), sa.literal_column("0")),
-            changes,
-            sa.bindparam("client_ip", type_=sa.Text()),
-            sa.bindparam("user_agent", type_=sa.Text()),
-            sa.literal("success", sa.Text()),
-            sa.bindparam("request_id", type_=sa.Text()),
-        ).select_from(row if old is None else sa.join(row, old, row.c.id == old.c.id))
-        columns = [
-            "tenant_id", "action", "resource_type", "resource_id", "user_id",
-            "changes", "ip_address", "user_agent", "result", "request_id",
-        ]  # fmt: skip
-        return sa.insert(self._audit).from_select(columns, source).cte("_audited")
-
     def _event(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
-        data = sa.cast(self._json(resource, row, _recorded(resource)), JSONB())
+        data = sa.cast(self._json(resource, row, recorded(resource)), JSONB())
         source = sa.select(
             self._statements.session_tenant(),
             sa.bindparam("event_name", type_=sa.Text()),
@@ -313,9 +290,3 @@ def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
 
 def _modifiers(resource: ResourceDefinition, change: Change) -> list[tuple[FieldDefinition, ModifierKind]]:
     return [(resource.fields[name], kind) for name, kind in change.modifiers]
-
-
-def _recorded(resource: ResourceDefinition) -> Visibility:
-    """What audit entries and events hold of a row: no secret, no personal datum."""
-    names = [name for name, one in resource.fields.items() if not (one.write_only or one.personal)]
-    return Visibility(None, dict.fromkeys(names))

@@ -1,17 +1,17 @@
 # ruff: noqa: E501
-"""audit chain.
+"""audit trail.
 
 A revision of kind expand; it loses nothing.
 """
 
 from alembic import op
 
-revision = "0002_audit_chain_expand"
-down_revision = "0001_reference_application_expand"
+revision = "0003_audit_trail_expand"
+down_revision = "0002_limits_of_tenant_classes_expand"
 kind = "expand"
 destructive = False
 may_wait = False
-fingerprint = "316ef6746396fe32bf047b429a5e3674a52e820379cb51c272f5bfd3d10ec09a"
+fingerprint = "219c756a410475df84e55c3166f02c80b82c3e16eefffd8374fb9ea467aec340"
 
 
 def upgrade() -> None:
@@ -91,6 +91,10 @@ def upgrade() -> None:
     op.execute("""CREATE POLICY "byodpp_delete_policy_18860b22" ON "byodpp"."audit_arrivals" FOR DELETE
     USING (true)""")
     op.execute("""GRANT DELETE, INSERT, SELECT, UPDATE ON "byodpp"."audit_arrivals" TO byodpp_system""")
+    # audit_logs: add column actor_tenant_id
+    op.execute("""ALTER TABLE "audit_logs" ADD COLUMN "actor_tenant_id" bigint""")
+    # audit_logs: add column key_id
+    op.execute("""ALTER TABLE "audit_logs" ADD COLUMN "key_id" character varying(26) COLLATE "C" """)
     # audit_logs: add column _arrival
     op.execute("""ALTER TABLE "audit_logs" ADD COLUMN "_arrival" xid8 DEFAULT pg_current_xact_id()""")
     # audit_logs: add index audit_logs_arrival_idx_9f9a0d67

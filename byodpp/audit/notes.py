@@ -1,0 +1,221 @@
+"""What is written into the audit trail beside changes: refusals, failed sign-ins, controlled readings.
+
+In: what a request was about, when it was refused or answered. Out: a Note, small and bounded,
+that waits in the trail's queue. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
+
+from byodpp import wire
+from byodpp.database import NOBODY
+from byodpp.definitions import ResourceDefinition
+from byodpp.exceptions import ApiError, NotFound
+
+__all__ = [
+    "SIGN_IN",
+    "About",
+    "Caller",
+    "Note",
+    "Origin",
+    "claimed_realm",
+    "of_reading",
+    "of_refusal",
+    "of_sign_in",
+]
+
+#: Action of a failed sign-in.
+SIGN_IN: Final = "SIGN_IN"
+#: A longer token is refused unread.
+_LONGEST_TOKEN: Final = 8_192
+_REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LONGEST_TEXT: Final = 500
+_LONGEST_KEY: Final = 255
+#: Rows that an entry names; a page may be longer.
+_MOST_ROWS: Final = 1_000
+
+
+class Caller(Protocol):
+    """What the trail says of a principal."""
+
+    @property
+    def anonymous(self) -> bool: ...
+    @property
+    def user_id(self) -> int: ...
+    @property
+    def session_tenant_id(self) -> int: ...
+    @property
+    def visiting_from(self) -> int | None: ...
+    @property
+    def key_id(self) -> str | None: ...
+
+
+class Origin(Protocol):
+    """What the trail says of a request."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def client_ip(self) -> str: ...
+    @property
+    def user_agent(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What was asked: an operation or action, of a resource, of a row."""
+
+    operation: str
+    resource: ResourceDefinition | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One entry that is to be written."""
+
+    tenant_id: int | None  # whose trail; None: of the tenant of `realm`
+    realm: str = ""
+    action: str
+    result: Literal["success", "denied", "failure"]
+    reason: str | None = None
+    about: About | None = None
+    hidden: bool = False  # the row may exist and be hidden by a policy: look before it is written
+    user_id: int | None = None
+    actor_tenant_id: int | None = None
+    key_id: str | None = None
+    changes: str | None = None  # JSON
+    client_ip: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+    noted_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def whose(self) -> int | str:
+        """By what the queue tells tenants apart."""
+        return self.realm if self.tenant_id is None else self.tenant_id
+
+    def found(self, *, exists: bool) -> Note:
+        """Return the note of a row that was not shown, once it is known whether it is there."""
+        if exists:
+            return replace(self, hidden=False, reason="The row is there, and not for this caller.")
+        return replace(self, hidden=False, result="failure", reason="The tenant has no such row.")
+
+
+def of_refusal(error: ApiError, caller: Caller, origin: Origin, about: About) -> Note | None:
+    """Return the note of a refusal; None where there is nobody to whom it happened.
+
+    Args:
+        error: Forbidden or NotFound.
+        caller: signed in, or nobody.
+        origin: of the request.
+        about: what was refused.
+    """
+    if caller.anonymous or caller.session_tenant_id == NOBODY:
+        return None
+    hidden = isinstance(error, NotFound)
+    if hidden and (about.key is None or about.resource is None):
+        return None  # an address that leads nowhere, for everybody
+    return Note(
+        action=about.operation.upper()[:128],
+        result="denied",
+        reason=error.message[:_LONGEST_TEXT],
+        about=about,
+        hidden=hidden,
+        **_who(caller, origin),
+    )
+
+
+def of_sign_in(error: ApiError, authorization: str, origin: Origin, about: About) -> Note | None:
+    """Return the note of credentials that were refused; None where no tenant can be recognised.
+
+    Args:
+        error: that refused them.
+        authorization: the header.
+        origin: of the request.
+        about: what was asked.
+    """
+    realm = claimed_realm(authorization)
+    if realm is None:
+        return None
+    return Note(
+        tenant_id=None,
+        realm=realm,
+        action=SIGN_IN,
+        result="failure",
+        reason=error.message[:_LONGEST_TEXT],
+        about=replace(about, key=None),
+        **_where(origin),
+    )
+
+
+def of_reading(
+    caller: Caller, origin: Origin, about: About, fields: Sequence[str], rows: Sequence[Any] | None
+) -> Note | None:
+    """Return the note of controlled fields that were read; None where the reader is nobody.
+
+    Args:
+        caller: who read.
+        origin: of the request.
+        about: what was read.
+        fields: that were shown or looked at.
+        rows: keys of the rows; None where they are not told, of groups for example.
+    """
+    if caller.session_tenant_id == NOBODY:
+        return None
+    told: dict[str, Any] = {"fields": list(fields)}
+    if rows is not None:
+        told |= {"rows": [str(row) for row in rows[:_MOST_ROWS]], "count": len(rows)}
+    return Note(
+        action=about.operation.upper()[:128],
+        result="success",
+        about=about,
+        changes=wire.dumps(told).decode(),
+        **_who(caller, origin),
+    )
+
+
+def claimed_realm(authorization: str) -> str | None:
+    """Return the realm that a bearer token claims to be of; it proves nothing, and any text may come."""
+    scheme, _, token = authorization.partition(" ")
+    parts = token.strip().split(".")
+    if scheme.lower() != "bearer" or len(parts) != 3 or len(token) > _LONGEST_TOKEN:
+        return None
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+    issuer = payload.get("iss") if isinstance(payload, dict) else None
+    realm = issuer.rpartition("/")[2] if isinstance(issuer, str) else ""
+    return realm if _REALM.fullmatch(realm) else None
+
+
+def _who(caller: Caller, origin: Origin) -> Mapping[str, Any]:
+    return {
+        "tenant_id": caller.session_tenant_id,
+        "user_id": caller.user_id or None,
+        "actor_tenant_id": caller.visiting_from,
+        "key_id": caller.key_id,
+        **_where(origin),
+    }
+
+
+def _where(origin: Origin) -> Mapping[str, Any]:
+    return {
+        "client_ip": origin.client_ip,
+        "user_agent": origin.user_agent[:_LONGEST_TEXT],
+        "request_id": origin.request_id,
+    }
+
+
+def bounded_key(key: str | None) -> str | None:
+    """Return a key as an entry holds it."""
+    return None if key is None else key[:_LONGEST_KEY]

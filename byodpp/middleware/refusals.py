@@ -1,0 +1,63 @@
+"""Notes in the audit trail that a request was refused for want of rights, or its credentials.
+
+In: a request. Out: the same, and whatever the stages behind this one answer or raise; nothing waits for
+the trail. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from byodpp.answering import origin_of
+from byodpp.audit.notes import About
+from byodpp.exceptions import ApiError, Forbidden, NotFound, Unauthenticated
+from byodpp.requests import Request
+from byodpp.responses import Answer
+from byodpp.routes import Handler
+
+__all__ = ["Refusals", "Trail"]
+
+
+class Trail(Protocol):
+    """Takes what is to be written into the audit trail, and never waits."""
+
+    def refused(self, error: ApiError, caller: Any, origin: Any, about: About) -> None:
+        """Note that a signed-in caller was refused."""
+        ...
+
+    def sign_in_failed(self, error: ApiError, authorization: str, origin: Any, about: About) -> None:
+        """Note that credentials were refused."""
+        ...
+
+
+class Refusals:
+    """First stage of every guarded route, so that it sees what all others refuse."""
+
+    def __init__(self, trail: Trail) -> None:
+        """Args:
+        trail: takes the notes.
+        """
+        self._trail = trail
+
+    async def __call__(self, request: Request, proceed: Handler) -> Answer:
+        """Let through; note a refusal on its way back."""
+        try:
+            return await proceed(request)
+        except (Unauthenticated, Forbidden, NotFound) as error:
+            self._note(request, error)
+            raise
+
+    def _note(self, request: Request, error: ApiError) -> None:
+        operation, resource, key = error.about or (
+            request.operation,
+            request.resource,
+            request.params.get("id"),
+        )
+        about = About(operation=operation, resource=resource, key=key)
+        if request.principal is not None:
+            if not isinstance(error, Unauthenticated):
+                self._trail.refused(error, request.principal, origin_of(request), about)
+            return
+        authorization = request.header(b"authorization")
+        if authorization is not None:
+            self._trail.sign_in_failed(error, authorization, origin_of(request), about)

@@ -1,0 +1,114 @@
+"""The audit entry of a change, as a part of the statement that makes it.
+
+In: the rows that are written, as they were and as they are. Out: an insert into AuditLogs. What an
+entry tells of a row leaves out secrets and personal data; of those it says only that they have
+changed. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
+
+from byodpp.conditions import Visibility
+from byodpp.definitions import FieldDefinition, ResourceDefinition
+from byodpp.statements.reads import Statements
+
+__all__ = ["audit_entry", "former_values", "recorded"]
+
+#: What a column of the row before is called in the statement, where an entry compares it.
+_FORMER = "former_"
+_NULL: sa.ColumnElement[Any] = sa.literal_column("null")
+
+
+def recorded(resource: ResourceDefinition) -> Visibility:
+    """What audit entries and events hold of a row: no secret, no personal datum."""
+    names = [name for name, one in resource.fields.items() if not _redacted(one)]
+    return Visibility(None, dict.fromkeys(names))
+
+
+def former_values(resource: ResourceDefinition, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    """Return the values of the row before that no entry tells, for `audit_entry` to compare."""
+    return [table.c[one.column].label(_FORMER + one.column) for one in _secrets(resource)]
+
+
+def audit_entry(
+    statements: Statements,
+    entries: sa.Table,
+    resource: ResourceDefinition,
+    row: sa.CTE,
+    old: sa.CTE | None,
+    *,
+    deleted: bool,
+) -> sa.CTE:
+    """Return the part of a writing statement that writes its audit entries.
+
+    Args:
+        statements: whose rows as JSON are used.
+        entries: table of AuditLogs.
+        resource: of the rows.
+        row: the rows as they were written.
+        old: the same before, with `recorded` and `former_values`; None where there was none.
+        deleted: whether there is none afterwards.
+    """
+    after = sa.cast(statements.row_json(resource, row, recorded(resource)), JSONB())
+    before = sa.cast(old.c.recorded, JSONB()) if old is not None else sa.null()
+    changes: sa.ColumnElement[Any] = sa.func.jsonb_build_object(
+        "before", before, "after", sa.null() if deleted else after
+    )
+    if secrets := _secrets(resource):
+        changes = _with_redacted(changes, secrets, row, old, deleted=deleted)
+    values: dict[str, sa.ColumnElement[Any]] = {
+        "tenant_id": statements.session_tenant(),
+        "action": _told("audit_action"),
+        "resource_type": sa.literal(resource.name, sa.Text()),
+        "resource_id": sa.cast(row.c.id, sa.Text()),
+        "user_id": sa.func.nullif(statements.user(), sa.literal_column("0")),
+        "actor_tenant_id": sa.bindparam("actor_tenant_id", type_=sa.BigInteger()),
+        "key_id": _told("key_id"),
+        "changes": changes,
+        "ip_address": _told("client_ip"),
+        "user_agent": _told("user_agent"),
+        "result": sa.literal("success", sa.Text()),
+        "request_id": _told("request_id"),
+    }
+    source = sa.select(*values.values()).select_from(
+        row if old is None else sa.join(row, old, row.c.id == old.c.id)
+    )
+    return sa.insert(entries).from_select(list(values), source).cte("_audited")
+
+
+def _told(name: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, type_=sa.Text())
+
+
+def _redacted(field: FieldDefinition) -> bool:
+    return field.write_only or field.personal
+
+
+def _secrets(resource: ResourceDefinition) -> list[FieldDefinition]:
+    return [one for one in resource.fields.values() if _redacted(one) and not one.implied]
+
+
+def _with_redacted(
+    changes: sa.ColumnElement[Any],
+    secrets: Sequence[FieldDefinition],
+    row: sa.CTE,
+    old: sa.CTE | None,
+    *,
+    deleted: bool,
+) -> sa.ColumnElement[Any]:
+    """Add the names of the fields that have changed and whose values are not told."""
+    names = []
+    for one in secrets:
+        was: sa.ColumnElement[Any] = old.c[_FORMER + one.column] if old is not None else _NULL
+        now: sa.ColumnElement[Any] = _NULL if deleted else row.c[one.column]
+        names.append(sa.case((was.is_distinct_from(now), sa.literal(one.name, sa.Text()))))
+    changed = sa.func.array_remove(sa.cast(array(names), ARRAY(sa.Text())), None)
+    return sa.case(
+        (sa.func.cardinality(changed) == sa.literal_column("0"), changes),
+        else_=changes.op("||")(sa.func.jsonb_build_object("redacted", sa.func.to_jsonb(changed))),
+    )
