@@ -58,17 +58,28 @@ class World:
     acme_ids: dict[str, str] = field(default_factory=dict)
 
     async def state(self) -> dict[str, list[Any]]:
-        """Every row of every table with its version in the database."""
+        """Every row of every table with its version in the database, but the traces of refusals."""
+        traces = {"audit_logs": "where result = 'success'"}
         async with self.application.connected.database.system() as transaction:
             return {
                 table: [
                     tuple(row)
                     for row in await transaction.fetch(
-                        f"select xmin::text, t::text from {table} t order by 2"
+                        f"select xmin::text, t::text from {table} t {traces.get(table, '')} order by 2"
                     )
                 ]
                 for table in TABLES
             }
+
+    async def refused(self) -> set[str]:
+        """The tenants in whose audit trail a refusal stands."""
+        await self.application.connected.trail.drain()
+        async with self.application.connected.database.system() as transaction:
+            rows = await transaction.fetch(
+                "select distinct t.slug from audit_logs a join tenants t on t.id = a.tenant_id"
+                " where a.result <> 'success'"
+            )
+        return {row["slug"] for row in rows}
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -179,6 +190,7 @@ async def test_every_route_with_another_tenants_id_is_404_and_changes_nothing(wo
             tried += 1
     assert tried > 180
     assert await world.state() == before
+    assert await world.refused() == {"acme"}, "who tried it finds that out, whose row it is does not"
 
 
 async def test_no_batch_reaches_another_tenants_row(world: World) -> None:
@@ -223,6 +235,7 @@ async def test_no_batch_reaches_another_tenants_row(world: World) -> None:
         )
         assert read.status_code == 404
     assert await world.state() == before
+    assert await world.refused() == {"acme"}
 
 
 async def test_lists_counts_filters_sorts_and_includes_show_own_rows_only(world: World) -> None:
