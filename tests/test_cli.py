@@ -421,17 +421,24 @@ def test_a_token_is_printed_alone_so_that_a_shell_can_use_it(shop: Path) -> None
 
 
 def test_the_tests_of_a_new_application_and_of_new_logic_classes_pass(shop: Path) -> None:
-    url = "/api/v1/projects/{id}/stamp"
-    changed_manifest(
-        shop, lambda resources: resources[0]["routes"].update(actions=[{"url": url, "method": "post"}])
-    )
-    for key in ("stamp:post", "list", "create", "read", "update", "patch", "delete", "batch"):
+    actions = [
+        {"url": "/api/v1/projects/{id}/stamp", "method": "post"},
+        {"url": "/api/v1/projects/report", "method": "get"},
+        {"url": "/door", "method": "get", "public": True},
+    ]
+    changed_manifest(shop, lambda resources: resources[0]["routes"].update(actions=actions))
+    crud = ("list", "create", "read", "update", "patch", "delete", "batch")
+    for key in ("stamp:post", "report:get", "door:get", *crud):
         assert byodpp("new", "logic", "Projects", key, cwd=shop).returncode == 0
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=shop, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "18 passed" in done.stdout
+    assert "22 passed" in done.stdout
+    for words in (("format", "--check"), ("check", "--extend-select", "I,B,UP")):
+        ruff = [sys.executable, "-m", "ruff", *words, "--isolated", "."]
+        tidy = subprocess.run(ruff, cwd=shop, capture_output=True, text=True, check=False)
+        assert tidy.returncode == 0, tidy.stdout + tidy.stderr
 
 
 @pytest.mark.parametrize("environment", ["stage", "prod"])

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["init", "new_logic", "new_resource"]
 
 _NAME = re.compile(r"[A-Z][A-Za-z0-9]{1,49}\Z")
+#: Methods whose requests bring a body.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 def init(
@@ -97,19 +99,26 @@ def new_logic(
 
     byodpp new logic Products feature:post
     """
+    from byodpp.authorization import rules_of
+
     place = place_of(context)
     registry = _registry(place)
     definition = _resource(registry, resource, version)
     is_action = _check_key(definition, operation)
     word = re.sub(r"[^A-Za-z0-9]+", "_", operation.removesuffix(":post"))
     folder = definition.segment.replace("-", "_")
+    method = _method(definition, operation)
+    public = any("public" in rule.roles for rule in rules_of(definition, operation))
     words = {
         "__RESOURCE__": definition.name,
         "__CLASS__": definition.name + _pascal(word),
         "__KEY__": operation,
         "__URL__": _url(definition, operation),
         "__EXAMPLE_URL__": re.sub(r"\{[^}]*\}", "1", _url(definition, operation)),
-        "__METHOD__": _method(definition, operation),
+        "__METHOD__": method,
+        "__BODY__": ", json={}" if method in _WITH_BODY else "",
+        "__ANONYMOUS__": "served" if public else "refused",
+        "__COMPARED__": "!=" if public else "==",
         "__NAME__": f"{folder}_{word.lower()}",
         "__FILE__": f"logics/{version}/{folder}/{word.lower()}.py",
     }
@@ -121,8 +130,8 @@ def new_logic(
                 [Problem(_relative(path, place), "exists already", "Edit it, or remove it first.")]
             )
     templates = dict(_scaffold("logic"))
-    template = templates["action.py" if is_action else "operation.py"]
-    _write(logic, _filled(template, words), _relative(logic, place))
+    action = "action.py" if method in _WITH_BODY else "question.py"
+    _write(logic, _filled(templates[action if is_action else "operation.py"], words), _relative(logic, place))
     _write(test, _filled(templates["test.py"], words), _relative(test, place))
     typer.echo("\nNext:\n  byodpp logics\n  pytest " + _relative(test, place))
 
