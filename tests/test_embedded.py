@@ -150,6 +150,14 @@ async def test_the_app_role_makes_no_tables(app_dir: Path) -> None:
             await value(server, "create table mine (id int)", APP)
 
 
+async def test_the_app_role_puts_no_table_before_the_applications_own(app_dir: Path) -> None:
+    async with embedded(app_dir).running() as server:
+        connection = await asyncpg.connect(server.uri(APP))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("create temporary table tenants (a int)")
+        await connection.close()
+
+
 async def test_by_default_it_is_as_durable_as_postgresql_can_be(app_dir: Path) -> None:
     async with EmbeddedPostgres(app_dir).running() as server:
         for name in ("fsync", "synchronous_commit", "full_page_writes"):

@@ -303,6 +303,7 @@ def test_more_than_twenty_five_mistakes_in_one_resource_are_all_reported() -> No
         ([resource(), resource("products")], "$.resources[1].name", "told apart"),
         ([resource("ProductData"), resource("Product_Data")], "$.resources[1].name", "told apart"),
         ([resource(), resource("Other", table="products")], "$.resources[1].table", "belongs to Products"),
+        ([resource("Mine", table="tenants")], "$.resources[0].table", "belongs to Tenants"),
         ([resource("Batch")], "$.resources[0].name", "reserved"),
         ([resource("1x")], "$.resources[0].name", "is not a name"),
         ([{"fields": {}}], "$.resources[0]", "'name' is missing"),

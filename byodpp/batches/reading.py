@@ -232,7 +232,8 @@ def _keyed(operation: str, index: int, value: Any) -> tuple[Any, Any]:
 def _refuse_faults(items: Sequence[BatchItem]) -> None:
     faults = [detail for item in items if item.fault for detail in item.fault.details]
     if faults:
-        message = f"The body is well-formed but not valid: {len(faults)} faults."
+        count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+        message = f"The body is well-formed but not valid: {count}."
         raise ValidationFailed(message, details=faults[:_MOST_DETAILS])
 
 

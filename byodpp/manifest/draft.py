@@ -341,6 +341,8 @@ def _report_name_collisions(drafts: list[Draft], checker: Checker) -> None:
             continue
         owner = tables.setdefault(draft.table.lower(), draft)
         if owner is not draft and (owner.name != draft.name or owner.version == draft.version):
+            if draft.part is not None and owner.part is None:
+                draft, owner = owner, draft  # the framework's own table is not the one to change
             path = draft.body.at("table") if "table" in draft.body else draft.path
             reason = f"the table {draft.table!r} belongs to {owner.name} ({owner.path}) already"
             checker.report(path, reason, 'Give another "table".')

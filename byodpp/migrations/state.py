@@ -93,7 +93,7 @@ def _verdict(
         return False, "there are no revisions: run `byodpp migrate new`, then `byodpp migrate apply`"
     if revisions[-1].fingerprint != fingerprint:
         return False, (
-            "the manifest has changed since its newest revision: run `byodpp migrate plan` to see how,"
+            "the manifest, or the framework's own tables, changed since the newest revision: run `byodpp migrate plan` to see how,"
             " then `byodpp migrate new` and `byodpp migrate apply`"
         )
     narrowed = [one.revision for one in ahead if one.kind != "expand"]

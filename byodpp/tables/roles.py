@@ -49,6 +49,10 @@ end $$;
 """
 
 _DATABASE_SQL: Final = f"""\
+do $$ begin
+  -- Whoever may make temporary tables may put one before the application's own.
+  execute format('revoke temporary on database %I from public', current_database());
+end $$;
 revoke create on schema public from public;
 grant usage, create on schema public to {OWNER};
 create schema if not exists {FRAMEWORK_SCHEMA} authorization {OWNER};
