@@ -32,8 +32,8 @@ from byodpp.documentation import documentation_routes
 from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
-from byodpp.identity import IdentityProvider, LocalIssuer
-from byodpp.identity.keycloak import Credentials, Keycloak, KeycloakServer
+from byodpp.identity import IdentityProvider
+from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.limits import Budget, ClassDirectory, SharedWindows, SlidingWindows, TenantLimits
@@ -160,7 +160,7 @@ class Application:
         shares: dict[int, int] = {}
         database = _database(settings, shares)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
-        issuer = _issuer(settings)
+        issuer = identity_provider(settings)
         tenants = TenantDirectory(database)
         classes = _classes(settings, database, shares)
         authenticator = _authenticator(settings, database, issuer, tenants, classes)
@@ -349,42 +349,6 @@ def _database(settings: Settings, shares: Mapping[int, int] | None = None) -> Da
         pool_acquire_timeout_seconds=settings.pool_acquire_timeout_seconds,
         statement_timeout_seconds=settings.statement_timeout_seconds,
         shares=shares,
-    )
-
-
-def _issuer(settings: Settings) -> IdentityProvider:
-    if settings.identity == "keycloak":
-        return _keycloak(settings)
-    return LocalIssuer(
-        state_folder=settings.app_dir / ".byodpp",
-        base_url=settings.issuer_base_url,
-        served_at=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
-        audience=settings.token_audience,
-        environment=settings.environment,
-    )
-
-
-def _keycloak(settings: Settings) -> Keycloak:
-    assert settings.issuer_base_url is not None
-    server = None
-    if settings.keycloak_admin_secret is not None or settings.keycloak_admin_user is not None:
-        by_user = settings.keycloak_admin_user is not None
-        server = KeycloakServer(
-            url=settings.keycloak_internal_url or settings.issuer_base_url,
-            credentials=Credentials(
-                realm=settings.keycloak_admin_realm,
-                client="admin-cli" if by_user else settings.keycloak_admin_client,
-                secret=settings.keycloak_admin_secret,
-                user=settings.keycloak_admin_user,
-                password=settings.keycloak_admin_password,
-            ),
-            timeout_seconds=settings.keycloak_timeout_seconds,
-        )
-    return Keycloak(
-        base_url=settings.issuer_base_url,
-        internal_url=settings.keycloak_internal_url,
-        timeout_seconds=settings.keycloak_timeout_seconds,
-        server=server,
     )
 
 

@@ -57,10 +57,9 @@ class KeycloakDesk:
         """Yield a client of the administration interface, `/admin/realms` being its root."""
         async with httpx2.AsyncClient(timeout=60) as client:
             form = {
-                "grant_type": "password",
-                "client_id": "admin-cli",
-                "username": "admin",
-                "password": self.admin_password,
+                "grant_type": "client_credentials",
+                "client_id": self.admin_client,
+                "client_secret": self.admin_secret,
             }
             answer = await client.post(f"{self.url}/realms/master/protocol/openid-connect/token", data=form)
             answer.raise_for_status()

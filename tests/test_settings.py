@@ -111,6 +111,59 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None
     assert "pool_min_connections: must not be larger" in text
 
 
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"BYODPP_IDENTITY": "keycloak"}, "issuer_base_url: is needed with identity keycloak"),
+        ({"KEYCLOAK_URL": "id.example.com"}, "issuer_base_url: must be http:// or https://, a host"),
+        ({"KEYCLOAK_URL": "https://id.example.com?x=1"}, "issuer_base_url: must be http:// or https://"),
+        ({"KEYCLOAK_INTERNAL_URL": "ftp://keycloak"}, "keycloak_internal_url: must be http:// or https://"),
+        ({"PUBLIC_URL": "http://"}, "public_url: must be http:// or https://, a host"),
+        ({"FRONTEND_REDIRECT_URI": "https://ok.example,https://*.example"}, "'https://*.example' is not"),
+        ({"BYODPP_KEYCLOAK_ADMIN_USER": "admin"}, "keycloak_admin_user: needs keycloak_admin_password"),
+        ({"BYODPP_KEYCLOAK_ADMIN_PASSWORD": "hush"}, "keycloak_admin_user: needs keycloak_admin_password"),
+        (
+            {
+                "BYODPP_KEYCLOAK_ADMIN_USER": "admin",
+                "BYODPP_KEYCLOAK_ADMIN_PASSWORD": "hush",
+                "KEYCLOAK_ADMIN_CLIENT_SECRET": "hush",
+            },
+            "keycloak_admin_secret: is given beside keycloak_admin_user",
+        ),
+        ({"SMTP_HOST": "mail.example.com"}, "smtp_from: is needed with smtp_host"),
+        ({"SMTP_FROM": "DPP <dpp@example.com>"}, "smtp_from: must be one address, without a name"),
+        ({"SMTP_USER": "dpp"}, "smtp_user: needs smtp_password"),
+    ],
+)
+def test_identity_and_mail_settings_that_cannot_work_are_refused(
+    tmp_path: Path, environ: dict[str, str], problem: str
+) -> None:
+    text = reasons(tmp_path, environ)
+    assert problem in text
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize("environment", ["stage", "prod"])
+def test_the_local_issuer_is_refused_outside_development(tmp_path: Path, environment: str) -> None:
+    assert f"identity: must not be local in {environment}" in reasons(tmp_path, {"BYODPP_ENV": environment})
+
+
+@pytest.mark.parametrize(
+    ("address", "fits"),
+    [
+        ("https://id.example.com", True),
+        ("http://id.example.com", False),
+        ("http://localhost:8080", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://[::1]:8080", True),
+        ("http://127.0.0.1.example.com", False),
+    ],
+)
+def test_prod_signs_in_by_https_or_on_this_machine(tmp_path: Path, address: str, fits: bool) -> None:
+    text = reasons(tmp_path, {"BYODPP_ENV": "prod", "KEYCLOAK_URL": address})
+    assert ("issuer_base_url: must be https://" in text) is not fits
+
+
 def test_no_secret_is_shown_or_told(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, {"POSTGRES_DB_URI": "postgresql://u:hush@h/d"})
     assert "hush" not in repr(settings)

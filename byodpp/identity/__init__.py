@@ -1,11 +1,20 @@
 """Identity providers: who issues the tokens that `tokens` checks.
 
-`provider` is what the framework asks of one; every other file is one way to fulfil it.
+`provider` is what checking a token asks of one, `administration` what making realms and users asks;
+the rest are ways to fulfil both: files in a folder, and Keycloak.
 """
 
 from __future__ import annotations
 
+from byodpp.identity.administration import IdentityAdministration, MailServer, Person, RealmPlan
 from byodpp.identity.local_issuer import LocalIssuer
 from byodpp.identity.provider import IdentityProvider
 
-__all__ = ["IdentityProvider", "LocalIssuer"]
+__all__ = [
+    "IdentityAdministration",
+    "IdentityProvider",
+    "LocalIssuer",
+    "MailServer",
+    "Person",
+    "RealmPlan",
+]

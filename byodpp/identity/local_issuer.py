@@ -18,6 +18,7 @@ from joserfc import jws
 
 from byodpp.exceptions import NotFound, Problem, StartError
 from byodpp.identity.keys import KeyFolder
+from byodpp.identity.local_realms import LocalRealms
 
 __all__ = ["LOCAL_ISSUER_URL", "LocalIssuer"]
 
@@ -67,14 +68,18 @@ class LocalIssuer:
         self._served_at = (served_at or self._base_url).rstrip("/")
         self._audience = audience
         self._folder = KeyFolder(state_folder / "keys")
+        #: The right to make realms and users: here everybody's.
+        self.administration = LocalRealms(state_folder / "realms", self._folder)
 
     def issuer_url(self, realm: str) -> str:
         """Return the `iss` of the realm's tokens."""
         return f"{self._base_url}/realms/{realm}"
 
     async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:
-        """Return the realm's public keys; None when no token was ever issued for it."""
+        """Return the realm's public keys; None when it never had any, or is not enabled."""
         keys = await asyncio.to_thread(self._folder.public, realm)
+        if keys is not None and not await asyncio.to_thread(self.administration.enabled, realm):
+            return None
         return None if keys is None else {"keys": keys}
 
     async def open(self) -> None:

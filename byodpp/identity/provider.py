@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from byodpp.identity.administration import IdentityAdministration
+
 __all__ = ["IdentityProvider"]
 
 
 class IdentityProvider(Protocol):
     """An issuer of tokens. A realm's name is its tenant's ULID; the operators have one of their own."""
+
+    @property
+    def administration(self) -> IdentityAdministration | None:
+        """The right to make realms and users; None when this process was given none."""
+        ...
 
     def issuer_url(self, realm: str) -> str:
         """Return the `iss` of the realm's tokens, exactly. Never asks anybody, never fails."""

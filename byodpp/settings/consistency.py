@@ -5,6 +5,7 @@ In: settings, every value of the right type. Out: problems, all of them. Nothing
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ def contradictions(settings: Settings) -> list[Problem]:
     if settings.postgres_db_uri is None and (settings.postgres_admin_uri or settings.postgres_system_uri):
         problems.append(Problem("postgres_db_uri", "is missing while another address of the database is set"))
     problems += _wrong_networks(settings.trusted_proxies) + _wrong_origins(settings.cors_origins)
-    problems += _wrong_identity(settings) + _wrong_secret(settings)
+    problems += _wrong_identity(settings) + _wrong_mail(settings) + _wrong_secret(settings)
     if settings.environment in ("stage", "prod") and settings.identity == "local":
         advice = "Set BYODPP_IDENTITY=keycloak and KEYCLOAK_URL."
         problems.append(Problem("identity", f"must not be local in {settings.environment}", advice))
@@ -45,8 +46,13 @@ def contradictions(settings: Settings) -> list[Problem]:
 def _wrong_identity(settings: Settings) -> list[Problem]:
     problems = [
         Problem(name, "must be http:// or https://, a host, and no query")
-        for name in ("issuer_base_url", "keycloak_internal_url")
+        for name in ("issuer_base_url", "keycloak_internal_url", "public_url")
         if not _is_web_address(getattr(settings, name) or "http://localhost")
+    ]
+    problems += [
+        Problem("frontend_urls", f"{address!r} is not http:// or https://, a host, and no query or *")
+        for address in settings.frontend_urls
+        if not _is_web_address(address) or "*" in address
     ]
     if settings.identity == "keycloak" and not settings.issuer_base_url:
         problems.append(Problem("issuer_base_url", "is needed with identity keycloak", "Set KEYCLOAK_URL."))
@@ -56,6 +62,17 @@ def _wrong_identity(settings: Settings) -> list[Problem]:
         )
     if settings.keycloak_admin_user is not None and settings.keycloak_admin_secret is not None:
         problems.append(Problem("keycloak_admin_secret", "is given beside keycloak_admin_user", "Keep one."))
+    return problems
+
+
+def _wrong_mail(settings: Settings) -> list[Problem]:
+    problems: list[Problem] = []
+    if settings.smtp_host is not None and settings.smtp_from is None:
+        problems.append(Problem("smtp_from", "is needed with smtp_host", "Set SMTP_FROM."))
+    if settings.smtp_from is not None and not re.fullmatch(r"[^\s@<>]+@[^\s@<>]+", settings.smtp_from):
+        problems.append(Problem("smtp_from", "must be one address, without a name"))
+    if (settings.smtp_user is None) != (settings.smtp_password is None):
+        problems.append(Problem("smtp_user", "needs smtp_password, and that needs a user"))
     return problems
 
 

@@ -32,6 +32,7 @@ PREFIX: Final = "BYODPP_"
 _Environment = Literal["dev", "test", "stage", "prod"]
 _LogLevel = Literal["debug", "info", "warning", "error"]
 _Provider = Literal["local", "keycloak"]
+_MailSecurity = Literal["none", "starttls", "tls"]
 _Where = tuple[str, Any]  # where a value was said, and the raw value
 
 
@@ -70,6 +71,13 @@ class Settings:
             "What cursors and audit seals are signed with, at least 32 characters, the same in all "
             "processes; required in stage and prod, elsewhere made and kept in .byodpp.",
             secret=True,
+        ),
+    ] = None
+    public_url: Annotated[
+        str | None,
+        Setting(
+            "Address at which browsers reach this server; http://host:port when left out.",
+            env="PUBLIC_URL",
         ),
     ] = None
     docs_enabled: Annotated[bool, Setting("Serve the documentation page and the OpenAPI document.")] = True
@@ -242,6 +250,39 @@ class Settings:
         Setting("User of that realm who administers instead, by the client admin-cli."),
     ] = None
     keycloak_admin_password: Annotated[str | None, Setting("Password of that user.", secret=True)] = None
+
+    keycloak_theme: Annotated[
+        str | None, Setting("Theme of sign-in, account, and mails in new realms; Keycloak's when left out.")
+    ] = None
+    keycloak_password_grant: Annotated[
+        bool,
+        Setting("New realms let programs sign people in by their passwords; good for trying out only."),
+    ] = False
+    frontend_client: Annotated[
+        str, Setting("Client by which people sign in with a browser.", env="FRONTEND_CLIENT_ID")
+    ] = "byodpp-web"
+    frontend_urls: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Addresses of browser applications that may sign people in; invitations lead to the first.",
+            env="FRONTEND_REDIRECT_URI",
+        ),
+    ] = ()
+
+    # --- mail ---
+    smtp_host: Annotated[
+        str | None, Setting("Mail server; without it nobody is mailed.", env="SMTP_HOST")
+    ] = None
+    smtp_port: Annotated[int, Setting("Port of the mail server.", env="SMTP_PORT", low=1, high=65535)] = 587
+    smtp_security: Annotated[
+        _MailSecurity, Setting("How the way to the mail server is protected.", env="SMTP_SECURITY")
+    ] = "starttls"
+    smtp_user: Annotated[str | None, Setting("User at the mail server.", env="SMTP_USER")] = None
+    smtp_password: Annotated[
+        str | None, Setting("Password at the mail server.", env="SMTP_PASSWORD", secret=True)
+    ] = None
+    smtp_from: Annotated[str | None, Setting("Address that mails come from.", env="SMTP_FROM")] = None
+    smtp_from_name: Annotated[str | None, Setting("Name that mails come from.", env="SMTP_FROM_NAME")] = None
 
     def __repr__(self) -> str:
         shown = (

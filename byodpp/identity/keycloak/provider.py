@@ -18,6 +18,9 @@ from typing import Any, Final
 import httpx2
 
 from byodpp.exceptions import AuthUnavailable, Problem, StartError
+from byodpp.identity.administration import IdentityAdministration
+from byodpp.identity.keycloak.administration import KeycloakAdministration
+from byodpp.identity.keycloak.representations import RealmStandard
 from byodpp.identity.keycloak.server import KeycloakServer
 
 __all__ = ["OLDEST_KEYCLOAK", "Keycloak"]
@@ -43,18 +46,24 @@ class Keycloak:
         internal_url: str | None = None,
         timeout_seconds: float = 5.0,
         server: KeycloakServer | None = None,
+        standard: RealmStandard | None = None,
     ) -> None:
         """Args:
         base_url: below which the realms lie, as their tokens name it, e.g. `https://id.example.com`.
         internal_url: where this server reaches Keycloak; `base_url` when omitted.
         timeout_seconds: longest wait for one answer, its body included.
         server: by which it is administered; None when this process has no right to.
+        standard: what all realms have in common; needed with `server`, to make them.
         """
         self._base_url = base_url.rstrip("/")
         self._reached_at = (internal_url or base_url).rstrip("/")
         self._timeout = timeout_seconds
         self._server = server
         self._client: httpx2.AsyncClient | None = None
+        #: The right to make realms and users; None when this process was given none.
+        self.administration: IdentityAdministration | None = None
+        if server is not None and standard is not None:
+            self.administration = KeycloakAdministration(server, standard)
 
     def issuer_url(self, realm: str) -> str:
         """Return the `iss` of the realm's tokens."""

@@ -11,8 +11,8 @@ import asyncio
 import importlib
 import json
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from keycloak.connection import ConnectionManager
     from keycloak.exceptions import KeycloakError
 
-__all__ = ["Credentials", "KeycloakServer"]
+__all__ = ["Credentials", "KeycloakServer", "tolerated"]
 
 #: The list of everything a Keycloak can do is some 300 kB, the longest answer we ask for.
 _MOST_BYTES: Final = 4_194_304
@@ -104,12 +104,23 @@ class KeycloakServer:
                 admin.connection.realm_name = name
                 try:
                     yield admin
-                except self._errors() as error:
+                except _errors() as error:
                     if _ends_session(error):
                         await self._forget()
                     raise _translated(error) from error
         except TimeoutError as error:
             raise AuthUnavailable("The identity provider did not answer in time") from error
+
+    async def post(self, admin: KeycloakAdmin, path: str) -> None:
+        """Ask for something that python-keycloak has no words for, within `realm`.
+
+        Args:
+            admin: as lent by `realm`.
+            path: below the server's address, every part of it checked.
+        """
+        errors = importlib.import_module("keycloak.exceptions")
+        answer = await admin.connection.a_raw_post(path, data="{}")
+        errors.raise_error_from_response(answer, errors.KeycloakPostError)
 
     async def close(self) -> None:
         """Give back connections."""
@@ -156,10 +167,20 @@ class KeycloakServer:
             await admin.connection.keycloak_openid.connection.aclose()
             await admin.connection.aclose()
 
-    @staticmethod
-    def _errors() -> type[KeycloakError]:
-        found: type[KeycloakError] = importlib.import_module("keycloak.exceptions").KeycloakError
-        return found
+
+@contextmanager
+def tolerated(status: int) -> Iterator[None]:
+    """Go on when Keycloak answers with this status: what is asked for is so already."""
+    try:
+        yield
+    except _errors() as error:
+        if error.response_code != status:
+            raise
+
+
+def _errors() -> type[KeycloakError]:
+    found: type[KeycloakError] = importlib.import_module("keycloak.exceptions").KeycloakError
+    return found
 
 
 class _Bounded(httpx.AsyncByteStream):

@@ -1,0 +1,174 @@
+"""What is asked of an identity provider beyond tokens: its realms, users, roles, clients, and mails.
+
+Every operation may be repeated, and may take over where an earlier one was cut off: it says what
+shall be, not what to do. Errors are those of `exceptions`: NotFound, UniqueConflict,
+ValidationFailed, BadGateway when the provider refuses us or fails, AuthUnavailable when it is away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from byodpp.exceptions import Detail, ValidationFailed
+
+__all__ = [
+    "INVITATION_SECONDS",
+    "STANDARD_ROLES",
+    "IdentityAdministration",
+    "MailServer",
+    "Person",
+    "RealmPlan",
+    "check_realm_name",
+]
+
+#: Roles that every tenant begins with.
+STANDARD_ROLES: Final = ("Admin", "Manager", "Viewer")
+#: How long an invitation may be followed.
+INVITATION_SECONDS: Final = 86_400
+
+_REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealmPlan:
+    """What a tenant's realm shall be."""
+
+    name: str  # the tenant's ULID
+    display_name: str
+    roles: tuple[str, ...] = STANDARD_ROLES
+    groups: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()  # of the tenant's own browser applications, beside the platform's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who shall be able to sign in. The address is the name; nobody else of the realm may have it."""
+
+    email: str
+    first_name: str = ""
+    last_name: str = ""
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailServer:
+    """By which server a realm sends its mails."""
+
+    host: str
+    port: int
+    sender: str
+    sender_name: str | None = None
+    security: str = "starttls"  # none, starttls, tls
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+class IdentityAdministration(Protocol):
+    """The right to make realms and users. A user is told by the subject of their tokens."""
+
+    async def put_realm(self, plan: RealmPlan) -> None:
+        """Make the realm, its roles, groups, and client, or what of them is missing.
+
+        An existing realm keeps its settings: somebody may have changed them on purpose.
+        """
+        ...
+
+    async def update_realm(
+        self,
+        realm: str,
+        *,
+        display_name: str | None = None,
+        enabled: bool | None = None,
+        theme: str | None = None,
+    ) -> None:
+        """Change what is given. Nobody signs in at a realm that is not enabled."""
+        ...
+
+    async def renew_realm(self, plan: RealmPlan) -> None:
+        """Give an existing realm the settings that a new one gets: passwords, sessions, mails, theme."""
+        ...
+
+    async def remove_realm(self, realm: str) -> None:
+        """Delete the realm with everybody in it; also when there is none."""
+        ...
+
+    async def put_role(self, realm: str, role: str) -> None:
+        """Make a role that users may hold."""
+        ...
+
+    async def put_user(self, realm: str, person: Person) -> str:
+        """Make a user with these roles, or give an existing one of that address these roles.
+
+        Returns:
+            The subject.
+        """
+        ...
+
+    async def sync_roles(self, realm: str, subject: str, roles: Iterable[str]) -> None:
+        """Let the user hold these roles and no others, making roles that are missing."""
+        ...
+
+    async def set_user_enabled(self, realm: str, subject: str, enabled: bool) -> None:
+        """Let the user sign in, or not."""
+        ...
+
+    async def set_password(self, realm: str, subject: str, password: str, *, temporary: bool = True) -> None:
+        """Set a password; a temporary one is changed at the first sign-in."""
+        ...
+
+    async def remove_user(self, realm: str, subject: str) -> None:
+        """Delete the user; also when there is none."""
+        ...
+
+    async def invite(
+        self, realm: str, subject: str, *, path: str, lifetime_seconds: int = INVITATION_SECONDS
+    ) -> None:
+        """Mail the user a link to confirm their address and choose a password.
+
+        Args:
+            realm: the user's.
+            subject: the user.
+            path: where the link leads in the end, below the browser application, e.g. `/complete-setup`.
+            lifetime_seconds: how long the link works.
+        """
+        ...
+
+    async def log_out_user(self, realm: str, subject: str) -> None:
+        """End the user's sessions: no token is renewed."""
+        ...
+
+    async def log_out_everyone(self, realm: str) -> None:
+        """End every session of the realm: no token is renewed."""
+        ...
+
+    async def put_service_account(self, realm: str, client: str, roles: Iterable[str]) -> str:
+        """Make a client that signs in for itself, with these roles and no others.
+
+        Returns:
+            Its secret, the same at every call.
+        """
+        ...
+
+    async def renew_secret(self, realm: str, client: str) -> str:
+        """Give a service account a new secret, and return it; the former one is worth nothing."""
+        ...
+
+    async def remove_service_account(self, realm: str, client: str) -> None:
+        """Delete the client; also when there is none."""
+        ...
+
+
+def check_realm_name(realm: str) -> None:
+    """Refuse a name that would be another address.
+
+    Raises:
+        ValidationFailed: letters, digits, `_` and `-` are allowed, at most 64.
+    """
+    if not _REALM.fullmatch(realm):
+        reason = "must be letters, digits, _ and -, at most 64"
+        raise ValidationFailed(
+            f"A realm cannot be called {realm[:80]!r}", details=[Detail("realm", "invalid", reason)]
+        )

@@ -1,0 +1,84 @@
+"""Which identity provider the settings ask for, with everything it is made of.
+
+In: settings, which have been found consistent. Out: a provider; nothing is opened or asked yet.
+May reject: StartError, for the local issuer outside development.
+"""
+
+from __future__ import annotations
+
+from byodpp.identity.administration import MailServer
+from byodpp.identity.keycloak import Credentials, Keycloak, KeycloakServer, RealmStandard
+from byodpp.identity.local_issuer import LocalIssuer
+from byodpp.identity.provider import IdentityProvider
+from byodpp.settings import Settings
+
+__all__ = ["identity_provider"]
+
+
+def identity_provider(settings: Settings) -> IdentityProvider:
+    """Return the provider.
+
+    Raises:
+        StartError: the local issuer is asked for where it does not run.
+    """
+    if settings.identity == "keycloak":
+        return _keycloak(settings)
+    return LocalIssuer(
+        state_folder=settings.app_dir / ".byodpp",
+        base_url=settings.issuer_base_url,
+        served_at=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
+        audience=settings.token_audience,
+        environment=settings.environment,
+    )
+
+
+def _keycloak(settings: Settings) -> Keycloak:
+    assert settings.issuer_base_url is not None
+    public_url = (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    return Keycloak(
+        base_url=settings.issuer_base_url,
+        internal_url=settings.keycloak_internal_url,
+        timeout_seconds=settings.keycloak_timeout_seconds,
+        server=_server(settings),
+        standard=RealmStandard(
+            audience=settings.token_audience,
+            browser_client=settings.frontend_client,
+            addresses=settings.frontend_urls,
+            documentation=f"{public_url}/docs" if settings.docs_enabled else None,
+            password_grant=settings.keycloak_password_grant,
+            theme=settings.keycloak_theme,
+            mail=_mail_server(settings),
+        ),
+    )
+
+
+def _server(settings: Settings) -> KeycloakServer | None:
+    """Return the way to administer Keycloak; None without credentials."""
+    if settings.keycloak_admin_secret is None and settings.keycloak_admin_user is None:
+        return None
+    by_user = settings.keycloak_admin_user is not None
+    return KeycloakServer(
+        url=settings.keycloak_internal_url or settings.issuer_base_url or "",
+        credentials=Credentials(
+            realm=settings.keycloak_admin_realm,
+            client="admin-cli" if by_user else settings.keycloak_admin_client,
+            secret=settings.keycloak_admin_secret,
+            user=settings.keycloak_admin_user,
+            password=settings.keycloak_admin_password,
+        ),
+        timeout_seconds=settings.keycloak_timeout_seconds,
+    )
+
+
+def _mail_server(settings: Settings) -> MailServer | None:
+    if settings.smtp_host is None or settings.smtp_from is None:
+        return None
+    return MailServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=settings.smtp_user,
+        password=settings.smtp_password,
+        sender=settings.smtp_from,
+        sender_name=settings.smtp_from_name,
+    )
