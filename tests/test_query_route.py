@@ -319,6 +319,54 @@ def test_ever_new_questions_do_not_fill_the_memory(blueprint: Blueprint) -> None
     assert reader.read(b"", products, lookup, "list", 1) is kept
 
 
+def test_pages_of_one_list_are_judged_once_whatever_their_cursors(blueprint: Blueprint) -> None:
+    reader, products = reader_of(blueprint), blueprint.registry.get("Products")
+    lookup = seeing("id", "name")
+    first = reader.read(b"sort=name&limit=3", products, lookup, "list", 1)
+    cursors = [reader.cursors.issue(first, 1, [name, "7"], position=3) for name in ("a", "b")]
+    for place in (
+        b"sort=name&limit=3&cursor=%b",
+        b"cursor=%b&sort=name&limit=3",
+        b"sort=name&cursor=%b&limit=3",
+    ):
+        for cursor, name in zip(cursors, ("a", "b"), strict=True):
+            assert cursor is not None
+            page = reader.read(place % cursor.encode(), products, lookup, "list", 1)
+            assert (page.values, page.offset, page.limit) == ((3, name, "7"), 3, 3)
+            assert page == reader.read_json(
+                {"sort": "name", "limit": 3, "cursor": cursor}, products, lookup, "list", 1
+            )
+    assert len(reader) == 3  # the first page, and the others' rest in two orders
+
+
+def test_what_is_remembered_of_a_list_refuses_cursors_as_before(blueprint: Blueprint) -> None:
+    reader, products = reader_of(blueprint), blueprint.registry.get("Products")
+    lookup = seeing("id", "name")
+    cursor = reader.cursors.issue(
+        reader.read(b"sort=name", products, lookup, "list", 1), 1, ["a", "7"], position=3
+    )
+    assert cursor is not None
+    good = f"sort=name&cursor={cursor}".encode()
+    for _ in range(2):  # judged, then remembered
+        assert reader.read(good, products, lookup, "list", 1).offset == 3
+        for wrong, tenant in (
+            (good, 2),
+            (good + b"A", 1),
+            (b"sort=name&cursor=", 1),
+            (b"sort=name&cursor=%41", 1),
+            (b"sort=-name&cursor=" + cursor.encode(), 1),
+            (good + b"&cursor=" + cursor.encode(), 1),
+            (good + b"&page=2", 1),
+            (b"offset=3&" + good, 1),
+        ):
+            with pytest.raises(InvalidQuery):
+                reader.read(wrong, products, lookup, "list", tenant)
+        with pytest.raises(InvalidQuery):
+            reader.read(good, products, seeing("id"), "list", 1)
+        with pytest.raises(InvalidQuery):
+            reader.read(good, products, lookup, "read", 1)
+
+
 async def test_a_large_list_is_estimated_by_the_planner(shop: TestedApplication) -> None:
     async with shop.connected.database.system() as transaction:
         tenant = (await shop.tenant("acme")).id

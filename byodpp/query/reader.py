@@ -1,13 +1,15 @@
 """The reader of queries: what a client asks becomes a judged Query, remembered when it was asked before.
 
 In: a query string or the JSON of a query, the resource, and what the caller may read. Out: a
-Query. The same string asked by callers with the same rights is parsed and judged once; what is
-remembered is bounded, so that ever new queries cost time but no memory. Refuses what `query_text`,
-`query_judge` and `query_cursors` refuse; refusals are not remembered.
+Query. The same string asked by callers with the same rights is parsed and judged once, and so are
+strings that differ in their cursor alone; what is remembered is bounded, so that ever new queries
+cost time but no memory. Refuses what `query_text`, `query_judge` and `query_cursors` refuse;
+refusals are not remembered.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -25,13 +27,15 @@ Mode = Literal["list", "read"]
 
 #: Longer query strings are not remembered: they are rare, and many of them would be much.
 MAX_LENGTH: Final = 1_000
+#: A cursor as this application writes it, with nothing in it to decode.
+_CURSOR: Final = re.compile(rb"(?:\A|&)cursor=([\w-]*)(?=&|\Z)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
     """A judged query, and the rules under which it was judged."""
 
-    query: Query
+    query: Query  # without what its cursor says
     rules: tuple[Visibility | None, ...]  # of the resources that the query touches, in their order
 
 
@@ -66,19 +70,20 @@ class QueryReader:
             InvalidQuery: it cannot be read, or names what is not there for the caller.
             QueryTooComplex: a bound of the resource is passed.
         """
-        key = (query_string, resource.id, mode, lookup(resource))
+        rest, cursor = _apart(query_string)
+        key = (rest, cursor is not None, resource.id, mode, lookup(resource))
         known = self._remembered.get(key)
         if known is not None and known.rules == self._rules(known.query, lookup):
             self._remembered.move_to_end(key)
-            return known.query
+            return known.query if cursor is None else self.cursors.resume(known.query, tenant_id, cursor)
         raw = parse(query_string)
-        query = self.judge(raw, resource, lookup, mode, tenant_id)
-        if "cursor" not in raw.scalars and len(query_string) <= MAX_LENGTH:
+        query = judge(raw, resource, self._registry, lookup, mode)
+        if ("cursor" in raw.scalars) == (cursor is not None) and len(rest) <= MAX_LENGTH:
             self._remembered[key] = _Remembered(query, self._rules(query, lookup))
             self._remembered.move_to_end(key)
             if len(self._remembered) > self._max_remembered:
                 self._remembered.popitem(last=False)
-        return query
+        return self._resumed(query, raw, tenant_id)
 
     def read_json(
         self, asked: Any, resource: ResourceDefinition, lookup: Lookup | None, mode: Mode, tenant_id: int
@@ -90,7 +95,10 @@ class QueryReader:
         self, raw: RawQuery, resource: ResourceDefinition, lookup: Lookup | None, mode: Mode, tenant_id: int
     ) -> Query:
         """Judge what was read, its cursor included."""
-        query = judge(raw, resource, self._registry, lookup, mode)
+        return self._resumed(judge(raw, resource, self._registry, lookup, mode), raw, tenant_id)
+
+    def _resumed(self, query: Query, raw: RawQuery, tenant_id: int) -> Query:
+        """Return the query of the page behind the cursor, if there is one."""
         cursor = raw.scalars.get("cursor")
         if cursor is None:
             return query
@@ -101,3 +109,10 @@ class QueryReader:
 
     def _rules(self, query: Query, lookup: Lookup) -> tuple[Visibility | None, ...]:
         return tuple(lookup(self._registry[id_]) for id_ in query.shape.touched)
+
+
+def _apart(query_string: bytes) -> tuple[bytes, str | None]:
+    """Return a query string without its cursor, and the cursor; None unless there is one, written plainly."""
+    if query_string.count(b"cursor=") == 1 and (found := _CURSOR.search(query_string)):
+        return query_string[: found.start()] + query_string[found.end() :], found[1].decode()
+    return query_string, None
