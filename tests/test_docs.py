@@ -350,6 +350,7 @@ def test_architecture_names_the_stages_of_a_request_in_their_order(tmp_path: Pat
         authenticator=NOTHING,
         authorizer=NOTHING,
         tenant_classes=NOTHING,
+        trail=NOTHING,
         lifespan=NOTHING,
     )
     limited: Any = SimpleNamespace(
