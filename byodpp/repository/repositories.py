@@ -25,6 +25,7 @@ from byodpp.exceptions import (
     ValidationFailed,
 )
 from byodpp.repository.outcomes import difference, refusal
+from byodpp.repository.own_record import decides, refuse_standing, registered
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
 from byodpp.repository.stores import Acting, Match, Store
@@ -160,7 +161,8 @@ class Repository(Reading):
         self._refuse_foreign_scope()
         if not items:
             return []
-        prepared = [self._with_states(item) for item in items]
+        ids = self._store.ids
+        prepared = [registered(self.resource, self._with_states(item), ids) for item in items]
         await check_references(self._store, self._acting, self.resource, prepared)
         permitted = self._permitted("create", sent)
         records = await self._store.insert(self._acting, self.resource, prepared, permitted)
@@ -212,6 +214,8 @@ class Repository(Reading):
         """
         self._refuse_without_rows()
         self._refuse_foreign_scope()
+        if not decides(self.resource, self._acting):
+            refuse_standing(values, await self.row(id))
         await check_references(self._store, self._acting, self.resource, [values])
         modifiers = {name: one for name, one in values.items() if isinstance(one, Modifier)}
         columns = tuple(sorted(self.resource.columns[name] for name in values if name not in modifiers))
@@ -255,10 +259,14 @@ class Repository(Reading):
 
         Raises:
             StateConflict: the step does not start from the row's present state.
+            Forbidden: a tenant would admit, suspend, or close itself.
         """
         machine = self.resource.states
         if machine is None or name not in machine.transitions:
             raise NotFound(f"{self.resource.name} has no transition {name!r}.")
+        if not decides(self.resource, self._acting):
+            await self.row(id)
+            raise Forbidden("Only the platform's operators may do this.")
         step = machine.transitions[name]
         key = f"{name}:post"
         column = self.resource.columns[machine.field]

@@ -1,0 +1,52 @@
+"""The tenant's own record: what the platform's operators alone decide about it.
+
+In: a write to a resource of the scope `self`, which is Tenants. Out: the values, with what a new
+tenant is given; or nothing. May raise Forbidden, naming the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from byodpp.definitions import ResourceDefinition, Scope
+from byodpp.exceptions import Detail, Forbidden
+from byodpp.ids import Ids
+from byodpp.repository.stores import Acting
+
+__all__ = ["STANDING", "decides", "refuse_standing", "registered"]
+
+#: Who finds a tenant, whom it belongs to, and how much it may use.
+STANDING: Final = ("slug", "domain", "parentId", "tenantClassId")
+_TOLD: Final = "Only the platform's operators may change this."
+
+
+def decides(resource: ResourceDefinition, acting: Acting) -> bool:
+    """Whether the caller may decide about the standing of a row."""
+    return resource.scope is not Scope.SELF or acting.system or acting.principal.platform
+
+
+def registered(resource: ResourceDefinition, values: Mapping[str, Any], ids: Ids) -> Mapping[str, Any]:
+    """Return the values of a new row; a new tenant gets the ULID that its realm is named by."""
+    if resource.scope is not Scope.SELF or values.get("ulid") is not None:
+        return values
+    return {**values, "ulid": ids.ulid()}
+
+
+def refuse_standing(values: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    """Refuse a change of what the tenant does not decide about itself.
+
+    Args:
+        values: to be written, by field.
+        stored: the row as the caller may read it.
+
+    Raises:
+        Forbidden: naming each such field.
+    """
+    faults = [
+        Detail(name, "forbidden", _TOLD)
+        for name in STANDING
+        if name in values and values[name] != stored.get(name)
+    ]
+    if faults:
+        raise Forbidden(_TOLD, details=faults)
