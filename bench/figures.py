@@ -13,6 +13,8 @@ from dataclasses import dataclass
 __all__ = ["Ratio", "interval", "ratio", "verdict"]
 
 _RESAMPLED = 5_000
+#: With fewer, even the least and the greatest value enclose the median less often than 95 times of 100.
+LEAST_ROUNDS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,7 @@ class Ratio:
     median: float
     low: float  # of the 95 % interval
     high: float
+    rounds: int
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -41,17 +44,19 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
         raise ValueError("there is nothing to compare with")
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
     low, high = interval(ratios)
-    return Ratio(median=statistics.median(ratios), low=low, high=high)
+    return Ratio(median=statistics.median(ratios), low=low, high=high, rounds=len(ratios))
 
 
 def verdict(found: Ratio, target: float, *, most: bool = False) -> str:
-    """Return `met`, `missed`, or `not shown`, when the interval holds the target.
+    """Return `met`, `missed`, or `not shown`, when the interval holds the target or rounds are too few.
 
     Args:
         found: what was measured.
         target: least ratio that is wanted.
         most: the target is the greatest ratio instead.
     """
+    if found.rounds < LEAST_ROUNDS:
+        return "not shown"
     low, high = (1 / found.high, 1 / found.low) if most else (found.low, found.high)
     wanted = 1 / target if most else target
     return "met" if low >= wanted else "missed" if high < wanted else "not shown"

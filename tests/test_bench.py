@@ -49,7 +49,7 @@ def test_series_that_do_not_belong_together_are_refused(theirs: list[float]) -> 
 
 def test_a_verdict_needs_the_whole_interval() -> None:
     def judged(low: float, high: float, target: float, *, most: bool = False) -> str:
-        return verdict(Ratio(median=(low + high) / 2, low=low, high=high), target, most=most)
+        return verdict(Ratio(median=(low + high) / 2, low=low, high=high, rounds=7), target, most=most)
 
     assert judged(4.0, 5.0, 4) == "met"
     assert judged(3.0, 3.9, 4) == "missed"
@@ -57,6 +57,11 @@ def test_a_verdict_needs_the_whole_interval() -> None:
     assert judged(1.0, 1.2, 1.2, most=True) == "met"
     assert judged(1.3, 1.4, 1.2, most=True) == "missed"
     assert judged(1.1, 1.3, 1.2, most=True) == "not shown"
+
+
+def test_a_handful_of_rounds_shows_nothing_however_clear_they_look() -> None:
+    assert verdict(ratio([8.0] * 5, [1.0] * 5), 4) == "not shown"
+    assert verdict(ratio([8.0] * 6, [1.0] * 6), 4) == "met"
 
 
 def test_values_are_compared_as_what_they_mean_and_nothing_is_left_out() -> None:
