@@ -30,7 +30,7 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "not_found": "no such address; or no such row for this caller, which is every row of another tenant",
         "method_not_allowed": "the address exists without this method; `Allow` lists those it has",
         "not_acceptable": "`Accept` excludes everything that the route can send",
-        "request_timeout": "the body did not arrive in time",
+        "request_timeout": "the body, or the headers, did not arrive in time",
         "conflict": "a rule of a logic class, a row named twice in a batch, a change at the same time",
         "unique_conflict": "a unique key; its fields are in `details`",
         "referenced_conflict": "deleting what other rows refer to",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from byodpp.authorization.decisions import Authorizer, Decision
+from byodpp.authorization.faults import policy_faults
 from byodpp.authorization.policies import Policy, base_policies, rules_of
 
-__all__ = ["Authorizer", "Decision", "Policy", "base_policies", "rules_of"]
+__all__ = ["Authorizer", "Decision", "Policy", "base_policies", "policy_faults", "rules_of"]

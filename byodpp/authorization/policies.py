@@ -32,6 +32,7 @@ __all__ = [
     "RoleLink",
     "base_policies",
     "operation_keys",
+    "policy_condition",
     "row_policies",
     "rules_of",
     "subject_of",
@@ -230,7 +231,7 @@ def _compiled(
     rows: Condition | None = None
     if rule.filter is not None:
         try:
-            rows = _condition(rule.filter, resource, registry)
+            rows = policy_condition(rule.filter, resource, registry)
         except ApiError as error:
             details = error.details or (None,)
             problems += (
@@ -247,7 +248,12 @@ def _compiled(
     return rows, None if rule.fields is None else frozenset(rule.fields)
 
 
-def _condition(tree: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> Condition:
+def policy_condition(tree: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> Condition:
+    """Compile the filter of a rule.
+
+    Raises:
+        InvalidQuery: it makes no sense for the resource.
+    """
     condition, values = condition_from_json(tree, resource, registry, None)
     return with_constants(condition, values)
 
@@ -296,7 +302,7 @@ def _row_condition(
         return None, True
     try:
         tree = json.loads(text) if isinstance(text, str) else text
-        return _condition(tree, resource, registry), True
+        return policy_condition(tree, resource, registry), True
     except (ApiError, ValueError, TypeError, RecursionError) as error:
         _log.error("the condition of %s does not fit %s: %s", source, resource.name, error)
         return None, False

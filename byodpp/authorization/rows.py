@@ -15,7 +15,7 @@ from typing import Any, Final
 from byodpp.authorization.policies import PolicyRow, RoleLink
 from byodpp.database import Transaction
 
-__all__ = ["StoredPolicies", "read_policies"]
+__all__ = ["StoredPolicies", "is_user", "read_policies"]
 
 _USER: Final = re.compile(r"user:([1-9][0-9]{0,17})")
 
@@ -72,6 +72,11 @@ def _row(record: Mapping[str, Any]) -> PolicyRow:
 def _link(record: Mapping[str, Any]) -> RoleLink:
     role, user_id = _who(record["subject"])
     return RoleLink(tenant_id=record["tenant_id"], role=role, user_id=user_id, inherits=record["object"])
+
+
+def is_user(subject: str) -> bool:
+    """Whether a subject names one user, as `user:7`."""
+    return _USER.fullmatch(subject) is not None
 
 
 def _who(subject: str) -> tuple[str | None, int | None]:

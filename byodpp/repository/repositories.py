@@ -26,6 +26,7 @@ from byodpp.exceptions import (
 )
 from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered
+from byodpp.repository.policy_rows import holds_policies, refuse_senseless, written_over
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
 from byodpp.repository.stores import Acting, Match, Store
@@ -163,6 +164,8 @@ class Repository(Reading):
             return []
         ids = self._store.ids
         prepared = [registered(self.resource, self._with_states(item), ids) for item in items]
+        if holds_policies(self.resource):
+            refuse_senseless(prepared, self._store.registry)
         await check_references(self._store, self._acting, self.resource, prepared)
         permitted = self._permitted("create", sent)
         records = await self._store.insert(self._acting, self.resource, prepared, permitted)
@@ -216,6 +219,8 @@ class Repository(Reading):
         self._refuse_foreign_scope()
         if not decides(self.resource, self._acting):
             refuse_standing(values, await self.row(id))
+        if holds_policies(self.resource):
+            refuse_senseless([written_over(await self.row(id), values)], self._store.registry)
         await check_references(self._store, self._acting, self.resource, [values])
         modifiers = {name: one for name, one in values.items() if isinstance(one, Modifier)}
         columns = tuple(sorted(self.resource.columns[name] for name in values if name not in modifiers))

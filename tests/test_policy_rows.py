@@ -1,0 +1,94 @@
+"""Rows of `Policies` that make no sense are refused when they are written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+POLICIES = "/api/v1/policies"
+RULE: dict[str, Any] = {"subject": "Viewer", "object": "Things", "action": "read"}
+MANIFEST: dict[str, Any] = {
+    "include": ["byodpp:access"],
+    "resources": [
+        {
+            "name": "Things",
+            "fields": {"size": {"type": "integer"}, "name": {"type": "string"}},
+            "states": {"initial": "a", "transitions": {"go": {"from": ["a"], "to": "b"}}},
+            "access": {"read": ["Viewer"], "write": ["Admin"]},
+        }
+    ],
+}
+
+
+@pytest.fixture
+async def served(tmp_path: Path, byodpp_bench: Bench) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(build(tmp_path / "app", MANIFEST)) as application:
+        yield application
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "code"),
+    [
+        ({"object": "Thing"}, "object", "unknown_resource"),
+        ({"action": "reed"}, "action", "enum"),
+        ({"action": "go"}, "action", "enum"),
+        ({"fields": ["size", "sise"]}, "fields.1", "unknown_field"),
+        ({"condition": "9**9**9"}, "condition", "type"),
+        ({"condition": [1]}, "condition", "type"),
+        ({"condition": {"size": {"gt": "much"}}}, "condition", "type"),
+        ({"condition": {"__import__('os')": 1}}, "condition", "unknown_field"),
+        ({"condition": {"name": {"regex": "(a+)+$"}}}, "condition", "unknown_operator"),
+        ({"condition": {"or": []}}, "condition", "type"),
+        ({"condition": {"nothing": 1}, "object": "*"}, "condition", "unknown_field"),
+        ({"subject": "user:1) || (True"}, "subject", "pattern"),
+        ({"subject": "user:0"}, "subject", "pattern"),
+    ],
+)
+async def test_a_rule_that_makes_no_sense_is_refused(
+    served: TestedApplication, change: dict[str, Any], field: str, code: str
+) -> None:
+    admin, viewer = served.client(), served.client(role="Viewer")
+    (detail,) = (await admin.post(POLICIES, json=RULE | {"effect": "deny"} | change)).json()["error"][
+        "details"
+    ]
+    assert (detail["field"], detail["code"]) == (field, code), detail
+    made = (await admin.post(POLICIES, json=RULE)).json()["data"]
+    for method, address, body in (
+        ("PATCH", f"{POLICIES}/{made['id']}", change),
+        ("PUT", f"{POLICIES}/{made['id']}", made | change),
+        ("POST", f"{POLICIES}/batch", [RULE, RULE | change]),
+    ):
+        refused = await admin.request(method, address, json=body)
+        (detail,) = refused.json()["error"]["details"]
+        assert (refused.status_code, detail["code"]) == (422, code), detail
+        assert detail["field"] == (f"1.{field}" if method == "POST" else field)
+    assert (await admin.get(POLICIES)).json()["data"] == [made]
+    assert (await viewer.get("/api/v1/things")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "go:post"},
+        {"action": "*", "object": "*", "subject": "*"},
+        {"subject": "user:7"},
+        {"condition": {"size": {"gt": 5}}, "object": "*"},
+        {"condition": {"name": "$user.id"}},
+        {"condition": {}},
+        {"fields": []},
+        {"ptype": "g", "object": "Manager"},
+    ],
+)
+async def test_a_rule_that_makes_sense_is_taken(served: TestedApplication, change: dict[str, Any]) -> None:
+    made = await served.client().post(POLICIES, json=RULE | change)
+    assert made.status_code == 201, made.text
+    again = await served.client().put(made.headers["location"], json=made.json()["data"])
+    assert again.status_code == 200, again.text
+    appended = await served.client().patch(made.headers["location"], json={"fields": ["name"]})
+    assert appended.status_code == 200, appended.text
