@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
+from byodpp.containment import contained
 from byodpp.health import Lifecycle
 from byodpp.limits import Budget, RateLimiter, SlidingWindows
 from byodpp.logs import REQUEST_IDS, LineWriter
@@ -174,7 +175,8 @@ class _Edge:
         token = REQUEST_IDS.set((request.request_id, request.correlation_id))
         try:
             try:
-                await self._serve(request, scope, receive, send)
+                with contained():
+                    await self._serve(request, scope, receive, send)
             except Exception as failure:
                 await self._errors(failure, request, send)
         finally:

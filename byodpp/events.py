@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from byodpp import wire
+from byodpp.containment import contained
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ExtensionError, Problem
 
@@ -194,7 +195,7 @@ class EventBus:
         for event in events:
             handlers = self.handlers(event.name)
             outcomes = await asyncio.gather(
-                *(handler.handle(event) for handler in handlers), return_exceptions=True
+                *(_handled(handler, event) for handler in handlers), return_exceptions=True
             )
             for handler, outcome in zip(handlers, outcomes, strict=True):
                 if isinstance(outcome, asyncio.CancelledError):
@@ -209,3 +210,8 @@ class EventBus:
                             "request_id": event.request_id,
                         },
                     )
+
+
+async def _handled(handler: EventHandler, event: Event) -> None:
+    with contained():
+        await handler.handle(event)

@@ -19,6 +19,7 @@ from typing import Any, Final
 from starlette.types import Send
 
 from byodpp import wire
+from byodpp.containment import contained
 from byodpp.exceptions import ApiError
 from byodpp.header_lines import HeaderLines, header_line
 from byodpp.negotiation import PROBLEM, wants_problem
@@ -234,8 +235,9 @@ async def _send_stream(body: AsyncIterator[bytes], request: Request, send: Send)
 
     async def pump() -> None:
         if request.method != "HEAD":
-            async for chunk in body:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            with contained():
+                async for chunk in body:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
     pumping = asyncio.ensure_future(pump())

@@ -405,6 +405,12 @@ def test_what_loses_data_needs_a_flag(shop: Path) -> None:
     assert byodpp("migrate", "apply", "--allow-destructive", cwd=shop).returncode == 0
 
 
+def test_a_token_of_a_database_without_tables_is_refused_in_words(shop: Path) -> None:
+    done = byodpp("token", "--tenant", "acme", cwd=shop)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "it holds no tables yet" in done.stderr and "byodpp serve" in done.stderr
+
+
 def test_a_token_is_printed_alone_so_that_a_shell_can_use_it(shop: Path) -> None:
     for command in (("migrate", "new", "-m", "first"), ("migrate", "apply")):
         assert byodpp(*command, cwd=shop).returncode == 0

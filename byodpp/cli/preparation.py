@@ -111,6 +111,9 @@ async def issue_token(
 
     _refuse_foreign_issuer(settings)
     async with _open_database(settings) as database, database.system() as transaction:
+        if await transaction.fetchval("select to_regclass('tenants')") is None:
+            advice = "Run `byodpp migrate apply`, or start it: `byodpp serve`."
+            raise StartError([Problem("database", "it holds no tables yet", advice)])
         if tenant is None:
             first = "select slug from tenants where id > 0 and status = 'activated' order by id limit 1"
             tenant = await transaction.fetchval(first) or "demo"

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import asyncpg
 
+from byodpp.containment import contained
 from byodpp.database.connections import PoolOptions, check_app_role, check_system_role, open_pool
 from byodpp.database.pool import Connection, ConnectionPool
 from byodpp.database.sqlstate import is_connection_loss, is_retryable, translate
@@ -180,7 +181,8 @@ class Transaction:
         """Run what waits for the commit; called by `Database` alone."""
         for callback in self._callbacks:
             try:
-                await callback()
+                with contained():
+                    await callback()
             except Exception:
                 _log.exception("an after_commit callback failed")
 
