@@ -50,6 +50,7 @@ async def answer_write(service: Service, request: Request, work: Work) -> Answer
     async def once(unit: Unit) -> Answer:
         kept = await service.keys.claim(unit.transaction, key)
         if kept is not None:
+            unit.require(kept.rights)
             return _replayed(kept)
         answer = await work(unit)
         if unit.transaction.failure is not None:
@@ -57,7 +58,12 @@ async def answer_write(service: Service, request: Request, work: Work) -> Answer
         answer.body = await _whole(answer.body)
         answer.media_type = answer.media_type or request.response_type
         media_type = {"Content-Type": answer.media_type}
-        stored = KeptAnswer(status=answer.status, headers={**answer.headers, **media_type}, body=answer.body)
+        stored = KeptAnswer(
+            status=answer.status,
+            headers={**answer.headers, **media_type},
+            body=answer.body,
+            rights=tuple(unit.rights),
+        )
         await service.keys.keep(unit.transaction, key, stored)
         return answer
 

@@ -26,6 +26,7 @@ __all__ = [
     "IdempotencyKey",
     "IdempotencyKeys",
     "KeptAnswer",
+    "Right",
     "fingerprint",
     "read_key",
     "route_name",
@@ -33,6 +34,10 @@ __all__ = [
 
 #: Methods whose retries would do more than the first try.
 KEYED_METHODS: Final = frozenset({"POST", "PATCH"})
+#: API version, resource, and operation or action key.
+Right = tuple[str, str, str]
+#: Stands among the headers; none can be named so.
+_RIGHTS: Final = ":rights"
 _LONGEST_KEY: Final = 255
 #: A longer address is stored as its hash: an index entry holds no more.
 _LONGEST_ROUTE: Final = 500
@@ -87,6 +92,7 @@ class KeptAnswer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    rights: tuple[Right, ...] = ()  # that were asked for beside the route's own
 
 
 def read_key(header: str | None) -> str | None:
@@ -155,11 +161,13 @@ class IdempotencyKeys:
             raise IdempotencyKeyReused
         if row["status"] is None:
             return None
-        return KeptAnswer(status=row["status"], headers=json.loads(row["headers"]), body=row["body"])
+        headers = json.loads(row["headers"])
+        rights = tuple((version, name, operation) for version, name, operation in headers.pop(_RIGHTS, ()))
+        return KeptAnswer(status=row["status"], headers=headers, body=row["body"], rights=rights)
 
     async def keep(self, transaction: Transaction, key: IdempotencyKey, answer: KeptAnswer) -> None:
         """Store the answer of the work; the last thing before the commit."""
-        headers = json.dumps(dict(answer.headers))
+        headers = json.dumps({**answer.headers, **({_RIGHTS: answer.rights} if answer.rights else {})})
         await transaction.execute(_KEEP, *key.scope, answer.status, headers, answer.body)
         if self._clock() >= self._next_purge:
             self._next_purge = self._clock() + _PURGE_SECONDS

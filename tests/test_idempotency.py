@@ -146,6 +146,40 @@ async def test_a_key_belongs_to_tenant_user_method_and_address(store: TestedAppl
     assert unversioned.headers["idempotency-replayed"] == "true"
 
 
+@pytest.mark.parametrize(
+    ("url", "body", "needed", "role"),
+    [
+        (
+            "/api/v1/batch",
+            [{"operation": "create", "resource": "Words", "data": {"word": "w"}}],
+            "create Words",
+            "Viewer",
+        ),
+        (
+            "/api/v1/batch",
+            [{"operation": "count:post", "resource": "Items", "id": 1}],
+            "count:post Items",
+            "Viewer",
+        ),
+        (f"{ITEMS}/batch", {"operation": "delete", "items": [1]}, "delete Items", "Editor"),
+        (f"{ITEMS}/batch", {"operation": "delete", "filter": {"id": 1}, "max": 1}, "delete Items", "Editor"),
+        (ITEMS, {"name": "i", "parts": [{"name": "p"}]}, "create Parts", "Editor"),
+    ],
+)
+async def test_an_answer_is_told_again_only_to_whom_it_would_be_given_anew(
+    store: TestedApplication, url: str, body: Any, needed: str, role: str
+) -> None:
+    admin, headers = store.client(user="ada"), keyed("k")
+    await an_item(admin)
+    first = await admin.post(url, json=body, headers=headers)
+    assert first.status_code < 300, first.text
+    same(first, await admin.post(url, json=body, headers=headers))
+    lost = await store.client(user="ada", role=role).post(url, json=body, headers=headers)
+    assert (lost.status_code, code(lost)) == (403, "forbidden"), lost.text
+    assert lost.json()["error"]["message"] == f"You have no right to {needed}."
+    same(first, await admin.post(url, json=body, headers=headers))
+
+
 async def test_a_stranger_of_a_public_action_has_keys_per_tenant(store: TestedApplication) -> None:
     nobody, headers = store.client(role=None), keyed("open")
     first = await nobody.post("/api/v1/public-count", headers=headers)

@@ -168,9 +168,7 @@ class BatchWork:
 
     def item_call(self, call: Call, operation: str) -> Call:
         """Return the call of one item: the right to a batch is not the right to what it repeats."""
-        decision = self._parts.authorizer.decide(self.unit.principal, call.resource, operation)
-        if not decision.allowed:
-            raise Forbidden(f"You have no right to {operation} {call.resource.name}.")
+        decision = self.unit.decided(call.resource, operation)
         return call.having(
             operation=operation, decision=decision, body=None, params={}, action=None, nested=()
         )

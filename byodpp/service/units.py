@@ -7,7 +7,7 @@ change they belong to.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -16,7 +16,7 @@ from byodpp import wire
 from byodpp.audit.notes import About
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Principal
-from byodpp.authorization import Authorizer
+from byodpp.authorization import Authorizer, Decision
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query, Shape
@@ -30,6 +30,7 @@ from byodpp.exceptions import (
     NotFound,
     ValidationFailed,
 )
+from byodpp.idempotency import Right
 from byodpp.ids import Ids
 from byodpp.judged_calls import versioned, writing
 from byodpp.logics import LogicMap
@@ -70,6 +71,7 @@ class Unit:
         self.principal = principal
         self.origin = origin
         self.outbox = Outbox()
+        self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
     async def finish(self) -> None:
@@ -201,11 +203,7 @@ class Unit:
         action = next((one for one in resource.actions if one.key == operation), None)
         if action is None and operation not in resource.operations:
             raise MethodNotAllowed(f"{resource.name} has no {operation}.")
-        decision = self.parts.authorizer.decide(self.principal, resource, operation)
-        if not decision.allowed:
-            refusal = Forbidden(f"You have no right to {operation} {resource.name}.")
-            refusal.about = (operation, resource, (params or {}).get("id"))
-            raise refusal
+        decision = self.decided(resource, operation, (params or {}).get("id"))
         call = Call(
             resource=resource,
             operation=operation,
@@ -216,6 +214,37 @@ class Unit:
             action=action,
         )
         return await self.execute(versioned(await self._with_body(call, body, prefix)))
+
+    def decided(self, resource: ResourceDefinition, operation: str, key: str | None = None) -> Decision:
+        """Return on which rows and fields the caller may do something.
+
+        Args:
+            resource: whose.
+            operation: one of the seven, or an action's key.
+            key: of the row that it is about, for the audit trail.
+
+        Raises:
+            Forbidden: on none.
+        """
+        decision = self.parts.authorizer.decide(self.principal, resource, operation)
+        if not decision.allowed:
+            refusal = Forbidden(f"You have no right to {operation} {resource.name}.")
+            refusal.about = (operation, resource, key)
+            raise refusal
+        self.rights[(*resource.id, operation)] = None
+        return decision
+
+    def require(self, rights: Iterable[Right]) -> None:
+        """Refuse what the caller may not do any more.
+
+        Raises:
+            Forbidden: naming the first such right.
+        """
+        for version, name, operation in rights:
+            resource = self.parts.registry.find(name, version)
+            if resource is None:
+                raise Forbidden(f"You have no right to {operation} {name}.")
+            self.decided(resource, operation)
 
     async def _with_body(self, call: Call, body: Any, prefix: str) -> Call:
         """Return the call with its body, or its query, judged."""
