@@ -28,6 +28,7 @@ from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer, Policy, base_policies
 from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import Database
+from byodpp.dependents import Dependents, out_of_reach
 from byodpp.documentation import documentation_routes
 from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, StartError
@@ -73,6 +74,7 @@ class Blueprint:
     schemas: SchemaMap
     logics: LogicMap
     handlers: tuple[EventHandler, ...]
+    dependents: Dependents
     statements: Statements
     writes: WriteStatements
     policies: tuple[Policy, ...]  # what `access` gives, to every tenant
@@ -103,6 +105,9 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
         tables = Tables.build(registry)
         schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
         logics, handlers = load_logics(app_dir, registry)
+        dependents = Dependents(registry, lambda resource: logics.get(resource, "delete") is not None)
+        if problems := out_of_reach(registry, dependents):
+            raise ManifestError(problems)
         statements = Statements(registry, tables, enforce_scope=enforce_scope)
         return Blueprint(
             app_dir=app_dir,
@@ -111,6 +116,7 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
             schemas=schemas,
             logics=logics,
             handlers=tuple(handlers),
+            dependents=dependents,
             statements=statements,
             writes=WriteStatements(registry, tables, statements),
             policies=tuple(base_policies(registry)),
@@ -185,6 +191,7 @@ class Application:
             authorizer=authorizer,
             ids=ids,
             trail=trail,
+            dependents=blueprint.dependents,
         )
         return cls(
             settings=settings,

@@ -53,6 +53,7 @@ class Call:
     nested: tuple[NestedRows, ...] = ()  # related rows, written by the generic operation after the row
     expected_version: int | None = None  # of If-Match; None when any version will do
     action: ActionDefinition | None = None
+    system: bool = False  # for the tenant, without the caller's row and field rules
 
     @property
     def user(self) -> Principal:

@@ -121,7 +121,8 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
             },
         ),
         default="restrict",
-        doc="What happens here when the row referred to is deleted.",
+        doc="What happens here when the row referred to is deleted. Rows that audit, an event, a history or a"
+        " class for `delete` follows are deleted, or emptied, one by one like any other.",
     ),
     Key(
         name="unique",

@@ -242,9 +242,29 @@ class Repository(Reading):
         return row
 
     async def remove(self, id: Any, *, expected_version: int | None = None) -> None:
-        """Delete a row, or mark it deleted where the resource is deleted softly."""
+        """Delete a row, or mark it deleted where the resource is deleted softly.
+
+        Rows that go with it, or lose their reference to it, come first where somebody follows them.
+        """
         self._refuse_without_rows()
         self._refuse_foreign_scope()
+        acting, resource = self._acting, self.resource
+        cascades = None if resource.soft_delete else acting.cascades
+        if cascades is None or not cascades.concern(resource):
+            return await self._remove(id, expected_version)
+        if not await self._store.fits(acting, resource, id, self._permitted("delete", frozenset())):
+            return await self._remove(id, expected_version)  # which tells why not
+        position = acting.outbox.mark()
+        try:
+            async with acting.transaction.savepoint():
+                await self.lock(id)
+                await cascades.delete_dependents(resource, self._store.key(resource, id))
+                await self._remove(id, expected_version)
+        except ApiError:
+            acting.outbox.rewind(position)
+            raise
+
+    async def _remove(self, id: Any, expected_version: int | None) -> None:
         kind = "softDelete" if self.resource.soft_delete else "delete"
         change = self._shape(kind, "delete", (), expected_version)
         record = await self._store.change(

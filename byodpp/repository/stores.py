@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from byodpp import wire
 from byodpp.audit.trail import AuditTrail
@@ -47,7 +47,14 @@ from byodpp.statements import ESTIMATE_LIMIT, Statements, split_version
 from byodpp.statements.writes import Change, WriteStatements
 from byodpp.tables import Tables
 
-__all__ = ["Acting", "Match", "Store", "refuse_fields"]
+__all__ = ["Acting", "Cascading", "Match", "Store", "refuse_fields"]
+
+
+class Cascading(Protocol):
+    """Deletes what belongs to a row before the row itself."""
+
+    def concern(self, resource: ResourceDefinition) -> bool: ...
+    async def delete_dependents(self, resource: ResourceDefinition, key: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,7 @@ class Acting:
     system: bool = False  # True: for the tenant, without row and field rules
     resource: ResourceDefinition | None = None  # of the call: its decision stands for what is done to it
     decision: Decision | None = None  # of the call
+    cascades: Cascading | None = None  # None: the foreign keys alone decide
 
     def lookup(self, resource: ResourceDefinition) -> Visibility | None:
         """What may be read of a resource; None is nothing."""
@@ -379,6 +387,17 @@ class Store:
             Match(key=record["id"], visible=bool(record["visible"]), first=record["first"] - 1)
             for record in records
         ]
+
+    async def fits(
+        self, acting: Acting, resource: ResourceDefinition, key: Any, condition: Condition | None
+    ) -> bool:
+        """Tell whether a row is there that the caller may read and that a condition holds for."""
+        id, seen = self.key(resource, key), acting.visibility(resource)
+        if id is None:
+            return False
+        compiled = self.writes.keys.visible(resource, Visibility(all_of([seen.rows, condition]), {}))
+        arguments = self._arguments(compiled, acting, (), {"ids": [id]})
+        return bool(await acting.transaction.fetch(compiled.sql, *arguments))
 
     async def visible_keys(self, acting: Acting, target: ResourceDefinition, keys: set[Any]) -> set[Any]:
         """Return those keys of rows that whoever acts may read, as values and as texts."""

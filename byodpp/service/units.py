@@ -22,6 +22,7 @@ from byodpp.calls import Call, Origin
 from byodpp.conditions import Query, Shape
 from byodpp.database import Transaction
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
+from byodpp.dependents import Dependents
 from byodpp.events import Outbox
 from byodpp.exceptions import (
     Detail,
@@ -39,6 +40,7 @@ from byodpp.repository import Repositories, Repository
 from byodpp.repository.stores import Acting, Store
 from byodpp.rows import Row
 from byodpp.schemas import SchemaMap
+from byodpp.service.cascades import Cascades
 from byodpp.service.nested import NestedWork
 
 __all__ = ["ONE_ROW", "CallContext", "Unit", "UnitParts"]
@@ -58,6 +60,7 @@ class UnitParts:
     authorizer: Authorizer
     ids: Ids
     trail: AuditTrail
+    dependents: Dependents
 
 
 class Unit:
@@ -71,6 +74,7 @@ class Unit:
         self.principal = principal
         self.origin = origin
         self.outbox = Outbox()
+        self.cascades = Cascades(self)
         self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
@@ -98,6 +102,7 @@ class Unit:
             system=system,
             resource=call.resource if call else None,
             decision=call.decision if call else None,
+            cascades=self.cascades,
         )
         return Repositories(self.parts.store, acting, version)
 
@@ -124,7 +129,8 @@ class Unit:
 
     async def generic(self, call: Call) -> Any:
         """Run the generic operation of a call whose body is validated."""
-        repository = self.repositories(call.resource.version, call=call)[call.resource.name]
+        repositories = self.repositories(call.resource.version, system=call.system, call=call)
+        repository = repositories[call.resource.name]
         key, version = call.params.get("id"), call.expected_version
         if call.action is not None:
             if call.action.restores:
