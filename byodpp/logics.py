@@ -65,6 +65,7 @@ class LogicContext(Protocol):
     call: Call
     repositories: Repositories
     system: Repositories
+    published: Repositories
     ids: Ids
 
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None: ...
@@ -132,6 +133,11 @@ class Logic(ABC):
     def system(self) -> Repositories:
         """The same, acting for the tenant: no row and no field rules, still no other tenant."""
         return self._context.system
+
+    @property
+    def published(self) -> Repositories:
+        """What is public of every tenant, as an anonymous reader sees it, whoever calls; it is only read."""
+        return self._context.published
 
     @property
     def ids(self) -> Ids:

@@ -317,6 +317,26 @@ async def test_anybody_reads_a_published_passport_by_its_identifiers(admin: Pers
     }
 
 
+async def test_a_public_address_leads_everybody_to_the_same_passport(
+    application: TestedApplication, admin: Person, nobody: Person
+) -> None:
+    dpp = await admin.published_dpp()
+    addresses = [
+        f"/v1/dpps/{quote(dpp['passportId'], safe='')}",
+        f"/v1/dppsByProductId/{quote(dpp['upi'], safe='')}",
+        f"/01/{GTIN}",
+    ]
+    people = [admin, Person(application, "Viewer"), Person(application, "Nothing")]
+    people += [Person(application, role, tenant="beta") for role in ("Admin", "Viewer", "Nothing")]
+    for address in addresses:
+        seen = await nobody.get(address)
+        assert [await person.get(address) for person in people] == [seen] * len(people)
+    upi = "https://passports.example.com/draft"
+    await admin.filled_dpp(upi=upi)
+    for person in (nobody, *people):  # its owner, too: elsewhere he sees it, not at a public address
+        await person.get(f"/v1/dppsByProductId/{quote(upi, safe='')}", 404)
+
+
 async def test_an_item_and_a_batch_are_found_by_their_digital_links(admin: Person, nobody: Person) -> None:
     item = await admin.published_product(granularity="item", serialNumber="A/1%")
     batch = await admin.published_product(granularity="batch", batchNumber="L7")

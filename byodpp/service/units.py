@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from byodpp import wire
 from byodpp.audit.notes import About
 from byodpp.audit.trail import AuditTrail
-from byodpp.authentication import Principal
+from byodpp.authentication import ANONYMOUS, Principal
 from byodpp.authorization import Authorizer, Decision
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
@@ -103,6 +103,21 @@ class Unit:
             resource=call.resource if call else None,
             decision=call.decision if call else None,
             cascades=self.cascades,
+        )
+        return Repositories(self.parts.store, acting, version)
+
+    def published(self, version: str) -> Repositories:
+        """Return the repositories of what is public, of every tenant: as nobody in particular sees it.
+
+        The statements name no tenant, and hold the public rules instead; row-level security shows the
+        session's own rows and the published ones, so that nothing but the latter is left.
+        """
+        acting = Acting(
+            transaction=self.transaction,
+            principal=ANONYMOUS,
+            origin=self.origin,
+            outbox=self.outbox,
+            authorizer=self.parts.authorizer,
         )
         return Repositories(self.parts.store, acting, version)
 
@@ -297,6 +312,7 @@ class CallContext:
         self.ids = unit.parts.ids
         self.repositories = unit.repositories(call.resource.version, call=call)
         self.system = unit.repositories(call.resource.version, system=True)
+        self.published = unit.published(call.resource.version)
 
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None:
         """Tell that something happened."""

@@ -1,7 +1,7 @@
 """What anybody may read: passports by their identifiers (EN 18222) and by GS1 Digital Links.
 
-The callers are anonymous: what they get is what the public rules of `Dpps` show of a row, and a
-row that those hide is one that does not exist.
+A public address leads to the same passport whoever follows it, signed in anywhere or nowhere: what
+the public rules of `Dpps` show of a row, of whichever tenant. A row that those hide does not exist.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Reading(Logic):
     async def execute(self) -> Any:
         """Answer with the newest passport that is wanted and public."""
         wanted = {"and": [self.wanted(), {"status": {"in": _PUBLIC}}]}
-        page = await self.repository.list(wanted, sort="-publishedAt", limit=1)
+        page = await self.published["Dpps"].list(wanted, sort="-publishedAt", limit=1)
         if not len(page):
             raise NotFound("There is no published passport with this identifier.")
         return as_reply(page[0])
