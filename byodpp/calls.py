@@ -43,6 +43,7 @@ class Call:
     origin: Origin
     params: Mapping[str, str] = field(default_factory=dict)  # of the path, percent-decoded
     query: Query | None = None  # judged; None where the operation takes none
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # an action's own, as its class judges them
     body: Any = (
         None  # validated: field names to Python values, a list of such for a batch, or an action's input
     )

@@ -23,6 +23,7 @@ from byodpp.logics import Reply
 from byodpp.patches import apply_steps
 from byodpp.preconditions import entity_tag, expected_version, is_unchanged
 from byodpp.query.judge import judge
+from byodpp.query.parameters import read_parameters
 from byodpp.query.text import parse
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
@@ -151,20 +152,22 @@ class Controller:
 
     def action(self, action: ActionDefinition) -> Callable[[Request], Awaitable[Answer]]:
         """Return the handler of an action."""
+        logic = self._service.parts.logics.get(self.resource, action.key)
 
         async def act(request: Request) -> Answer:
-            query = None
-            if action.method in ("GET", "HEAD"):
+            query, own = None, logic.query if logic is not None else None
+            parameters = read_parameters(request.query_string, own) if own is not None else {}
+            if own is None and action.method in _SAFE:
                 query = self._query(request, "list" if self.resource.fields else "read")
-            elif action.transition is not None or action.restores:
+            elif own is None:
                 self._refuse_query(request)
-            call = self._call(request, action.key, query=query, body=request.validated)
+            call = self._call(request, action.key, query=query, parameters=parameters, body=request.validated)
             call.action = action
             # The tag of a deleted row cannot be read, so that restoring it never demands one.
             tagged = action.restores and (request.header(b"if-match") or "*").strip() != "*"
             if action.transition is not None or tagged:
                 call.expected_version = expected_version(request.header(b"if-match"), self.resource)
-            if query is None:
+            if action.method not in _SAFE:
                 return await self._write(request, call)
             return self._answer(request, call, await self._service.run(call))
 

@@ -101,6 +101,9 @@ class Logic(ABC):
     version: ClassVar[str] = ""
     #: marshmallow schema of an action's body; None means the action takes none.
     input: ClassVar[type[marshmallow.Schema] | None] = None
+    #: marshmallow schema of an action's own parameters in the query string, read from
+    #: `self.request.parameters`; without it, a reading action takes the query language, others nothing.
+    query: ClassVar[type[marshmallow.Schema] | None] = None
     #: marshmallow schema of the answer's `data`, for the documentation only.
     output: ClassVar[type[marshmallow.Schema] | None] = None
     #: Status of a successful answer; None is the operation's usual one.
@@ -108,7 +111,7 @@ class Logic(ABC):
 
     def __init__(self, context: LogicContext) -> None:
         self._context = context
-        #: The call: `params`, `body` (validated), `query`, `user`, `headers`.
+        #: The call: `params`, `body` (validated), `query`, `parameters`, `user`, `headers`.
         self.request = context.call
 
     @abstractmethod
@@ -278,6 +281,10 @@ def _place(registry: Registry, one: Found[Logic], problems: list[Problem]) -> Ma
                 f'Add "{key}" to routes.crud of {resource.name}.',
             )
         )
+        return None
+    if logic.operation and logic.query is not None:
+        told = "only actions have parameters of their own"
+        problems.append(Problem(one.place, told, "Lists and rows take the query language."))
         return None
     return Mapped(version=version, resource=resource.name, key=key, logic=logic, place=one.place)
 

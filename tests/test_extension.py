@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -582,6 +583,139 @@ async def test_a_get_action_takes_a_query_and_a_public_one_nobody(shop: TestedAp
     assert (await nobody.get(f"{PRODUCTS}/count")).status_code == 401
     assert (await nobody.post(f"{PRODUCTS}/open")).json()["data"] == {"anonymous": True, "seen": 0}
     assert (await client.post(f"{PRODUCTS}/open")).json()["data"] == {"anonymous": False, "seen": 1}
+
+
+PARAMETERS = """
+from marshmallow import EXCLUDE, Schema, fields, validate
+
+from byodpp.logics import Logic
+
+
+class Asked(Schema):
+    representation = fields.String(load_default="compressed", validate=validate.OneOf(["compressed", "full"]))
+    date = fields.DateTime(metadata={"description": "As it was then.", "example": "2026-01-31T08:00:00Z"})
+    element = fields.List(fields.String(), data_key="element[]")
+    limit = fields.Integer(required=True, validate=validate.Range(1, 9))
+
+
+class Shown(Logic):
+    resource, action = "Things", "shown"
+    query = Asked
+
+    async def execute(self):
+        asked = self.request.parameters
+        return {**asked, "date": asked["date"].isoformat() if "date" in asked else None}
+
+
+class Told(Logic):
+    resource, action = "Things", "tell:post"
+    query = Asked
+
+    async def execute(self):
+        return {"limit": self.request.parameters["limit"], "id": self.request.params["id"]}
+
+
+class Lenient(Logic):
+    resource, action = "Things", "lenient:get"
+
+    class query(Schema):
+        a = fields.Boolean()
+
+        class Meta:
+            unknown = EXCLUDE
+
+    async def execute(self):
+        return dict(self.request.parameters)
+
+
+class Silent(Logic):
+    resource, action = "Things", "silent:post"
+
+    async def execute(self):
+        return dict(self.request.parameters)
+"""
+THINGS = {
+    "include": ["byodpp:access"],
+    "resources": [
+        {
+            "name": "Things",
+            "fields": {"name": {"type": "string", "index": True}},
+            "routes": {
+                "actions": [
+                    {"url": "/v1/shown/{id}", "method": "get", "name": "shown", "public": True},
+                    {"url": "/api/v1/things/{id}/tell", "method": "post"},
+                    {"url": "/api/v1/things/lenient", "method": "get"},
+                    {"url": "/api/v1/things/silent", "method": "post"},
+                ]
+            },
+        }
+    ],
+}
+
+
+async def test_an_action_has_parameters_of_its_own(byodpp_bench: Bench, tmp_path: Path) -> None:
+    blueprint = build(tmp_path / "app", THINGS, {"logics/v1/things.py": PARAMETERS})
+    async with byodpp_bench.application(blueprint) as tested:
+        client, nobody = tested.client(), tested.client(role=None)
+        shown = await nobody.get(
+            "/v1/shown/1?limit=3&date=2026-01-31T08:00:00%2B01:00&element[]=a&element[]=b"
+        )
+        assert shown.json()["data"] == {
+            "representation": "compressed",
+            "date": "2026-01-31T08:00:00+01:00",
+            "element": ["a", "b"],
+            "limit": 3,
+        }
+        refused = await nobody.get("/v1/shown/1?representation=none&date=x&represntation=full&a=%00")
+        assert refused.status_code == 400, refused.text
+        faults = [(one["field"], one["code"]) for one in refused.json()["error"]["details"]]
+        assert faults == [
+            ("represntation", "unknown_parameter"),
+            ("a", "format"),
+            ("representation", "enum"),
+            ("date", "type"),
+            ("limit", "required"),
+        ]
+        twice = await nobody.get("/v1/shown/1?limit=1&limit=2")
+        assert (twice.status_code, twice.json()["error"]["details"][0]["code"]) == (400, "repeated")
+        assert (await nobody.get("/v1/shown/1?limit=%ff")).json()["error"]["code"] == "invalid_encoding"
+        assert (await client.post("/api/v1/things/7/tell?limit=2")).json()["data"] == {"limit": 2, "id": "7"}
+        assert (await client.post("/api/v1/things/7/tell")).status_code == 400
+        assert (await client.get("/api/v1/things/lenient?a=true&b=1")).json()["data"] == {"a": True}
+        silent = await client.post("/api/v1/things/silent?a=1")
+        assert (silent.status_code, silent.json()["error"]["details"][0]["code"]) == (
+            400,
+            "unknown_parameter",
+        )
+        steps = [
+            {"operation": "tell:post", "resource": "Things", "id": 7, "params": {"limit": "4"}},
+            {"operation": "shown", "resource": "Things", "id": 1, "params": {"limit": 5}},
+        ]
+        both = (await client.post("/api/v1/batch", json=steps)).json()["data"]
+        assert [one["limit"] for one in both] == [4, 5]
+        steps[1]["params"] = {"limit": 0}
+        wrong = await client.post("/api/v1/batch", json=steps)
+        assert (wrong.status_code, wrong.json()["error"]["details"][0]["field"]) == (400, "1.limit")
+        document = json.loads(tested.connected.document())
+    described = document["paths"]["/v1/shown/{id}"]["get"]["parameters"]
+    own = {one["name"]: one for one in described if one.get("in") == "query"}
+    assert list(own) == ["representation", "date", "element[]", "limit"]
+    assert own["limit"]["required"] and own["limit"]["schema"] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 9,
+    }
+    assert own["date"]["example"] == "2026-01-31T08:00:00Z"
+    assert own["representation"]["schema"]["default"] == "compressed"
+
+
+def test_only_actions_have_parameters_of_their_own(tmp_path: Path) -> None:
+    source = PARAMETERS.replace(
+        'resource, action = "Things", "shown"', 'resource, operation = "Things", "list"'
+    )
+    with pytest.raises(ExtensionError) as caught:
+        build(tmp_path / "app", THINGS, {"logics/v1/things.py": source})
+    assert "only actions have parameters of their own" in str(caught.value)
 
 
 async def test_after_commit_runs_after_the_commit_and_never_without(

@@ -13,10 +13,11 @@ from byodpp.openapi.batches import batch_schema
 from byodpp.openapi.nested import NestedSchemas
 from byodpp.openapi.parameters import include_options, query_parameters
 from byodpp.openapi.schemas import body_example, body_schema, component, key_schema, marshmallow_schema
+from byodpp.openapi.shapes import parameter
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
 
-__all__ = ["action_input", "item_schema", "query_schema", "request_body", "whole_body"]
+__all__ = ["action_input", "action_parameters", "item_schema", "query_schema", "request_body", "whole_body"]
 
 _MERGE: Final = "application/merge-patch+json"
 _STEPS: Final = "application/json-patch+json"
@@ -94,6 +95,20 @@ def query_schema(resource: ResourceDefinition, registry: Registry) -> dict[str, 
         }
         properties["include"] = {"anyOf": [several, inside]}
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def action_parameters(schema: Any) -> list[dict[str, Any]]:
+    """Return the parameters of an action's own, described by the marshmallow schema of its logic class."""
+    described = marshmallow_schema(schema)
+    required = described.get("required", ())
+    found = []
+    for name, one in described["properties"].items():
+        words = {key: value for key, value in one.items() if key not in ("description", "examples")}
+        shown = parameter(name, one.get("description", ""), words)
+        if one.get("examples"):
+            shown["example"] = one["examples"][0]
+        found.append(shown | ({"required": True} if name in required else {}))
+    return found
 
 
 def action_input(schema: Any) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, Resource
 from byodpp.idempotency import KEYED_METHODS
 from byodpp.logics import Logic, LogicMap
 from byodpp.negotiation import JSON
-from byodpp.openapi.bodies import action_input, item_schema, query_schema, request_body, whole_body
+from byodpp.openapi.bodies import (
+    action_input,
+    action_parameters,
+    item_schema,
+    query_schema,
+    request_body,
+    whole_body,
+)
 from byodpp.openapi.errors import BODY, EVERYWHERE, GUARDED, KEYED, LOGIC, responses
 from byodpp.openapi.filters import filter_schema
 from byodpp.openapi.groups import having_schema
@@ -364,10 +371,13 @@ class ResourceDescription:
             *path_parameters(action.url, resource),
             *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
         ]
-        if reads:
+        own_words = logic.query if logic is not None else None
+        if own_words is not None:
+            parameters += action_parameters(own_words)
+        elif reads:
             mode = "list" if resource.fields else "read"
             parameters += query_parameters(resource, self._registry, mode) if resource.fields else []
-        elif step is not None or action.restores:
+        if step is not None or action.restores:
             required = resource.versioned and resource.version_required and step is not None
             parameters += (
                 _shared("If-Match-Required" if required else "If-Match") if resource.versioned else []
@@ -381,7 +391,7 @@ class ResourceDescription:
             found["description"] = f"{told}\n\n{found['description']}"
         changes = step is not None or action.restores
         own: tuple[str, ...] = ("StateConflict",) if changes else ()
-        own = ("MalformedQuery", *own) if reads or changes else own
+        own = ("MalformedQuery", *own)
         takes_input = logic is not None and logic.input is not None and not reads
         if takes_input and logic is not None and logic.input is not None:
             found["requestBody"] = action_input(logic.input)

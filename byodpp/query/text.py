@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 from byodpp import wire
 from byodpp.exceptions import ApiError, Detail, InvalidEncoding, InvalidQuery, QueryTooComplex, TooDeep
 
-__all__ = ["FUNCTIONS", "RawInclude", "RawQuery", "RawSort", "Text", "parse", "parse_json"]
+__all__ = ["FUNCTIONS", "RawInclude", "RawQuery", "RawSort", "Text", "pairs", "parse", "parse_json"]
 
 #: Functions of aggregates; `sum:price` is one word, also where a colon means something else.
 FUNCTIONS: Final = ("count", "countDistinct", "sum", "avg", "min", "max")
@@ -93,24 +93,37 @@ def parse(query_string: bytes | str) -> RawQuery:
         InvalidQuery: it cannot be read; all faults at once.
         QueryTooComplex: too many parameters or brackets.
     """
+    reader = _Reader()
+    for name, value in pairs(query_string):
+        reader.take(name, value)
+    return reader.finish()
+
+
+def pairs(query_string: bytes | str) -> list[tuple[str, str]]:
+    """Return the parameters of a query string, decoded, in the order in which they were given.
+
+    Raises:
+        InvalidEncoding: it is not UTF-8.
+        InvalidQuery: it holds broken escapes, or more parameters than are read.
+    """
     raw = query_string.encode("utf-8", "surrogateescape") if isinstance(query_string, str) else query_string
     if not raw:
-        return RawQuery()
+        return []
     if raw.count(b"&") >= MAX_PARAMETERS:
         raise InvalidQuery(details=[Detail("", "too_many", f"at most {MAX_PARAMETERS} parameters are read")])
     if _BAD_ESCAPE.search(raw):
         raise InvalidQuery(details=[Detail("", "format", "`%` must be followed by two hexadecimal digits")])
     try:
-        decoded = [
-            tuple(unquote_to_bytes(part.replace(b"+", b" ")).decode() for part in (name, value))
+        return [
+            (_decoded(name), _decoded(value))
             for name, _, value in (piece.partition(b"=") for piece in raw.split(b"&") if piece)
         ]
     except UnicodeDecodeError:
         raise InvalidEncoding("The query is not valid UTF-8.") from None
-    reader = _Reader()
-    for name, value in decoded:
-        reader.take(name, value)
-    return reader.finish()
+
+
+def _decoded(part: bytes) -> str:
+    return unquote_to_bytes(part.replace(b"+", b" ")).decode()
 
 
 def parse_json(body: Any) -> RawQuery:

@@ -35,6 +35,7 @@ from byodpp.idempotency import Right
 from byodpp.ids import Ids
 from byodpp.judged_calls import versioned, writing
 from byodpp.logics import LogicMap
+from byodpp.query.parameters import judge_parameters
 from byodpp.registry import Registry
 from byodpp.repository import Repositories, Repository
 from byodpp.repository.stores import Acting, Store
@@ -118,6 +119,7 @@ class Unit:
             origin=self.origin,
             outbox=self.outbox,
             authorizer=self.parts.authorizer,
+            trail=self.parts.trail,
         )
         return Repositories(self.parts.store, acting, version)
 
@@ -215,7 +217,7 @@ class Unit:
             resource: whose.
             operation: one of the seven but batch, or an action's key.
             body: JSON values.
-            params: of the path.
+            params: of the path; of an action that has parameters of its own, these as well.
             prefix: path of the body in the request, for messages.
 
         Raises:
@@ -272,6 +274,11 @@ class Unit:
         schemas = self.parts.schemas
         if call.action is not None:
             logic = self.parts.logics.get(call.resource, call.operation)
+            if logic is not None and logic.query is not None:
+                own = [
+                    (name, text) for name, text in call.params.items() if f"{{{name}}}" not in call.action.url
+                ]
+                call = call.having(parameters=judge_parameters(own, logic.query))
             if logic is None or logic.input is None:
                 return call
             document = {} if body is None else body
