@@ -3,8 +3,8 @@
 In: registry, and whether a class of the application serves `delete` of a resource. Out: for each
 resource, the references through which its deletion reaches such rows. PostgreSQL's own
 `ON DELETE` would pass over audit, events, history, versions and classes: the service deletes
-and empties these rows itself, before the row that they refer to. Refused at start, as Problems,
-is `cascade` that reaches rows which the service cannot see: those of other tenants and users.
+and empties these rows itself, before the row that they refer to. Rows of other tenants and users
+it cannot see: there the foreign key refuses, and where only a class follows them, the start does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from byodpp.definitions import FieldDefinition, Kind, OnDelete, ResourceDefiniti
 from byodpp.exceptions import Problem
 from byodpp.registry import Registry
 
-__all__ = ["Dependent", "Dependents", "out_of_reach"]
+__all__ = ["Dependent", "Dependents", "guarded", "out_of_reach"]
 
 #: Scopes of rows to which rows of several tenants can refer.
 _FOR_MANY: Final = frozenset({Scope.SHARED, Scope.LIBRARY, Scope.SELF})
@@ -84,20 +84,41 @@ def _emptied(resource: ResourceDefinition) -> bool:
     return resource.audit or resource.history or resource.versioned or "patch" in resource.events
 
 
+def guarded(registry: Registry) -> frozenset[tuple[str, str]]:
+    """Return the references, as table and column, whose `cascade` PostgreSQL must not carry out.
+
+    Rows behind them may be other tenants' or users', which the service cannot see: it deletes those
+    that it does, and the foreign key refuses while others are left.
+    """
+    followed = Dependents(registry, lambda _: False)
+    return frozenset((one.resource.table, one.field.column) for _, one in _unseen(registry, followed))
+
+
 def out_of_reach(registry: Registry, dependents: Dependents) -> list[Problem]:
-    """Return the references whose rows would be deleted where nobody could follow it."""
-    found: dict[str, Problem] = {}
+    """Return the references whose rows would be deleted where their class could not be asked."""
+    kept = guarded(registry)
+    return [
+        Problem(
+            one.field.path or one.resource.path,
+            f"rows of {one.resource.name} that are other tenants' or users' would be deleted with rows of "
+            f"{resource.name} without a word from their class",
+            'Write "onDelete": "restrict".',
+        )
+        for resource, one in _unseen(registry, dependents)
+        if (one.resource.table, one.field.column) not in kept
+    ]
+
+
+def _unseen(registry: Registry, dependents: Dependents) -> Iterator[tuple[ResourceDefinition, Dependent]]:
+    """Yield the references whose rows are deleted with a row that more than its own tenant refers to."""
+    seen: set[str] = set()
     for resource in registry:
+        if resource.table in seen:
+            continue
+        seen.add(resource.table)
         for one in dependents.of(resource):
             if one.deletes and not _reaches(resource.scope, one.resource.scope):
-                path = one.field.path or one.resource.path
-                found[path] = Problem(
-                    path,
-                    f"rows of {one.resource.name} that are other tenants' or users' would be deleted with "
-                    f"rows of {resource.name}, and their audit, events, history or class passed over",
-                    'Write "onDelete": "restrict".',
-                )
-    return list(found.values())
+                yield resource, one
 
 
 def _reaches(scope: Scope, other: Scope) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from byodpp.bootstrap import Blueprint, assemble
+from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import ManifestError
 from byodpp.testing import Bench, TestedApplication
-from tests.worlds import build, write_application
+from tests.worlds import build
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 100, "required": True, "index": True}
 ALL = {"read": ["Admin", "Editor"], "write": ["Admin", "Editor"]}
@@ -269,20 +269,54 @@ async def test_a_row_that_comes_while_its_parent_goes_is_refused_or_audited(
     assert await counted(library, "chapters") == [0]
 
 
-@pytest.mark.parametrize(
-    ("scope", "other"),
-    [("shared", "tenant"), ("library", "tenant"), ("library", "library"), ("tenant", "user")],
-)
-def test_rows_that_the_service_could_not_see_are_not_deleted_behind_its_back(
-    tmp_path: Path, scope: str, other: str
+SHARED_LISTS: dict[str, Any] = {
+    "include": ["byodpp:access", "byodpp:audit"],
+    "resources": [
+        {"name": "Lists", "scope": "library", "fields": {"name": NAME}, "access": ALL},
+        {
+            "name": "Entries",
+            "audit": True,
+            "fields": {"name": NAME, "listId": belonging("Lists")},
+            "access": ALL,
+        },
+        {
+            "name": "Marks",
+            "scope": "user",
+            "audit": True,
+            "fields": {"name": NAME, "entryId": belonging("Entries")},
+            "access": ALL,
+        },
+    ],
+}
+
+
+async def test_rows_that_the_service_cannot_see_are_not_deleted_behind_its_back(
+    byodpp_bench: Bench, tmp_path: Path
 ) -> None:
-    reference = {"references": "Lists", "required": True, "onDelete": "cascade"}
-    lists = {"name": "Lists", "scope": scope, "fields": {"name": NAME}}
-    entries = {"name": "Entries", "scope": other, "audit": True, "fields": {"listId": reference}}
-    folder = write_application(tmp_path, {"resources": [lists, entries]})
+    blueprint = build(tmp_path, SHARED_LISTS)
+    async with byodpp_bench.application(blueprint) as lists:
+        platform, acme = lists.client(tenant="platform"), lists.client(user="ada")
+        common, own = await make(platform, "lists"), await make(acme, "lists")
+        await make(acme, "entries", listId=common)
+        entry = await make(acme, "entries", listId=own)
+        refused = await platform.delete(f"/api/v1/lists/{common}")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "referenced_conflict")
+        mark = await make(lists.client(user="bob"), "marks", entryId=entry)
+        refused = await acme.delete(f"/api/v1/lists/{own}")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "referenced_conflict")
+        assert (await lists.client(user="bob").delete(f"/api/v1/marks/{mark}")).status_code == 204
+        assert (await acme.delete(f"/api/v1/lists/{own}")).status_code == 204
+        assert [one for one in await audited(lists) if one[0] == "DELETE"] == [
+            ("DELETE", "Marks", str(mark)),
+            ("DELETE", "Entries", str(entry)),
+        ]
+        assert await counted(lists, "entries") == [1]
+
+
+def test_a_class_that_could_not_be_asked_stops_the_start(tmp_path: Path) -> None:
+    entries = {"name": "Covers", "fields": {"listId": {**belonging("Lists"), "required": True}}}
+    manifest = {"resources": [{"name": "Lists", "scope": "shared", "fields": {"name": NAME}}, entries]}
     with pytest.raises(ManifestError) as caught:
-        assemble(folder)
+        build(tmp_path, manifest, {"logics/v1/covers/delete.py": DELETING})
     [problem] = caught.value.problems
-    assert problem.path.endswith("fields.listId") and "audit" in problem.reason
-    del entries["audit"]
-    assemble(write_application(tmp_path, {"resources": [lists, entries]}))
+    assert problem.path.endswith("fields.listId") and "class" in problem.reason

@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.definitions import FieldDefinition, Kind, OnDelete, ResourceDefinition, Scope, Within
+from byodpp.dependents import guarded
 from byodpp.exceptions import ManifestError, Problem
 from byodpp.manifest.draft import snake_case
 from byodpp.registry import Registry
@@ -140,6 +141,7 @@ class _Builder:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.guarded = guarded(registry)
         self.metadata = sa.MetaData()
         self.by_resource: dict[tuple[str, str], sa.Table] = {}
         self.constraints: dict[str, ConstraintUse] = {}
@@ -335,7 +337,10 @@ class _Builder:
             # The tenant's own record carries the tenant in its key.
             ours.insert(0, "tenant_id" if "tenant_id" in table.c else "id")
             theirs.insert(0, "tenant_id")
-        on_delete = _ON_DELETE.get(field.references.on_delete, f"SET NULL ({quote(field.column)})")
+        kind = field.references.on_delete
+        if (resources[0].table, field.column) in self.guarded:
+            kind = OnDelete.RESTRICT
+        on_delete = _ON_DELETE.get(kind, f"SET NULL ({quote(field.column)})")
         meaning = f"{other.fullname} {theirs} {on_delete}"
         name = self._name(table, ours, "fkey", meaning)
         table.append_constraint(
