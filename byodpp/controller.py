@@ -112,14 +112,14 @@ class Controller:
         """PUT one row."""
         self._refuse_query(request)
         call = writing(self._call(request, "update"), request.validated)
-        call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+        call.expected_version = self._expected_version(request)
         return await self._write(request, call)
 
     async def patch(self, request: Request) -> Answer:
         """PATCH one row: a merge patch, or the steps of a JSON Patch."""
         self._refuse_query(request)
         call = self._call(request, "patch")
-        call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+        call.expected_version = self._expected_version(request)
         if request.media_type == _STEPS or self._schemas.needs_stored(self.resource, request.json):
             return await self._write(request, call, lambda unit: self._patch_stored(unit, call, request))
         return await self._write(
@@ -140,7 +140,7 @@ class Controller:
         """DELETE one row."""
         self._refuse_query(request)
         call = self._call(request, "delete")
-        call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+        call.expected_version = self._expected_version(request)
         return await self._write(request, call)
 
     async def batch(self, request: Request) -> Answer:
@@ -166,7 +166,7 @@ class Controller:
             # The tag of a deleted row cannot be read, so that restoring it never demands one.
             tagged = action.restores and (request.header(b"if-match") or "*").strip() != "*"
             if action.transition is not None or tagged:
-                call.expected_version = expected_version(request.header(b"if-match"), self.resource)
+                call.expected_version = self._expected_version(request)
             if action.method not in _SAFE:
                 return await self._write(request, call)
             return self._answer(request, call, await self._service.run(call))
@@ -194,6 +194,10 @@ class Controller:
         return await answer_write(self._service, request, answered)
 
     # --- in ---------------------------------------------------------------------------
+
+    def _expected_version(self, request: Request) -> int | None:
+        unless = request.header(b"if-none-match")
+        return expected_version(request.header(b"if-match"), unless, self.resource)
 
     def _call(self, request: Request, operation: str, **more: Any) -> Call:
         return Call(

@@ -25,18 +25,24 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def expected_version(if_match: str | None, resource: ResourceDefinition) -> int | None:
+def expected_version(
+    if_match: str | None, if_none_match: str | None, resource: ResourceDefinition
+) -> int | None:
     """Return the version that a write expects; None when any will do.
 
     Args:
         if_match: the header's value, None when it was not sent.
+        if_none_match: likewise.
         resource: what is written.
 
     Raises:
         InvalidHeader: the value is no list of entity tags, or names several versions.
-        PreconditionFailed: the tag can be none of this resource's.
+        PreconditionFailed: the tag can be none of this resource's; or the row should not exist.
         PreconditionRequired: the resource is written with a version only, and none is named.
     """
+    if if_none_match is not None:
+        # Passing over it would write what the client has forbidden.
+        raise PreconditionFailed("If-None-Match is for reads; a row that is written exists. Send If-Match.")
     if if_match is None:
         if resource.version_required:
             raise PreconditionRequired(f"{resource.name} is written with If-Match only: send the row's ETag.")

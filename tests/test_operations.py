@@ -139,6 +139,17 @@ async def test_a_read_is_answered_with_304_while_the_client_holds_the_version(
     assert (head.status_code, head.content) == (200, b"")
 
 
+@pytest.mark.parametrize("tag", ["*", '"1"', '"99"', "no tag"])
+async def test_a_write_is_never_done_past_if_none_match(shop: TestedApplication, tag: str) -> None:
+    client = shop.client()
+    product = await a_product(client)
+    for url, status in ((f"{PRODUCTS}/{product['id']}", 412), (f"{PRODUCTS}/999", 404)):
+        for method, body in (("PATCH", {"price": 1}), ("PUT", product), ("DELETE", None)):
+            answer = await client.request(method, url, json=body, headers={"If-None-Match": tag})
+            assert answer.status_code == status, (method, answer.text)
+    assert (await client.get(f"{PRODUCTS}/{product['id']}")).json()["data"] == product
+
+
 @pytest.mark.parametrize(
     "key", ["0", "-1", "999999", "abc", "1.0", "%20", "9" * 40, "1%00", "%D9%A1", "1e0", "+1", "01"]
 )
