@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,3 +237,79 @@ async def test_increments_of_many_clients_make_the_exact_sum(store: TestedApplic
 @pytest.mark.soak
 async def test_a_thousand_increments_of_sixteen_clients_make_the_exact_sum(store: TestedApplication) -> None:
     await _increments(store, 1_000, 16)
+
+
+GUARDED = {
+    "resources": [
+        {
+            "name": "Tanks",
+            "versioned": True,
+            "fields": {
+                "level": {"type": "integer", "default": 0, "minimum": 0},
+                "price": {"type": "decimal", "precision": 30, "scale": 2},
+                "ratio": {"type": "float"},
+                "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 3},
+                "flags": {"type": "array", "items": {"type": "boolean"}},
+                "secret": {"type": "integer", "default": 1},
+            },
+            "access": {
+                "read": ["Admin", {"roles": ["Editor"], "fields": ["level", "tags"]}],
+                "write": ["Admin", "Editor"],
+            },
+        }
+    ]
+}
+GUARD = """
+from byodpp.exceptions import Conflict
+from byodpp.logics import Logic
+
+
+class TanksPatch(Logic):
+    resource, operation = "Tanks", "patch"
+
+    async def execute(self):
+        if self.request.body.get("level", 0) > 10:
+            raise Conflict("It would run over")
+        return await self.default()
+"""
+
+
+async def test_a_class_of_a_patch_judges_the_results_of_modifiers(
+    byodpp_bench: Bench, tmp_path: Path
+) -> None:
+    blueprint = build(tmp_path, GUARDED, {"logics/v1/tanks.py": GUARD})
+    async with byodpp_bench.application(blueprint) as tested:
+        client, editor = tested.client(), tested.client(role="Editor")
+        made = await client.post(
+            "/api/v1/tanks", json={"level": 8, "price": 0.1, "flags": [True], "ratio": 0.5}
+        )
+        url = f"/api/v1/tanks/{made.json()['data']['id']}"
+        changes: dict[str, Any] = {
+            "level": {"$increment": 2},
+            "price": {"$increment": "LARGE"},
+            "ratio": {"$increment": 0.25},
+            "tags": {"$append": ["a", "b"]},
+            "flags": {"$remove": [False]},
+        }
+        text = json.dumps(changes).replace('"LARGE"', "1234567890123456789012345678.05")
+        done = await client.patch(url, content=text, headers={"Content-Type": "application/json"})
+        row = exactly(done)
+        assert (row["level"], row["tags"], row["flags"]) == (10, ["a", "b"], [True])
+        assert (str(row["price"]), row["ratio"]) == ("1234567890123456789012345678.15", Decimal("0.75"))
+        for change, told in (
+            ({"level": {"$increment": 1}}, "It would run over"),
+            ({"level": {"$increment": -11}}, "The row's present value does not allow this change."),
+            ({"tags": {"$append": ["c", "d"]}}, "The row's present value does not allow this change."),
+        ):
+            refused = await client.patch(url, json=change)
+            assert (refused.status_code, refused.json()["error"]["message"]) == (409, told), refused.text
+        hidden = await editor.patch(url, json={"secret": {"$increment": 1}})
+        assert (hidden.status_code, details(hidden)) == (403, {"secret": "forbidden"})
+        body = {"operation": "patch", "items": [{"id": row["id"], "tags": {"$remove": ["a"]}}]}
+        assert (await editor.post("/api/v1/tanks/batch", json=body)).json()["data"][0]["tags"] == ["b"]
+        await client.patch(url, json={"level": 0})
+        answers = await asyncio.gather(
+            *(client.patch(url, json={"level": {"$increment": 1}}) for _ in range(20))
+        )
+        assert sorted(one.status_code for one in answers) == [200] * 10 + [409] * 10
+        assert (await client.get(url)).json()["data"]["level"] == 10

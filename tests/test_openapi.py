@@ -6,11 +6,13 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import jsonschema
 import pytest
 from marshmallow import Schema, fields, validate
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -18,7 +20,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from byodpp.batches import BATCH_OPERATIONS
 from byodpp.bootstrap import Blueprint, assemble
 from byodpp.documentation import documentation_routes
-from byodpp.exceptions import error_classes
+from byodpp.exceptions import ValidationFailed, error_classes
 from byodpp.openapi import openapi_bytes, openapi_document
 from byodpp.openapi.schemas import component, marshmallow_schema
 from byodpp.query.judge import PARAMETERS
@@ -198,6 +200,35 @@ def test_optional_means_nullable(document: dict[str, Any]) -> None:
     assert properties["count"]["type"] == ["integer", "null"]
     assert properties["name"]["type"] == "string"
     assert properties["kind"]["enum"] == ["hammer", "saw", "drill", None]
+
+
+def test_forms_that_json_schema_does_not_know_are_told_as_patterns(tmp_path: Path) -> None:
+    fields = {
+        "code": {"type": "string", "format": "slug", "required": True},
+        "tint": {"type": "string", "format": "color"},
+        "tongue": {"type": "string", "format": "language", "pattern": "^[a-z]"},
+        "value": {"type": "json", "required": True},
+        "free": {"type": "json"},
+    }
+    (tmp_path / "resources.json").write_text(
+        json.dumps({"resources": [{"name": "Things", "fields": fields}]})
+    )
+    blueprint = assemble(tmp_path)
+    schema = document_of(blueprint)["components"]["schemas"]["ThingsCreate"]
+    resource = blueprint.registry.get("Things")
+    good = {"code": "a-1", "value": 0}
+    for body, valid in (
+        (good, True),
+        ({**good, "tint": "#a0f", "tongue": "de-CH", "free": None}, True),
+        ({**good, "code": "A"}, False),
+        ({**good, "tint": "red"}, False),
+        ({**good, "tongue": "d"}, False),
+        ({**good, "tongue": "De"}, False),
+        ({**good, "value": None}, False),
+    ):
+        assert jsonschema.Draft202012Validator(schema).is_valid(body) is valid, body
+        with pytest.raises(ValidationFailed) if not valid else nullcontext():
+            blueprint.schemas.load(resource, "create", body)
 
 
 def test_filters_know_the_operators_of_each_type(document: dict[str, Any]) -> None:

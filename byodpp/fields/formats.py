@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from byodpp.fields.moments import parse_date, parse_datetime, parse_time
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMATS", "FORMAT_PATTERNS"]
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}", re.ASCII)
@@ -88,5 +88,12 @@ FORMATS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
             "uri-reference": _uri_reference,
             "uuid": _uuid,
         }.items()
+    }
+)
+#: Words that JSON Schema does not know -> what they mean, as a pattern that it does.
+FORMAT_PATTERNS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        word: f"^{pattern.pattern}$"
+        for word, pattern in {"color": _COLOR, "language": _LANGUAGE, "slug": _SLUG}.items()
     }
 )

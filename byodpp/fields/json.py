@@ -44,8 +44,9 @@ class JsonType(DocumentType):
         return self.from_json(value, definition)
 
     def json_schema(self, definition: FieldDefinition) -> dict[str, Any]:
-        """Return the schema of anything."""
-        return {}
+        """Return the schema of anything, or of anything but null."""
+        kinds = ["object", "array", "string", "number", "boolean"]
+        return {} if definition.nullable else {"type": kinds}
 
     def example(self, definition: FieldDefinition) -> Any:
         """Return an object."""

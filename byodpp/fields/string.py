@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import sqlalchemy as sa
 
 from byodpp.fields.field_type import EQUALITY, ORDER, TEXT, Check, FieldFault, FieldType
-from byodpp.fields.formats import FORMATS
+from byodpp.fields.formats import FORMAT_PATTERNS, FORMATS
 from byodpp.fields.pattern import compile_pattern, pattern_problem
 from byodpp.fields.strict_field import kind_of
 from byodpp.suggestion import nearest
@@ -147,7 +147,11 @@ class StringType(FieldType):
         """Return a string's schema."""
         words = definition.constraints
         schema: dict[str, Any] = {"type": "string", "maxLength": self.max_length(definition)}
-        return schema | {key: words[key] for key in ("minLength", "pattern", "format") if key in words}
+        schema |= {key: words[key] for key in ("minLength", "pattern", "format") if key in words}
+        meaning = FORMAT_PATTERNS.get(str(words.get("format")))
+        if meaning is not None:
+            schema |= {"allOf": [{"pattern": meaning}]} if "pattern" in schema else {"pattern": meaning}
+        return schema
 
     def example(self, definition: FieldDefinition) -> Any:
         """Return a text of the field's format and length."""

@@ -22,7 +22,7 @@ from byodpp.exceptions import (
 )
 from byodpp.rows import Row
 
-__all__ = ["difference", "refusal"]
+__all__ = ["difference", "refusal", "unfit"]
 
 
 def refusal(
@@ -55,12 +55,17 @@ def refusal(
         found = record["state"] if known else "in another state"
         return StateConflict(f"{step} starts from {starts}; the row is {found}.")
     if record["unfit"]:
-        told = "The result would not be a value of this field."
-        details = [Detail(name, "out_of_range", told) for name in record["unfit"]]
-        return Conflict("The row's present value does not allow this change.", details=details)
+        return unfit(record["unfit"])
     if not record["changed"]:
         return Conflict("Another request changed the row at the same time; try again.")
     return None
+
+
+def unfit(names: Sequence[str]) -> Conflict:
+    """Return the refusal of modifiers whose results are no values of their fields."""
+    told = "The result would not be a value of this field."
+    details = [Detail(name, "out_of_range", told) for name in names]
+    return Conflict("The row's present value does not allow this change.", details=details)
 
 
 def difference(resource: ResourceDefinition, read_only: Mapping[str, Any], stored: Row) -> ApiError | None:

@@ -124,6 +124,16 @@ class Repository(Reading):
         seen = await self._store.visible_keys(self._acting, self.resource, set(keys))
         return [key for key in keys if key in seen]
 
+    async def refuse_unreadable(self, id: Any, modifiers: Sequence[tuple[str, ModifierKind]]) -> None:
+        """Refuse to modify what may not be read: the answer would tell something of it.
+
+        Raises:
+            Forbidden: fields that the caller may read on no row, or not on this one.
+        """
+        condition = all_of(readable(modifiers, self._acting.visibility(self.resource)))
+        if condition is not None and not await self._store.fits(self._acting, self.resource, id, condition):
+            raise Forbidden("You may not modify these fields of this row.")
+
     async def matches(self, on: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Sequence[Match]:
         """Find the rows that have an item's values in the fields of a unique key.
 

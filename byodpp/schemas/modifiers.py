@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import localcontext
 from typing import Any, Final, Literal
 
 import marshmallow
@@ -22,7 +23,16 @@ from byodpp.exceptions import Detail, Forbidden
 from byodpp.fields.strict_field import FieldFault
 from byodpp.schemas.faults import details_of, join_path
 
-__all__ = ["KINDS", "Modifier", "ModifierKind", "modifiers_of", "operand_of", "part_modifiers", "readable"]
+__all__ = [
+    "KINDS",
+    "Modifier",
+    "ModifierKind",
+    "applied",
+    "modifiers_of",
+    "operand_of",
+    "part_modifiers",
+    "readable",
+]
 
 ModifierKind = Literal["increment", "append", "remove"]
 
@@ -31,6 +41,8 @@ KINDS: Final[Mapping[str, tuple[ModifierKind, ...]]] = {
     **dict.fromkeys(("integer", "bigint", "decimal", "float"), ("increment",)),
     "array": ("append", "remove"),
 }
+#: More than a number of any field has.
+_DIGITS: Final = 2_000
 #: Constraints that say how an operand is written; the others are about the result.
 _FORM: Final = frozenset({"precision", "scale", "asString"})
 
@@ -85,6 +97,38 @@ def part_modifiers(
         except marshmallow.ValidationError as error:
             details.extend(details_of({name: error.messages}, prefix, [name], [name]))
     return rest, found, details
+
+
+def applied(modifier: Modifier, stored: Any, definition: FieldDefinition) -> Any:
+    """Return what a modifier makes of a value, as the statements do; for classes that look at the result.
+
+    Args:
+        modifier: what is done.
+        stored: the Python value that is there, of a row that is locked.
+        definition: of the field.
+
+    Raises:
+        FieldFault: the result is no value of the field.
+        marshmallow.ValidationError: the same, of an item of an array.
+    """
+    if modifier.kind == "increment":
+        if stored is None:
+            raise FieldFault("null", "There is no number to change.")
+        with localcontext() as context:
+            context.prec = _DIGITS
+            new = stored + modifier.operand
+    elif modifier.kind == "append":
+        new = [*(stored or ()), *modifier.operand]
+    elif stored is None:
+        return None
+    else:
+        new = [item for item in stored if not any(_same(item, gone) for gone in modifier.operand)]
+    return definition.type.loader(definition, from_wire=False)(new)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are one JSON value: true is not 1."""
+    return bool(one == other and isinstance(one, bool) is isinstance(other, bool))
 
 
 def readable(modifiers: Sequence[tuple[str, ModifierKind]], visibility: Visibility) -> list[Condition | None]:

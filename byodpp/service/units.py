@@ -42,6 +42,7 @@ from byodpp.repository.stores import Acting, Store
 from byodpp.rows import Row
 from byodpp.schemas import SchemaMap
 from byodpp.service.cascades import Cascades
+from byodpp.service.modifiers import as_values
 from byodpp.service.nested import NestedWork
 
 __all__ = ["ONE_ROW", "CallContext", "Unit", "UnitParts"]
@@ -137,6 +138,8 @@ class Unit:
         logic = self.parts.logics.get(call.resource, call.operation)
         if logic is None:
             return await self.generic(call)
+        if call.operation == "patch":
+            call = await as_values(self, call)
         result = await logic(CallContext(self, call)).execute()
         if call.nested and id(call.nested) not in self._nested_written:
             told = f"{call.operation} of {call.resource.name} writes no related rows."
