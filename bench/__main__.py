@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -107,6 +108,8 @@ def _positive(text: str) -> int:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write the report if that is wanted."""
     options = parsed(words)
+    # Else nobody would end the servers.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     place = Path(tempfile.mkdtemp(prefix="byodpp-bench-"))
     try:
         lines, rounds = measured(place, options)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,11 +23,13 @@ from bench.figures import Ratio, interval, ratio, verdict
 from bench.growth import Scale
 from bench.growth import measure as measure_growth
 from bench.load import UNIQUE, Connection, Load, Tally, loaded
+from bench.processes import tree
 from bench.report import comparison_report, growth_report, growth_rounds, rounds_report
 from bench.sameness import Different, normal
 from bench.turns import turned
 from bench.works import WORKS
 from bench.world import Size, World, made
+from byodpp.embedded.process import is_running
 
 SMALL = Size(tenants=2, categories=3, products=40, parts=2)
 
@@ -200,6 +207,24 @@ def test_growth_is_measured_from_the_smallest_to_the_largest(
     for growth in growths:
         assert text.count(f"### {growth.title[0].upper()}{growth.title[1:]}\n") == 2
     assert text.count("; at least ") == sum(growth.target is not None for growth in growths)
+
+
+def test_a_run_that_is_asked_to_end_leaves_no_server_behind(tmp_path: Path) -> None:
+    words = ["--only", "read", "--contestants", "bare,byodpp", "--connections", "1", "--rounds", "1000"]
+    command = [sys.executable, "-m", "bench", *words, "--tenants", "2", "--products", "40"]
+    run = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert run.stderr is not None
+    with run.stderr as told:
+        assert any("comparing answers" in line for line in told)
+        database = next(tmp_path.glob("*/comparison/.byodpp/postgres.json"))
+        pids = {*tree(run.pid), json.loads(database.read_text())["pid"]} - {run.pid}
+        assert len(pids) >= 3  # the database and both servers
+        run.terminate()
+        assert run.wait(30) == 128 + signal.SIGTERM
+    assert [pid for pid in pids if is_running(pid)] == []
+    assert not list(tmp_path.glob("byodpp-bench-*"))
 
 
 def test_nothing_is_measured_when_a_contestant_answers_otherwise(
