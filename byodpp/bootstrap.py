@@ -31,7 +31,7 @@ from byodpp.database import Database
 from byodpp.dependents import Dependents, out_of_reach
 from byodpp.documentation import documentation_routes
 from byodpp.events import EventBus, EventHandler
-from byodpp.exceptions import ManifestError, MigrationError, StartError
+from byodpp.exceptions import ManifestError, MigrationError, Problem, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
@@ -60,6 +60,7 @@ from byodpp.settings.secret_key import application_secret
 from byodpp.statements import Statements
 from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
+from byodpp.tenant_life import TenantLife
 
 __all__ = ["Application", "Blueprint", "assemble", "build", "load", "load_demo", "openapi", "snapshot"]
 
@@ -225,6 +226,25 @@ class Application:
         if self.settings.docs_enabled:
             found += documentation_routes(self.document)
         return found
+
+    def tenant_life(self) -> TenantLife:
+        """Return what an operator does with tenants; `lifespan` must be open while it is used.
+
+        Raises:
+            StartError: this process has no right to administer the identity provider.
+        """
+        if self.issuer.administration is None:
+            advice = "Set KEYCLOAK_ADMIN_CLIENT_SECRET."
+            reason = "is needed to make realms and users in Keycloak"
+            raise StartError([Problem("keycloak_admin_secret", reason, advice)])
+        return TenantLife(
+            database=self.database,
+            service=self.service,
+            registry=self.blueprint.registry,
+            tables=self.blueprint.tables,
+            identity=self.issuer.administration,
+            app_dir=self.blueprint.app_dir,
+        )
 
     def document(self) -> bytes:
         """Return the OpenAPI document as JSON."""

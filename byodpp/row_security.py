@@ -59,6 +59,7 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "schema_state": ("select",),
     "seeds": (),
     "policy_version": ("select", "insert", "update"),
+    "tenant_procedures": (),
     "audit_seals": ("select",),
     "audit_heads": ("select",),
     "audit_arrivals": (),

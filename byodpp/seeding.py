@@ -66,6 +66,28 @@ class Seeder:
         """Load files, as `waiting_seeds` returns them, and return how many rows were written."""
         return sum([await self._load_file(path) for path in files])
 
+    async def load_into(self, unit: Unit, path: Path, given: Mapping[str, Any]) -> int:
+        """Make the rows of one file in a transaction that is open, for its tenant.
+
+        Args:
+            unit: of the tenant.
+            path: a file whose steps name no tenant.
+            given: what `{"$given": "name"}` in it stands for.
+
+        Returns:
+            Rows written.
+
+        Raises:
+            StartError: naming file, step, and row.
+        """
+        place, written = f"seeds/{path.parent.name}/{path.name}", 0
+        for index, step in enumerate(_read(path).get("steps", ())):
+            at = f"{place}: $.steps[{index}]"
+            if "tenant" in step:
+                raise StartError([Problem(at, "names a tenant, in a file that is for every one")])
+            written += await self._step(unit, at, _filled_in(step, given, at))
+        return written
+
     async def _load_file(self, path: Path) -> int:
         document = _read(path)
         tenants = await self._tenants(document.get("tenants", ()))
@@ -153,6 +175,20 @@ async def _resolved(value: Any, repositories: Any) -> Any:
             raise ApiError(f"$find finds nothing: {json.dumps(wanted)}")
         return wire.loads(row.json)["id"]
     return {name: await _resolved(one, repositories) for name, one in value.items()}
+
+
+def _filled_in(value: Any, given: Mapping[str, Any], place: str) -> Any:
+    """Replace each `$given` by what it stands for."""
+    if isinstance(value, list):
+        return [_filled_in(one, given, place) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"$given"}:
+        if value["$given"] not in given:
+            known = ", ".join(sorted(given))
+            raise StartError([Problem(place, f"$given has no {value['$given']!r}", f"It has {known}.")])
+        return given[value["$given"]]
+    return {name: _filled_in(one, given, place) for name, one in value.items()}
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from byodpp.seeding import Seeder
+from byodpp.tenant_life import Newcomer
 from byodpp.testing import TestedApplication
 from tests.reference_world import Person
 
@@ -81,3 +82,42 @@ def test_every_gtin_of_the_demo_data_begins_with_the_prefix_for_examples() -> No
     for path in sorted((Path(__file__).parents[1] / "seeds").glob("0[23]*.json")):
         text = path.read_text(encoding="utf-8")
         assert text.count('"gtin": "') == text.count('"gtin": "0952') > 0
+
+
+async def test_a_company_with_all_its_demo_data_is_deleted_and_the_other_keeps_its_own(
+    demo: TestedApplication, tmp_path: Path
+) -> None:
+    async def rows(slug: str) -> dict[str, int]:
+        tenant = (await demo.tenant(slug)).id
+        async with demo.connected.database.system() as transaction:
+            return {
+                table.name: await transaction.fetchval(
+                    f'select count(*) from "{table.name}" where tenant_id = $1', tenant
+                )
+                for table in demo.blueprint.tables.metadata.tables.values()
+                if "tenant_id" in table.c and table.schema is None
+            }
+
+    other = await rows("lumenhof")
+    ended = (await demo.tenant("voltaris")).id
+    path = await demo.connected.tenant_life().delete("voltaris", tmp_path)
+    assert path.stat().st_size > 10_000
+    assert await rows("lumenhof") == other
+    async with demo.connected.database.system() as transaction:
+        for table in demo.blueprint.tables.metadata.tables.values():
+            if "tenant_id" in table.c and "audit" not in table.name:
+                where = f"{table.schema}." if table.schema else ""
+                left = f'select count(*) from {where}"{table.name}" where tenant_id = $1'
+                assert await transaction.fetchval(left, ended) == 0, table.name
+
+
+async def test_a_new_company_begins_with_its_settings_and_its_administrators_membership(
+    demo: TestedApplication,
+) -> None:
+    newcomer = Newcomer(slug="gamma", name="Gamma", email="ada@gamma.example", values={"country": "DE"})
+    results = await demo.connected.tenant_life().onboard(newcomer)
+    client = _client(demo, results["tenant"]["realm"], "Admin")
+    assert (await client.get("/api/v1/settings")).json()["count"] == 1
+    [member] = (await client.get("/api/v1/tenant-users?include=user")).json()["data"]
+    assert (member["title"], member["user"]["email"]) == ("Administrator", "ada@gamma.example")
+    assert (await client.get("/api/v1/tenants")).json()["data"][0]["country"] == "DE"

@@ -15,6 +15,7 @@ from byodpp.cli.migrate import apply_revisions, new_revision, plan
 from byodpp.cli.overview import check, logics, openapi, routes
 from byodpp.cli.place import Place
 from byodpp.cli.serve import serve
+from byodpp.cli.tenants import delete, export, list_tenants, onboard, reactivate, suspend
 
 __all__ = ["make_program"]
 
@@ -46,6 +47,11 @@ def make_program() -> typer.Typer:
     audit.command("verify")(verify)
     audit.command("heads")(heads)
     program.add_typer(audit, name="audit")
+    tenants = _group(help="Tenants: list, onboard, suspend, reactivate, export, delete.")
+    tenants.command("list")(list_tenants)
+    for command in (onboard, suspend, reactivate, export, delete):
+        tenants.command()(command)
+    program.add_typer(tenants, name="tenants")
     program.command()(openapi)
     program.command()(init)
     new = _group(help="Add a resource or a logic class to this application.")

@@ -122,6 +122,25 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             sa.PrimaryKeyConstraint("version", name="policy_version_pkey_00000001"),
         ),
         table(
+            "tenant_procedures",
+            sa.Column(quoted_name("id", True), sa.BigInteger, sa.Identity(always=False), nullable=False),
+            column("kind", text),
+            column("slug", text),
+            column("given", postgresql.JSONB),
+            column("done", postgresql.JSONB, default="'{}'::jsonb"),  # step -> its result
+            column("failure", text, nullable=True),
+            column("begun_at", moment, default="now()"),
+            column("changed_at", moment, default="now()"),
+            column("finished_at", moment, nullable=True),
+            sa.PrimaryKeyConstraint("id", name="tenant_procedures_pkey_00000001"),
+            sa.Index(
+                "tenant_procedures_slug_idx_00000001",
+                "slug",
+                unique=True,
+                postgresql_where=sa.literal_column("finished_at IS NULL"),
+            ),
+        ),
+        table(
             "audit_seals",
             column("tenant_id", sa.BigInteger),
             column("number", sa.BigInteger),  # from 1, without gaps

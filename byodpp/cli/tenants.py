@@ -1,0 +1,194 @@
+"""`tenants`: list, onboard, suspend, reactivate, export, and delete them.
+
+Everything here may be called again: what was cut off is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import typer
+
+from byodpp.cli.output import print_step, print_table
+from byodpp.cli.place import place_of
+from byodpp.exceptions import ApiError, Problem, StartError
+
+if TYPE_CHECKING:
+    from byodpp.settings import Settings
+    from byodpp.tenant_life import TenantLife
+
+__all__ = ["delete", "export", "list_tenants", "onboard", "reactivate", "suspend"]
+
+T = TypeVar("T")
+#: 24 characters of 6 bits, and one of each kind that a stricter realm may ask for.
+_PASSWORD_BYTES: Final = 18
+_KINDS: Final = "Aa1-"
+
+Slug = Annotated[str, typer.Argument(help="Short name of the tenant.", metavar="SLUG")]
+To = Annotated[Path | None, typer.Option(help="Folder for the file.", show_default=".byodpp/exports")]
+
+
+def list_tenants(context: typer.Context) -> None:
+    """List the tenants, and what is under way with them."""
+
+    async def run(life: TenantLife) -> None:
+        rows = [
+            (line.slug, line.name, line.status, line.realm, _under_way(line.under_way))
+            for line in await life.list()
+        ]
+        print_table(("SLUG", "NAME", "STATUS", "REALM", "UNDER WAY"), rows, empty="There are no tenants.")
+
+    _with_life(context, run)
+
+
+def onboard(
+    context: typer.Context,
+    slug: Slug,
+    email: Annotated[str, typer.Option(help="Address of the first administrator.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the organisation.", show_default="from the slug")
+    ] = None,
+    first_name: Annotated[str, typer.Option(help="First name of the administrator.")] = "",
+    last_name: Annotated[str, typer.Option(help="Last name of the administrator.")] = "",
+    phone: Annotated[str | None, typer.Option(help="Telephone of the administrator.")] = None,
+    tenant_class: Annotated[str | None, typer.Option("--class", help="Name of its TenantClass.")] = None,
+    domain: Annotated[str | None, typer.Option(help="Host of its own pages.")] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A further field of Tenants; several times."),
+    ] = None,
+    password: Annotated[
+        bool, typer.Option("--password", help="Print a temporary password instead of sending an invitation.")
+    ] = False,
+) -> None:
+    """Make a tenant, its realm, and its first administrator, and invite them by mail.
+
+    `byodpp tenants onboard acme --name "Acme Ltd" --email ada@acme.example`
+
+    The slug `platform` makes the realm of the operators.
+    """
+    from byodpp.tenant_life import Newcomer
+
+    temporary = f"{secrets.token_urlsafe(_PASSWORD_BYTES)}{_KINDS}" if password else None
+
+    async def run(life: TenantLife) -> None:
+        taken: dict[str, bool] = {}
+        newcomer = Newcomer(
+            slug=slug,
+            name=name or slug.replace("-", " ").title(),
+            email=email,
+            first_name=first_name,
+            last_name=last_name,
+            phone=phone,
+            tenant_class=tenant_class,
+            domain=domain,
+            values=_values(more or []),
+        )
+
+        def told(step: str, now: bool) -> None:
+            taken[step] = now
+            _tell(step, now)
+
+        await life.onboard(newcomer, password=temporary, told=told)
+        if temporary is not None and taken["invitation"]:
+            typer.echo(
+                f"\n  user      {email}\n  password  {temporary}   (to be changed at the first sign-in)"
+            )
+
+    _with_life(context, run)
+
+
+def suspend(
+    context: typer.Context,
+    slug: Slug,
+    reason: Annotated[str, typer.Option(help="payment, policy, admin, or security.")],
+) -> None:
+    """Lock a tenant's users out: no call, no sign-in, no session."""
+    _with_life(context, lambda life: life.suspend(slug, reason, told=_tell))
+
+
+def reactivate(context: typer.Context, slug: Slug) -> None:
+    """Let a suspended tenant's users in again."""
+    _with_life(context, lambda life: life.reactivate(slug, told=_tell))
+
+
+def export(context: typer.Context, slug: Slug, to: To = None) -> None:
+    """Write everything that belongs to a tenant into a zip file."""
+    folder = _folder(context, to)
+    print_step("written", str(_with_life(context, lambda life: life.export(slug, folder))))
+
+
+def delete(
+    context: typer.Context,
+    slug: Slug,
+    confirm: Annotated[str, typer.Option(help="The slug once more: nothing brings the tenant back.")],
+    to: To = None,
+) -> None:
+    """Export a tenant, then delete its realm and its rows; the audit trail stays.
+
+    `byodpp tenants delete acme --confirm acme`
+    """
+    if confirm != slug:
+        raise StartError([Problem("--confirm", f"is {confirm!r} and not {slug!r}: nothing was deleted")])
+    folder = _folder(context, to)
+    path = _with_life(context, lambda life: life.delete(slug, folder, told=_tell))
+    print_step("exported", str(path))
+
+
+def _with_life(context: typer.Context, run: Callable[[TenantLife], Awaitable[T]]) -> T:
+    """Run something with a connected application.
+
+    Raises:
+        StartError: also for what is refused, with its details.
+    """
+    try:
+        return asyncio.run(_run(place_of(context).settings(), run))
+    except ApiError as error:
+        details = [Problem(one.field, one.message) for one in error.details]
+        raise StartError([Problem("", error.message), *details]) from error
+
+
+async def _run(settings: Settings, run: Callable[[TenantLife], Awaitable[T]]) -> T:
+    from byodpp import bootstrap
+    from byodpp.cli.preparation import running_database
+
+    async with running_database(settings) as found:
+        connected = bootstrap.Application.connect(found, bootstrap.assemble(found.app_dir))
+        async with connected.lifespan():
+            return await run(connected.tenant_life())
+
+
+def _folder(context: typer.Context, to: Path | None) -> Path:
+    return (to or place_of(context).app_dir / ".byodpp" / "exports").absolute()
+
+
+def _values(pairs: list[str]) -> dict[str, Any]:
+    """Read `FIELD=VALUE`; a value that is JSON is taken as that, another one as text."""
+    from byodpp import wire
+    from byodpp.exceptions import Malformed
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        field, equals, text = pair.partition("=")
+        if not equals or not field:
+            raise StartError([Problem("--set", f"{pair!r} is not FIELD=VALUE")])
+        try:
+            values[field] = wire.loads(text.encode())
+        except Malformed:
+            values[field] = text
+    return values
+
+
+def _tell(step: str, now: bool) -> None:
+    print_step("done" if now else "before", step)
+
+
+def _under_way(procedure: Any) -> str:
+    if procedure is None:
+        return ""
+    stopped = f", stopped at {procedure.failure}" if procedure.failure else ""
+    return f"{procedure.kind} since {procedure.begun_at:%Y-%m-%d %H:%M}{stopped}"

@@ -1,0 +1,209 @@
+"""The procedures themselves: which steps, in which order.
+
+Asked by the command line, with the names of tenants; does through `procedures` what `steps` know.
+May reject: NotFound for an unknown tenant, Conflict, and whatever a step refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
+from byodpp.database import PLATFORM_TENANT, Database
+from byodpp.exceptions import Conflict, NotFound, ValidationFailed
+from byodpp.identity import IdentityAdministration
+from byodpp.registry import Registry
+from byodpp.seeding import Seeder
+from byodpp.service import Service
+from byodpp.tables import Tables
+from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.plans import SUSPENSION_REASONS, Newcomer
+from byodpp.tenant_life.procedures import Procedure, Procedures, Step
+from byodpp.tenant_life.steps import Steps
+
+__all__ = ["TenantLife", "TenantLine"]
+
+_LIST: Final = "select id, ulid, slug, name, status, tenant_class_id from tenants order by id"
+
+#: Told of every step: its name, and whether it was taken just now.
+Told = Callable[[str, bool], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantLine:
+    """A tenant, and what is under way with it."""
+
+    slug: str
+    name: str
+    status: str
+    realm: str
+    under_way: Procedure | None
+
+
+def _nobody_told(step: str, taken: bool) -> None:
+    """Tell nobody."""
+
+
+class TenantLife:
+    """What an operator does with tenants."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        service: Service,
+        registry: Registry,
+        tables: Tables,
+        identity: IdentityAdministration,
+        app_dir: Path,
+    ) -> None:
+        """Args:
+        database: open, with its system role.
+        service: of the application.
+        registry: its resources.
+        tables: theirs.
+        identity: where realms and users are made.
+        app_dir: folder of the application; `seeds/tenants/` in it is what every tenant begins with.
+        """
+        self._database = database
+        self._directory = TenantDirectory(database, seconds=0)
+        self._procedures = Procedures(database, service)
+        self._export = TenantExport(registry, tables)
+        self._steps = Steps(
+            tables=tables,
+            identity=identity,
+            seeder=Seeder(service, database),
+            beginnings=sorted((app_dir / "seeds" / "tenants").glob("*.json")),
+            export=self._export,
+        )
+
+    async def list(self) -> list[TenantLine]:
+        """Return every tenant, the platform's first, and those that are not there yet."""
+        under_way = {one.slug: one for one in await self._procedures.unfinished()}
+        async with self._database.system() as transaction:
+            rows = await transaction.fetch(_LIST)
+        lines = [
+            TenantLine(
+                slug=row["slug"],
+                name=row["name"],
+                status=row["status"],
+                realm=PLATFORM_REALM if row["id"] == PLATFORM_TENANT else row["ulid"],
+                under_way=under_way.pop(row["slug"], None),
+            )
+            for row in rows
+        ]
+        return [
+            *lines,
+            *(
+                TenantLine(slug=slug, name="", status="", realm="", under_way=procedure)
+                for slug, procedure in under_way.items()
+            ),
+        ]
+
+    async def onboard(
+        self, newcomer: Newcomer, *, password: str | None = None, told: Told = _nobody_told
+    ) -> Mapping[str, Any]:
+        """Make a tenant, its realm, and its first administrator, and invite them.
+
+        A tenant that is there already, but not suspended or rejected, gets what it lacks.
+
+        Args:
+            newcomer: who it is.
+            password: a temporary one for the administrator; None sends an invitation.
+            told: called after each step.
+
+        Returns:
+            Results by step.
+
+        Raises:
+            ValidationFailed: what was said is not valid.
+            Conflict: the tenant is suspended or was rejected, or something else is under way with it.
+        """
+        steps = self._steps.onboarding(newcomer, password)
+        return await self._run("onboard", newcomer.slug, newcomer.document(), steps, told)
+
+    async def suspend(self, slug: str, reason: str, *, told: Told = _nobody_told) -> None:
+        """Lock a tenant's users out, here and at the identity provider.
+
+        Raises:
+            NotFound: there is no such tenant.
+            Conflict: it is not active.
+        """
+        if reason not in SUSPENSION_REASONS:
+            raise ValidationFailed(f"A reason is one of {', '.join(SUSPENSION_REASONS)}, not {reason!r}")
+        tenant = await self._tenant(slug, "suspend")
+        steps = self._steps.suspension(tenant, reason)
+        await self._run("suspend", slug, {"reason": reason}, steps, told)
+
+    async def reactivate(self, slug: str, *, told: Told = _nobody_told) -> None:
+        """Let a suspended tenant's users in again.
+
+        Raises:
+            NotFound: there is no such tenant.
+            Conflict: it is not suspended.
+        """
+        tenant = await self._tenant(slug, "reactivate")
+        await self._run("reactivate", slug, {}, self._steps.reactivation(tenant), told)
+
+    async def export(self, slug: str, folder: Path) -> Path:
+        """Write everything that belongs to a tenant into a zip file, and return its path.
+
+        Raises:
+            NotFound: there is no such tenant.
+        """
+        tenant = await self._tenant(slug, "")
+        async with self._database.system() as transaction:
+            return await self._export.write(transaction, tenant, folder)
+
+    async def delete(self, slug: str, folder: Path, *, told: Told = _nobody_told) -> Path:
+        """Export a tenant, then delete its realm and its rows; the audit trail stays.
+
+        Args:
+            slug: of the tenant.
+            folder: for the export.
+            told: called after each step.
+
+        Returns:
+            The path of the export.
+
+        Raises:
+            NotFound: there is no such tenant.
+            Conflict: it is the platform, has children, or something else is under way with it.
+        """
+        tenant = await self._tenant(slug, "delete")
+        steps = self._steps.deletion(tenant, folder)
+        results = await self._run("delete", slug, {"tenant": tenant.id, "ulid": tenant.ulid}, steps, told)
+        return Path(results["export"]["path"])
+
+    async def _tenant(self, slug: str, kind: str) -> Tenant:
+        """Return a tenant; one whose deletion is under way is taken from what was noted of it.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: the platform is to be suspended or deleted.
+        """
+        tenant = await self._directory.by_name(slug)
+        if tenant is None or tenant.slug != slug:
+            for one in await self._procedures.unfinished():
+                if one.kind == kind == "delete" and one.slug == slug:
+                    return Tenant(
+                        id=one.given["tenant"], ulid=one.given["ulid"], slug=slug, status="deactivated"
+                    )
+            raise NotFound(f"There is no tenant {slug!r}")
+        if kind and tenant.id == PLATFORM_TENANT:
+            raise Conflict("The platform itself can be neither suspended nor deleted")
+        return tenant
+
+    async def _run(
+        self, kind: str, slug: str, given: Mapping[str, Any], steps: Sequence[Step], told: Told
+    ) -> Mapping[str, Any]:
+        procedure = await self._procedures.begin(kind, slug, given)
+        results: dict[str, Any] = {}
+        for step in steps:
+            results[step.name], taken = await self._procedures.take(procedure, step, results)
+            told(step.name, taken)
+        await self._procedures.finish(procedure)
+        return results

@@ -1,0 +1,76 @@
+"""What is said of a tenant that comes: values, and what is refused before anything is begun."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from byodpp.authentication.tenants import PLATFORM_SLUG
+from byodpp.exceptions import Detail, ValidationFailed
+
+__all__ = ["SUSPENSION_REASONS", "Newcomer"]
+
+#: Why a tenant may be locked out.
+SUSPENSION_REASONS: Final = ("payment", "policy", "admin", "security")
+
+_SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_EMAIL: Final = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,255}")
+_HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """An organisation that shall be a tenant, and who administers it first."""
+
+    slug: str  # short name, for addresses
+    name: str
+    email: str  # of the first administrator
+    first_name: str = ""
+    last_name: str = ""
+    phone: str | None = None
+    tenant_class: str | None = None  # name of a TenantClass; None is the default class
+    domain: str | None = None  # of its own pages, e.g. `passports.acme.example`
+    values: Mapping[str, Any] = field(default_factory=dict)  # further fields of Tenants, by API name
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValidationFailed: with every fault.
+        """
+        faults = []
+        if not _SLUG.fullmatch(self.slug):
+            faults.append(
+                Detail("slug", "pattern", "must be lower-case letters, digits and hyphens, at most 63")
+            )
+        if not self.name.strip():
+            faults.append(Detail("name", "too_short", "must have 1 to 128 characters"))
+        if len(self.name) > 128:
+            faults.append(Detail("name", "too_long", "must have 1 to 128 characters"))
+        if not _EMAIL.fullmatch(self.email):
+            faults.append(Detail("email", "format", "must be an address"))
+        if self.domain is not None and not _HOST.fullmatch(self.domain):
+            faults.append(Detail("domain", "format", "must be the name of a host"))
+        if faults:
+            raise ValidationFailed("The tenant cannot be onboarded", details=faults)
+
+    @property
+    def platform(self) -> bool:
+        """Whether this is the operators' own realm, whose tenant is there already."""
+        return self.slug == PLATFORM_SLUG
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON, to be kept with the procedure."""
+        return {
+            "slug": self.slug,
+            "name": self.name,
+            "email": self.email,
+            "firstName": self.first_name,
+            "lastName": self.last_name,
+            "phone": self.phone,
+            "tenantClass": self.tenant_class,
+            "domain": self.domain,
+            "values": dict(self.values),
+        }

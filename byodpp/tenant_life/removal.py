@@ -1,0 +1,82 @@
+"""Every row of one tenant, deleted in an order that foreign keys allow.
+
+In: the tables. Out: how many rows went. Where tables refer to each other in a circle, the
+references that may be empty are emptied first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from byodpp.database import Transaction
+from byodpp.sql_text import quote
+from byodpp.tables import Tables
+
+__all__ = ["TenantRemoval"]
+
+#: What stays of a tenant that was deleted.
+_KEPT = frozenset({"audit_logs", "audit_seals", "audit_heads", "audit_arrivals"})
+
+
+class TenantRemoval:
+    """Knows the order, once for all tenants."""
+
+    def __init__(self, tables: Tables) -> None:
+        """Args:
+        tables: of the application, the framework's own among them.
+        """
+        whose = [table for table in tables.metadata.tables.values() if "tenant_id" in table.c]
+        self._order, self._circular = _ordered(table for table in whose if table.name not in _KEPT)
+
+    async def remove(self, transaction: Transaction, tenant: int) -> int:
+        """Delete the tenant's rows, and then its own, and return how many there were.
+
+        Args:
+            transaction: passes row-level security.
+            tenant: id of its row.
+        """
+        for reference in self._circular:
+            emptied = [column for column in reference.columns if column.nullable]
+            values = ", ".join(f"{quote(column.name)} = null" for column in emptied)
+            await transaction.execute(
+                f"update {_address(reference.table)} set {values} where tenant_id = $1", tenant
+            )
+        removed = 0
+        for table in self._order:
+            removed += await _delete(transaction, _address(table), "tenant_id", tenant)
+        return removed + await _delete(transaction, "tenants", "id", tenant)
+
+
+def _ordered(tables: Iterable[sa.Table]) -> tuple[list[sa.Table], list[sa.ForeignKeyConstraint]]:
+    """Return the tables, those that refer before those referred to, and what closes circles."""
+    wanted = {table.key: table for table in tables}
+    order: list[sa.Table] = []
+    circular: list[sa.ForeignKeyConstraint] = []
+    open_tables: set[str] = set()
+
+    def visit(table: sa.Table) -> None:
+        open_tables.add(table.key)
+        for reference in sorted(table.foreign_key_constraints, key=lambda one: str(one.name)):
+            target = reference.referred_table
+            if target.key in open_tables and target.key != table.key:
+                circular.append(reference)
+            elif target.key in wanted and target not in order and target.key != table.key:
+                visit(target)
+        open_tables.discard(table.key)
+        order.append(table)
+
+    for table in wanted.values():
+        if table not in order:
+            visit(table)
+    return order[::-1], circular
+
+
+def _address(table: sa.Table) -> str:
+    return quote(table.name) if table.schema is None else f"{quote(table.schema)}.{quote(table.name)}"
+
+
+async def _delete(transaction: Transaction, table: str, column: str, tenant: int) -> int:
+    done = await transaction.execute(f"delete from {table} where {quote(column)} = $1", tenant)
+    return int(str(done).rpartition(" ")[2] or 0)

@@ -1,0 +1,297 @@
+"""What the procedures do: each step once per procedure, and harmless when it happens twice.
+
+Steps that touch rows act through the repositories, for the platform or for the tenant, past the
+rules of any caller; so they are audited, and heard as events, like everybody's writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from byodpp.authentication import Principal
+from byodpp.authentication.tenants import (
+    ACTIVE,
+    PLATFORM_REALM,
+    PLATFORM_SLUG,
+    PLATFORM_ULID,
+    Tenant,
+)
+from byodpp.database import PLATFORM_TENANT
+from byodpp.exceptions import Conflict, Detail, ReferencedConflict, ValidationFailed
+from byodpp.identity import IdentityAdministration, Person, RealmPlan
+from byodpp.repository import Repositories
+from byodpp.seeding import Seeder
+from byodpp.service.units import Unit
+from byodpp.tables import Tables
+from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.plans import Newcomer
+from byodpp.tenant_life.procedures import Step
+from byodpp.tenant_life.removal import TenantRemoval
+
+__all__ = ["Steps"]
+
+Results = Mapping[str, Any]
+
+_VERSION: Final = "v1"
+_ADMINISTRATOR: Final = "Admin"
+#: Where the first link of an administrator leads.
+_COMPLETE_SETUP: Final = "/complete-setup"
+
+
+class Steps:
+    """Makes the steps of each procedure."""
+
+    def __init__(
+        self,
+        *,
+        tables: Tables,
+        identity: IdentityAdministration,
+        seeder: Seeder,
+        beginnings: Sequence[Path],
+        export: TenantExport,
+    ) -> None:
+        """Args:
+        tables: of the application.
+        identity: where realms and users are made.
+        seeder: makes rows from files.
+        beginnings: files with what every tenant begins with.
+        export: writes a tenant's data into a file.
+        """
+        self._removal = TenantRemoval(tables)
+        self._identity = identity
+        self._seeder = seeder
+        self._beginnings = tuple(beginnings)
+        self._export = export
+
+    # --- onboarding -------------------------------------------------------------------
+
+    def onboarding(self, newcomer: Newcomer, password: str | None) -> list[Step]:
+        """Return the steps that make a tenant."""
+        steps = [
+            _for_platform("tenant", partial(self._put_tenant, newcomer)),
+            _for_platform("realm", partial(self._put_realm, newcomer)),
+            _for_platform("administrator", partial(self._put_administrator, newcomer)),
+            _for_tenant("user", partial(self._put_user, newcomer)),
+        ]
+        if not newcomer.platform:
+            steps += [
+                _for_tenant(f"beginnings {path.stem}", partial(self._begin_with, newcomer, path))
+                for path in self._beginnings
+            ]
+            steps.append(_for_platform("activation", self._activate))
+        invite = partial(self._set_password, password) if password else self._invite
+        return [*steps, _for_platform("invitation", invite), _for_platform("end", self._tell_onboarded)]
+
+    async def _put_tenant(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
+        tenants = _system(unit)["Tenants"]
+        found = await tenants.find({"slug": newcomer.slug})
+        begins = found is None or found["status"] != ACTIVE
+        if found is None:
+            values = {**newcomer.values, "slug": newcomer.slug, "name": newcomer.name}
+            if newcomer.domain is not None:
+                values["domain"] = newcomer.domain
+            if newcomer.tenant_class is not None:
+                values["tenantClassId"] = await self._class(unit, newcomer.tenant_class)
+            found = await tenants.create({**values, "ulid": unit.parts.ids.ulid()})
+        elif found["status"] in ("deactivated", "rejected"):
+            raise Conflict(f"Tenant {newcomer.slug!r} is {found['status']}: reactivate it")
+        ulid = str(found["ulid"])
+        realm = PLATFORM_REALM if ulid == PLATFORM_ULID else ulid
+        known = {"id": int(found["id"]), "ulid": ulid, "realm": realm, "name": str(found["name"])}
+        return {**known, "begins": begins}
+
+    async def _class(self, unit: Unit, name: str) -> Any:
+        found = await _system(unit)["TenantClasses"].find({"name": name})
+        if found is None:
+            fault = Detail("tenantClass", "reference", f"there is no tenant class {name!r}")
+            raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
+        return found["id"]
+
+    async def _put_realm(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
+        own = () if newcomer.domain is None else (f"https://{newcomer.domain}",)
+        tenant = results["tenant"]
+        await self._identity.put_realm(
+            RealmPlan(name=tenant["realm"], display_name=tenant["name"], addresses=own)
+        )
+        return {}
+
+    async def _put_administrator(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
+        person = Person(
+            email=newcomer.email,
+            first_name=newcomer.first_name,
+            last_name=newcomer.last_name,
+            roles=(_ADMINISTRATOR,),
+        )
+        return {"subject": await self._identity.put_user(results["tenant"]["realm"], person)}
+
+    async def _put_user(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
+        """Write the administrator's row, which else would be written when they first sign in."""
+        repositories, realm = _system(unit), results["tenant"]["realm"]
+        subject = results["administrator"]["subject"]
+        user = await repositories["Users"].find({"realm": realm, "subject": subject})
+        if user is None:
+            name = f"{newcomer.first_name} {newcomer.last_name}".strip() or newcomer.email
+            values = {"realm": realm, "subject": subject, "name": name, "userName": newcomer.email}
+            user = await repositories["Users"].create(
+                {**values, "email": newcomer.email, "phone": newcomer.phone, "status": "invited"}
+            )
+        role = await repositories["Roles"].find({"name": _ADMINISTRATOR})
+        if role is not None:
+            held = {"userId": user["id"], "roleId": role["id"]}
+            if not await repositories["UserRoles"].exists(held):
+                await repositories["UserRoles"].create(held)
+        return {"id": user["id"]}
+
+    async def _begin_with(self, newcomer: Newcomer, path: Path, unit: Unit, results: Results) -> Any:
+        """Make the rows of a file, unless the tenant has been at work before."""
+        if not results["tenant"]["begins"]:
+            return {"rows": 0}
+        given = {
+            **newcomer.document(),
+            "tenantId": results["tenant"]["id"],
+            "administratorId": results["user"]["id"],
+        }
+        return {"rows": await self._seeder.load_into(unit, path, given)}
+
+    async def _activate(self, unit: Unit, results: Results) -> Any:
+        tenants, id = _system(unit)["Tenants"], results["tenant"]["id"]
+        status = (await tenants.read(id))["status"]
+        for step, start in (("accept", "invited"), ("activate", "accepted")):
+            if status == start:
+                status = (await tenants.transition(id, step))["status"]
+        return {"status": status}
+
+    async def _invite(self, unit: Unit, results: Results) -> Any:
+        realm, subject = results["tenant"]["realm"], results["administrator"]["subject"]
+        await self._identity.invite(realm, subject, path=_COMPLETE_SETUP)
+        return {"invited": True}
+
+    async def _set_password(self, password: str, unit: Unit, results: Results) -> Any:
+        realm, subject = results["tenant"]["realm"], results["administrator"]["subject"]
+        await self._identity.set_password(realm, subject, password)
+        return {"password": True}
+
+    async def _tell_onboarded(self, unit: Unit, results: Results) -> Any:
+        await _tell(unit, "tenant.onboarded", results["tenant"]["id"], {"ulid": results["tenant"]["ulid"]})
+        return {}
+
+    # --- suspension -------------------------------------------------------------------
+
+    def suspension(self, tenant: Tenant, reason: str) -> list[Step]:
+        """Return the steps that lock a tenant's users out, this application first."""
+        return [
+            _for_platform("status", partial(self._deactivate, tenant, reason)),
+            _for_platform("realm", partial(self._enable, tenant, False)),
+            _for_platform("sessions", partial(self._log_out, tenant)),
+        ]
+
+    def reactivation(self, tenant: Tenant) -> list[Step]:
+        """Return the steps that let them in again, this application last."""
+        return [
+            _for_platform("realm", partial(self._enable, tenant, True)),
+            _for_platform("status", partial(self._reactivate, tenant)),
+        ]
+
+    async def _deactivate(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
+        noted = {"suspensionReason": reason, "suspendedAt": datetime.now(UTC).isoformat()}
+        await self._step(unit, tenant, "deactivate", noted)
+        await _tell(unit, "tenant.suspended", tenant.id, noted)
+        return {}
+
+    async def _reactivate(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        noted = {"reactivatedAt": datetime.now(UTC).isoformat()}
+        await self._step(unit, tenant, "activate", noted)
+        await _tell(unit, "tenant.reactivated", tenant.id, noted)
+        return {}
+
+    async def _step(self, unit: Unit, tenant: Tenant, name: str, noted: Mapping[str, Any]) -> None:
+        tenants = _system(unit)["Tenants"]
+        row = await tenants.transition(tenant.id, name)
+        await tenants.patch(tenant.id, {"metadata": {**(row["metadata"] or {}), **noted}})
+
+    async def _enable(self, tenant: Tenant, enabled: bool, unit: Unit, results: Results) -> Any:
+        await self._identity.update_realm(tenant.realm, enabled=enabled)
+        return {}
+
+    async def _log_out(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        await self._identity.log_out_everyone(tenant.realm)
+        return {}
+
+    # --- the end ----------------------------------------------------------------------
+
+    def deletion(self, tenant: Tenant, folder: Path) -> list[Step]:
+        """Return the steps that end a tenant: locked out, exported, realm gone, rows gone."""
+        return [
+            _for_platform("status", partial(self._close, tenant)),
+            _for_platform("export", partial(self._write_export, tenant, folder)),
+            _for_platform("realm", partial(self._remove_realm, tenant)),
+            _for_platform("rows", partial(self._remove_rows, tenant)),
+        ]
+
+    async def _close(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        tenants = _system(unit)["Tenants"]
+        if await tenants.exists({"parentId": tenant.id}):
+            raise ReferencedConflict("The tenant has children: delete or move them first")
+        if (await tenants.read(tenant.id))["status"] == ACTIVE:
+            await tenants.transition(tenant.id, "deactivate")
+        return {}
+
+    async def _write_export(self, tenant: Tenant, folder: Path, unit: Unit, results: Results) -> Any:
+        return {"path": str(await self._export.write(unit.transaction, tenant, folder))}
+
+    async def _remove_realm(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        await self._identity.remove_realm(tenant.realm)
+        return {}
+
+    async def _remove_rows(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        """Delete every row of the tenant, and then the tenant."""
+        removed = await self._removal.remove(unit.transaction, tenant.id)
+        told = {"ulid": tenant.ulid, "slug": tenant.slug, "rows": removed}
+        await _tell(unit, "tenant.deleted", tenant.id, told)
+        return told
+
+
+async def _tell(unit: Unit, event: str, tenant: int, changes: Mapping[str, Any]) -> None:
+    """Write into the platform's audit trail, and tell the platform's handlers."""
+    repositories = _system(unit)
+    await repositories["AuditLogs"].insert(
+        {
+            "action": event,
+            "resourceType": "Tenants",
+            "resourceId": str(tenant),
+            "changes": dict(changes),
+            "userAgent": unit.origin.user_agent,
+            "result": "success",
+            "requestId": unit.origin.request_id,
+        }
+    )
+    repositories["Tenants"].emit(event, {"tenantId": tenant, **changes}, str(tenant))
+
+
+def _system(unit: Unit) -> Repositories:
+    return unit.repositories(_VERSION, system=True)
+
+
+def _for_platform(name: str, work: Any) -> Step:
+    return Step(name=name, principal=lambda results: _acting(PLATFORM_TENANT, PLATFORM_SLUG), work=work)
+
+
+def _for_tenant(name: str, work: Any) -> Step:
+    return Step(name=name, principal=lambda results: _acting(results["tenant"]["id"], ""), work=work)
+
+
+def _acting(tenant: int, slug: str) -> Principal:
+    """Return who acts: the system, for one tenant."""
+    return Principal(
+        tenant_id=tenant,
+        session_tenant_id=tenant,
+        home_tenant_id=tenant,
+        roles=frozenset({_ADMINISTRATOR}),
+        anonymous=False,
+        platform=tenant == PLATFORM_TENANT,
+        tenant=Tenant(id=tenant, ulid="", slug=slug, status=ACTIVE),
+    )

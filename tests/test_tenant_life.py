@@ -1,0 +1,537 @@
+"""The life of a tenant, by the files of the local issuer: each procedure, cut off everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.exceptions import ApiError, Conflict, NotFound, ReferencedConflict, StartError, ValidationFailed
+from byodpp.identity import LocalIssuer
+from byodpp.tenant_life import Newcomer, TenantLife
+from byodpp.testing import Bench, TestedApplication
+from tests.serving import ROOT
+from tests.worlds import SHOP, build, write_application
+
+BEGINNINGS = {
+    "seeds/tenants/010-categories.json": json.dumps(
+        {"steps": [{"resource": "Categories", "rows": [{"name": "First"}, {"name": {"$given": "name"}}]}]}
+    ),
+    "seeds/tenants/020-notes.json": json.dumps(
+        {"steps": [{"resource": "Notes", "rows": [{"title": {"$given": "email"}}]}]}
+    ),
+}
+ADA = Newcomer(
+    slug="gamma",
+    name="Gamma Ltd",
+    email="ada@gamma.example",
+    first_name="Ada",
+    last_name="Lovelace",
+    domain="passports.gamma.example",
+)
+STEPS = [
+    "tenant", "realm", "administrator", "user", "beginnings 010-categories", "beginnings 020-notes",
+    "activation", "invitation", "end",
+]  # fmt: skip
+
+
+class Cut(Exception):
+    """A process that dies, seen from inside."""
+
+
+@dataclass
+class World:
+    application: TestedApplication
+
+    @property
+    def life(self) -> TenantLife:
+        """What a process that has just started has got."""
+        return self.application.connected.tenant_life()
+
+    @property
+    def issuer(self) -> LocalIssuer:
+        issuer = self.application.connected.issuer
+        assert isinstance(issuer, LocalIssuer)
+        return issuer
+
+    async def rows(self, sql: str, *arguments: Any) -> list[dict[str, Any]]:
+        async with self.application.connected.database.system() as transaction:
+            return [dict(row) for row in await transaction.fetch(sql, *arguments)]
+
+    async def get(self, slug: str, url: str, subject: str | None = None) -> tuple[int, Any]:
+        """Ask as an administrator of a tenant."""
+        tenant = (await self.rows("select ulid from tenants where slug = $1", slug))[0]
+        token = self.issuer.issue(tenant["ulid"], subject or "somebody", roles=["Admin"])
+        self.application.connected.authenticator.forget()
+        caller = self.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+        answer = await caller.get(url)
+        return answer.status_code, answer.json()
+
+    async def state(self, slug: str) -> Mapping[str, Any]:
+        """Everything of a tenant, without what differs between two that were made alike."""
+        found = await self.rows("select * from tenants where slug = $1", slug)
+        id, ulid = found[0]["id"], found[0]["ulid"]
+        realm = dict(self.issuer.administration.describe(ulid))
+        realm["users"] = [
+            {name: one for name, one in user.items() if name != "invitedUntil"}
+            for user in realm["users"].values()
+        ]
+        return {
+            "tenant": {name: found[0][name] for name in ("name", "status", "domain", "metadata")},
+            "users": await self.rows("select name, email, status from users where tenant_id = $1", id),
+            "categories": await self.rows("select name from categories where tenant_id = $1 order by 1", id),
+            "notes": await self.rows("select title from notes where tenant_id = $1 order by 1", id),
+            "events": await self.rows(
+                "select name from byodpp.outbox where resource = 'Tenants' and resource_id = $1 order by id",
+                str(id),
+            ),
+            "audit": await self.rows(
+                "select action from audit_logs where resource_type = 'Tenants' and resource_id = $1"
+                " and action like 'tenant.%' order by id",
+                str(id),
+            ),
+            "realm": realm,
+        }
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("shop"), SHOP, BEGINNINGS)
+
+
+@pytest_asyncio.fixture
+async def world(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[World]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield World(tested)
+
+
+def cutting(after: str) -> Callable[[str, bool], None]:
+    def told(step: str, taken: bool) -> None:
+        if step == after and taken:
+            raise Cut(step)
+
+    return told
+
+
+def counting() -> tuple[dict[str, bool], Callable[[str, bool], None]]:
+    steps: dict[str, bool] = {}
+    return steps, steps.__setitem__
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+# --- onboarding -----------------------------------------------------------------------------
+
+
+async def test_g11_a_tenant_is_onboarded_and_its_administrator_is_at_work(world: World) -> None:
+    steps, told = counting()
+    results = await world.life.onboard(ADA, told=told)
+    assert steps == dict.fromkeys(STEPS, True)
+    state = await world.state("gamma")
+    assert state["tenant"]["status"] == "activated"
+    assert state["users"] == [{"name": "Ada Lovelace", "email": "ada@gamma.example", "status": "invited"}]
+    assert [one["name"] for one in state["categories"]] == ["First", "Gamma Ltd"]
+    assert state["notes"] == [{"title": "ada@gamma.example"}]
+    assert [one["name"] for one in state["events"]] == ["tenant.activated", "tenant.onboarded"]
+    assert [one["action"] for one in state["audit"]] == ["tenant.onboarded"]
+    assert state["realm"]["addresses"] == ["https://passports.gamma.example"]
+    assert state["realm"]["roles"] == ["Admin", "Manager", "Viewer"]
+    [user] = state["realm"]["users"]
+    assert (user["roles"], user["invitedTo"]) == (["Admin"], "/complete-setup")
+    subject = results["administrator"]["subject"]
+    assert (await world.get("gamma", "/api/v1/categories", subject))[1]["count"] == 2
+    users = await world.get("gamma", "/api/v1/users", subject)
+    assert users[1]["count"] == 1, "the row that was written before the first sign-in is theirs"
+    assert await world.life.list() and all(line.under_way is None for line in await world.life.list())
+
+
+async def test_a_second_onboarding_finds_everything_done_and_doubles_nothing(world: World) -> None:
+    await world.life.onboard(ADA)
+    before = await world.state("gamma")
+    await world.life.onboard(ADA)
+    after = await world.state("gamma")
+    for part in ("tenant", "users", "categories", "notes", "realm"):
+        assert after[part] == before[part]
+
+
+async def test_a_tenant_that_was_registered_before_gets_what_it_lacks(world: World) -> None:
+    await world.application.add_tenant("gamma", status="invited")
+    await world.life.onboard(ADA)
+    state = await world.state("gamma")
+    assert (state["tenant"]["status"], len(state["categories"])) == ("activated", 2)
+
+
+async def test_an_active_tenant_gets_a_realm_and_keeps_its_rows(world: World) -> None:
+    await world.application.add_tenant("delta")
+    newcomer = Newcomer(slug="delta", name="Delta", email="dan@delta.example")
+    await world.life.onboard(newcomer)
+    state = await world.state("delta")
+    assert (state["categories"], len(state["realm"]["users"])) == ([], 1)
+
+
+async def test_the_operators_realm_is_made_like_a_tenants(world: World) -> None:
+    results = await world.life.onboard(
+        Newcomer(slug="platform", name="Platform", email="op@platform.example")
+    )
+    assert results["tenant"]["realm"] == "platform"
+    assert world.issuer.administration.describe("platform")["roles"] == ["Admin", "Manager", "Viewer"]
+    [tenant] = await world.rows("select status from tenants where id = 0")
+    assert tenant["status"] == "activated"
+
+
+async def test_a_password_is_set_instead_of_an_invitation(world: World) -> None:
+    await world.life.onboard(ADA, password="A-temporary-1")
+    [user] = (await world.state("gamma"))["realm"]["users"]
+    assert user["passwordTemporary"] is True and "invitedTo" not in user
+    kept = await world.rows("select given::text || done::text as text from byodpp.tenant_procedures")
+    assert all("A-temporary-1" not in row["text"] for row in kept)
+
+
+@pytest.mark.parametrize("after", STEPS)
+async def test_what_was_cut_off_after_any_step_is_taken_up_there(world: World, after: str) -> None:
+    newcomer = Newcomer(slug="straight", name="Gamma Ltd", email="ada@gamma.example")
+    await world.life.onboard(newcomer)
+    cut = Newcomer(slug="cut", name="Gamma Ltd", email="ada@gamma.example")
+    with pytest.raises(Cut):
+        await world.life.onboard(cut, told=cutting(after))
+    [line] = [line for line in await world.life.list() if line.slug == "cut"]
+    assert line.under_way is not None and line.under_way.kind == "onboard"
+    steps, told = counting()
+    await world.life.onboard(cut, told=told)
+    place = STEPS.index(after)
+    assert steps == {name: STEPS.index(name) > place for name in STEPS}
+    assert await world.state("cut") == await world.state("straight")
+
+
+@pytest.mark.parametrize("step", ["put_realm", "put_user", "invite"])
+async def test_what_was_done_elsewhere_but_not_noted_here_happens_again_and_harms_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await world.life.onboard(Newcomer(slug="straight", name="Gamma Ltd", email="ada@gamma.example"))
+    administration = world.issuer.administration
+    done = getattr(administration, step)
+
+    async def done_and_dead(*arguments: Any, **named: Any) -> Any:
+        await done(*arguments, **named)
+        raise Cut(step)
+
+    cut = Newcomer(slug="cut", name="Gamma Ltd", email="ada@gamma.example")
+    monkeypatch.setattr(administration, step, done_and_dead)
+    with pytest.raises(Cut):
+        await world.life.onboard(cut)
+    monkeypatch.undo()
+    await world.life.onboard(cut)
+    assert await world.state("cut") == await world.state("straight")
+
+
+async def test_two_processes_that_onboard_the_same_tenant_do_each_step_once(world: World) -> None:
+    both = [counting(), counting()]
+    await asyncio.gather(*(world.life.onboard(ADA, told=told) for _, told in both))
+    for name in STEPS:
+        assert sorted(steps[name] for steps, _ in both) == [False, True], name
+    assert len((await world.state("gamma"))["realm"]["users"]) == 1
+
+
+async def test_a_step_that_fails_is_told_in_the_list_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*arguments: Any, **named: Any) -> None:
+        raise ValidationFailed("No mail can be sent: smtp_host is not set")
+
+    monkeypatch.setattr(world.issuer.administration, "invite", fails)
+    with pytest.raises(ValidationFailed):
+        await world.life.onboard(ADA)
+    [line] = [line for line in await world.life.list() if line.slug == "gamma"]
+    assert line.under_way is not None
+    assert line.under_way.failure == "invitation: No mail can be sent: smtp_host is not set"
+    monkeypatch.undo()
+    await world.life.onboard(ADA)
+    assert (await world.state("gamma"))["tenant"]["status"] == "activated"
+
+
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        ({"slug": "No Slug"}, {"slug"}),
+        ({"slug": ""}, {"slug"}),
+        ({"slug": "-a"}, {"slug"}),
+        ({"email": "nobody"}, {"email"}),
+        ({"email": "a@b@c"}, {"email"}),
+        ({"name": " "}, {"name"}),
+        ({"name": "x" * 129}, {"name"}),
+        ({"domain": "https://x"}, {"domain"}),
+        ({"slug": "A", "email": "", "domain": "*"}, {"slug", "email", "domain"}),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once_with_every_fault(
+    said: dict[str, Any], fields: set[str]
+) -> None:
+    with pytest.raises(ValidationFailed) as refusal:
+        Newcomer(**{"slug": "a", "name": "A", "email": "a@b.c", **said})
+    assert {fault.field for fault in refusal.value.details} == fields
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"tenant_class": "Platinum"},
+        {"values": {"colour": "red"}},
+        {"values": {"tenantSize": "huge"}},
+        {"values": {"parentId": 999_999}},
+    ],
+    ids=str,
+)
+async def test_what_the_tenants_resource_does_not_take_is_refused_and_nothing_is_made(
+    world: World, said: dict[str, Any]
+) -> None:
+    newcomer = Newcomer(slug="gamma", name="Gamma", email="ada@gamma.example", **said)
+    with pytest.raises(ApiError) as refusal:
+        await world.life.onboard(newcomer)
+    assert refusal.value.status == 422
+    assert await world.rows("select 1 from tenants where slug = 'gamma'") == []
+    await world.life.onboard(ADA)
+    assert (await world.state("gamma"))["tenant"]["status"] == "activated"
+
+
+async def test_a_file_that_asks_for_something_unknown_stops_there(
+    world: World, blueprint: Blueprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = blueprint.app_dir / "seeds" / "tenants" / "030-wrong.json"
+    path.write_text('{"steps": [{"resource": "Notes", "rows": [{"title": {"$given": "colour"}}]}]}')
+    try:
+        with pytest.raises(StartError, match=r"seeds/tenants/030-wrong.json: .*'colour'"):
+            await world.life.onboard(ADA)
+    finally:
+        path.unlink()
+    await world.life.onboard(ADA)
+
+
+# --- suspension -----------------------------------------------------------------------------
+
+
+async def test_g15_a_suspended_tenants_next_call_is_refused_until_it_is_reactivated(world: World) -> None:
+    await world.life.onboard(ADA)
+    assert (await world.get("gamma", "/api/v1/notes"))[0] == 200
+    await world.life.suspend("gamma", "payment")
+    status, document = await world.get("gamma", "/api/v1/notes")
+    assert (status, document["error"]["code"]) == (401, "unauthenticated")
+    state = await world.state("gamma")
+    assert state["realm"]["enabled"] is False and state["realm"]["loggedOutAt"] > 0
+    metadata = json.loads(state["tenant"]["metadata"])
+    assert metadata["suspensionReason"] == "payment" and metadata["suspendedAt"]
+    await world.life.reactivate("gamma")
+    assert (await world.get("gamma", "/api/v1/notes"))[0] == 200
+    state = await world.state("gamma")
+    assert state["realm"]["enabled"] is True
+    assert "reactivatedAt" in json.loads(state["tenant"]["metadata"])
+    events = [one["name"] for one in state["events"]]
+    assert events[2:] == ["tenant.deactivated", "tenant.suspended", "tenant.activated", "tenant.reactivated"]
+
+
+@pytest.mark.parametrize("after", ["status", "realm"])
+async def test_a_suspension_that_was_cut_off_is_taken_up(world: World, after: str) -> None:
+    await world.life.onboard(ADA)
+    with pytest.raises(Cut):
+        await world.life.suspend("gamma", "policy", told=cutting(after))
+    assert (await world.get("gamma", "/api/v1/notes"))[0] == 401, "the first step locks out"
+    with pytest.raises(Conflict, match="suspend"):
+        await world.life.reactivate("gamma")
+    await world.life.suspend("gamma", "policy")
+    with pytest.raises(Cut):
+        await world.life.reactivate("gamma", told=cutting("realm"))
+    assert (await world.get("gamma", "/api/v1/notes"))[0] == 401, "the last step lets in"
+    await world.life.reactivate("gamma")
+    assert (await world.get("gamma", "/api/v1/notes"))[0] == 200
+
+
+async def test_what_makes_no_sense_is_refused(world: World) -> None:
+    await world.life.onboard(ADA)
+    with pytest.raises(ValidationFailed, match="payment, policy, admin, security"):
+        await world.life.suspend("gamma", "mood")
+    for slug in ("nobody", "GAMMA", "", "0" * 26):
+        with pytest.raises(NotFound):
+            await world.life.suspend(slug, "admin")
+    for call in (world.life.suspend("platform", "admin"), world.life.delete("platform", Path("/nowhere"))):
+        with pytest.raises(Conflict):
+            await call
+
+
+async def test_a_tenant_that_is_suspended_cannot_be_suspended_or_onboarded(world: World) -> None:
+    await world.life.onboard(ADA)
+    await world.life.suspend("gamma", "admin")
+    with pytest.raises(Conflict):
+        await world.life.suspend("gamma", "admin")
+    await _give_up(world)
+    with pytest.raises(Conflict, match="reactivate"):
+        await world.life.onboard(ADA)
+
+
+async def _give_up(world: World) -> None:
+    """Take away what is under way and cannot go on."""
+    await world.rows("update byodpp.tenant_procedures set finished_at = now() where finished_at is null")
+
+
+# --- the end --------------------------------------------------------------------------------
+
+
+async def test_g16_an_export_holds_every_row_of_the_tenant_and_nobody_elses(
+    world: World, tmp_path: Path
+) -> None:
+    await world.life.onboard(ADA)
+    await world.application.add_tenant("delta")
+    async with world.application.repositories("delta") as repositories:
+        await repositories["Notes"].create({"title": "not Gamma's"})
+    async with world.application.repositories("gamma") as repositories:
+        category = await repositories["Categories"].find({"name": "First"})
+        assert category is not None
+        await repositories["Products"].create(
+            {"name": "Ünïcode\n", "categoryId": category["id"], "price": 12.5, "pin": "hidden"}
+        )
+    path = await world.life.export("gamma", tmp_path / "a folder")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert "not Gamma's" not in "".join(files.values())
+    assert "hidden" not in "".join(files.values()), "what is never shown is not written either"
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["tenant"] == "gamma"
+    assert manifest["rows"]["Categories"] == 2 and manifest["rows"]["Tenants"] == 1
+    assert manifest["rows"]["Notes"] == 1 and manifest["rows"]["Users"] == 1
+    [product] = [json.loads(line) for line in files["data/Products.ndjson"].splitlines()]
+    assert (product["name"], product["price"], product["categoryId"]) == ("Ünïcode\n", 12.5, category["id"])
+    assert [path] == files_in(tmp_path / "a folder"), "nothing half-written is left"
+
+
+DELETION = ["status", "export", "realm", "rows"]
+
+
+@pytest.mark.parametrize("after", [None, *DELETION])
+async def test_g16_a_deleted_tenant_leaves_an_export_and_its_audit_trail(
+    world: World, tmp_path: Path, after: str | None
+) -> None:
+    await world.life.onboard(ADA)
+    [tenant] = await world.rows("select id, ulid from tenants where slug = 'gamma'")
+    async with world.application.repositories("gamma") as repositories:
+        category = await repositories["Categories"].find({"name": "First"})
+        assert category is not None
+        await repositories["Products"].create({"name": "P", "categoryId": category["id"]})
+        [note] = await repositories["Notes"].list()
+        await repositories["Comments"].create({"text": "c", "noteId": note["id"]})
+    others = await world.rows("select * from tenants where slug = 'acme'")
+    audited = await world.rows("select id from audit_logs where tenant_id = $1", tenant["id"])
+    if after is not None:
+        with pytest.raises(Cut):
+            await world.life.delete("gamma", tmp_path, told=cutting(after))
+    path = await world.life.delete("gamma", tmp_path)
+    assert files_in(tmp_path) == [path]
+    for table in ("products", "categories", "notes", "comments", "users", "policies", "byodpp.history"):
+        assert await world.rows(f"select 1 from {table} where tenant_id = $1", tenant["id"]) == [], table
+    assert await world.rows("select 1 from tenants where slug = 'gamma'") == []
+    assert await world.rows("select id from audit_logs where tenant_id = $1", tenant["id"]) == audited
+    assert len(audited) > 0
+    told = await world.rows("select tenant_id from audit_logs where action = 'tenant.deleted'")
+    assert told == [{"tenant_id": 0}]
+    assert await world.rows("select * from tenants where slug = 'acme'") == others
+    assert await world.issuer.signing_keys(tenant["ulid"]) is None
+    with pytest.raises(NotFound):
+        await world.life.delete("gamma", tmp_path)
+    await world.life.onboard(ADA)
+    again = (await world.rows("select ulid from tenants where slug = 'gamma'"))[0]
+    assert again["ulid"] != tenant["ulid"], "a slug may come again, an identifier never"
+
+
+async def test_a_tenant_with_children_is_not_deleted(world: World, tmp_path: Path) -> None:
+    await world.life.onboard(ADA)
+    await world.application.add_tenant("child")
+    await world.rows(
+        "update tenants set parent_id = (select id from tenants where slug = 'gamma') where slug = 'child'"
+    )
+    with pytest.raises(ReferencedConflict, match="children"):
+        await world.life.delete("gamma", tmp_path)
+    assert (await world.get("gamma", "/api/v1/notes"))[0] == 200
+
+
+# --- the command line -----------------------------------------------------------------------
+
+
+def byodpp(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "byodpp", "--app", str(folder), *words]
+    environment = {**os.environ, "BYODPP_ENV": "test"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_application(tmp_path_factory.mktemp("shop"), SHOP, BEGINNINGS)
+    for words in (("migrate", "new"), ("migrate", "apply")):
+        done = byodpp(folder, *words)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_tenants_life_on_the_command_line(shop: Path) -> None:
+    def ran(*words: str) -> str:
+        done = byodpp(shop, "tenants", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    told = ran("onboard", "gamma", "--name", "Gamma Ltd", "--email", "ada@gamma.example", "--password")
+    assert [
+        line.split(maxsplit=1)[1] for line in told.splitlines() if line.strip().startswith("done")
+    ] == STEPS
+    assert "password  " in told and "ada@gamma.example" in told
+    again = ran("onboard", "gamma", "--email", "ada@gamma.example", "--set", "tenantSize=ten_to_fifty")
+    assert "password" not in again
+    listed = ran("list")
+    assert "gamma" in listed and "activated" in listed and "platform" in listed
+    ran("suspend", "gamma", "--reason", "security")
+    assert "deactivated" in ran("list")
+    ran("reactivate", "gamma")
+    refused = byodpp(shop, "tenants", "delete", "gamma", "--confirm", "acme")
+    assert refused.returncode == 1 and "nothing was deleted" in refused.stderr
+    refused = byodpp(shop, "tenants", "suspend", "nobody", "--reason", "admin")
+    assert refused.returncode == 1 and "There is no tenant 'nobody'" in refused.stderr
+    refused = byodpp(shop, "tenants", "onboard", "No", "--email", "nobody")
+    assert refused.returncode == 1 and "slug" in refused.stderr and "email" in refused.stderr
+    told = ran("delete", "gamma", "--confirm", "gamma")
+    [archive] = (shop / ".byodpp" / "exports").iterdir()
+    assert archive.name in told
+    assert "gamma" not in ran("list")
+
+
+@pytest.mark.slow
+def test_a_process_killed_between_any_two_steps_is_taken_up_by_the_next(shop: Path) -> None:
+    command = [sys.executable, "-u", "-m", "byodpp", "--app", str(shop), "tenants", "onboard", "killed"]
+    command += ["--name", "Killed", "--email", "kai@killed.example"]
+    environment = {**os.environ, "BYODPP_ENV": "test"}
+    seen: list[str] = []
+    for _ in STEPS:
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip().startswith("done"):
+                    seen.append(line.split(maxsplit=1)[1].strip())
+                    process.send_signal(signal.SIGKILL)
+                    break
+    done = byodpp(shop, *command[6:])
+    assert done.returncode == 0, done.stderr
+    assert len(seen) == len(set(seen)), "no step was taken twice"
+    assert "killed" in byodpp(shop, "tenants", "list").stdout
