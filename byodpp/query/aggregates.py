@@ -21,7 +21,7 @@ from byodpp.conditions import Aggregate, Condition, Group, Grouping, SortWord
 from byodpp.definitions import FieldDefinition, Kind, ResourceDefinition
 from byodpp.fields import FIELD_TYPES
 from byodpp.query.filters import FilterJudge
-from byodpp.query.names import Judgement, Names
+from byodpp.query.names import Judgement, Names, closed
 from byodpp.query.text import FUNCTIONS, RawQuery, RawSort
 
 __all__ = ["PERIODS", "GroupingJudge", "functions_of", "is_word", "measured", "periods_of", "result_field"]
@@ -144,6 +144,7 @@ class GroupingJudge:
             return False
         if not self._usable(definition) or function not in functions_of(definition):
             told = f"{name!r} cannot be taken together by {function}"
+            told = told if self._usable(definition) else closed(definition)
             self.judgement.fault(parameter, "not_aggregatable", told)
             return False
         return True
@@ -164,7 +165,9 @@ class GroupingJudge:
             return None
         path, definition = found
         if not (definition.type.sortable and self._usable(definition)):
-            self.judgement.fault("group", "not_groupable", f"rows cannot be grouped by {definition.name!r}")
+            told = f"rows cannot be grouped by {definition.name!r}"
+            told = told if self._usable(definition) else closed(definition)
+            self.judgement.fault("group", "not_groupable", told)
         elif period and period not in periods_of(definition):
             self.judgement.fault("group", "type", f"{definition.name!r} falls into no {period}")
         elif len(word.encode()) > _MAX_WORD_BYTES:

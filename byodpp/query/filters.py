@@ -24,7 +24,7 @@ from byodpp.conditions import (
     Variable,
 )
 from byodpp.definitions import FieldDefinition, ResourceDefinition
-from byodpp.query.names import Judgement
+from byodpp.query.names import Judgement, closed
 from byodpp.query.text import Text
 from byodpp.query.values import (
     Rejected,
@@ -175,7 +175,7 @@ class FilterJudge:
         self, definition: FieldDefinition, inside: tuple[str, ...], value: Any, place: _Place
     ) -> Condition:
         if not definition.filterable and definition.name != "id" and self.judgement.lookup is not None:
-            self.judgement.fault(place.parameter, "not_filterable", f"{definition.name!r} cannot be filtered")
+            self.judgement.fault(place.parameter, "not_filterable", closed(definition))
             return NOTHING
         if inside and (not has_paths(definition) or "" in inside):
             self.judgement.fault(

@@ -30,7 +30,7 @@ from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.fields import FieldFault
 from byodpp.query.aggregates import GroupingJudge, is_word
 from byodpp.query.filters import FilterJudge
-from byodpp.query.names import Judgement
+from byodpp.query.names import Judgement, closed
 from byodpp.query.text import RawInclude, RawQuery, RawSort, Text
 from byodpp.query.values import Rejected, text
 from byodpp.registry import Registry
@@ -261,7 +261,8 @@ class _QueryJudge:
         path, definition = found
         filterable = definition.filterable or definition.name == "id" or self.judgement.lookup is None
         if not (definition.type.sortable and filterable):
-            self.judgement.fault(parameter, "not_sortable", f"{definition.name!r} cannot be sorted")
+            told = closed(definition) if definition.type.sortable else f"{definition.name!r} has no order"
+            self.judgement.fault(parameter, "not_sortable", told)
             return None
         return Sort(path, definition.name, term.descending, term.nulls_first)
 

@@ -16,7 +16,7 @@ from byodpp.exceptions import Detail, InvalidQuery, QueryTooComplex
 from byodpp.registry import Registry
 from byodpp.suggestion import nearest
 
-__all__ = ["Judgement", "Names"]
+__all__ = ["Judgement", "Names", "closed"]
 
 #: Faults reported at most; a hostile query must not make a long answer.
 MAX_FAULTS: Final = 50
@@ -30,6 +30,13 @@ class Names:
 
     fields: Mapping[str, FieldDefinition]
     relations: Mapping[str, RelationDefinition]
+
+
+def closed(definition: FieldDefinition) -> str:
+    """Return why a field that may be read may not be filtered or sorted by, and what opens it."""
+    if definition.index or definition.unique is not None or definition.references is not None:
+        return f'{definition.name!r} is declared "filterable": false'
+    return f'{definition.name!r} has no index; add "index": true or "filterable": true to the field'
 
 
 @dataclass(slots=True)
