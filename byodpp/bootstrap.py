@@ -22,6 +22,8 @@ from byodpp.audit import Sealer, SealKey
 from byodpp.audit.controlled import ControlledFields
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
+from byodpp.authentication.keys import KeyDirectory
+from byodpp.authentication.revocations import Revocations, RevocationWatch
 from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
 from byodpp.authentication.tokens import TokenVerifier
 from byodpp.authentication.users import UserDirectory
@@ -37,6 +39,7 @@ from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
+from byodpp.key_logics import KEY_LOGICS
 from byodpp.limits import Budget, ClassDirectory, SharedWindows, SlidingWindows, TenantLimits
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
@@ -105,7 +108,7 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
         registry = load_manifest(app_dir)
         tables = Tables.build(registry)
         schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
-        logics, handlers = load_logics(app_dir, registry)
+        logics, handlers = load_logics(app_dir, registry, KEY_LOGICS)
         dependents = Dependents(registry, lambda resource: logics.get(resource, "delete") is not None)
         if problems := out_of_reach(registry, dependents):
             raise ManifestError(problems)
@@ -148,6 +151,7 @@ class Application:
     authorizer: Authorizer
     authenticator: Authenticator
     policy_watch: PolicyWatch
+    revocation_watch: RevocationWatch
     classes: ClassDirectory
     rate_limiter: SlidingWindows | SharedWindows
     service: Service
@@ -170,7 +174,11 @@ class Application:
         issuer = identity_provider(settings)
         tenants = TenantDirectory(database)
         classes = _classes(settings, database, shares)
-        authenticator = _authenticator(settings, database, issuer, tenants, classes)
+        keys, revocations = KeyDirectory(database), Revocations()
+        authenticator = _authenticator(
+            settings, database, issuer, tenants, classes, keys=keys, revocations=revocations
+        )
+        revocation_watch = RevocationWatch(database, revocations, keys, authenticator.forget)
         trail = AuditTrail(database, tenants, ControlledFields(blueprint.registry))
         watch = PolicyWatch(database, authorizer)
         ids = Ids()
@@ -185,7 +193,7 @@ class Application:
                 database=database,
                 ids=ids,
                 reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
-                part_written=PartWrites(watch, authenticator.forget, classes, tenants),
+                part_written=PartWrites(watch, revocation_watch, authenticator.forget, classes, tenants),
             ),
             logics=blueprint.logics,
             schemas=blueprint.schemas,
@@ -202,6 +210,7 @@ class Application:
             authorizer=authorizer,
             authenticator=authenticator,
             policy_watch=watch,
+            revocation_watch=revocation_watch,
             classes=classes,
             rate_limiter=SlidingWindows()
             if settings.redis_uri is None
@@ -264,6 +273,7 @@ class Application:
             await self._refuse_other_schema()
             await self.issuer.open()
             await self.policy_watch.start()
+            await self.revocation_watch.start()
             await self.trail.start()
             if self.settings.audit_sealer:
                 await self.sealer.start()
@@ -271,6 +281,7 @@ class Application:
             await self.service.drain()
         finally:
             await self.policy_watch.stop()
+            await self.revocation_watch.stop()
             await self.trail.stop()
             await self.sealer.stop()
             await self.issuer.close()
@@ -400,6 +411,9 @@ def _authenticator(
     issuer: IdentityProvider,
     tenants: TenantDirectory,
     classes: ClassDirectory,
+    *,
+    keys: KeyDirectory,
+    revocations: Revocations,
 ) -> Authenticator:
     async def most_users(tenant: Tenant) -> int | None:
         return (await classes.limits_of(tenant)).users
@@ -411,4 +425,5 @@ def _authenticator(
         leeway_seconds=settings.token_leeway_seconds,
         known_realm=tenants.serves,
     )
-    return Authenticator(verifier, tenants, UserDirectory(database, most_users))
+    users = UserDirectory(database, most_users)
+    return Authenticator(verifier, tenants, users, keys=keys, revocations=revocations)

@@ -11,7 +11,7 @@ into `after_commit`. `execute` may run a second time after a serialization failu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from byodpp.suggestion import nearest
 if TYPE_CHECKING:
     import marshmallow
 
+    from byodpp.database import Transaction
     from byodpp.ids import Ids
     from byodpp.repository import Repositories, Repository
 
@@ -67,6 +68,7 @@ class LogicContext(Protocol):
     system: Repositories
     published: Repositories
     ids: Ids
+    transaction: Transaction
 
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None: ...
     async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None: ...
@@ -143,6 +145,11 @@ class Logic(ABC):
         return self._context.published
 
     @property
+    def transaction(self) -> Transaction:
+        """The request's transaction, for SQL that no repository speaks; row-level security holds in it."""
+        return self._context.transaction
+
+    @property
     def ids(self) -> Ids:
         """Makes identifiers: `self.ids.uuid7()`, `self.ids.ulid()`."""
         return self._context.ids
@@ -199,8 +206,15 @@ class LogicMap:
         return len(self._entries)
 
     @classmethod
-    def build(cls, registry: Registry, found: list[Found[Logic]]) -> LogicMap:
+    def build(
+        cls, registry: Registry, found: list[Found[Logic]], own: Sequence[type[Logic]] = ()
+    ) -> LogicMap:
         """Wire classes to operations.
+
+        Args:
+            registry: of the application.
+            found: the application's classes.
+            own: the framework's, for resources of its parts; an application's class replaces one.
 
         Raises:
             ExtensionError: with every class that fits nowhere or where another already is, and every
@@ -222,6 +236,18 @@ class LogicMap:
                 )
             else:
                 entries[slot] = entry
+        for logic in own:
+            resource = registry.resources.get(("v1", logic.resource))
+            key = logic.operation or logic.action
+            if resource is not None and resource.routed:
+                entry = Mapped(
+                    version="v1",
+                    resource=logic.resource,
+                    key=key,
+                    logic=logic,
+                    place=f"byodpp:{resource.part}",
+                )
+                entries.setdefault(("v1", logic.resource, key), entry)
         # A class that failed to load would make its routes look unserved: one mistake, one message.
         if not problems:
             problems.extend(_unserved(registry, entries))
@@ -230,8 +256,15 @@ class LogicMap:
         return cls(entries)
 
 
-def load_logics(app_dir: Path, registry: Registry) -> tuple[LogicMap, list[EventHandler]]:
+def load_logics(
+    app_dir: Path, registry: Registry, own: Sequence[type[Logic]] = ()
+) -> tuple[LogicMap, list[EventHandler]]:
     """Find, check and wire everything in `logics/`.
+
+    Args:
+        app_dir: the application's folder.
+        registry: of the application.
+        own: the framework's classes.
 
     Raises:
         ExtensionError: with all mistakes, import failures included.
@@ -242,7 +275,7 @@ def load_logics(app_dir: Path, registry: Registry) -> tuple[LogicMap, list[Event
         raise ExtensionError(problems)
     logics = [one for one in found if issubclass(one.cls, Logic)]
     handlers = [one.cls() for one in found if issubclass(one.cls, EventHandler)]
-    return LogicMap.build(registry, logics), handlers
+    return LogicMap.build(registry, logics, own), handlers
 
 
 def _place(registry: Registry, one: Found[Logic], problems: list[Problem]) -> Mapped | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from byodpp.authentication.revocations import BUMP as REVOKE
+from byodpp.authentication.revocations import RevocationWatch
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authentication.users import refuse_too_many_users
 from byodpp.authorization.watch import BUMP, PolicyWatch
@@ -22,6 +24,7 @@ __all__ = ["PartWrites", "PartWritten"]
 _POLICIES: Final = frozenset({("access", "Policies")})
 _USERS: Final = ("access", "Users")
 _CLASSES: Final = ("tenancy", "TenantClasses")
+_KEYS: Final = frozenset({("keys", "ApiKeys"), ("keys", "Revocations")})
 _DIRECTORY: Final = frozenset({("tenancy", "Tenants"), _USERS})
 
 
@@ -44,17 +47,20 @@ class PartWrites:
     def __init__(
         self,
         watch: PolicyWatch,
+        revocations: RevocationWatch,
         forget: Callable[[], object],
         classes: ClassDirectory,
         tenants: TenantDirectory,
     ) -> None:
         """Args:
         watch: puts changed policies in force before the answer goes out.
+        revocations: does the same for what is revoked.
         forget: drops what is remembered of tenants and users.
         classes: tells how many users a tenant may have.
         tenants: tells the class of a tenant.
         """
         self._watch = watch
+        self._revocations = revocations
         self._forget = forget
         self._classes = classes
         self._tenants = tenants
@@ -69,6 +75,9 @@ class PartWrites:
         if kind in _POLICIES:
             await transaction.execute(BUMP)
             transaction.after_commit(self._watch.refresh)
+        elif kind in _KEYS:
+            await transaction.execute(REVOKE)
+            transaction.after_commit(self._revocations.refresh)
         elif kind in _DIRECTORY:
             transaction.after_commit(self._forgotten)
             if kind == _USERS:

@@ -60,6 +60,8 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "seeds": (),
     "policy_version": ("select", "insert", "update"),
     "tenant_procedures": (),
+    "revocation_version": ("select", "insert", "update"),
+    "api_key_hashes": ("select", "insert", "update"),
     "audit_seals": ("select",),
     "audit_heads": ("select",),
     "audit_arrivals": (),

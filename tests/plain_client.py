@@ -33,6 +33,7 @@ class Caller:
     home_tenant_id: int = -1
     anonymous: bool = True
     rights: frozenset[str] = frozenset()
+    key_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
         "audit",
         "seed",
         "token",
+        "revoke",
         "openapi",
         "init",
         "new",
@@ -96,7 +97,17 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *(("serve",), ("check",), ("routes",), ("logics",), ("seed",), ("token",), ("openapi",), ("init",)),
+        *(
+            ("serve",),
+            ("check",),
+            ("routes",),
+            ("logics",),
+            ("seed",),
+            ("token",),
+            ("revoke",),
+            ("openapi",),
+            ("init",),
+        ),
         *(
             ("migrate", "plan"),
             ("migrate", "new"),

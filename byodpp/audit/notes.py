@@ -13,9 +13,10 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from byodpp import wire
+from byodpp.authentication.keys import claimed_key
 from byodpp.database import NOBODY
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ApiError, NotFound
@@ -26,6 +27,7 @@ __all__ = [
     "Caller",
     "Note",
     "Origin",
+    "Whose",
     "claimed_realm",
     "of_reading",
     "of_refusal",
@@ -41,6 +43,10 @@ _LONGEST_TEXT: Final = 500
 _LONGEST_KEY: Final = 255
 #: Rows that an entry names; a page may be longer.
 _MOST_ROWS: Final = 1_000
+
+
+#: A tenant's id, or what leads to it: its realm, or one of its API keys.
+Whose: TypeAlias = "int | tuple[str, str]"
 
 
 class Caller(Protocol):
@@ -82,7 +88,7 @@ class About:
 class Note:
     """One entry that is to be written."""
 
-    tenant_id: int | None  # whose trail; None: of the tenant of `realm`
+    tenant_id: int | None  # whose trail; None: of the tenant of `realm`, or of the API key
     realm: str = ""
     action: str
     result: Literal["success", "denied", "failure"]
@@ -99,9 +105,11 @@ class Note:
     noted_at: float = field(default_factory=time.monotonic)
 
     @property
-    def whose(self) -> int | str:
+    def whose(self) -> Whose:
         """By what the queue tells tenants apart."""
-        return self.realm if self.tenant_id is None else self.tenant_id
+        if self.tenant_id is not None:
+            return self.tenant_id
+        return ("realm", self.realm) if self.realm else ("key", self.key_id or "")
 
     def found(self, *, exists: bool) -> Note:
         """Return the note of a row that was not shown, once it is known whether it is there."""
@@ -143,12 +151,13 @@ def of_sign_in(error: ApiError, authorization: str, origin: Origin, about: About
         origin: of the request.
         about: what was asked.
     """
-    realm = claimed_realm(authorization)
-    if realm is None:
+    realm, key = claimed_realm(authorization), claimed_key(_credentials(authorization))
+    if realm is None and key is None:
         return None
     return Note(
         tenant_id=None,
-        realm=realm,
+        realm=realm or "",
+        key_id=key,
         action=SIGN_IN,
         result="failure",
         reason=error.message[:_LONGEST_TEXT],
@@ -185,9 +194,9 @@ def of_reading(
 
 def claimed_realm(authorization: str) -> str | None:
     """Return the realm that a bearer token claims to be of; it proves nothing, and any text may come."""
-    scheme, _, token = authorization.partition(" ")
-    parts = token.strip().split(".")
-    if scheme.lower() != "bearer" or len(parts) != 3 or len(token) > _LONGEST_TOKEN:
+    token = _credentials(authorization)
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > _LONGEST_TOKEN:
         return None
     try:
         payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
@@ -196,6 +205,12 @@ def claimed_realm(authorization: str) -> str | None:
     issuer = payload.get("iss") if isinstance(payload, dict) else None
     realm = issuer.rpartition("/")[2] if isinstance(issuer, str) else ""
     return realm if _REALM.fullmatch(realm) else None
+
+
+def _credentials(authorization: str) -> str:
+    """Return what follows `Bearer`; nothing after any other word."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _who(caller: Caller, origin: Origin) -> Mapping[str, Any]:

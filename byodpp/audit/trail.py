@@ -21,7 +21,17 @@ from itertools import islice
 from typing import Any, Final
 
 from byodpp.audit.controlled import ControlledFields
-from byodpp.audit.notes import About, Caller, Note, Origin, bounded_key, of_reading, of_refusal, of_sign_in
+from byodpp.audit.notes import (
+    About,
+    Caller,
+    Note,
+    Origin,
+    Whose,
+    bounded_key,
+    of_reading,
+    of_refusal,
+    of_sign_in,
+)
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.conditions import Lookup, Shape
 from byodpp.database import PLATFORM_TENANT, Database, Transaction
@@ -48,6 +58,7 @@ _MOST_READINGS: Final = 2_000
 #: An entry is dated when it was noted, as far back as this: further back it would look forged.
 _OLDEST_SECONDS: Final = 60.0
 
+_TENANT_OF_KEY: Final = "select tenant_id from byodpp.api_key_hashes where id = $1"
 #: Which rows are a tenant's own, by scope, as SQL over the tenant's id $2.
 _TENANTS: Final = "tenant_id = $2::bigint"
 _OWN: Final = {
@@ -98,8 +109,8 @@ class AuditTrail:
         self._max_of_tenant = max_of_tenant
         self._waiting: deque[Note] = deque()
         self._readings: deque[Note] = deque()
-        self._of_tenant: Counter[int | str] = Counter()
-        self._dropped: Counter[int | str] = Counter()
+        self._of_tenant: Counter[Whose] = Counter()
+        self._dropped: Counter[Whose] = Counter()
         self._noted = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -224,7 +235,7 @@ class AuditTrail:
             return True
 
     def _settle(
-        self, readings: Sequence[Note], waiting: Sequence[Note], dropped: Mapping[int | str, int]
+        self, readings: Sequence[Note], waiting: Sequence[Note], dropped: Mapping[Whose, int]
     ) -> None:
         """Take away what was written."""
         for _ in readings:
@@ -238,7 +249,7 @@ class AuditTrail:
         if not self._pending:
             self._noted.clear()
 
-    async def _write_each(self, notes: Sequence[Note], dropped: Mapping[int | str, int]) -> None:
+    async def _write_each(self, notes: Sequence[Note], dropped: Mapping[Whose, int]) -> None:
         """Write notes one by one, so that one that the database refuses takes no other with it."""
         for note in (*notes, *(_count_of(whose, number) for whose, number in dropped.items())):
             try:
@@ -249,7 +260,7 @@ class AuditTrail:
                 if note.action != DROPPED and note.tenant_id != PLATFORM_TENANT:
                     self._dropped[PLATFORM_TENANT] += 1  # whose it is may be what was wrong with it
 
-    async def _write(self, notes: Sequence[Note], dropped: Mapping[int | str, int]) -> None:
+    async def _write(self, notes: Sequence[Note], dropped: Mapping[Whose, int]) -> None:
         counts = [_count_of(whose, number) for whose, number in dropped.items()]
         placed = [found for note in (*notes, *counts) if (found := await self._placed(note)) is not None]
         async with self._database.system() as transaction:
@@ -262,8 +273,12 @@ class AuditTrail:
         """Return the note with its tenant; None when it has none: nobody's realm was named."""
         if note.tenant_id is not None:
             return note
-        tenant = await self._tenants.by_realm(note.realm)
-        return None if tenant is None else replace(note, tenant_id=tenant.id)
+        if note.realm:
+            tenant = await self._tenants.by_realm(note.realm)
+            return None if tenant is None else replace(note, tenant_id=tenant.id)
+        async with self._database.system() as transaction:
+            found = await transaction.fetchval(_TENANT_OF_KEY, note.key_id)
+        return None if found is None else replace(note, tenant_id=found)
 
 
 async def _looked_up(transaction: Transaction, notes: Sequence[Note]) -> list[Note]:
@@ -311,13 +326,14 @@ def _key(note: Note) -> str:
     return (note.about.key if note.about is not None else None) or ""
 
 
-def _count_of(whose: int | str, number: int) -> Note:
+def _count_of(whose: Whose, number: int) -> Note:
     """Return the note that says how many were not written."""
     told = f"{number} refusals came faster than they could be written."
-    tenant = whose if isinstance(whose, int) else None
+    kind, name = whose if isinstance(whose, tuple) else ("", "")
     return Note(
-        tenant_id=tenant,
-        realm="" if isinstance(whose, int) else whose,
+        tenant_id=None if isinstance(whose, tuple) else whose,
+        realm=name if kind == "realm" else "",
+        key_id=name if kind == "key" else None,
         action=DROPPED,
         result="failure",
         reason=told,

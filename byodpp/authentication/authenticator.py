@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from byodpp.authentication.keys import KEY_PREFIX, ApiKey, KeyDirectory
+from byodpp.authentication.revocations import Revocations
 from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
 from byodpp.authentication.tokens import Claims, TokenVerifier
-from byodpp.authentication.users import UserDirectory
+from byodpp.authentication.users import User, UserDirectory
 from byodpp.database import NOBODY, PLATFORM_TENANT, SessionContext
 from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, Unauthenticated
 from byodpp.expiring import Expiring
@@ -43,6 +45,7 @@ class Principal:
     tenant: Tenant | None = None  # the one of `tenant_id`
     claims: Claims | None = None
     key_id: str | None = None  # the API key that was sent; None for a token
+    operations: frozenset[str] | None = None  # `Resource:operation`, all that a key may; None: no such bound
 
     #: What a transaction for this caller tells PostgreSQL.
     session: SessionContext = field(init=False, repr=False, compare=False)
@@ -113,6 +116,8 @@ class Authenticator:
         tenants: TenantDirectory,
         users: UserDirectory,
         *,
+        keys: KeyDirectory | None = None,
+        revocations: Revocations | None = None,
         seconds: float = 2.0,
         max_entries: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
@@ -121,6 +126,8 @@ class Authenticator:
         verifier: checks the token.
         tenants: finds its tenant.
         users: finds its user's row.
+        keys: finds API keys; None: there are none.
+        revocations: knows what is revoked; None: nothing is.
         seconds: how long a Principal is used before tenant and user are looked at again.
         max_entries: how many are kept.
         clock: monotonic seconds.
@@ -128,7 +135,9 @@ class Authenticator:
         self._verifier = verifier
         self._tenants = tenants
         self._users = users
-        self._principals: Expiring[tuple[Claims, str | None], Principal] = Expiring(
+        self._keys = keys
+        self._revocations = Revocations() if revocations is None else revocations
+        self._principals: Expiring[tuple[Claims | ApiKey, str | None], Principal] = Expiring(
             seconds=seconds, max_entries=max_entries, clock=clock
         )
 
@@ -151,25 +160,71 @@ class Authenticator:
         bearer = _BEARER.fullmatch(authorization)
         if bearer is None:
             raise Unauthenticated("The Authorization header is not `Bearer <token>`", error="invalid_request")
+        if bearer[1].startswith(KEY_PREFIX):
+            return await self._by_key(bearer[1], x_tenant)
         claims = await self._verifier.verify(bearer[1])
-        key = (claims, x_tenant)
-        principal = self._principals.get(key)
+        principal = self._principals.get((claims, x_tenant))
         if principal is None:
             principal = await self._principal(claims, x_tenant)
-            self._principals.put(key, principal)
+            self._principals.put((claims, x_tenant), principal)
+        self._refuse_revoked(principal, claims.issued_at, claims.token_id)
         return principal
+
+    async def _by_key(self, text: str, x_tenant: str | None) -> Principal:
+        """Return the user for whom an API key acts, with the key's roles."""
+        if self._keys is None:
+            raise Unauthenticated("There are no API keys here", error="invalid_token")
+        key = await self._keys.resolve(text)
+        principal = self._principals.get((key, x_tenant))
+        if principal is None:
+            principal = await self._principal_of_key(key, x_tenant)
+            self._principals.put((key, x_tenant), principal)
+        self._refuse_revoked(principal, key.created_at)
+        self._keys.used(key)
+        return principal
+
+    def _refuse_revoked(self, principal: Principal, made_at: float, token_id: str | None = None) -> None:
+        if self._revocations.refuses(principal.home_tenant_id, principal.user_id, made_at, token_id):
+            raise Unauthenticated("What was sent to sign in with was revoked", error="invalid_token")
 
     def forget(self) -> None:
         """Look at every tenant and user anew: one has changed."""
         self._principals.forget()
         self._tenants.forget()
         self._users.forget()
+        if self._keys is not None:
+            self._keys.forget()
 
     async def _principal(self, claims: Claims, x_tenant: str | None) -> Principal:
         home = await self._tenants.by_realm(claims.realm)
         if home is None or not home.active:
             raise Unauthenticated("The token's tenant is not active", error="invalid_token")
-        user = await self._users.resolve(claims, home)
+        return await self._acting(claims, home, await self._users.resolve(claims, home), x_tenant)
+
+    async def _principal_of_key(self, key: ApiKey, x_tenant: str | None) -> Principal:
+        home = await self._tenants.by_realm(key.realm)
+        if home is None or home.id != key.tenant_id or not home.active:
+            raise Unauthenticated("The API key's tenant is not active", error="invalid_token")
+        claims = Claims(
+            realm=key.realm,
+            issuer="",
+            subject=key.subject,
+            client=None,
+            token_id=None,
+            session_id=None,
+            roles=key.roles,
+            scopes=frozenset(),
+            name=key.name,
+            user_name=key.user_name,
+            email=key.email,
+            issued_at=int(key.created_at),
+            expires_at=int(key.expires_at),
+        )
+        user = User(id=key.user_id, status=key.user_status)
+        principal = await self._acting(claims, home, user, x_tenant)
+        return replace(principal, key_id=key.id, operations=key.operations)
+
+    async def _acting(self, claims: Claims, home: Tenant, user: User, x_tenant: str | None) -> Principal:
         if not user.active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
         platform = claims.realm == PLATFORM_REALM

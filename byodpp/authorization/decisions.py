@@ -30,7 +30,7 @@ from byodpp.conditions import Condition, Lookup, Refusal, Visibility, all_of, an
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, ResourceDefinition, Scope
 from byodpp.registry import Registry
 
-__all__ = ["Authorizer", "Decision"]
+__all__ = ["Authorizer", "Decision", "within"]
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +113,8 @@ class Authorizer:
             resource: what of.
             operation_key: one of the seven, or an action's key.
         """
+        if principal.operations is not None and not within(principal.operations, resource, operation_key):
+            return Decision(allowed=False, reason="the operations of the API key leave it out")
         state = self._in_force
         key = self._key(state, principal, resource, operation_key)
         decision = state.decisions.get(key)
@@ -129,6 +131,8 @@ class Authorizer:
         self, principal: Principal, resource: ResourceDefinition, operation: str = "read"
     ) -> Visibility | None:
         """Return what the caller may read of a resource; None is nothing at all."""
+        if principal.operations is not None and not within(principal.operations, resource, operation):
+            return None
         state = self._in_force
         key = self._key(state, principal, resource, operation)
         try:
@@ -174,6 +178,14 @@ class Authorizer:
         if domain in state.rows.domains:
             selected += state.rows.select(held, domain, resource, operation)
         return _combined(selected, resource, operation)
+
+
+def within(operations: frozenset[str], resource: ResourceDefinition, operation: str) -> bool:
+    """Whether an operation is among those of an API key: `Resource:operation`, with `*`, `read`, `write`."""
+    action = next((one for one in resource.actions if one.key == operation), None)
+    reads = operation in READ_OPERATIONS or (action is not None and action.method in ("GET", "HEAD"))
+    words = (operation, "read" if reads else "write", "*")
+    return any(f"{name}:{word}" in operations for name in (resource.name, "*") for word in words)
 
 
 def _subjects(principal: Principal) -> frozenset[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from byodpp.registry import Registry
     from byodpp.settings import Settings
 
-__all__ = ["Ready", "issue_token", "prepare", "running_database"]
+__all__ = ["Ready", "issue_token", "open_database", "prepare", "running_database"]
 
 _BANNER_TOKEN_SECONDS = 12 * 3600
 
@@ -110,7 +110,7 @@ async def issue_token(
     from byodpp.identity import LocalIssuer
 
     _refuse_foreign_issuer(settings)
-    async with _open_database(settings) as database, database.system() as transaction:
+    async with open_database(settings) as database, database.system() as transaction:
         if await transaction.fetchval("select to_regclass('tenants')") is None:
             advice = "Run `byodpp migrate apply`, or start it: `byodpp serve`."
             raise StartError([Problem("database", "it holds no tables yet", advice)])
@@ -129,7 +129,8 @@ async def issue_token(
 
 
 @asynccontextmanager
-async def _open_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Yield the open database of settings that have its addresses."""
     from byodpp.database import Database
 
     assert settings.postgres_db_uri is not None

@@ -14,6 +14,7 @@ from byodpp.cli.data import seed, token
 from byodpp.cli.migrate import apply_revisions, new_revision, plan
 from byodpp.cli.overview import check, logics, openapi, routes
 from byodpp.cli.place import Place
+from byodpp.cli.revoke import revoke
 from byodpp.cli.serve import serve
 from byodpp.cli.tenants import delete, export, list_tenants, onboard, reactivate, suspend
 
@@ -43,6 +44,7 @@ def make_program() -> typer.Typer:
     program.add_typer(migrate, name="migrate")
     program.command()(seed)
     program.command()(token)
+    program.command()(revoke)
     audit = _group(help="The audit trail: verify it, and print where it ends.")
     audit.command("verify")(verify)
     audit.command("heads")(heads)

@@ -7,7 +7,7 @@ TooManyRequests with `Retry-After`. The counting lies behind `RateLimiter` in `b
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from byodpp.exceptions import TooManyRequests
 from byodpp.limits import Budget, RateLimiter
@@ -66,6 +66,13 @@ class AddressRateLimit:
             await count(self._limiter, _address_key(request.client_ip), self._budget, request)
 
 
+def _caller_key(principal: Any) -> str:
+    """Return what a signed-in caller is counted as: a user, or an API key with a budget of its own."""
+    if principal.key_id is not None:
+        return f"key {principal.key_id}"
+    return f"{principal.home_tenant_id}/{principal.user_id}"
+
+
 class UserRateLimit:
     """Counts by signed-in user; anonymous callers are counted by address only."""
 
@@ -81,9 +88,7 @@ class UserRateLimit:
         """Count, then let through."""
         principal = request.principal
         if not principal.anonymous:
-            await count(
-                self._limiter, f"{principal.home_tenant_id}/{principal.user_id}", self._budget, request
-            )
+            await count(self._limiter, _caller_key(principal), self._budget, request)
         return await proceed(request)
 
 
@@ -123,6 +128,6 @@ class RouteRateLimit:
         if principal.anonymous:
             caller = _address_key(request.client_ip)
         else:
-            caller = f"{principal.home_tenant_id}/{principal.user_id}"
+            caller = _caller_key(principal)
         await count(self._limiter, f"{self._route} {caller}", self._budget, request)
         return await proceed(request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ from byodpp.schemas import SchemaMap
 
 __all__ = ["openapi_bytes", "openapi_document"]
 
+#: What an API key cannot do: make keys, and sign out.
+_SIGNED_IN: Final = frozenset({("/api/v1/api-keys", "post"), ("/api/v1/revocations/own", "post")})
 _ABOUT: Final = """\
 **Sign in.** Send `Authorization: Bearer <access token>`; the token decides the tenant. Every address \
 below `/api/{version}` is also served without its version: `Accept: application/vnd.byo-dpp.v2+json` \
@@ -79,6 +81,9 @@ def openapi_document(
     for version in registry.versions:
         paths[f"/api/{version}/batch"] = _batch(registry, version)
     paths |= service_paths(local_issuer=local_issuer, documentation=documentation)
+    keyed = any(resource.routed and resource.part == "keys" for resource in registry)
+    if keyed:
+        _allow_keys(paths)
     return {
         "openapi": "3.1.0",
         "info": {"title": title or _title(registry), "version": registry.versions[-1], "description": _ABOUT},
@@ -91,9 +96,28 @@ def openapi_document(
             "parameters": shared_parameters(),
             "headers": shared_headers(),
             "responses": {**shared_responses(), **error_components()},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": _schemes(keyed=keyed),
         },
     }
+
+
+def _schemes(*, keyed: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    if keyed:
+        told = "An API key, sent like a token: `Authorization: Bearer byodpp_<id>_<secret>`."
+        form = "byodpp_<id>_<secret>"
+        found["apiKey"] = {"type": "http", "scheme": "bearer", "bearerFormat": form, "description": told}
+    return found
+
+
+def _allow_keys(paths: Mapping[str, Any]) -> None:
+    """Let API keys stand beside tokens, but where only who is signed in may ask."""
+    for path, item in paths.items():
+        for method, operation in item.items():
+            security = operation.get("security") if isinstance(operation, dict) else None
+            signed_in = (path, method) in _SIGNED_IN
+            if security is not None and {"bearer": []} in security and not signed_in:
+                operation["security"] = [*security, {"apiKey": []}]
 
 
 @contextmanager

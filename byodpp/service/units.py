@@ -320,6 +320,7 @@ class CallContext:
         self.call = call
         self._unit = unit
         self.ids = unit.parts.ids
+        self.transaction = unit.transaction
         self.repositories = unit.repositories(call.resource.version, call=call)
         self.system = unit.repositories(call.resource.version, system=True)
         self.published = unit.published(call.resource.version)

@@ -26,7 +26,7 @@ from byodpp.exceptions import ManifestError, Problem
 from byodpp.manifest.draft import snake_case
 from byodpp.registry import Registry
 from byodpp.sql_text import MAX_NAME_BYTES, bounded_name, literal, quote
-from byodpp.tables.framework import ARRIVAL, arrival_column, framework_tables
+from byodpp.tables.framework import framework_tables, hidden_column
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 from byodpp.tables.search_text import search_document
 
@@ -36,8 +36,6 @@ __all__ = ["ConstraintUse", "StoredTable", "Tables", "whose_columns"]
 _WHOSE: Final = frozenset({"tenant_id", "owner_id"})
 #: NO ACTION refuses like RESTRICT but after the statement, so that one DELETE may take a whole tree.
 _ON_DELETE: Final = MappingProxyType({OnDelete.RESTRICT: None, OnDelete.CASCADE: "CASCADE"})
-#: The part's resource whose rows are sealed in the order of their arrival.
-_SEALED: Final = ("audit", "AuditLogs")
 
 ConstraintKind = Literal["primary", "unique", "reference", "check"]
 
@@ -196,8 +194,9 @@ class _Builder:
                     continue
                 self._check_name(field.column, field.path)
                 columns[field.column] = self._column(field, resource, resources)
-        if (resources[0].part, resources[0].name) == _SEALED:
-            columns[ARRIVAL] = arrival_column()
+        hidden = hidden_column(resources[0].part, resources[0].name)
+        if hidden is not None:
+            columns[hidden.name] = hidden
         return list(columns.values())
 
     def _column(
@@ -251,8 +250,9 @@ class _Builder:
         for columns in self._plain_indexes(table, resources):
             self._index(table, columns, covered)
         self._inner_indexes(table, resources)
-        if ARRIVAL in table.c:
-            sa.Index(self._name(table, ("arrival",), "idx", ""), table.c[ARRIVAL])
+        hidden = hidden_column(first.part, first.name)
+        if hidden is not None:
+            sa.Index(self._name(table, (hidden.name.strip("_"),), "idx", ""), table.c[hidden.name])
         self._checks(table, resources)
         return StoredTable(
             table=table,

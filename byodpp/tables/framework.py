@@ -14,11 +14,13 @@ from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
-__all__ = ["ARRIVAL", "arrival_column", "framework_tables"]
+__all__ = ["ARRIVAL", "NUMBER", "framework_tables", "hidden_column"]
 
 #: Column of the audit entries that no field shows: the transaction that brought the entry, whatever its id.
 #: A field's column cannot bear the name by itself.
 ARRIVAL: Final = "_arrival"
+#: The like of revocations: the number of the change that brought it.
+NUMBER: Final = "_number"
 
 
 class _TransactionId(sa.types.UserDefinedType[str]):
@@ -30,13 +32,19 @@ class _TransactionId(sa.types.UserDefinedType[str]):
         return "XID8"
 
 
-def arrival_column() -> sa.Column[Any]:
-    """Return the column by which the sealer finds what has been committed since its last look.
+def hidden_column(part: str | None, resource: str) -> sa.Column[Any] | None:
+    """Return the column of a part's table that no field shows, with an index of its own; most have none.
 
-    Null is an entry that has been sealed elsewhere: before a restoration, or before its tenant moved.
+    - The arrival of an audit entry, by which the sealer finds what has been committed since its last
+      look; null is an entry that has been sealed elsewhere: before a restoration, or before its tenant moved.
+    - The number of a revocation, in the order of the commits; null until its transaction has counted.
     """
-    default: sa.ColumnElement[Any] = sa.literal_column("pg_current_xact_id()")
-    return sa.Column(quoted_name(ARRIVAL, True), _TransactionId(), nullable=True, server_default=default)
+    if (part, resource) == ("audit", "AuditLogs"):
+        default: sa.ColumnElement[Any] = sa.literal_column("pg_current_xact_id()")
+        return sa.Column(quoted_name(ARRIVAL, True), _TransactionId(), nullable=True, server_default=default)
+    if (part, resource) == ("keys", "Revocations"):
+        return sa.Column(quoted_name(NUMBER, True), sa.BigInteger, nullable=True)
+    return None
 
 
 def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
@@ -139,6 +147,18 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
                 unique=True,
                 postgresql_where=sa.literal_column("finished_at IS NULL"),
             ),
+        ),
+        table(
+            "revocation_version",
+            column("version", sa.BigInteger),
+            sa.PrimaryKeyConstraint("version", name="revocation_version_pkey_00000001"),
+        ),
+        table(
+            "api_key_hashes",
+            column("id", text),  # of ApiKeys; of all tenants, since a key says no tenant
+            column("tenant_id", sa.BigInteger),
+            column("hash", sa.LargeBinary),  # SHA-256 of the secret
+            sa.PrimaryKeyConstraint("id", name="api_key_hashes_pkey_00000001"),
         ),
         table(
             "audit_seals",

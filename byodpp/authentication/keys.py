@@ -1,0 +1,187 @@
+"""API keys: `byodpp_<id>_<secret>` in, the key's record out; everything else is 401.
+
+The secret is 32 bytes of chance, of which only the SHA-256 is stored. A slow hash makes guessing of
+words expensive; of 256 bits of chance nothing can be guessed, and a fast hash costs each request a
+microsecond. The id finds the row, whatever its tenant, so that a wrong secret is known to be an
+attempt on this key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from byodpp.database import Database
+from byodpp.exceptions import Unauthenticated
+from byodpp.expiring import Expiring
+
+__all__ = ["KEY_PREFIX", "ApiKey", "KeyDirectory", "claimed_key", "hash_of", "new_secret", "written"]
+
+KEY_PREFIX: Final = "byodpp_"
+_KEY: Final = re.compile(r"byodpp_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{43})")
+_SECRET_BYTES: Final = 32
+
+_SELECT: Final = (
+    "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.operations, k.expires_at, k.revoked_at,"
+    " k.created_at, u.realm, u.subject, u.name, u.user_name, u.email, u.status"
+    " from byodpp.api_key_hashes h"
+    " join api_keys k on k.tenant_id = h.tenant_id and k.id = h.id"
+    " join users u on u.tenant_id = k.tenant_id and u.id = k.user_id"
+    " where h.id = $1"
+)
+# The clocks of processes differ, and the last of them to write may not be the last that was used.
+_USED: Final = (
+    "update api_keys k set last_used_at = greatest(k.last_used_at, date_trunc('minute', u.at))"
+    " from unnest($1::text[], $2::timestamptz[]) as u(id, at) join byodpp.api_key_hashes h using (id)"
+    " where k.tenant_id = h.tenant_id and k.id = h.id"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ApiKey:
+    """A stored key, as far as a request needs it. Compared by identity: looked up anew, it is another."""
+
+    id: str
+    hash: bytes
+    tenant_id: int
+    user_id: int
+    roles: frozenset[str]
+    operations: frozenset[str] | None  # `Resource:operation`; None is everything that the roles may
+    created_at: float  # seconds since the epoch
+    expires_at: float
+    revoked: bool
+    realm: str
+    subject: str
+    user_status: str
+    name: str | None
+    user_name: str | None
+    email: str | None
+
+
+def new_secret() -> str:
+    """Return a secret of 256 bits as 43 characters."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def hash_of(secret: str) -> bytes:
+    """Return what is stored of a secret."""
+    return hashlib.sha256(secret.encode("ascii")).digest()
+
+
+def written(id: str, secret: str) -> str:
+    """Return the key as its owner gets it."""
+    return f"{KEY_PREFIX}{id}_{secret}"
+
+
+def claimed_key(text: str) -> str | None:
+    """Return the id that a text of the form of a key names; it proves nothing."""
+    found = _KEY.fullmatch(text)
+    return found[1] if found is not None else None
+
+
+class KeyDirectory:
+    """Finds keys; believes what it found for a while, until it is told that something has changed."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        seconds: float = 2.5,
+        max_entries: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        database: read and written with its system role.
+        seconds: how long an answer is believed; revocations are told earlier, by `forget`.
+        max_entries: how many keys are kept, and how many ids of nobody.
+        clock: monotonic seconds.
+        """
+        self._database = database
+        self._found: Expiring[str, ApiKey] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
+        self._unknown: Expiring[str, bool] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
+        self._used: dict[str, datetime] = {}
+        self._max_entries = max_entries
+        self._forgotten = 0  # how often: what was asked before may be answered after, and is old then
+
+    async def resolve(self, text: str) -> ApiKey:
+        """Return the key that a text is.
+
+        Raises:
+            Unauthenticated: it is none, or none any more.
+        """
+        match = _KEY.fullmatch(text)
+        key = None if match is None else await self._find(match[1])
+        if match is None or key is None or not hmac.compare_digest(hash_of(match[2]), key.hash):
+            raise _invalid("The API key is not known here")
+        if key.revoked:
+            raise _invalid("The API key was revoked")
+        if time.time() >= key.expires_at:
+            raise _invalid("The API key has expired")
+        return key
+
+    def used(self, key: ApiKey) -> None:
+        """Note that a key was used; written down by `write_uses`."""
+        if key.id in self._used or len(self._used) < self._max_entries:
+            self._used[key.id] = datetime.now(UTC)
+
+    async def write_uses(self) -> None:
+        """Write down when keys were used, all with one statement."""
+        used, self._used = self._used, {}
+        if not used:
+            return
+        async with self._database.system() as transaction:
+            await transaction.execute(_USED, list(used), list(used.values()))
+
+    def forget(self) -> None:
+        """Look every key up anew: one has changed."""
+        self._forgotten += 1
+        self._found.forget()
+        self._unknown.forget()
+
+    async def _find(self, id: str) -> ApiKey | None:
+        known = self._found.get(id)
+        if known is not None or self._unknown.get(id):
+            return known
+        asked = self._forgotten
+        async with self._database.system() as transaction:
+            record = await transaction.fetchrow(_SELECT, id)
+        key = None if record is None else _key(record)
+        if asked == self._forgotten:
+            if key is None:
+                self._unknown.put(id, True)
+            else:
+                self._found.put(id, key)
+        return key
+
+
+def _key(record: Any) -> ApiKey:
+    operations = None if record["operations"] is None else json.loads(record["operations"])
+    return ApiKey(
+        id=record["id"],
+        hash=record["hash"],
+        tenant_id=record["tenant_id"],
+        user_id=record["user_id"],
+        roles=frozenset(json.loads(record["roles"] or "[]")),
+        operations=None if operations is None else frozenset(operations),
+        created_at=record["created_at"].timestamp(),
+        expires_at=record["expires_at"].timestamp() if record["expires_at"] is not None else 0.0,
+        revoked=record["revoked_at"] is not None,
+        realm=record["realm"] or "",
+        subject=record["subject"] or "",
+        user_status=record["status"],
+        name=record["name"],
+        user_name=record["user_name"],
+        email=record["email"],
+    )
+
+
+def _invalid(message: str) -> Unauthenticated:
+    return Unauthenticated(message, error="invalid_token")

@@ -1,0 +1,102 @@
+"""`revoke`: what was sent to sign in with is worth nothing from now on, whatever the API can still do."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from byodpp.cli.output import print_step
+from byodpp.cli.place import place_of
+from byodpp.exceptions import Problem, StartError
+
+if TYPE_CHECKING:
+    from byodpp.database import Transaction
+    from byodpp.settings import Settings
+
+__all__ = ["revoke"]
+
+_LONGEST = timedelta(days=366)
+_INSERT = (
+    "insert into revocations (tenant_id, kind, subject, expires_at, reason)"
+    " values ($1, $2, $3, $4, 'revoked by an operator')"
+)
+_TOLD = (
+    "insert into audit_logs (tenant_id, action, resource_type, resource_id, result, changes)"
+    " values ($1, 'REVOKE', $2, $3, 'success', jsonb_build_object('kind', $4::text))"
+)
+
+
+def revoke(
+    context: typer.Context,
+    tenant: Annotated[str, typer.Option(help="Slug of the tenant.")],
+    user: Annotated[
+        int | None, typer.Option(help="Id of a row of Users: all tokens and keys made before now.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="Id of one token (`jti`).")] = None,
+    key: Annotated[str | None, typer.Option(help="Id of one API key.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All tokens and keys of the tenant made before now.")
+    ] = False,
+) -> None:
+    """Revoke tokens and API keys; in force in every server within a second.
+
+    `byodpp revoke --tenant acme --user 7`
+
+    `byodpp revoke --tenant acme --key 01J8Z6V2N3Q4R5S6T7V8W9X0YZ`
+    """
+    chosen = [
+        ("user", None if user is None else str(user)),
+        ("token", token),
+        ("key", key),
+        ("tenant", "" if everything else None),
+    ]
+    named = [(kind, subject) for kind, subject in chosen if subject is not None]
+    if len(named) != 1:
+        raise StartError([Problem("revoke", "give one of --user, --token, --key, --all")])
+    [(kind, subject)] = named
+    asyncio.run(_revoke(place_of(context).settings(), tenant, kind, subject))
+    print_step("revoked", f"{kind} {subject}".strip())
+
+
+async def _revoke(settings: Settings, slug: str, kind: str, subject: str) -> None:
+    from byodpp.authentication.revocations import BUMP
+    from byodpp.cli.preparation import open_database, running_database
+
+    async with running_database(settings) as found, open_database(found) as database:
+        async with database.system() as transaction:
+            tenant = await transaction.fetchval("select id from tenants where slug = $1", slug)
+            if tenant is None:
+                raise StartError([Problem("--tenant", f"there is no tenant {slug!r}")])
+            if kind == "key":
+                await _revoke_key(transaction, tenant, subject)
+            else:
+                if kind == "user":
+                    await _require_user(transaction, tenant, int(subject))
+                ends = datetime.now(UTC) + _LONGEST
+                await transaction.execute(_INSERT, tenant, kind, subject or None, ends)
+            await transaction.execute(_TOLD, tenant, *_about(kind, subject), kind)
+            await transaction.execute(BUMP)
+
+
+async def _revoke_key(transaction: Transaction, tenant: int, key: str) -> None:
+    sql = (
+        "update api_keys set revoked_at = coalesce(revoked_at, now()), updated_at = now()"
+        " where tenant_id = $1 and id = $2 returning id"
+    )
+    if await transaction.fetchval(sql, tenant, key) is None:
+        raise StartError([Problem("--key", f"the tenant has no API key {key!r}")])
+
+
+async def _require_user(transaction: Transaction, tenant: int, user: int) -> None:
+    sql = "select id from users where tenant_id = $1 and id = $2"
+    if await transaction.fetchval(sql, tenant, user) is None:
+        raise StartError([Problem("--user", f"the tenant has no user {user}")])
+
+
+def _about(kind: str, subject: str) -> tuple[str, str | None]:
+    return {"key": ("ApiKeys", subject), "user": ("Users", subject)}.get(
+        kind, ("Revocations", subject or None)
+    )

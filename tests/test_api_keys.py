@@ -1,0 +1,653 @@
+"""API keys: made, shown once, bounded, revoked in every process; and tokens that end before their time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from byodpp.authentication.keys import KeyDirectory, claimed_key, hash_of, new_secret, written
+from byodpp.authentication.revocations import BUMP, Revocations
+from byodpp.bootstrap import Application, Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+NAME = {"type": "string", "required": True}
+MANIFEST = {
+    "resources": [
+        {
+            "name": "Things",
+            "audit": True,
+            "fields": {"name": NAME, "kindId": {"references": "Kinds"}},
+            "access": {"read": ["Admin", "Viewer"], "write": ["Admin", "Editor"]},
+            "states": {"initial": "new", "transitions": {"finish": {"from": "new", "to": "done"}}},
+        },
+        {"name": "Kinds", "fields": {"name": NAME}, "access": {"read": ["*"], "write": ["Admin"]}},
+    ],
+    "include": ["byodpp:keys", "byodpp:access", "byodpp:tenancy", "byodpp:audit"],
+}
+KEYS, THINGS, REVOCATIONS = "/api/v1/api-keys", "/api/v1/things", "/api/v1/revocations"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("keys"), MANIFEST)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as application:
+        yield application
+
+
+def with_key(tested: TestedApplication, key: str, **headers: str) -> httpx2.AsyncClient:
+    return tested.client(role=None, headers={"Authorization": f"Bearer {key}", **headers})
+
+
+async def made(
+    tested: TestedApplication, *, role: Any = "Admin", user: str = "demo", tenant: str = "acme", **body: Any
+) -> dict[str, Any]:
+    client = tested.client(role=role, user=user, tenant=tenant)
+    answer = await client.post(KEYS, json={"name": "ci", **body})
+    assert answer.status_code == 201, answer.text
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+async def stored(tested: TestedApplication, sql: str, *args: Any) -> Any:
+    async with tested.connected.database.system() as transaction:
+        return await transaction.fetchval(sql, *args)
+
+
+@asynccontextmanager
+async def another_process(tested: TestedApplication) -> AsyncIterator[TestedApplication]:
+    """The same application a second time, on the same database."""
+    connected = Application.connect(tested.settings, tested.blueprint)
+    other = TestedApplication(
+        blueprint=tested.blueprint, settings=tested.settings, connected=connected,
+        asgi=connected.asgi(write_access_line=[].append), recorder=tested.recorder,
+    )  # fmt: skip
+    async with connected.lifespan():
+        connected.lifecycle.ready = True
+        yield other
+        await other.close()
+
+
+# --- making -----------------------------------------------------------------------------
+
+
+async def test_a_key_is_shown_once_and_only_its_hash_is_kept(tested: TestedApplication) -> None:
+    key = await made(tested)
+    assert key["key"].startswith(f"byodpp_{key['id']}_")
+    assert key["key"].endswith(key["ending"])
+    secret = key["key"].split("_", 2)[2]
+    assert len(secret) == 43
+    assert await stored(tested, "select hash from byodpp.api_key_hashes") == hash_of(secret)
+    admin = tested.client()
+    for path in (KEYS, f"{KEYS}/{key['id']}"):
+        assert secret not in (await admin.get(path)).text
+    await tested.connected.trail.drain()
+    tables = ("api_keys", "audit_logs", "byodpp.outbox", "byodpp.idempotency_keys", "byodpp.history")
+    for table in tables:
+        assert secret not in str(await stored(tested, f"select json_agg(t)::text from {table} t"))
+    assert secret not in "".join(tested.access_lines)
+
+
+async def test_a_key_acts_for_its_user_with_its_roles(tested: TestedApplication) -> None:
+    key = await made(tested, role=["Admin", "Viewer"], roles=["Viewer"], user="ada")
+    client = with_key(tested, key["key"])
+    assert (await client.get(THINGS)).status_code == 200
+    assert (await client.post(THINGS, json={"name": "x"})).status_code == 403
+    full = with_key(tested, (await made(tested, user="ada"))["key"])
+    thing = (await full.post(THINGS, json={"name": "x"})).json()["data"]
+    user = await stored(tested, "select user_id from audit_logs where resource_type = 'Things'")
+    assert user == key["userId"] == await stored(tested, "select id from users where name = 'ada'")
+    used = await stored(tested, "select key_id from audit_logs where resource_type = 'Things'")
+    assert used is not None
+    assert used != key["id"]
+    assert thing["name"] == "x"
+
+
+async def test_without_roles_a_key_has_those_of_its_maker(tested: TestedApplication) -> None:
+    assert (await made(tested, role=["Viewer", "Editor"]))["roles"] == ["Editor", "Viewer"]
+    assert (await made(tested, role="Viewer", roles=[]))["roles"] == []
+
+
+async def test_nobody_makes_a_key_with_roles_that_he_lacks(tested: TestedApplication) -> None:
+    answer = await tested.client(role="Viewer").post(KEYS, json={"name": "x", "roles": ["Viewer", "Admin"]})
+    assert answer.status_code == 403
+    assert answer.json()["error"]["details"][0]["field"] == "roles.1"
+    assert await stored(tested, "select count(*) from api_keys") == 0
+
+
+async def test_a_key_makes_no_keys_and_no_operator_makes_them_abroad(tested: TestedApplication) -> None:
+    key = await made(tested)
+    assert (await with_key(tested, key["key"]).post(KEYS, json={"name": "x"})).status_code == 403
+    operator = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+    assert (await operator.post(KEYS, json={"name": "x"})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"expiresAt": "2020-01-01T00:00:00Z"},
+        {"expiresAt": "2090-01-01T00:00:00Z"},
+        {"operations": ["Things"]},
+        {"operations": ["Things:"]},
+        {"operations": ["Things:read:"], "roles": [1]},
+        {"roles": ["Admin", "Admin"]},
+        {"hash": "x"},
+        {"ending": "abcd"},
+        {"userId": 1},
+        {"name": ""},
+    ],
+)
+async def test_a_key_that_makes_no_sense_is_refused(tested: TestedApplication, body: dict[str, Any]) -> None:
+    answer = await tested.client().post(KEYS, json={"name": "x", **body})
+    if body.get("operations") == ["Things:read:"]:
+        assert "roles.0" in answer.text
+    assert answer.status_code == 422, answer.text
+    assert await stored(tested, "select count(*) from api_keys") == 0
+
+
+async def test_an_answer_with_a_key_is_kept_for_no_retry(tested: TestedApplication) -> None:
+    client = tested.client(headers={"Idempotency-Key": "once"})
+    answer = await client.post(KEYS, json={"name": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_header")
+    assert await stored(tested, "select count(*) from api_keys") == 0
+
+
+async def test_a_user_sees_and_revokes_his_own_keys_an_admin_all(tested: TestedApplication) -> None:
+    ada = await made(tested, role="Viewer", user="ada")
+    bob = await made(tested, role="Viewer", user="bob")
+    client = tested.client(role="Viewer", user="ada")
+    assert [row["id"] for row in (await client.get(KEYS)).json()["data"]] == [ada["id"]]
+    assert (await client.get(f"{KEYS}/{bob['id']}")).status_code == 404
+    assert (await client.post(f"{KEYS}/{bob['id']}/revoke")).status_code == 404
+    assert (await client.post(f"{KEYS}/{bob['id']}/rotate")).status_code == 404
+    admin = tested.client()
+    assert len((await admin.get(KEYS)).json()["data"]) == 2
+    assert (await admin.post(f"{KEYS}/{bob['id']}/rotate")).status_code == 403, "it would act as bob"
+    assert (await admin.post(f"{KEYS}/{bob['id']}/revoke")).status_code == 200
+    other = tested.client(tenant="beta")
+    assert (await other.post(f"{KEYS}/{ada['id']}/revoke")).status_code == 404
+
+
+async def test_a_user_has_a_bounded_number_of_keys(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byodpp.key_logics._MOST_KEYS", 2)
+    first = await made(tested)
+    await made(tested)
+    client = tested.client()
+    assert (await client.post(KEYS, json={"name": "x"})).status_code == 409
+    assert (await client.post(f"{KEYS}/{first['id']}/revoke")).status_code == 200
+    assert (await client.post(KEYS, json={"name": "x"})).status_code == 201
+
+
+# --- what a key may -----------------------------------------------------------------------
+
+OPERATIONS = [
+    (["Things:read"], {"list": 200, "read": 200, "create": 403, "finish": 403, "kinds": 403, "keys": 403}),
+    (["Things:create"], {"list": 403, "read": 403, "create": 201, "finish": 403, "kinds": 403, "keys": 403}),
+    (["Things:write"], {"list": 403, "read": 403, "create": 201, "finish": 404, "kinds": 403, "keys": 403}),
+    (["Things:*"], {"list": 200, "read": 200, "create": 201, "finish": 200, "kinds": 403, "keys": 403}),
+    (["*:read"], {"list": 200, "read": 200, "create": 403, "finish": 403, "kinds": 200, "keys": 200}),
+    (["Things:read", "Things:finish:post"],
+     {"list": 200, "read": 200, "create": 403, "finish": 200, "kinds": 403, "keys": 403}),
+    (["*:*"], {"list": 200, "read": 200, "create": 201, "finish": 200, "kinds": 200, "keys": 200}),
+    ([], {"list": 403, "read": 403, "create": 403, "finish": 403, "kinds": 403, "keys": 403}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operations", "expected"), OPERATIONS, ids=[str(one) for one, _ in OPERATIONS])
+async def test_a_key_does_no_more_than_its_operations(
+    tested: TestedApplication, operations: list[str], expected: dict[str, int]
+) -> None:
+    thing = (await tested.client().post(THINGS, json={"name": "x"})).json()["data"]["id"]
+    client = with_key(tested, (await made(tested, operations=operations))["key"])
+    found = {
+        "list": await client.get(THINGS),
+        "read": await client.get(f"{THINGS}/{thing}"),
+        "create": await client.post(THINGS, json={"name": "y"}),
+        "finish": await client.post(f"{THINGS}/{thing}/finish"),
+        "kinds": await client.get("/api/v1/kinds"),
+        "keys": await client.get(KEYS),
+    }
+    assert {name: answer.status_code for name, answer in found.items()} == expected
+
+
+async def test_what_a_key_may_not_read_cannot_be_included_or_filtered_by(tested: TestedApplication) -> None:
+    client = with_key(tested, (await made(tested, operations=["Things:read"]))["key"])
+    assert (await client.get(f"{THINGS}?include=kind")).status_code == 400
+    assert (await client.get(f"{THINGS}?filter[kind.name]=x")).status_code == 400
+    steps = [{"operation": "list", "resource": "Kinds"}]
+    assert (await client.post("/api/v1/batch", json=steps)).status_code == 403
+
+
+async def test_a_key_with_all_operations_still_has_only_its_roles(tested: TestedApplication) -> None:
+    key = await made(tested, role="Viewer", operations=["*:*"])
+    assert (await with_key(tested, key["key"]).post(THINGS, json={"name": "y"})).status_code == 403
+
+
+# --- the end of a key ---------------------------------------------------------------------
+
+
+async def test_a_revoked_key_is_refused_in_every_process_within_a_second(tested: TestedApplication) -> None:
+    async with another_process(tested) as other:
+        key = await made(tested)
+        clients = [with_key(process, key["key"]) for process in (tested, other)]
+        for client in clients:
+            assert (await client.get(THINGS)).status_code == 200
+        assert (await tested.client().post(f"{KEYS}/{key['id']}/revoke")).status_code == 200
+        assert (await clients[0].get(THINGS)).status_code == 401, "here at once"
+        await asyncio.sleep(1)
+        answer = await clients[1].get(THINGS)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (401, "The API key was revoked")
+        again = await tested.client().post(f"{KEYS}/{key['id']}/revoke")
+        assert again.status_code == 200
+
+
+async def test_a_rotated_key_has_another_secret_and_the_former_is_worth_nothing(
+    tested: TestedApplication,
+) -> None:
+    async with another_process(tested) as other:
+        key = await made(tested)
+        assert (await with_key(other, key["key"]).get(THINGS)).status_code == 200
+        fresh = (await tested.client().post(f"{KEYS}/{key['id']}/rotate")).json()["data"]
+        assert fresh["id"] == key["id"]
+        assert (await with_key(tested, key["key"]).get(THINGS)).status_code == 401
+        assert (await with_key(tested, fresh["key"]).get(THINGS)).status_code == 200
+        await asyncio.sleep(1)
+        assert (await with_key(other, key["key"]).get(THINGS)).status_code == 401
+        assert (await with_key(other, fresh["key"]).get(THINGS)).status_code == 200
+    revoked = tested.client()
+    assert (await revoked.post(f"{KEYS}/{key['id']}/revoke")).status_code == 200
+    assert (await revoked.post(f"{KEYS}/{key['id']}/rotate")).status_code == 409
+
+
+async def test_an_expired_key_is_refused(tested: TestedApplication) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    client = with_key(tested, (await made(tested, expiresAt=soon))["key"])
+    assert (await client.get(THINGS)).status_code == 200
+    await asyncio.sleep(1.1)
+    answer = await client.get(THINGS)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (401, "The API key has expired")
+
+
+async def test_keys_end_with_their_user_and_their_tenant(tested: TestedApplication) -> None:
+    admin = tested.client()
+    for user in ("ada", "bob", "eve"):
+        key = await made(tested, user=user)
+        client = with_key(tested, key["key"])
+        assert (await client.get(THINGS)).status_code == 200
+        path = f"/api/v1/users/{key['userId']}"
+        if user == "ada":
+            assert (await admin.patch(path, json={"status": "deactivated"})).status_code == 200
+        elif user == "bob":
+            await stored(tested, "delete from users where id = $1 returning id", key["userId"])
+            tested.connected.revocation_watch._keys.forget()
+        else:
+            await stored(tested, "update tenants set status = 'deactivated' where slug = 'acme' returning id")
+        await asyncio.sleep(3)
+        assert (await client.get(THINGS)).status_code == 401, user
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "byodpp_",
+        "byodpp__",
+        written("0" * 26, "A" * 43),
+        written("0" * 26, "A" * 42),
+        written("8" * 26, "A" * 43),
+        written("0" * 26, "A" * 44),
+        written("0" * 26, "A" * 4_000),
+        written("0" * 26, "A" * 42 + "."),
+    ],
+)
+async def test_what_is_no_key_is_refused_as_such(tested: TestedApplication, text: str) -> None:
+    answer = await with_key(tested, text).get(THINGS)
+    assert answer.status_code == 401
+    assert "invalid_token" in answer.headers["www-authenticate"]
+
+
+async def test_another_secret_is_refused_and_noted_in_the_keys_tenant(tested: TestedApplication) -> None:
+    key = await made(tested)
+    forged = written(key["id"], new_secret())
+    assert (await with_key(tested, forged).get(THINGS)).status_code == 401
+    swapped = key["key"][:-1] + ("A" if key["key"][-1] != "A" else "B")
+    assert (await with_key(tested, swapped).get(THINGS)).status_code == 401
+    await tested.connected.trail.drain()
+    noted = await stored(
+        tested,
+        "select json_agg(json_build_array(result, key_id, tenant_id)) from audit_logs"
+        " where action = 'SIGN_IN'",
+    )
+    acme = (await tested.tenant("acme")).id
+    assert json.loads(noted) == [["failure", key["id"], acme]] * 2
+    assert claimed_key(forged) == key["id"]
+
+
+async def test_a_key_travels_in_the_header_alone(tested: TestedApplication) -> None:
+    key = (await made(tested))["key"]
+    nobody = tested.client(role=None, headers={"Cookie": f"token={key}", "X-API-Key": key})
+    assert (await nobody.get(THINGS)).status_code == 401
+    assert (await nobody.get(f"{THINGS}?token={key}")).status_code in (400, 401)
+
+
+async def test_a_key_stays_in_its_tenant_and_an_operators_key_goes_where_he_may(
+    tested: TestedApplication,
+) -> None:
+    key = (await made(tested))["key"]
+    assert (await with_key(tested, key, **{"X-Tenant": "beta"}).get(THINGS)).status_code == 403
+    operator = (await made(tested, tenant="platform"))["key"]
+    client = with_key(tested, operator, **{"X-Tenant": "acme"})
+    assert (await client.post(THINGS, json={"name": "x"})).status_code == 201
+    row = await stored(
+        tested,
+        "select json_build_array(actor_tenant_id, key_id is not null) from audit_logs"
+        " order by id desc limit 1",
+    )
+    assert json.loads(row) == [0, True]
+
+
+async def test_each_key_has_a_budget_of_its_own(byodpp_bench: Bench, blueprint: Blueprint) -> None:
+    async with byodpp_bench.application(blueprint, rate_limit_per_user=6) as tested:
+        one, two = await made(tested), await made(tested)
+        clients = [with_key(tested, one["key"]), with_key(tested, two["key"]), tested.client()]
+        for _ in range(6):
+            assert (await clients[0].get(THINGS)).status_code == 200
+        assert (await clients[0].get(THINGS)).status_code == 429
+        assert (await clients[1].get(THINGS)).status_code == 200
+        assert (await clients[2].get(THINGS)).status_code == 200, "nor does it use up the user's"
+
+
+async def test_when_a_key_was_used_is_known_without_a_write_per_request(tested: TestedApplication) -> None:
+    key = await made(tested)
+    client = with_key(tested, key["key"])
+    before = await stored(tested, "select xmin::text from api_keys")
+    for _ in range(5):
+        assert (await client.get(THINGS)).status_code == 200
+    assert await stored(tested, "select xmin::text from api_keys") == before
+    await tested.connected.revocation_watch._keys.write_uses()
+    row = (await tested.client().get(f"{KEYS}/{key['id']}")).json()["data"]
+    used = datetime.fromisoformat(row["lastUsedAt"])
+    assert used.second == 0
+    assert datetime.now(UTC) - used < timedelta(minutes=2)
+    assert (await client.get(THINGS)).status_code == 200, "and nothing is looked up anew for it"
+
+
+async def test_a_key_that_was_looked_up_while_it_changed_is_not_believed(tested: TestedApplication) -> None:
+    key = await made(tested)
+    directory = KeyDirectory(tested.connected.database)
+    found = directory._database
+
+    class Slow:
+        def system(self) -> Any:
+            directory.forget()  # the change is told while the answer is on its way
+            return found.system()
+
+    directory._database = Slow()  # type: ignore[assignment]
+    assert (await directory.resolve(key["key"])).id == key["id"]
+    assert len(directory._found) == 0
+
+
+# --- revocation of tokens -------------------------------------------------------------------
+
+
+async def test_a_token_is_revoked_by_its_id_in_every_process_within_a_second(
+    tested: TestedApplication,
+) -> None:
+    async with another_process(tested) as other:
+        bad, good = (
+            {"Authorization": f"Bearer {tested.token(jti=jti, user='ada')}"} for jti in ("bad-1", "good-1")
+        )
+        clients = [process.client(role=None, headers=bad) for process in (tested, other)]
+        for client in clients:
+            assert (await client.get(THINGS)).status_code == 200
+        body = {"kind": "token", "subject": "bad-1", "reason": "stolen"}
+        assert (await tested.client().post(REVOCATIONS, json=body)).status_code == 201
+        assert (await clients[0].get(THINGS)).status_code == 401
+        await asyncio.sleep(1)
+        answer = await clients[1].get(THINGS)
+        assert answer.status_code == 401
+        assert "revoked" in answer.json()["error"]["message"]
+        assert (await other.client(role=None, headers=good).get(THINGS)).status_code == 200
+
+
+async def test_a_users_tokens_and_keys_are_revoked_together(tested: TestedApplication) -> None:
+    key = await made(tested, user="ada")
+    old = [tested.client(user="ada"), with_key(tested, key["key"])]
+    neighbour = tested.client(user="bob")
+    for client in (*old, neighbour):
+        assert (await client.get(THINGS)).status_code == 200
+    body = {"kind": "user", "subject": str(key["userId"])}
+    assert (await tested.client(user="root").post(REVOCATIONS, json=body)).status_code == 201
+    for client in old:
+        assert (await client.get(THINGS)).status_code == 401
+    assert (await neighbour.get(THINGS)).status_code == 200
+    later = tested.token(user="ada", iat=int(time.time()) + 2)
+    client = tested.client(role=None, headers={"Authorization": f"Bearer {later}"})
+    assert (await client.get(THINGS)).status_code == 200, "who signs in anew is let in"
+
+
+async def test_a_tenants_tokens_and_keys_are_revoked_together(tested: TestedApplication) -> None:
+    key = await made(tested, user="ada")
+    beta = tested.client(tenant="beta")
+    clients = [tested.client(), with_key(tested, key["key"])]
+    operator = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+    assert (await operator.post(REVOCATIONS, json={"kind": "tenant"})).status_code == 201
+    for client in clients:
+        assert (await client.get(THINGS)).status_code == 401
+    assert (await beta.get(THINGS)).status_code == 200
+    assert (await operator.get(THINGS)).status_code == 200
+
+
+async def test_a_user_signs_out_and_no_copy_of_the_token_survives(tested: TestedApplication) -> None:
+    token = tested.token(role="Viewer", user="ada", jti="copy-1")
+    clients = [tested.client(role=None, headers={"Authorization": f"Bearer {token}"}) for _ in range(2)]
+    assert (await clients[0].post(f"{REVOCATIONS}/own")).status_code == 204
+    assert (await clients[1].get(THINGS)).status_code == 401
+    row = await stored(tested, "select json_build_array(kind, subject, reason) from revocations")
+    assert json.loads(row) == ["token", "copy-1", "signed out"]
+    bare = tested.token(role="Viewer", user="bob", jti=None)
+    client = tested.client(role=None, headers={"Authorization": f"Bearer {bare}"})
+    assert (await client.post(f"{REVOCATIONS}/own")).status_code == 204
+    assert (await client.get(THINGS)).status_code == 401
+    key = await made(tested)
+    assert (await with_key(tested, key["key"]).post(f"{REVOCATIONS}/own")).status_code == 409
+
+
+async def test_an_id_is_revoked_in_its_own_tenant_alone(tested: TestedApplication) -> None:
+    shared = tested.token(tenant="beta", jti="same")
+    client = tested.client(role=None, headers={"Authorization": f"Bearer {shared}"})
+    body = {"kind": "token", "subject": "same"}
+    assert (await tested.client().post(REVOCATIONS, json=body)).status_code == 201
+    assert (await client.get(THINGS)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"kind": "token"}, "subject"),
+        ({"kind": "user"}, "subject"),
+        ({"kind": "tenant", "subject": "1"}, "subject"),
+        ({"kind": "user", "subject": "987654"}, "subject"),
+        ({"kind": "user", "subject": "x"}, "subject"),
+        ({"kind": "user", "subject": "9" * 200}, "subject"),
+        ({"kind": "key", "subject": "x"}, "kind"),
+        ({"kind": "token", "subject": "x", "number": 5}, "number"),
+    ],
+)
+async def test_a_revocation_that_makes_no_sense_is_refused(
+    tested: TestedApplication, body: dict[str, Any], field: str
+) -> None:
+    answer = await tested.client().post(REVOCATIONS, json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["error"]["details"][0]["field"] == field
+
+
+async def test_only_admins_revoke_what_is_not_their_own(tested: TestedApplication) -> None:
+    viewer = tested.client(role="Viewer")
+    assert (await viewer.post(REVOCATIONS, json={"kind": "tenant"})).status_code == 403
+    assert (await viewer.get(REVOCATIONS)).status_code == 403
+
+
+async def test_single_tokens_are_bounded_for_they_lie_in_memory(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byodpp.key_logics.MOST_TOKENS", 2)
+    admin = tested.client(user="root")
+    for number in range(2):
+        body = {"kind": "token", "subject": f"t{number}"}
+        assert (await admin.post(REVOCATIONS, json=body)).status_code == 201
+    assert (await admin.post(REVOCATIONS, json={"kind": "token", "subject": "t3"})).status_code == 409
+    client = tested.client(role="Viewer", user="ada")
+    assert (await client.post(f"{REVOCATIONS}/own")).status_code == 204
+    assert (await client.get(THINGS)).status_code == 401, "then all that the user has is revoked instead"
+
+
+def test_entries_are_forgotten_when_what_they_are_about_has_ended() -> None:
+    now = 1_000.0
+    revocations = Revocations(clock=lambda: now)
+
+    def row(kind: str, subject: str | None, end: float) -> dict[str, Any]:
+        return {
+            "tenant_id": 1, "kind": kind, "subject": subject,
+            "created_at": datetime.fromtimestamp(900, UTC), "expires_at": datetime.fromtimestamp(end, UTC),
+        }  # fmt: skip
+
+    revocations.add([row("token", "a", 1_100), row("token", "b", 2_000), row("user", "7", 1_100)])
+    assert revocations.refuses(1, 5, 950, "a")
+    assert revocations.refuses(1, 7, 900)
+    assert not revocations.refuses(1, 7, 900.5)
+    assert not revocations.refuses(2, 7, 800, "a")
+    now = 1_500.0
+    revocations.sweep()
+    assert len(revocations) == 1
+    assert revocations.refuses(1, 5, 950, "b")
+    revocations.add([row("tenant", None, 3_000)])
+    assert revocations.refuses(1, 99, 899, "z")
+
+
+async def test_a_thousand_revocations_by_two_processes_lose_none(tested: TestedApplication) -> None:
+    async with another_process(tested) as other:
+        acme = (await tested.tenant("acme")).id
+
+        async def revoke(process: TestedApplication, first: int) -> None:
+            for number in range(first, first + 250, 25):
+                async with process.connected.database.system() as transaction:
+                    await transaction.execute(
+                        "insert into revocations (tenant_id, kind, subject, expires_at)"
+                        " select $1, 'token', 'j' || n, now() + interval '1 hour'"
+                        " from generate_series($2::int, $3::int) n",
+                        acme, number, number + 24,
+                    )  # fmt: skip
+                    await transaction.execute(BUMP)
+
+        await asyncio.gather(*(revoke(process, first) for first, process in enumerate_(tested, other)))
+        await asyncio.sleep(1)
+        for process in (tested, other):
+            known = process.connected.revocation_watch._revocations
+            assert all(known.refuses(acme, 1, 0, f"j{number}") for number in range(1000))
+
+
+def enumerate_(one: TestedApplication, two: TestedApplication) -> list[tuple[int, TestedApplication]]:
+    return [(0, one), (250, two), (500, one), (750, two)]
+
+
+# --- the command line -----------------------------------------------------------------------
+
+
+async def revoke(tested: TestedApplication, *words: str) -> tuple[int, str]:
+    """Run the command as an operator would: as a program of its own."""
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
+    environ |= {
+        "POSTGRES_DB_URI": str(tested.settings.postgres_db_uri),
+        "POSTGRES_SYSTEM_URI": str(tested.settings.postgres_system_uri),
+        "BYODPP_ENV": "test",
+    }
+    command = [sys.executable, "-m", "byodpp", "--app", str(tested.settings.app_dir), "revoke", *words]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, (out + err).decode()
+
+
+async def test_an_operator_revokes_without_the_api(tested: TestedApplication) -> None:
+    key = await made(tested, user="ada")
+    mine = with_key(tested, key["key"])
+    token = tested.client(
+        role=None, headers={"Authorization": f"Bearer {tested.token(jti='j1', user='bob')}"}
+    )
+    for client in (mine, token):
+        assert (await client.get(THINGS)).status_code == 200
+    assert (await revoke(tested, "--tenant", "acme", "--key", key["id"]))[0] == 0
+    assert (await revoke(tested, "--tenant", "acme", "--token", "j1"))[0] == 0
+    await asyncio.sleep(1)
+    for client in (mine, token):
+        assert (await client.get(THINGS)).status_code == 401
+    carol, neighbour = tested.client(user="carol"), tested.client(user="dora")
+    assert (await neighbour.get(THINGS)).status_code == 200
+    assert (await carol.get(THINGS)).status_code == 200
+    user = await stored(tested, "select id from users where name = 'carol'")
+    assert (await revoke(tested, "--tenant", "acme", "--user", str(user)))[0] == 0
+    await asyncio.sleep(1)
+    assert (await carol.get(THINGS)).status_code == 401
+    assert (await revoke(tested, "--tenant", "acme", "--all"))[0] == 0
+    await asyncio.sleep(1)
+    assert (await neighbour.get(THINGS)).status_code == 401
+    assert await stored(tested, "select count(*) from audit_logs where action = 'REVOKE'") == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--tenant", "acme"], "give one of"),
+        (["--tenant", "acme", "--all", "--user", "1"], "give one of"),
+        (["--tenant", "nobody", "--all"], "there is no tenant 'nobody'"),
+        (["--tenant", "acme", "--user", "987654"], "no user 987654"),
+        (["--tenant", "acme", "--key", "x"], "no API key 'x'"),
+    ],
+)
+async def test_the_command_refuses_what_it_cannot_revoke(
+    tested: TestedApplication, words: list[str], told: str
+) -> None:
+    code, text = await revoke(tested, *words)
+    assert code != 0
+    assert told in text
+
+
+# --- the description ------------------------------------------------------------------------
+
+
+async def test_the_document_says_where_keys_are_taken(tested: TestedApplication) -> None:
+    document = json.loads(tested.connected.document())
+    scheme = document["components"]["securitySchemes"]["apiKey"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    paths = document["paths"]
+    assert {"apiKey": []} in paths[THINGS]["get"]["security"]
+    assert {"apiKey": []} not in paths[KEYS]["post"]["security"]
+    made_key = json.dumps(paths[KEYS]["post"]["responses"]["201"])
+    assert '"key"' in made_key or "MadeKey" in made_key
+
+
+def test_without_the_part_there_are_neither_routes_nor_schemes(tmp_path: Any) -> None:
+    from byodpp.bootstrap import openapi
+
+    build(tmp_path / "plain", {"resources": [{"name": "Things", "fields": {"name": NAME}}]})
+    document = json.loads(openapi(tmp_path / "plain"))
+    assert KEYS not in document["paths"]
+    assert set(document["components"]["securitySchemes"]) == {"bearer"}
