@@ -117,6 +117,7 @@ class FieldDefinition:
     implied: bool = False  # added by the framework (id, createdAt, …)
     unique: Within | None = None
     index: bool = False
+    trigram: bool = False  # an index for `like`, `ilike`, `contains` and their like, where the server has it
     filterable: bool = True  # may be used in filter, sort, and aggregates
     references: ReferenceDefinition | None = None
     enum: tuple[Any, ...] | None = None

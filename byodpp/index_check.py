@@ -55,7 +55,7 @@ def _reason(resource: ResourceDefinition, field: FieldDefinition) -> str:
 
 
 def _served(table: sa.Table) -> set[str]:
-    """Return the columns that an index can be entered by."""
+    """Return the columns that an index can be entered by; that of trigrams knows equality, too."""
     keys: list[list[Any]] = [list(index.expressions) for index in table.indexes]
     keys.append(list(table.primary_key.columns))
     firsts = (next((part for part in key if getattr(part, "name", None) not in _WHOSE), None) for key in keys)

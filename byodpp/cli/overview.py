@@ -69,6 +69,11 @@ def check(context: typer.Context) -> None:
         raise StartError(problems)
     for one in slow:
         print_step("slow", f"{one.path}: {one.reason}. {one.suggestion}")
+    for name in _with_trigrams(registry):
+        told = (
+            "needs pg_trgm, an optional extension; the embedded PostgreSQL has none and reads all rows there"
+        )
+        print_step("note", f"the trigram index of {name} {told}")
     own = [resource for resource in registry if resource.part is None]
     print_step(
         "good", f"{len(own)} resources of your own, {len(registry) - len(own)} of the framework's parts"
@@ -140,6 +145,11 @@ def _registry(context: typer.Context) -> Registry:
     from byodpp.manifest import load_manifest
 
     return load_manifest(place_of(context).application())
+
+
+def _with_trigrams(registry: Registry) -> list[str]:
+    """Return the fields whose parts are indexed, where the server can do that."""
+    return [f"{one.name}.{field.name}" for one in registry for field in one.fields.values() if field.trigram]
 
 
 def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:

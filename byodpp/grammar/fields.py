@@ -137,7 +137,12 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
         doc="Where a unique value counts: among the live rows of the scope, among those of all "
         "tenants, or for ever.",
     ),
-    Key(name="index", shape=Flag(), default=False, doc="Make an index."),
+    Key(
+        name="index",
+        shape=OneOf((Flag(), Text(("trigram",)))),
+        default=False,
+        doc='Make an index; "trigram" one for parts of a text, where the server has pg_trgm.',
+    ),
     Key(
         name="filterable",
         shape=Flag(),

@@ -14,6 +14,7 @@ from typing import Any, Final
 from byodpp.definitions import MISSING, FieldDefinition, Kind, OnDelete, ReferenceDefinition, Scope, Within
 from byodpp.fields import FIELD_TYPES
 from byodpp.fields.field_type import FieldType
+from byodpp.fields.string import StringType
 from byodpp.grammar.shapes import Checker
 from byodpp.grammar.values import Checked, Items
 from byodpp.manifest.draft import Draft, Drafts, snake_case
@@ -266,6 +267,14 @@ class _FieldReader:
         read = {name: self.read(name, inner, nested=True) for name, inner in given.items()}
         return {name: field for name, field in read.items() if field is not None}
 
+    def _has_trigrams(self, spec: Checked, kind: FieldType) -> bool:
+        """Whether parts of a field's text are indexed; it must be one."""
+        if spec.get("index") != "trigram":
+            return False
+        if not isinstance(kind, StringType):
+            self._checker.report(spec.at("index"), f"{kind.name} has no trigrams", 'Write "index": true.')
+        return True
+
     def _definition(
         self,
         name: str,
@@ -287,7 +296,8 @@ class _FieldReader:
             read_only=spec.get("readOnly", False),
             write_only=spec.get("writeOnly", False),
             unique=_within(spec),
-            index=spec.get("index", False),
+            index=spec.get("index", False) is True,
+            trigram=self._has_trigrams(spec, kind),
             filterable=_filterable(spec, self._draft, kind),
             references=reference,
             constraints=MappingProxyType(

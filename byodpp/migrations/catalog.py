@@ -113,6 +113,7 @@ _COLLATIONS: Final = """
     select coalesce(array_agg(collname::text), '{}') from pg_collation
     where collnamespace in ('pg_catalog'::regnamespace, current_schema()::regnamespace)
 """
+_EXTENSIONS: Final = "select coalesce(array_agg(name::text), '{}') from pg_available_extensions"
 _COMMANDS: Final[Mapping[str, Any]] = MappingProxyType(
     {"r": "select", "a": "insert", "w": "update", "d": "delete", "*": "all"}
 )
@@ -146,6 +147,7 @@ async def read(connection: asyncpg.Connection[Any], wanted: Collection[str] = ()
         tables=MappingProxyType(tables),
         functions=MappingProxyType(functions),
         collations=frozenset(await connection.fetchval(_COLLATIONS)),
+        extensions=frozenset(await connection.fetchval(_EXTENSIONS)),
         usage=bool(await connection.fetchval(_USAGE)),
     )
 

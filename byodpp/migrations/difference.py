@@ -16,7 +16,14 @@ from typing import Final
 
 from byodpp.migrations.conversion import converted, is_widening
 from byodpp.migrations.plan import Step, StepKind
-from byodpp.migrations.snapshot import ColumnState, ConstraintState, Snapshot, TableState, check_words
+from byodpp.migrations.snapshot import (
+    ColumnState,
+    ConstraintState,
+    IndexState,
+    Snapshot,
+    TableState,
+    check_words,
+)
 from byodpp.tables.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
 from byodpp.row_security import FUNCTIONS
 from byodpp.sql_text import quote, quote_text
@@ -308,6 +315,8 @@ class _Change:
                 sql = self._alter(f"ADD CONSTRAINT {quote(name)} {rule.sql}")
                 yield self._step(f"add constraint {name}", [sql], _TIGHTEN, kind=kind)
         for name, index in self.wanted.indexes.items():
+            if index.extension is not None and index.extension not in self.snapshot.extensions:
+                continue
             if name not in self.found.indexes:
                 kind = "contract" if index.unique and not index.columns & self.added else "expand"
                 build = _indexes_sql(self.wanted, [name])
@@ -392,7 +401,30 @@ def _indexes_sql(table: TableState, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         index = table.indexes[name]
         unique = "UNIQUE " if index.unique else ""
-        yield f"CREATE {unique}INDEX {quote(name)} ON {table.sql} {index.sql}"
+        if index.extension is None:
+            yield f"CREATE {unique}INDEX {quote(name)} ON {table.sql} {index.sql}"
+        else:
+            yield _trigram_sql(table, index)
+
+
+def _trigram_sql(table: TableState, index: IndexState) -> str:
+    """Return the index of parts of a text, made where the server has what it needs.
+
+    It folds the letters of every script, so that it has the collation of ILIKE, not the column's.
+    """
+    [column] = index.columns
+    head = f"CREATE INDEX {quote(index.name)} ON {table.sql} USING gin ({quote(column)} COLLATE \"default\" "
+    return f"""DO $byodpp$
+DECLARE
+    place text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = '{index.extension}') THEN
+        RETURN;
+    END IF;
+    CREATE EXTENSION IF NOT EXISTS {index.extension};
+    SELECT extnamespace::regnamespace::text INTO place FROM pg_extension WHERE extname = '{index.extension}';
+    EXECUTE {quote_text(head)} || place || '.gin_trgm_ops)';
+END $byodpp$"""
 
 
 def _secure_sql(table: TableState) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ class IndexState:
     unique: bool
     sql: str  # what follows `ON table`
     columns: frozenset[str] = frozenset()
+    extension: str | None = None  # it is made only where the server has this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,7 @@ class Snapshot:
     tables: Mapping[str, TableState]
     functions: Mapping[str, str]  # name -> statement or, read from a database, body
     collations: frozenset[str] = frozenset()  # by name; wanted ones only where a field names a locale
+    extensions: frozenset[str] = frozenset()  # that the server has, whether created or not
     usage: bool = True  # the roles may use the framework's schema
 
     @property
@@ -250,4 +252,10 @@ def _index(index: sa.Index) -> IndexState:
     inside = ", ".join(map(_indexed, index.expressions))
     sql = (f"USING {method} " if method else "") + f"({inside})"
     sql += f" WHERE {where.name}" if where is not None else ""
-    return IndexState(name=str(index.name), unique=bool(index.unique), sql=sql, columns=frozenset(names))
+    return IndexState(
+        name=str(index.name),
+        unique=bool(index.unique),
+        sql=sql,
+        columns=frozenset(names),
+        extension=index.info.get("extension"),
+    )

@@ -34,7 +34,12 @@ class Names:
 
 def closed(definition: FieldDefinition) -> str:
     """Return why a field that may be read may not be filtered or sorted by, and what opens it."""
-    if definition.index or definition.unique is not None or definition.references is not None:
+    if (
+        definition.index
+        or definition.trigram
+        or definition.unique is not None
+        or definition.references is not None
+    ):
         return f'{definition.name!r} is declared "filterable": false'
     return f'{definition.name!r} has no index; add "index": true or "filterable": true to the field'
 

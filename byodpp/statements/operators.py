@@ -78,7 +78,9 @@ def compare(
     if operator == "has":
         return value.bool_op("@>")(operand_parameter(operand, definition, column))
     if operator in ("like", "ilike"):
-        return _like(value, operand_parameter(operand, definition, sa.Text()), operator)
+        pattern = operand_parameter(operand, definition, sa.Text())
+        # What LIKE finds does not depend on the collation, but whether an index of trigrams serves it does.
+        return _like(sa.collate(value, _CASE) if definition.trigram else value, pattern, operator)
     return value.bool_op(_SYMBOLS[operator])(operand_parameter(operand, definition, column))
 
 
@@ -86,7 +88,8 @@ def _like(
     value: sa.ColumnElement[Any], pattern: sa.ColumnElement[Any], operator: str
 ) -> sa.ColumnElement[Any]:
     if operator == "ilike":
-        return sa.collate(value, _CASE).bool_op("ILIKE")(pattern)
+        folded = value if isinstance(value, sa.sql.elements.CollationClause) else sa.collate(value, _CASE)
+        return folded.bool_op("ILIKE")(pattern)
     return value.bool_op("LIKE")(pattern)
 
 

@@ -37,6 +37,9 @@ _WHOSE: Final = frozenset({"tenant_id", "owner_id"})
 #: NO ACTION refuses like RESTRICT but after the statement, so that one DELETE may take a whole tree.
 _ON_DELETE: Final = MappingProxyType({OnDelete.RESTRICT: None, OnDelete.CASCADE: "CASCADE"})
 
+#: Extension that indexes of parts of texts need; such an index is made where the server has it.
+TRIGRAM: Final = "pg_trgm"
+
 ConstraintKind = Literal["primary", "unique", "reference", "check"]
 
 
@@ -388,6 +391,12 @@ class _Builder:
             # A document is no key of an ordinary index: it may be larger than one holds.
             name = self._name(table, (column,), "members", "")
             sa.Index(name, table.c[column], postgresql_using="gin")
+        parts = (
+            field.column for resource in resources for field in resource.fields.values() if field.trigram
+        )
+        for column in dict.fromkeys(parts):
+            name = self._name(table, (column,), "trigram", "")
+            sa.Index(name, table.c[column], postgresql_using="gin", info={"extension": TRIGRAM})
         for columns in dict.fromkeys(
             tuple(resource.columns[name] for name in resource.search)
             for resource in resources
