@@ -306,7 +306,7 @@ async def test_c30_a_changed_payload_is_noticed(verifier: TokenVerifier) -> None
     "expiry",
     [
         "9999999999",
-        str(int(time.time()) + 60),
+        "in a minute",
         math.nan,
         math.inf,
         -math.inf,
@@ -325,6 +325,8 @@ async def test_c30_a_changed_payload_is_noticed(verifier: TokenVerifier) -> None
 async def test_c30_an_expiry_that_is_no_whole_number_of_seconds_is_refused(
     verifier: TokenVerifier, expiry: Any
 ) -> None:
+    if expiry == "in a minute":  # said here: the names of tests do not change from process to process
+        expiry = str(int(time.time()) + 60)
     await refused(verifier, signed(good_claims(exp=expiry)))
 
 
