@@ -30,13 +30,14 @@ __all__ = ["answer_write", "briefly", "origin_of"]
 Work = Callable[[Unit], Awaitable[Answer]]
 
 
-async def answer_write(service: Service, request: Request, work: Work) -> Answer:
+async def answer_write(service: Service, request: Request, work: Work, *, lone: bool = False) -> Answer:
     """Run the work in one transaction and return its answer.
 
     Args:
         service: of the application.
         request: asks for it; its `Idempotency-Key` and `Prefer: tx=rollback` hold.
         work: answers it; may run again after a serialization failure.
+        lone: the work is one statement, and needs no transaction around it (`Service.is_lone`).
     """
     principal, origin = request.principal, origin_of(request)
     key = _key(request)
@@ -45,7 +46,7 @@ async def answer_write(service: Service, request: Request, work: Work) -> Answer
         answer = await service.together(principal, origin, work, commit=False)
         return _tried(answer)
     if key is None:
-        return await service.together(principal, origin, work)
+        return await service.together(principal, origin, work, lone=lone)
 
     async def once(unit: Unit) -> Answer:
         kept = await service.keys.claim(unit.transaction, key)

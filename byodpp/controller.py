@@ -191,7 +191,8 @@ class Controller:
             result = await (unit.execute(call.having()) if work is None else work(unit))
             return self._answer(request, call, result)
 
-        return await answer_write(self._service, request, answered)
+        lone = work is None and self._service.is_lone(call)
+        return await answer_write(self._service, request, answered, lone=lone)
 
     # --- in ---------------------------------------------------------------------------
 
@@ -257,9 +258,10 @@ class Controller:
         answer = present(request, result, status=status, message=message)
         if isinstance(result, Mapping):
             headers = dict(answer.headers)
-            if call.operation == "create" and "id" in result:
+            key = _key_of(result) if call.operation == "create" else None
+            if key is not None:
                 url = self.resource.crud_routes.get("read", f"{self.resource.base_url}/{{id}}")
-                headers["Location"] = url.replace("{id}", str(result["id"]))
+                headers["Location"] = url.replace("{id}", str(key))
             version = _version_of(result, call)
             if version is not None:
                 headers["ETag"] = entity_tag(version)
@@ -337,6 +339,12 @@ def _version_of(result: Mapping[str, Any], call: Call) -> int | None:
         return result.version
     version = result.get("version") if call.resource.versioned and call.action is None else None
     return version if isinstance(version, int) else None
+
+
+def _key_of(result: Mapping[str, Any]) -> Any:
+    """Return the key of a row, also of one that a logic class has added to; None when it has none."""
+    key = result.key if isinstance(result, Row) else None
+    return result.get("id") if key is None else key
 
 
 def _creates(call: Call) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from byodpp import wire
 from byodpp.containment import contained
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ExtensionError, Problem
+from byodpp.rows import Row
 
 __all__ = ["Event", "EventBus", "EventHandler", "Outbox", "emits", "past_tense"]
 
@@ -49,7 +50,7 @@ class Event:
     """Something that has happened to a row, or that a logic class tells."""
 
     name: str  # dotted, lower case: `products.created`
-    data: Any  # JSON-like; what the handlers and the outbox get
+    data: Any  # JSON-like, or a Row, of which handlers get a dict
     tenant_id: int
     resource: str | None = None
     resource_id: str | None = None
@@ -185,15 +186,21 @@ class EventBus:
             *self._handlers.get("*", ()),
         )
 
+    def wants(self, events: Iterable[Event]) -> bool:
+        """Whether any handler wants one of the events."""
+        return bool(self._handlers) and any(self.handlers(event.name) for event in events)
+
     async def dispatch(self, events: Iterable[Event]) -> None:
         """Run every handler of every event; failures are logged one by one.
 
         Events go in order; the handlers of one event run side by side.
         """
-        if not self._handlers:
-            return
         for event in events:
             handlers = self.handlers(event.name)
+            if not handlers:
+                continue
+            if isinstance(event.data, Row):
+                event = replace(event, data=dict(event.data))
             outcomes = await asyncio.gather(
                 *(_handled(handler, event) for handler in handlers), return_exceptions=True
             )

@@ -64,7 +64,7 @@ class Row(Mapping[str, Any]):
     `row | {"name": "x"}` gives an ordinary dict with the change.
     """
 
-    __slots__ = ("_json", "_registry", "_resource", "_values", "version")
+    __slots__ = ("_json", "_registry", "_resource", "_values", "key", "version")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Row(Mapping[str, Any]):
         *,
         values: dict[str, Any] | None = None,
         version: int | None = None,
+        key: Any = None,
     ) -> None:
         """Args:
         json: the row in wire format; None when `values` are given.
@@ -81,12 +82,14 @@ class Row(Mapping[str, Any]):
         registry: for decoding included rows.
         values: the row in Python values.
         version: of the row, for its ETag; None when it has none.
+        key: its `id`, where it is known without decoding the row.
         """
         self._json = json
         self._resource = resource
         self._registry = registry
         self._values = values
         self.version = version
+        self.key = key
 
     @property
     def json(self) -> bytes:

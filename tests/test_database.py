@@ -727,7 +727,7 @@ async def test_without_its_address_the_system_role_is_not_to_be_had(server: Runn
 async def test_closing_cuts_what_does_not_end(
     server: RunningServer, admin: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byodpp.database.transactions._RELEASE_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("byodpp.database.transactions.RELEASE_TIMEOUT_SECONDS", 0.2)
     database = make(server)
     await database.open()
     task = asyncio.create_task(database.read("select pg_sleep(20)", []))
@@ -760,3 +760,148 @@ def test_only_a_dead_link_counts_as_one() -> None:
     assert is_connection_loss(ConnectionResetError())
     assert not is_connection_loss(TimeoutError())
     assert not is_connection_loss(asyncpg.DataError("the file is closed"))
+
+
+# --- lone statements --------------------------------------------------------------------
+
+LONE = """with _row as (insert into things (name) select $1::text from (
+  select set_config('byodpp.tenant', '1', true), set_config('byodpp.user', '10', true)) s returning name)
+select name, current_setting('byodpp.tenant') as tenant from _row"""
+
+
+async def names(admin: asyncpg.Connection[Any]) -> list[str]:
+    return [row["name"] for row in await admin.fetch("select name from things order by name")]
+
+
+async def test_a_lone_statement_is_one_trip_and_leaves_its_context_behind(
+    relay: RelayFixture, admin: asyncpg.Connection[Any]
+) -> None:
+    link, connect = relay
+    database = connect()
+    await database.open()
+    called = []
+
+    async def call() -> None:
+        called.append(await names(admin))
+
+    for number, expected in enumerate((2, 1, 1)):  # the first time the statement is prepared
+        before = link.trips
+        async with database.lone(T1) as transaction:
+            row = await transaction.fetchrow(LONE, f"a{number}")
+            transaction.after_commit(call)
+        assert row is not None and tuple(row) == (f"a{number}", "1")
+        assert link.trips - before == expected
+    assert called == [["a0"], ["a0", "a1"], ["a0", "a1", "a2"]]
+    left = await database.read(f"select {SETTINGS}", [])
+    assert left is not None and set(left.values()) <= {"", None}
+
+
+async def test_what_a_lone_statement_refuses_it_has_not_done_and_the_connection_is_at_hand(
+    database: Database, admin: asyncpg.Connection[Any]
+) -> None:
+    for name, kind in (("a", None), ("a", UniqueConflict), ("x" * 11, ValidationFailed), ("b", None)):
+        if kind is None:
+            async with database.lone(T1) as transaction:
+                await transaction.fetch(LONE, name)
+        else:
+            with pytest.raises(kind):
+                async with database.lone(T1) as transaction:
+                    await transaction.fetch(LONE, name)
+    with pytest.raises(UniqueConflict):  # also when it was caught
+        async with database.lone(T1) as transaction:
+            with pytest.raises(UniqueConflict):
+                await transaction.fetch(LONE, "a")
+    with pytest.raises(ZeroDivisionError):  # too late: the row is there
+        async with database.lone(T1) as transaction:
+            await transaction.fetch(LONE, "c")
+            raise ZeroDivisionError
+    async with database.transaction(T1) as transaction:
+        assert await transaction.fetchval("select pg_current_xact_id_if_assigned() is null")
+    assert await names(admin) == ["a", "b", "c"]
+
+
+async def test_a_lone_statement_is_never_followed_by_another(
+    database: Database, admin: asyncpg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def second(transaction: Transaction, way: str) -> None:
+        match way:
+            case "fetch":
+                await transaction.fetch(LONE, "b")
+            case "fetchval":
+                await transaction.fetchval("select 1")
+            case "execute":
+                await transaction.execute("delete from things")
+            case "executemany":
+                await transaction.executemany("delete from things where id = $1", [(1,)])
+            case "savepoint":
+                async with transaction.savepoint():
+                    await transaction.fetch(LONE, "b")
+            case "refuse_commit":
+                raise transaction.refuse_commit(Conflict("too late"))
+
+    ways = ("fetch", "fetchval", "execute", "executemany", "savepoint", "refuse_commit")
+    for way in ways:
+        with pytest.raises(InternalError):
+            async with database.lone(T1) as transaction:
+                await transaction.fetch(LONE, way[:10])
+                await second(transaction, way)
+    assert await names(admin) == sorted(way[:10] for way in ways)
+    assert len([one for one in caplog.records if "a lone statement" in one.message]) == len(ways)
+
+
+async def test_nobody_knows_what_became_of_a_lone_statement_whose_answer_is_lost(
+    relay: RelayFixture, admin: asyncpg.Connection[Any]
+) -> None:
+    link, connect = relay
+    database = connect()
+    await database.open()
+    async with database.lone(T1) as transaction:
+        await transaction.fetch(LONE, "a")
+    link.swallow = b"lost"
+    with pytest.raises(OutcomeUnknown):
+        async with database.lone(T1) as transaction:
+            await transaction.fetch(LONE, "lost")
+    link.swallow = b""
+    async with database.lone(T1) as transaction:
+        await transaction.fetch(LONE, "b")
+    assert await names(admin) == ["a", "b", "lost"]
+
+
+async def test_where_a_connection_has_rested_a_transaction_finds_out_whether_it_lives(
+    relay: RelayFixture, admin: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that changes something cannot be sent twice; `begin` can."""
+    link, connect = relay
+    database = connect()
+    await database.open()
+    await database.ping()
+    monkeypatch.setattr("byodpp.database.lone._FRESH_SECONDS", 0.0)
+    before = link.trips
+    async with database.lone(T1) as transaction:
+        assert transaction.sets_context
+        await transaction.fetch(LONE, "a")
+    assert link.trips - before == 4
+    await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = $1", APP)
+    async with database.lone(T1) as transaction:
+        await transaction.fetch(LONE, "b")
+    assert await names(admin) == ["a", "b"]
+
+
+async def test_a_cancelled_lone_statement_leaves_nothing_open(
+    database: Database, admin: asyncpg.Connection[Any]
+) -> None:
+    slow = LONE.replace("select $1::text", "select $1::text || case when pg_sleep(30) is null then '' end")
+
+    async def run() -> None:
+        async with database.lone(T1) as transaction:
+            await transaction.fetch(slow, "a")
+
+    running = asyncio.create_task(run())
+    await asyncio.sleep(0.2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await quiet(admin) and await names(admin) == []
+    async with database.lone(T1) as transaction:
+        await transaction.fetch(LONE, "b")
+    assert await names(admin) == ["b"]

@@ -7,6 +7,7 @@ Rejects what the items reject, under the index of the item that is to blame.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from byodpp.batches.reading import Batch, BatchItem
 from byodpp.batches.selection import Selecting
 from byodpp.batches.upserts import Upserts
 from byodpp.calls import Call
+from byodpp.database import NeedsTransaction
 from byodpp.definitions import Kind
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.judged_calls import at_index, versioned, writing
@@ -72,8 +74,9 @@ class BatchWork:
         for item in items:
             refuse_fields(creating.decision, item.values.sent, str(item.index))
         position = self.unit.outbox.mark()
+        transaction = self.unit.transaction
         try:
-            async with self.unit.transaction.savepoint():
+            async with transaction.savepoint() if transaction.sets_context else nullcontext():
                 values = [item.values.values for item in items]
                 sent = frozenset[str]().union(*(item.values.sent for item in items))
                 return list(await repository.insert_many(values, sent=sent))
@@ -81,6 +84,8 @@ class BatchWork:
             self.unit.outbox.rewind(position)
             if error.retryable or error.status >= 500:
                 raise
+            if not transaction.sets_context:
+                raise NeedsTransaction from error
             if len(items) == 1:
                 raise at_index(error, items[0].index) from error
             if error.details and error.details[0].field[:1].isdigit():

@@ -1,11 +1,13 @@
 """The database: the only stage that knows the driver.
 
-`connections` makes connections, `pool` keeps them at hand, `transactions` is what everybody else uses,
-and `sqlstate` says what an error means to a client.
+`connections` makes connections, `pool` keeps them at hand, `transactions` is what everybody else uses:
+it hands out `scopes` of a `transaction`, or of a `lone` statement, for a `context`. `sqlstate` says what an
+error means to a client.
 """
 
 from __future__ import annotations
 
+from byodpp.database.lone import NeedsTransaction
 from byodpp.database.transactions import (
     NOBODY,
     PLATFORM_TENANT,
@@ -23,6 +25,7 @@ __all__ = [
     "PLATFORM_TENANT",
     "Database",
     "Isolation",
+    "NeedsTransaction",
     "SessionContext",
     "Transaction",
     "TransactionScope",

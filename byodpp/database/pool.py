@@ -9,6 +9,7 @@ not be in order goes through asyncpg's own release, which waits, cleans, or clos
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -43,7 +44,9 @@ class ConnectionPool:
         self._max = max_connections
         self._shares = shares
         self._out = 0  # taken from asyncpg's pool: free here or in use
-        self._free: list[Connection] = []
+        self._free: list[tuple[Connection, float]] = []  # with the time at which each came back
+        #: How long the connection that was handed out last had rested; to be read at once.
+        self.rested_seconds = 0.0
         self._used: dict[int, int] = {}  # connections in use, by holder
         #: Those who wait, by holder; the holder whose turn is next comes first. A turn brings a
         #: connection, or None when there is room to open one.
@@ -53,27 +56,32 @@ class ConnectionPool:
         """Return a free connection at once; None when there is none that the holder may have."""
         # Whoever waits could not use it: what comes back goes to them first.
         if self._free and not self._is_full(holder):
-            connection = self._free.pop()
+            connection, since = self._free.pop()
             if not _is_gone(connection):
                 self._enter(holder)
+                self.rested_seconds = time.monotonic() - since
                 return connection
-            self._free.append(connection)  # `acquire` disposes of it
+            self._free.append((connection, since))  # `acquire` disposes of it
         return None
 
     async def acquire(self, holder: int = 0) -> Connection:
         """Return a connection, as soon as there is one. A cancelled wait loses none."""
         while True:
-            connection = None
+            connection, rested = None, 0.0
             if self._is_full(holder) or not (self._free or self._out < self._max):
                 connection = await self._turn(holder)
             elif self._free:
-                connection = self._free.pop()
+                connection, since = self._free.pop()
+                rested = time.monotonic() - since
                 self._enter(holder)
             else:
-                return await self._open(holder)
+                connection = await self._open(holder)
+                self.rested_seconds = 0.0
+                return connection
             if connection is None:
                 continue
             if not _is_gone(connection):
+                self.rested_seconds = rested
                 return connection
             self._leave(holder)
             await self._dispose(connection, None)
@@ -83,11 +91,16 @@ class ConnectionPool:
         self._leave(holder)
         waiting = self._next() if self._waiting else None
         if waiting is None:
-            self._free.append(connection)
+            self._free.append((connection, time.monotonic()))
         else:
             following, turn = waiting
             self._enter(following)
             turn.set_result(connection)
+
+    def put_back(self, connection: Connection, holder: int = 0) -> None:
+        """Take back a connection that was handed out just now and not used: it goes on resting."""
+        self._leave(holder)
+        self._free.append((connection, time.monotonic() - self.rested_seconds))
 
     async def discard(self, connection: Connection, timeout_seconds: float, holder: int = 0) -> None:
         """Take back a connection of which nothing is known; asyncpg cleans or closes it."""
@@ -101,13 +114,13 @@ class ConnectionPool:
         """Close every connection, those in use when they come back: the server was restarted."""
         await self.pool.expire_connections()
         while self._free:
-            await self._dispose(self._free.pop(), None)
+            await self._dispose(self._free.pop()[0], None)
             self._wake()
 
     async def close(self) -> None:
         """Give every free connection back to asyncpg's pool and close it; waits for those in use."""
         while self._free:
-            await self._dispose(self._free.pop(), None)
+            await self._dispose(self._free.pop()[0], None)
         await self.pool.close()
 
     def terminate(self) -> None:

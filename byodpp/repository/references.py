@@ -6,17 +6,18 @@ read, and which are deleted softly. May raise ValidationFailed and ReferencedCon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from byodpp.conditions import Comparison, Parameter, Query, Shape
+from byodpp.conditions import Comparison, Parameter, Query, Shape, Visibility
 from byodpp.definitions import OnDelete, ResourceDefinition, Scope
 from byodpp.exceptions import Detail, ReferencedConflict, ValidationFailed
+from byodpp.registry import Registry
 from byodpp.repository.constraint_errors import REFERENCE
 from byodpp.repository.stores import Acting, Store
 
-__all__ = ["check_references", "refuse_referenced"]
+__all__ = ["check_references", "needs_look", "references_of", "refuse_referenced"]
 
 
 async def check_references(
@@ -30,20 +31,13 @@ async def check_references(
         ValidationFailed: naming each such field.
     """
     faults: list[Detail] = []
-    for field_ in resource.fields.values():
-        if field_.references is None:
+    for name, target in references_of(store.registry, resource, items):
+        if not needs_look(acting.lookup(target), target):
             continue
-        wanted = {
-            index: item[field_.name] for index, item in enumerate(items) if item.get(field_.name) is not None
-        }
-        if not wanted:
-            continue
-        target = store.registry.target(resource, field_.references)
-        if not _needs_look(acting, target):
-            continue
+        wanted = {index: item[name] for index, item in enumerate(items) if item.get(name) is not None}
         seen = await store.visible_keys(acting, target, set(wanted.values()))
         faults.extend(
-            Detail(field_.name if len(items) == 1 else f"{index}.{field_.name}", "reference", REFERENCE)
+            Detail(name if len(items) == 1 else f"{index}.{name}", "reference", REFERENCE)
             for index, key in wanted.items()
             if key not in seen
         )
@@ -51,8 +45,26 @@ async def check_references(
         raise ValidationFailed(details=faults[:100])
 
 
-def _needs_look(acting: Acting, target: ResourceDefinition) -> bool:
-    visibility = acting.lookup(target)
+def references_of(
+    registry: Registry, resource: ResourceDefinition, items: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[str, ResourceDefinition]]:
+    """Yield the reference fields that have a value in some of the items, each with its target."""
+    names: dict[str, None] = {}
+    for item in items:
+        names |= dict.fromkeys(name for name in item if item[name] is not None)
+    for name in names:
+        definition = resource.fields.get(name)
+        if definition is not None and definition.references is not None:
+            yield name, registry.target(resource, definition.references)
+
+
+def needs_look(visibility: Visibility | None, target: ResourceDefinition) -> bool:
+    """Whether a foreign key does not decide alone which rows of a target may be referred to.
+
+    Args:
+        visibility: what the caller may read of the target; None is nothing.
+        target: of the reference.
+    """
     return (
         visibility is None
         or visibility.rows is not None

@@ -355,7 +355,8 @@ class Repository(Reading):
         acting.outbox.emit(
             Event(
                 name=name,
-                data=data if not isinstance(data, Row) else dict(data),
+                # What is stored already is decoded when a handler wants it.
+                data=dict(data) if isinstance(data, Row) and not stored else data,
                 tenant_id=acting.principal.tenant_id,
                 resource=self.resource.name,
                 resource_id=None if id is None else str(id),
@@ -426,11 +427,10 @@ class Repository(Reading):
 
     def _shown(self, record: Any, id: Any) -> Row:
         """Return a written row; only its key when the caller may not see it any more."""
-        if record["data"] is not None:
-            return Row(
-                record["data"].encode(), self.resource, self._store.registry, version=record["new_version"]
-            )
-        return Row(None, self.resource, self._store.registry, values={"id": id})
+        registry, data, version = self._store.registry, record["data"], record["new_version"]
+        if data is not None:
+            return Row(data.encode(), self.resource, registry, version=version, key=record.get("id"))
+        return Row(None, self.resource, registry, values={"id": id})
 
     def _with_states(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         machine = self.resource.states

@@ -294,7 +294,7 @@ class Store:
     ) -> list[Any]:
         """Insert validated rows with one statement; the records come in the items' order."""
         bound = [self._bound(resource, item, new=True) for item in items]
-        columns = tuple(sorted({column for values in bound for column in values}))
+        columns = tuple(sorted(frozenset[str]().union(*bound)))
         many = len(items) > 1
         compiled = self.writes.insert(
             resource,
@@ -303,13 +303,14 @@ class Store:
             permitted,
             event="create" in resource.events,
             many=many,
+            context_in_statement=not acting.transaction.sets_context,
         )
-        named = {**self._told(acting, resource, "create")}
-        for column in columns:
-            values = [values.get(column) for values in bound]
-            named[f"v_{column}"] = values if many else values[0]
-        if many and not columns:
-            named["count_only"] = [0] * len(items)
+        named = self._told(acting, resource, "create")
+        if many:
+            named |= {f"v_{column}": [values.get(column) for values in bound] for column in columns}
+            named["count_only"] = [0] * len(items)  # asked for where there is no column
+        else:
+            named |= {f"v_{column}": value for column, value in bound[0].items()}
         arguments = self._arguments(compiled, acting, (), named)
         try:
             records = list(await acting.transaction.fetch(compiled.sql, *arguments))

@@ -23,6 +23,7 @@ from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, StrictF
 from byodpp.fields.string import MAX_INDEXED_BYTES, StringType
 from byodpp.registry import Registry
 from byodpp.schemas.faults import MAX_DETAILS, details_of, join_path, refuse
+from byodpp.schemas.generated import GeneratedSchema
 from byodpp.schemas.modifiers import Modifier, part_modifiers
 from byodpp.schemas.nested import MAX_NESTING, NestedRows, judge_nested, nestable
 from byodpp.schemas.overrides import (
@@ -56,14 +57,6 @@ class LoadedBody:
     read_only: dict[str, Any] = field(default_factory=dict)  # update only: sent, to be compared with the row
     sent: frozenset[str] = frozenset()  # names that were in the body; the rest of `values` was filled in
     nested: tuple[NestedRows, ...] = ()  # rows of to-many relations that came with the row
-
-
-class _GeneratedSchema(marshmallow.Schema):
-    """Parent of what is made from fields: what is not known is refused."""
-
-    class Meta:
-        unknown = marshmallow.RAISE
-        register = False
 
 
 # --- the map ------------------------------------------------------------------------------
@@ -115,7 +108,7 @@ class SchemaMap:
         if not getattr(own, "extends", False):
             return own()
         # Without `include` of its own the generated fields are inherited, and those of the class win.
-        meta = type("Meta", (own.Meta, _GeneratedSchema.Meta), {"include": {}})
+        meta = type("Meta", (own.Meta, GeneratedSchema.Meta), {"include": {}})
         combined: type[marshmallow.Schema] = type(own.__name__, (own, generated), {"Meta": meta})
         return combined()
 
@@ -360,8 +353,8 @@ def _generate(resource: ResourceDefinition, operation: str, from_wire: bool) -> 
         fields |= {
             name: ReadOnlyField() for name in sorted(_OWN_NAMES - fields.keys() - resource.relations.keys())
         }
-    meta = type("Meta", (_GeneratedSchema.Meta,), {"include": fields})
-    return type(f"{resource.name}{operation.capitalize()}", (_GeneratedSchema,), {"Meta": meta})
+    meta = type("Meta", (GeneratedSchema.Meta,), {"include": fields})
+    return type(f"{resource.name}{operation.capitalize()}", (GeneratedSchema,), {"Meta": meta})
 
 
 def _options(resource: ResourceDefinition, definition: FieldDefinition, operation: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class NestedWork:
             shown = b",".join(map(_json, results))
             members.append(b",%b:[%b]" % (wire.dumps(nested.relation.name), shown))
         whole = row.json[:-1] + b"".join(members) + b"}"
-        return Row(whole, self._call.resource, self._unit.parts.registry, version=row.version)
+        return Row(whole, self._call.resource, self._unit.parts.registry, version=row.version, key=row.key)
 
     async def _write(self, nested: NestedRows, parent: Any) -> list[Any]:
         self._refuse_other_parent(nested, parent)

@@ -17,12 +17,13 @@ from byodpp.audit.notes import About
 from byodpp.authentication import Principal
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query
-from byodpp.database import Database, is_retryable
+from byodpp.database import Database, NeedsTransaction, is_retryable
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus
 from byodpp.exceptions import ApiError, NotFound
 from byodpp.idempotency import IdempotencyKeys
 from byodpp.rows import Page, Row
+from byodpp.service.lone import is_lone
 from byodpp.service.units import ONE_ROW, Unit, UnitParts
 
 __all__ = ["Service"]
@@ -97,6 +98,7 @@ class Service:
         work: Callable[[Unit], Awaitable[T]],
         *,
         commit: bool = True,
+        lone: bool = False,
     ) -> T:
         """Run some work in one transaction.
 
@@ -105,10 +107,16 @@ class Service:
             origin: of the request.
             work: may run again after a serialization failure, so it keeps nothing between runs.
             commit: False undoes everything at the end; what waits for the commit does not happen.
+            lone: the work is one statement, and as such a transaction (`is_lone`).
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                result, events = await (self._once if commit else self._tried)(principal, origin, work)
+                if commit:
+                    result, events = await self._once(principal, origin, work, lone=lone)
+                else:
+                    result, events = await self._tried(principal, origin, work)
+            except NeedsTransaction:
+                lone = False
             except ApiError as error:
                 if attempt == _TRIES or not is_retryable(error):
                     raise
@@ -167,10 +175,15 @@ class Service:
         while self._handling:
             await asyncio.wait(self._handling)
 
+    def is_lone(self, call: Call) -> bool:
+        """Whether the call's work is one statement that nothing could have to undo."""
+        return is_lone(self.parts, call)
+
     async def _once(
-        self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]
+        self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]], *, lone: bool
     ) -> tuple[T, list[Event]]:
-        async with self._database.transaction(principal.session) as transaction:
+        scope = self._database.lone if lone else self._database.transaction
+        async with scope(principal.session) as transaction:
             unit = Unit(self.parts, transaction, principal, origin)
             result = await work(unit)
             await unit.finish()
@@ -191,7 +204,7 @@ class Service:
             return result, []
 
     def _handle(self, events: list[Event]) -> None:
-        if events:
+        if events and self._bus.wants(events):
             task = asyncio.create_task(self._bus.dispatch(events))
             self._handling.add(task)
             task.add_done_callback(self._handling.discard)

@@ -32,7 +32,7 @@ from byodpp.statements.parameters import Compiled, Context, Source, Sources, Sql
 from byodpp.statements.versions import versions_texts
 from byodpp.tables import Tables
 
-__all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements"]
+__all__ = ["ESTIMATE_LIMIT", "Compiled", "Context", "Statements", "context_setting"]
 
 #: `count=estimated` counts this far; beyond, it takes the planner's word: the cost stays bounded.
 ESTIMATE_LIMIT: Final = 10_000
@@ -205,7 +205,7 @@ class Statements:
 
     def _answer(self, parts: dict[str, sa.ColumnElement[Any]], with_context: bool) -> sa.Select[Any]:
         answer = sa.select(*(part.label(name) for name, part in parts.items()))
-        return answer.select_from(_context_setting()) if with_context else answer
+        return answer.select_from(context_setting()) if with_context else answer
 
     def _view(self, lookup: Lookup | None, *, anywhere: bool = False, past: Past | None = None) -> View:
         return View(self._registry, self._tables, lookup, self._enforce_scope and not anywhere, past)
@@ -340,7 +340,7 @@ def _settings(sources: Sources) -> tuple[str, str, str]:
     return sources.context.settings
 
 
-def _context_setting() -> sa.Subquery:
+def context_setting() -> sa.Subquery:
     """Return the derived table that sets the context; PostgreSQL runs it before the sub-selects."""
     settings: dict[str, Source] = {
         "tenant": lambda sources: _settings(sources)[0],

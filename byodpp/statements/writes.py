@@ -23,7 +23,7 @@ from byodpp.statements.audit_entries import audit_entry, former_values, recorded
 from byodpp.statements.history import history_entry
 from byodpp.statements.keys import KeyStatements, bind_key
 from byodpp.statements.modifiers import modified, unfit
-from byodpp.statements.reads import Compiled, Statements
+from byodpp.statements.reads import Compiled, Statements, context_setting
 from byodpp.tables import Tables
 
 __all__ = ["Change", "WriteStatements"]
@@ -71,43 +71,49 @@ class WriteStatements:
         *,
         event: bool,
         many: bool = False,
+        context_in_statement: bool = False,
     ) -> Compiled:
         """One row from parameters `v_<column>`, or many from arrays of that name.
+
+        With `context_in_statement` it is a transaction by itself: each row is made from the context that
+        is set, so that nothing is judged by row-level security before.
 
         The result has a row per inserted row, in order: `data` (JSON text; null when the caller
         may not see it), `permitted` (whether the caller may have such a row), `id`, and `new_version`.
         """
-        key = ("insert", resource.id, columns, visibility, permitted, event, many)
-        return self._statements.cached(
-            key, lambda: self._build_insert(resource, columns, visibility, permitted, event=event, many=many)
-        )
+        options = (event, many, context_in_statement)
+        key = ("insert", resource.id, columns, visibility, permitted, options)
+
+        def build() -> sa.Select[Any]:
+            source = (self._many_values if many else self._one_value)(resource, columns)
+            if context_in_statement:
+                source = source.select_from(context_setting())
+            return self._build_insert(resource, columns, source, visibility, permitted, event=event)
+
+        return self._statements.cached(key, build)
 
     def _build_insert(
         self,
         resource: ResourceDefinition,
         columns: tuple[str, ...],
+        source: sa.Select[Any],
         visibility: Visibility,
         permitted: Condition | None,
         *,
         event: bool,
-        many: bool,
     ) -> sa.Select[Any]:
         table = self._tables[resource]
         names = [*self._owner_columns(resource), *columns]
-        values = self._many_values if many else self._one_value
-        source = values(resource, table, columns)
         inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
         extra = self._consequences(resource, inserted, "create", None, event=event)
         return self._answer(resource, inserted, visibility, permitted).add_cte(*extra)
 
-    def _one_value(
-        self, resource: ResourceDefinition, table: sa.Table, columns: Sequence[str]
-    ) -> sa.Select[Any]:
+    def _one_value(self, resource: ResourceDefinition, columns: Sequence[str]) -> sa.Select[Any]:
+        table = self._tables[resource]
         return sa.select(*self._owner_values(resource), *(_value(table.c[column]) for column in columns))
 
-    def _many_values(
-        self, resource: ResourceDefinition, table: sa.Table, columns: Sequence[str]
-    ) -> sa.Select[Any]:
+    def _many_values(self, resource: ResourceDefinition, columns: Sequence[str]) -> sa.Select[Any]:
+        table = self._tables[resource]
         # A row that consists of defaults only still needs something that says how many there are.
         types = {f"v_{column}": table.c[column].type for column in columns} or {"count_only": sa.Integer()}
         arrays = [sa.bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]

@@ -1,0 +1,56 @@
+"""For whom a transaction runs, as PostgreSQL's settings hold it; row-level security decides by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["NOBODY", "PLATFORM_TENANT", "SessionContext"]
+
+#: Id of the platform's own tenant row.
+PLATFORM_TENANT: Final = 0
+#: Tenant of anonymous readers: it owns nothing, so they see published rows only.
+NOBODY: Final = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionContext:
+    """For whom a transaction runs; row-level security decides by it."""
+
+    tenant_id: int
+    user_id: int = 0  # 0: nobody signed in
+    grants: tuple[str, ...] = ()  # `table:tenant:id` of rows lent to this caller
+
+    #: The values of byodpp.tenant, byodpp.user and byodpp.grants, for set_config.
+    settings: tuple[str, str, str] = field(init=False, repr=False, compare=False)
+    #: Statements that set them in an open transaction.
+    commands: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Write both once: a caller's context serves all his requests.
+
+        Raises:
+            ValueError: a grant holds U+0000.
+        """
+        settings = (f"{self.tenant_id:d}", f"{self.user_id:d}", _array_literal(self.grants))
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "commands", _set_local(*settings))
+
+
+def _set_local(tenant: str, user: str, grants: str) -> str:
+    lent = "''" if grants == "{}" else _literal(grants)
+    own = f"set local byodpp.tenant = '{tenant}'; set local byodpp.\"user\" = '{user}'"
+    return f"{own}; set local byodpp.grants = {lent}"
+
+
+def _literal(text: str) -> str:
+    # The pools set standard_conforming_strings, so a backslash is a backslash.
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _array_literal(texts: tuple[str, ...]) -> str:
+    for text in texts:
+        if "\0" in text:
+            raise ValueError("a grant holds U+0000")
+    escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in escaped) + "}"

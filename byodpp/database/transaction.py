@@ -1,0 +1,164 @@
+"""One open transaction: asyncpg's statements with our errors, savepoints, and what waits for the commit.
+
+Made by `scopes`. May reject: with the answers of `sqlstate.translate`, and with InternalError when a
+statement comes too late.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+import asyncpg
+
+from byodpp.containment import contained
+from byodpp.database.context import SessionContext
+from byodpp.database.pool import Connection
+from byodpp.database.sqlstate import translate
+from byodpp.exceptions import ApiError, InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["DRIVER_ERRORS", "Transaction"]
+
+_log = logging.getLogger(__name__)
+
+#: Everything that the driver raises.
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,  # a lost or refused connection; TimeoutError is one, too
+    UnicodeError,
+    OverflowError,
+    RecursionError,
+)
+_FAILED_TRANSACTION: Final = "25P02"
+
+
+class Transaction:
+    """One open transaction; statements have asyncpg's signatures (without timeout) and our errors."""
+
+    __slots__ = ("_callbacks", "_savepoints", "connection", "context", "ended", "failure")
+
+    #: Whether tenant, user and grants are set before any statement; else the statement has to do it.
+    sets_context: ClassVar[bool] = True
+
+    def __init__(self, connection: Connection, context: SessionContext) -> None:
+        #: The driver's connection, for what must share the transaction (the job queue).
+        self.connection = connection
+        self.context = context
+        #: The first error of a statement; after it PostgreSQL commits nothing any more.
+        self.failure: ApiError | None = None
+        #: Set by the scope at its end.
+        self.ended = False
+        self._callbacks: list[Callable[[], Awaitable[object]]] = []
+        self._savepoints = 0
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        try:
+            rows: list[asyncpg.Record] = await self.connection.fetch(sql, *args)
+        except DRIVER_ERRORS as error:
+            raise self._failed(error, sql) from error
+        return rows
+
+    async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
+        try:
+            return await self.connection.fetchrow(sql, *args)
+        except DRIVER_ERRORS as error:
+            raise self._failed(error, sql) from error
+
+    async def fetchval(self, sql: str, *args: Any, column: int = 0) -> Any:
+        try:
+            return await self.connection.fetchval(sql, *args, column=column)
+        except DRIVER_ERRORS as error:
+            raise self._failed(error, sql) from error
+
+    async def execute(self, sql: str, *args: Any) -> str:
+        try:
+            status: str = await self.connection.execute(sql, *args)
+        except DRIVER_ERRORS as error:
+            raise self._failed(error, sql) from error
+        return status
+
+    async def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> None:
+        try:
+            await self.connection.executemany(sql, args)
+        except DRIVER_ERRORS as error:
+            raise self._failed(error, sql) from error
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo only the block when it raises; the exception goes on, the transaction lives."""
+        self._savepoints += 1
+        name = f"byodpp_{self._savepoints}"
+        callbacks = len(self._callbacks)
+        await self.execute(f"savepoint {name}")
+        try:
+            yield
+            await self.execute(f"release savepoint {name}")
+        except Exception:
+            # A cancelled request is not caught: its whole transaction is rolled back.
+            await self._back_to(name, callbacks)
+            raise
+
+    def refuse_commit(self, error: ApiError) -> ApiError:
+        """Let the transaction end in this error even if it is caught: what it refuses is done already.
+
+        A savepoint around the refused statement undoes both.
+        """
+        self.failure = self.failure or error
+        return error
+
+    def end(self) -> Connection:
+        """Take the connection away; called by `TransactionScope` alone. It is soon somebody else's."""
+        connection = self.connection
+        self.ended = True
+        self.connection = cast(Connection, _NoConnection())
+        return connection
+
+    def after_commit(self, callback: Callable[[], Awaitable[object]]) -> None:
+        """Run `callback` once the transaction is committed; its failure is logged, not answered."""
+        self._callbacks.append(callback)
+
+    async def run_callbacks(self) -> None:
+        """Run what waits for the commit; called by `Database` alone."""
+        for callback in self._callbacks:
+            try:
+                with contained():
+                    await callback()
+            except Exception:
+                _log.exception("an after_commit callback failed")
+
+    async def _back_to(self, name: str, callbacks: int) -> None:
+        try:
+            await self.connection.execute(f"rollback to savepoint {name}; release savepoint {name}")
+        except DRIVER_ERRORS as error:
+            _log.debug("savepoint lost with its connection: %s", type(error).__name__)
+            return
+        self.failure = None
+        del self._callbacks[callbacks:]
+
+    def _failed(self, error: BaseException, sql: str) -> ApiError:
+        if self.ended:
+            _log.error("a statement was sent after the end of its transaction", stack_info=True)
+            return InternalError()
+        if getattr(error, "sqlstate", "") == _FAILED_TRANSACTION and self.failure is not None:
+            _log.error("a statement was sent after %r was caught without a savepoint", self.failure.code)
+            return InternalError()
+        answer = self._translated(error, sql)
+        self.failure = self.failure or answer
+        return answer
+
+    def _translated(self, error: BaseException, sql: str) -> ApiError:
+        return translate(error, deleting=sql.lstrip()[:6].lower() == "delete")
+
+
+class _NoConnection:
+    """Stands where a connection was, once its transaction has ended."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise asyncpg.InterfaceError("the transaction has ended")
