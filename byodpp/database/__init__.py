@@ -1,13 +1,14 @@
 """The database: the only stage that knows the driver.
 
 `connections` makes connections, `pool` keeps them at hand, `transactions` is what everybody else uses:
-it hands out `scopes` of a `transaction`, or of a `lone` statement, for a `context`. `sqlstate` says what an
+it hands out `scopes` of a `transaction`, or of a `lone` statement, for a `context`; `sessions` lends a connection for long work. `sqlstate` says what an
 error means to a client.
 """
 
 from __future__ import annotations
 
 from byodpp.database.lone import NeedsTransaction
+from byodpp.database.sessions import Session, Sessions
 from byodpp.database.transactions import (
     NOBODY,
     PLATFORM_TENANT,
@@ -26,7 +27,9 @@ __all__ = [
     "Database",
     "Isolation",
     "NeedsTransaction",
+    "Session",
     "SessionContext",
+    "Sessions",
     "Transaction",
     "TransactionScope",
     "is_retryable",

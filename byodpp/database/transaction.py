@@ -20,7 +20,7 @@ from byodpp.database.sqlstate import translate
 from byodpp.exceptions import ApiError, InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
 __all__ = ["DRIVER_ERRORS", "Transaction"]
 
@@ -37,6 +37,9 @@ DRIVER_ERRORS: Final = (
     RecursionError,
 )
 _FAILED_TRANSACTION: Final = "25P02"
+
+#: Rows that a stream takes from the server at once.
+_MOST_ROWS_AT_ONCE: Final = 5_000
 
 
 class Transaction:
@@ -87,6 +90,27 @@ class Transaction:
     async def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> None:
         try:
             await self.connection.executemany(sql, args)
+        except DRIVER_ERRORS as error:
+            raise self._failed(error, sql) from error
+
+    async def stream(
+        self, sql: str, *args: Any, first: int, bytes_at_once: int
+    ) -> AsyncGenerator[list[str], None]:
+        """Yield the texts of a one-column statement as a cursor of the server finds them.
+
+        Args:
+            sql: reads.
+            args: of the statement.
+            first: rows of the first portion.
+            bytes_at_once: about how large the later ones are; rows that grow make them shorter.
+        """
+        rows = first
+        try:
+            cursor = await self.connection.cursor(sql, *args)
+            while portion := [record[0] for record in await cursor.fetch(rows)]:
+                yield portion
+                average = sum(map(len, portion)) / len(portion)
+                rows = max(1, min(_MOST_ROWS_AT_ONCE, int(bytes_at_once / (average + 1))))
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 

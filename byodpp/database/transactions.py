@@ -138,8 +138,27 @@ class Database:
             read_only: PostgreSQL refuses every change.
             isolation: with the stricter ones errors may be `is_retryable`.
         """
+        return self.scope(self._pool(self._app), context, read_only=read_only, isolation=isolation)
+
+    def scope(
+        self, pool: ConnectionPool, context: SessionContext, *, read_only: bool, isolation: Isolation
+    ) -> TransactionScope:
+        """Return ``async with`` for a transaction on a pool; for `transaction` and `Sessions` only."""
         begin = f"begin isolation level {isolation}{' read only' if read_only else ''}; {context.commands}"
-        return TransactionScope(self, self._pool(self._app), begin, context)
+        return TransactionScope(self, pool, begin, context)
+
+    async def pool_of_one(self) -> ConnectionPool:
+        """Open a pool of one connection of the app role; for `Sessions` only.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        self._pool(self._app)  # refuses when nothing is open
+        options = self._options.replace(min_connections=0, max_connections=1, start_timeout_seconds=0.0)
+        try:
+            return ConnectionPool(await open_pool(self._app_uri, options), 1)
+        except DatabaseStartError as error:
+            raise Unavailable("The database is not available for the moment.") from error
 
     def lone(self, context: SessionContext) -> TransactionScope:
         """Return ``async with`` for a transaction of one statement; see `lone`."""
