@@ -13,7 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,15 +122,19 @@ class World:
 
 
 @contextmanager
-def made(folder: Path, size: Size) -> Iterator[World]:
+def made(folder: Path, size: Size, manifest: Mapping[str, Any] | None = None) -> Iterator[World]:
     """Start a PostgreSQL with all rows in it; it ends with the block.
 
     Args:
         folder: does not exist yet; becomes the application's folder.
         size: of the world.
+        manifest: other than that of `app/`, with the same tables.
     """
     folder.mkdir(parents=True)
-    shutil.copy(HERE / "app" / "resources.json", folder)
+    if manifest is None:
+        shutil.copy(HERE / "app" / "resources.json", folder)
+    else:
+        (folder / "resources.json").write_text(json.dumps(manifest))
     with asyncio.Runner() as runner:
         started = _filled(folder, size)
         world = runner.run(started.__aenter__())
