@@ -29,7 +29,8 @@ from byodpp.authentication.tokens import TokenVerifier
 from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer, Policy, base_policies
 from byodpp.authorization.watch import PolicyWatch
-from byodpp.database import Database
+from byodpp.database import Database, Sessions
+from byodpp.definitions import ResourceDefinition
 from byodpp.dependents import Dependents, out_of_reach
 from byodpp.documentation import documentation_routes
 from byodpp.events import EventBus, EventHandler
@@ -52,6 +53,7 @@ from byodpp.repository.stores import Store
 from byodpp.routes import Route
 from byodpp.routes.identity import identity_routes
 from byodpp.routes.resources import resource_routes
+from byodpp.routes.transfers import transfer_routes
 from byodpp.row_security import check_views
 from byodpp.schemas import SchemaMap
 from byodpp.schemas.overrides import load_schema_overrides
@@ -64,6 +66,10 @@ from byodpp.statements import Statements
 from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
 from byodpp.tenant_life import TenantLife
+from byodpp.transfer.chunks import Chunks
+from byodpp.transfer.exports import Exporter
+from byodpp.transfer.imports import Importer
+from byodpp.transfers import TransferBounds, Transfers
 
 __all__ = ["Application", "Blueprint", "assemble", "build", "load", "load_demo", "openapi", "snapshot"]
 
@@ -157,6 +163,8 @@ class Application:
     service: Service
     trail: AuditTrail
     sealer: Sealer
+    importer: Importer
+    exporter: Exporter
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     @classmethod
@@ -202,6 +210,13 @@ class Application:
             trail=trail,
             dependents=blueprint.dependents,
         )
+        service = Service(parts, database, EventBus(blueprint.handlers))
+        sessions = Sessions(
+            database,
+            most=settings.transfer_sessions,
+            patience_seconds=settings.pool_acquire_timeout_seconds,
+        )
+        chunks = Chunks(blueprint.app_dir, blueprint.registry, blueprint.schemas)
         return cls(
             settings=settings,
             blueprint=blueprint,
@@ -215,9 +230,11 @@ class Application:
             rate_limiter=SlidingWindows()
             if settings.redis_uri is None
             else SharedWindows(settings.redis_uri),
-            service=Service(parts, database, EventBus(blueprint.handlers)),
             trail=trail,
             sealer=_sealer(settings, blueprint, database),
+            service=service,
+            importer=Importer(service, sessions, chunks),
+            exporter=Exporter(parts.store, sessions, most_seconds=settings.export_seconds),
         )
 
     def routes(self) -> list[Route]:
@@ -231,7 +248,13 @@ class Application:
             # Without it each process counts alone: worse, but it serves.
             checks.append(HealthCheck(name="redis", check=self.rate_limiter.ping, critical=False))
         health = Health(self.lifecycle, checks)
-        found = [*resource_routes(self.service), *identity_routes(self.issuer), *health.routes()]
+        blueprint = self.blueprint
+        found = [
+            *resource_routes(self.service),
+            *transfer_routes(blueprint.registry, blueprint.logics, self.transfers),
+            *identity_routes(self.issuer),
+            *health.routes(),
+        ]
         if self.settings.docs_enabled:
             found += documentation_routes(self.document)
         return found
@@ -254,6 +277,17 @@ class Application:
             identity=self.issuer.administration,
             app_dir=self.blueprint.app_dir,
         )
+
+    def transfers(self, resource: ResourceDefinition) -> Transfers:
+        """Return who serves the files of a resource."""
+        settings = self.settings
+        bounds = TransferBounds(
+            file_bytes=settings.import_max_bytes,
+            record_bytes=settings.import_record_max_bytes,
+            json_depth=settings.max_json_depth,
+            body_seconds=settings.import_body_seconds,
+        )
+        return Transfers(resource, self.service, self.database, self.importer, self.exporter, bounds)
 
     def document(self) -> bytes:
         """Return the OpenAPI document as JSON."""

@@ -11,7 +11,8 @@
     │   └── DatabaseStartError     no server, wrong role, wrong password
     └── ApiError                   an answer to a client
         ├── Malformed         400  MalformedJson, InvalidEncoding, DuplicateKey, TooDeep,
-        │                          InvalidQuery, QueryTooComplex, InvalidHeader, UnsupportedVersion
+        │                          FileNotWhole, InvalidQuery, QueryTooComplex, InvalidHeader,
+        │                          UnsupportedVersion
         ├── Unauthenticated   401
         ├── Forbidden         403  QuotaExceeded
         ├── NotFound          404
@@ -52,6 +53,7 @@ __all__ = [
     "Detail",
     "DuplicateKey",
     "ExtensionError",
+    "FileNotWhole",
     "Forbidden",
     "HeadersTooLarge",
     "IdempotencyInProgress",
@@ -219,6 +221,12 @@ class TooDeep(Malformed):
     """The body is nested too deeply."""
 
     code = "too_deep"
+
+
+class FileNotWhole(Malformed):
+    """The file does not hold what its closing record tells."""
+
+    code = "file_not_whole"
 
 
 class InvalidQuery(Malformed):

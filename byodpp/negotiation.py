@@ -14,7 +14,7 @@ from typing import Final
 
 from byodpp.exceptions import NotAcceptable, UnsupportedVersion
 
-__all__ = ["JSON", "PROBLEM", "Negotiator", "wants_problem"]
+__all__ = ["JSON", "PROBLEM", "Negotiator", "body_type", "wants_problem"]
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -131,3 +131,23 @@ def _choose(accept: str, produces: tuple[str, ...], version: str) -> str | None:
         return best
     # Who names only the form of errors has no quarrel with JSON.
     return JSON if JSON in produces and _quality(PROBLEM, ranges) > 0 else None
+
+
+def body_type(header: str | None) -> str:
+    """Return the media type that a Content-Type names, in lower case.
+
+    It is empty when there is none, or another charset than UTF-8.
+    """
+    if header is None:
+        return ""
+    media_type, *parameters = header.split(";")
+    charsets = []
+    for parameter in parameters:
+        name, equals, value = parameter.strip().partition("=")
+        if not equals or not value:
+            return ""
+        if name.lower() == "charset":
+            charsets.append(value.strip('"').lower())
+    if len(charsets) > 1 or any(charset not in ("utf-8", "utf8") for charset in charsets):
+        return ""
+    return media_type.strip().lower()

@@ -220,17 +220,25 @@ class Request:
             self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return self.body
 
-    async def stream(self, limit: int) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives, once. Arguments and errors are those of `read`."""
+    async def stream(self, limit: int, *, seconds: float | None = None) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, once. Errors are those of `read`.
+
+        Args:
+            limit: bytes that are accepted.
+            seconds: that the whole body may take when it is to take longer than others; then
+                `body_timeout_seconds` is how long it may pause.
+        """
         length = self.declared_length
         self._unread = False
         if length is not None and length > limit:
             # A small overrun is heard out after the answer; a large one is cut off.
             raise _too_large(limit, close=length > 4 * limit)
-        deadline = asyncio.get_running_loop().time() + self.body_timeout_seconds
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + (self.body_timeout_seconds if seconds is None else seconds)
         size, more = 0, True
         while more:
-            chunk, more = await self._receive_chunk(deadline)
+            pause = deadline if seconds is None else min(deadline, clock() + self.body_timeout_seconds)
+            chunk, more = await self._receive_chunk(pause)
             size += len(chunk)
             if size > limit:
                 await self._discard(limit, deadline, more=more)

@@ -56,6 +56,8 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "outbox": ("select", "insert"),
     "idempotency_keys": _ALL,
     "history": ("select", "insert"),
+    "imports": _ALL,
+    "import_rejects": _ALL,
     "schema_state": ("select",),
     "seeds": (),
     "policy_version": ("select", "insert", "update"),

@@ -37,6 +37,7 @@ __all__ = [
     "float_text",
     "jsonb_text",
     "loads",
+    "loads_part",
     "merge_patch",
     "number_text",
     "text",
@@ -88,6 +89,30 @@ def loads(body: bytes, *, max_depth: int = 32) -> Any:
         raise MalformedJson(f"The body is not well-formed JSON: {_reason(error)} ({place}).") from None
     except RecursionError:
         raise TooDeep(_too_deep(max_depth)) from None
+
+
+def loads_part(text_of_document: str, start: int, *, max_depth: int = 32) -> tuple[Any, int]:
+    """Read one value inside a longer text.
+
+    Args:
+        text_of_document: of which more may follow.
+        start: where the value begins.
+        max_depth: as for `loads`.
+
+    Returns:
+        The value, and the place behind it.
+
+    Raises:
+        json.JSONDecodeError: there is no value, or it goes on behind the end of the text.
+        DuplicateKey, TooDeep, MalformedJson: as for `loads`.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text_of_document, start)
+    except RecursionError:
+        raise TooDeep(_too_deep(max_depth)) from None
+    if text_of_document.count("[", start, end) + text_of_document.count("{", start, end) > max_depth:
+        _refuse_deep(text_of_document[start:end].encode("utf-8", "surrogatepass"), max_depth)
+    return value, end
 
 
 def _decode(body: bytes) -> str:

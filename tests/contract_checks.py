@@ -83,7 +83,11 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
     stays: `and`, `or`, `not` and relations take conditions on the key only. What lies deeper is the
     affair of the tests of the query language.
     Rows inside rows: one level stays as well; tests/test_openapi_writes.py goes deeper.
+    Files of imports: that they are text is all a schema says of them.
     """
+    for path, item in raw_schema["paths"].items():
+        if path.endswith("/import"):
+            del item["post"]
     left_out = {f"#/components/parameters/{name}" for name in ("X-Tenant", "Prefer")}
     for item in raw_schema["paths"].values():
         for operation in item.values():

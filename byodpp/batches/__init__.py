@@ -13,7 +13,17 @@ from byodpp.batches.reading import (
     LoadItem,
     Selection,
     read_batch,
+    read_item,
     upsert_keys,
 )
 
-__all__ = ["BATCH_OPERATIONS", "Batch", "BatchItem", "LoadItem", "Selection", "read_batch", "upsert_keys"]
+__all__ = [
+    "BATCH_OPERATIONS",
+    "Batch",
+    "BatchItem",
+    "LoadItem",
+    "Selection",
+    "read_batch",
+    "read_item",
+    "upsert_keys",
+]

@@ -20,7 +20,16 @@ from byodpp.exceptions import Conflict, Detail, PayloadTooLarge, ValidationFaile
 from byodpp.suggestion import nearest
 from byodpp.wire import whole
 
-__all__ = ["BATCH_OPERATIONS", "Batch", "BatchItem", "LoadItem", "Selection", "read_batch", "upsert_keys"]
+__all__ = [
+    "BATCH_OPERATIONS",
+    "Batch",
+    "BatchItem",
+    "LoadItem",
+    "Selection",
+    "read_batch",
+    "read_item",
+    "upsert_keys",
+]
 
 #: What a batch may do to its items.
 BATCH_OPERATIONS: Final = ("create", "update", "patch", "delete", "upsert")
@@ -94,7 +103,7 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
     on = _chosen_key(document, raw, resource) if operation == "upsert" else ()
     items = []
     for index, value in enumerate(raw):
-        items.append(_item(operation, index, value, load_item, on))
+        items.append(read_item(operation, index, value, load_item, on))
         if index % _TURN == _TURN - 1:
             await asyncio.sleep(0)
     if atomic:
@@ -183,7 +192,18 @@ def _unwrapped(document: Any) -> tuple[str, list[Any], bool]:
     return str(operation), list(items or ()), atomic is True
 
 
-def _item(operation: str, index: int, value: Any, load_item: LoadItem, on: tuple[str, ...] = ()) -> BatchItem:
+def read_item(
+    operation: str, index: int, value: Any, load_item: LoadItem, on: tuple[str, ...] = ()
+) -> BatchItem:
+    """Judge one item; what is wrong with it is its fault.
+
+    Args:
+        operation: one of BATCH_OPERATIONS.
+        index: place among the items.
+        value: JSON value.
+        load_item: judges its fields.
+        on: of an upsert, the fields of the unique key by which rows are found.
+    """
     if operation == "upsert":
         # Keys are made here, never accepted: with one the row is there, without one its unique key
         # tells; where there is no such key, it is new.

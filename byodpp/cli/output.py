@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from byodpp.exceptions import StartError
 
-__all__ = ["print_problems", "print_step", "print_table"]
+__all__ = ["print_problems", "print_step", "print_table", "progress_bar"]
 
 
 def print_problems(error: StartError) -> None:
@@ -53,3 +54,30 @@ def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(size: int | None, title: str) -> Iterator[Callable[[int, Any], object]]:
+    """Show a bar on standard error and yield what moves it: bytes or rows that are done, and an import.
+
+    Args:
+        size: bytes in all; None where nobody knows how many rows there are.
+        title: what is being done.
+
+    Where standard error is no terminal nothing is shown.
+    """
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, found: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[told]}"), console=console) as progress:
+        task = progress.add_task(title, total=size, told="")
+
+        def move(done: int, found: Any) -> None:
+            told = f"{done} rows" if found is None else f"{found.records} records, {found.rejected} refused"
+            progress.update(task, completed=done, told=told)
+
+        yield move

@@ -15,6 +15,7 @@ from byodpp.exceptions import Problem, StartError
 
 if TYPE_CHECKING:
     from byodpp.definitions import ResourceDefinition
+    from byodpp.logics import LogicMap
     from byodpp.registry import Registry
 
 __all__ = ["check", "logics", "openapi", "routes"]
@@ -39,7 +40,7 @@ def check(context: typer.Context) -> None:
     """
     from byodpp.authorization import base_policies
     from byodpp.index_check import unindexed
-    from byodpp.logics import load_logics
+    from byodpp.logics import LogicMap, load_logics
     from byodpp.manifest import load_manifest
     from byodpp.schemas import SchemaMap
     from byodpp.schemas.overrides import load_schema_overrides
@@ -50,7 +51,7 @@ def check(context: typer.Context) -> None:
     strict = False
     with _collecting(problems):
         strict = place_of(context).settings().strict_indexes
-    registry, slow = None, list[Problem]()
+    registry, slow, found = None, list[Problem](), list[LogicMap]()
     with _collecting(problems):
         registry = load_manifest(app_dir)
     # What fits nowhere can be said only of a manifest that stands.
@@ -58,7 +59,7 @@ def check(context: typer.Context) -> None:
         for part in (
             lambda: slow.extend(unindexed(registry, Tables.build(registry))),
             lambda: base_policies(registry),
-            lambda: load_logics(app_dir, registry),
+            lambda: found.append(load_logics(app_dir, registry)[0]),
             lambda: SchemaMap.build(registry, load_schema_overrides(app_dir)),
         ):
             with _collecting(problems):
@@ -78,7 +79,8 @@ def check(context: typer.Context) -> None:
     print_step(
         "good", f"{len(own)} resources of your own, {len(registry) - len(own)} of the framework's parts"
     )
-    print_step("good", f"{len(_route_rows(registry))} routes, versions {', '.join(registry.versions)}")
+    rows = _route_rows(registry, found[0])
+    print_step("good", f"{len(rows)} routes, versions {', '.join(registry.versions)}")
 
 
 def routes(
@@ -89,13 +91,15 @@ def routes(
 
     `byodpp routes Products`
     """
+    from byodpp.logics import load_logics
     from byodpp.suggestion import nearest
 
     registry = _registry(context)
+    logic_map, _ = load_logics(place_of(context).application(), registry)
     names = sorted({one.name for one in registry})
     if resource is not None and resource not in names:
         raise StartError([Problem(resource, "there is no such resource", nearest(resource, names))])
-    rows = [row for row in _route_rows(registry) if resource in (None, row[2])]
+    rows = [row for row in _route_rows(registry, logic_map) if resource in (None, row[2])]
     print_table(("METHOD", "ADDRESS", "RESOURCE", "SERVES", "ROLES"), rows, empty="No resource has a route.")
 
 
@@ -152,9 +156,10 @@ def _with_trigrams(registry: Registry) -> list[str]:
     return [f"{one.name}.{field.name}" for one in registry for field in one.fields.values() if field.trigram]
 
 
-def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:
+def _route_rows(registry: Registry, logics: LogicMap) -> list[tuple[str, str, str, str, str]]:
     """Return method, address, resource, key and roles of every route of a resource, in declared order."""
     from byodpp.definitions import OPERATIONS, Kind
+    from byodpp.transfer.offered import export_address, exports, import_address, imports
 
     rows: list[tuple[str, str, str, str, str]] = []
     for resource in registry:
@@ -170,6 +175,12 @@ def _route_rows(registry: Registry) -> list[tuple[str, str, str, str, str]]:
                 rows.append(("POST", f"{url}/query", resource.name, operation, who))
             if operation == "read" and resource.history:
                 rows.append(("GET", f"{url}/history", resource.name, operation, who))
+        if imports(resource):
+            address, who = import_address(resource), _roles(resource, "create")
+            rows += ((method, address, resource.name, "create", who) for method in ("POST", "GET"))
+        if exports(resource, logics):
+            who = _roles(resource, "list")
+            rows.append(("GET", export_address(resource), resource.name, "list", who))
         for action in resource.actions:
             rows.append((action.method, action.url, resource.name, action.key, _roles(resource, action.key)))
     return rows

@@ -11,6 +11,8 @@ from byodpp import __version__
 from byodpp.cli.audit import heads, verify
 from byodpp.cli.create import init, new_logic, new_resource
 from byodpp.cli.data import seed, token
+from byodpp.cli.exporting import export_rows
+from byodpp.cli.importing import import_rows
 from byodpp.cli.migrate import apply_revisions, new_revision, plan
 from byodpp.cli.overview import check, logics, openapi, routes
 from byodpp.cli.place import Place
@@ -43,6 +45,8 @@ def make_program() -> typer.Typer:
     migrate.command("apply")(apply_revisions)
     program.add_typer(migrate, name="migrate")
     program.command()(seed)
+    program.command("import")(import_rows)
+    program.command("export")(export_rows)
     program.command()(token)
     program.command()(revoke)
     audit = _group(help="The audit trail: verify it, and print where it ends.")

@@ -1,8 +1,8 @@
 """The database: the only stage that knows the driver.
 
 `connections` makes connections, `pool` keeps them at hand, `transactions` is what everybody else uses:
-it hands out `scopes` of a `transaction`, or of a `lone` statement, for a `context`; `sessions` lends a connection for long work. `sqlstate` says what an
-error means to a client.
+it hands out `scopes` of a `transaction`, or of a `lone` statement, for a `context`. `sessions` lends a
+connection for long work. `sqlstate` says what an error means to a client.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from byodpp.exceptions import MalformedJson, PayloadTooLarge, UnsupportedMediaType
+from byodpp.negotiation import body_type
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.routes import Body, Endpoint, Handler
@@ -51,7 +52,7 @@ class _Reader:
             message = "Compressed bodies are not accepted."
             request.postponed = UnsupportedMediaType(message, headers={"Accept-Encoding": "identity"})
             return
-        media_type = _media_type(request.header(b"content-type"))
+        media_type = body_type(request.header(b"content-type"))
         if media_type not in self._media_types:
             accepted = ", ".join(self._media_types)
             message = f"The body must be {accepted} in UTF-8."
@@ -112,20 +113,3 @@ class FinishBody:
         if not request.body and request.has_body:
             await self._reader.read(request)
         return await proceed(request)
-
-
-def _media_type(header: str | None) -> str:
-    """Return the type in lower case; empty when there is none, or another charset than UTF-8."""
-    if header is None:
-        return ""
-    media_type, *parameters = header.split(";")
-    charsets = []
-    for parameter in parameters:
-        name, equals, value = parameter.strip().partition("=")
-        if not equals or not value:
-            return ""
-        if name.lower() == "charset":
-            charsets.append(value.strip('"').lower())
-    if len(charsets) > 1 or any(charset not in ("utf-8", "utf8") for charset in charsets):
-        return ""
-    return media_type.strip().lower()

@@ -27,6 +27,7 @@ from byodpp.openapi.service import (
     shared_responses,
     shared_schemas,
 )
+from byodpp.openapi.transfers import transfer_parameters, transfer_responses, transfer_schemas
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
 
@@ -93,9 +94,9 @@ def openapi_document(
         "paths": paths,
         "components": {
             "schemas": components,
-            "parameters": shared_parameters(),
+            "parameters": {**shared_parameters(), **transfer_parameters()},
             "headers": shared_headers(),
-            "responses": {**shared_responses(), **error_components()},
+            "responses": {**shared_responses(), **transfer_responses(), **error_components()},
             "securitySchemes": _schemes(keyed=keyed),
         },
     }
@@ -138,7 +139,7 @@ def _resources(
     """Return paths, component schemas and tags of all resources."""
     paths: dict[str, Any] = {}
     components: dict[str, Any] = {**shared_schemas(), **error_schemas(), INSIDE_JSON: inside_json_schema()}
-    components |= condition_schemas()
+    components |= {**condition_schemas(), **transfer_schemas()}
     tags: list[dict[str, Any]] = []
     nested = NestedSchemas(schemas)
     for resource in registry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
@@ -34,8 +35,10 @@ from byodpp.openapi.schemas import (
     row_example,
     row_schema,
 )
+from byodpp.openapi.transfers import export_operation, import_operation, progress_operation
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
+from byodpp.transfer.offered import export_address, exports, import_address, imports
 
 __all__ = ["Described", "ResourceDescription", "tag_of"]
 
@@ -128,6 +131,7 @@ class ResourceDescription:
         if resource.history and "read" in resource.operations:
             path = resource.crud_routes.get("read", f"{resource.base_url}/{{id}}") + "/history"
             yield Described(path=path, method="get", operation=self._history(path))
+        yield from self._transfers()
         for action in resource.actions:
             yield Described(path=action.url, method=action.method.lower(), operation=self._action(action))
 
@@ -141,7 +145,7 @@ class ResourceDescription:
             *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
         ]
         if name in READ_OPERATIONS:
-            found_words = query_parameters(resource, self._registry, name)
+            found_words = self._words_of_list if name == "list" else self._words_of(name)
             lists = "list" in resource.operations and resource.kind is not Kind.LOGIC
             parameters += referring(found_words, resource) if lists else found_words
         parameters += self._preconditions(name)
@@ -176,11 +180,7 @@ class ResourceDescription:
     def _history(self, path: str) -> dict[str, Any]:
         """Describe the kept versions of a row."""
         resource = self._resource
-        paging = [
-            one
-            for one in query_parameters(resource, self._registry, "list")
-            if one.get("name") in ("limit", "offset", "page")
-        ]
+        paging = [one for one in self._words_of_list if one.get("name") in ("limit", "offset", "page")]
         version = {
             "type": "object",
             "required": ["number", "operation", "at", "actorId", "requestId", "row"],
@@ -204,6 +204,25 @@ class ResourceDescription:
             ],
             "responses": {"200": answer, **self._refusals("read", None, ("MalformedQuery", "NotFound"))},
         }
+
+    @cached_property
+    def _words_of_list(self) -> list[dict[str, Any]]:
+        return self._words_of("list")
+
+    def _words_of(self, mode: str) -> list[dict[str, Any]]:
+        return query_parameters(self._resource, self._registry, mode)
+
+    def _transfers(self) -> Iterator[Described]:
+        """Describe the files of rows."""
+        resource, name = self._resource, component(self._resource)
+        if imports(resource):
+            path, head = import_address(resource), self._head("create", "", None)
+            yield Described(path=path, method="post", operation=import_operation(head, name, resource))
+            yield Described(path=path, method="get", operation=progress_operation(head, name, resource))
+        if exports(resource, self._logics):
+            head = {**self._head("list", "", None), "security": [{"bearer": []}]}
+            operation = export_operation(head, name, resource, referring(self._words_of_list, resource))
+            yield Described(path=export_address(resource), method="get", operation=operation)
 
     def _head(self, key: str, summary: str, logic: type[Logic] | None) -> dict[str, Any]:
         resource = self._resource

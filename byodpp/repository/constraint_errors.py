@@ -6,13 +6,14 @@ resource, or the error as it is when it names no constraint of ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, ReferencedConflict, UniqueConflict, ValidationFailed
 from byodpp.tables import Tables
 
-__all__ = ["REFERENCE", "explained"]
+__all__ = ["REFERENCE", "already_there", "explained"]
 
 #: One wording for "does not exist" and "is not for you".
 REFERENCE: Final = "There is nothing with this id."
@@ -34,14 +35,7 @@ def explained(
         return error
     if use.kind == "unique":
         fields = use.fields_of(resource) if resource in use.resources else use.fields
-        told = " and ".join(fields)
-        return _carrying(
-            error,
-            UniqueConflict(
-                f"{resource.name} with this {told} exists already.",
-                details=[Detail(name, "unique", f"This {told} exists already.") for name in fields],
-            ),
-        )
+        return _carrying(error, already_there(resource, fields))
     if use.kind == "reference" and (deleting or resource not in use.resources):
         return _carrying(error, ReferencedConflict(f"Rows of {use.resource.name} refer to this one."))
     if use.kind == "reference":
@@ -51,6 +45,15 @@ def explained(
         details = [Detail(name, "invalid", "This value is not allowed.") for name in use.fields_of(resource)]
         return _carrying(error, ValidationFailed(details=details))
     return error
+
+
+def already_there(resource: ResourceDefinition, fields: Sequence[str]) -> UniqueConflict:
+    """Return the refusal of a row whose unique key another one has."""
+    told = " and ".join(fields)
+    return UniqueConflict(
+        f"{resource.name} with this {told} exists already.",
+        details=[Detail(name, "unique", f"This {told} exists already.") for name in fields],
+    )
 
 
 def _carrying(old: ApiError, new: ApiError) -> ApiError:

@@ -305,7 +305,7 @@ class Store:
             many=many,
             context_in_statement=not acting.transaction.sets_context,
         )
-        named = self._told(acting, resource, "create")
+        named = self.told(acting, resource, "create")
         if many:
             named |= {f"v_{column}": [values.get(column) for values in bound] for column in columns}
             named["count_only"] = [0] * len(items)  # asked for where there is no column
@@ -316,7 +316,7 @@ class Store:
             records = list(await acting.transaction.fetch(compiled.sql, *arguments))
         except ApiError as error:
             raise explained(self.tables, error, resource) from error
-        await self._tell(acting, resource)
+        await self.tell(acting, resource)
         return records
 
     async def change(
@@ -338,7 +338,7 @@ class Store:
         change = replace(change, event=emits(resource, operation))
         compiled = self.writes.change(resource, change)
         named = {
-            **self._told(acting, resource, operation),
+            **self.told(acting, resource, operation),
             **{f"v_{column}": value for column, value in self._bound(resource, values, new=False).items()},
             "id": id,
             "expected_version": expected_version,
@@ -351,10 +351,11 @@ class Store:
             deleting = change.kind == "delete"
             raise explained(self.tables, error, resource, deleting=deleting) from error
         if record is not None:
-            await self._tell(acting, resource)
+            await self.tell(acting, resource)
         return record
 
-    async def _tell(self, acting: Acting, resource: ResourceDefinition) -> None:
+    async def tell(self, acting: Acting, resource: ResourceDefinition) -> None:
+        """Set in motion what follows from a write to one of the framework's own parts."""
         if resource.part is not None and self._part_written is not None:
             await self._part_written(acting.transaction, resource)
 
@@ -422,7 +423,7 @@ class Store:
             bound.setdefault(definition.column, definition.type.bind(key, definition))
         return bound
 
-    def _told(self, acting: Acting, resource: ResourceDefinition, operation: str) -> dict[str, Any]:
+    def told(self, acting: Acting, resource: ResourceDefinition, operation: str) -> dict[str, Any]:
         """What audit entry and event say of the request."""
         return {
             "audit_action": operation.upper(),
@@ -435,6 +436,10 @@ class Store:
             "event_name": past_tense(resource.segment, operation),
             "operation": operation,
         }
+
+    def arguments(self, compiled: Any, acting: Acting, named: Mapping[str, Any] | None = None) -> list[Any]:
+        """Return the arguments of a statement that no query belongs to."""
+        return self._arguments(compiled, acting, (), named)
 
     def _arguments(
         self, compiled: Any, acting: Acting, values: Sequence[Any], named: Mapping[str, Any] | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from byodpp.audit.notes import About
@@ -169,6 +169,14 @@ class Service:
         """Raise NotFound unless the caller may read the row that a call names."""
         if call.resource.kind is not Kind.LOGIC and "id" in call.params:
             await self.row(call.principal, call.resource, call.params["id"])
+
+    def hears(self, event: str) -> bool:
+        """Tell whether some handler of this process wants an event of that name."""
+        return bool(self._bus.handlers(event))
+
+    async def announce(self, events: Sequence[Event]) -> None:
+        """Let the handlers have events whose change is committed, and wait for them."""
+        await self._bus.dispatch(events)
 
     async def drain(self) -> None:
         """Wait until the handlers of all events so far have ended."""

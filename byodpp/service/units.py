@@ -94,7 +94,11 @@ class Unit:
 
     def repositories(self, version: str, *, system: bool = False, call: Call | None = None) -> Repositories:
         """Return the repositories of an API version, acting as the caller or for the tenant."""
-        acting = Acting(
+        return Repositories(self.parts.store, self.acting(system=system, call=call), version)
+
+    def acting(self, *, system: bool = False, call: Call | None = None) -> Acting:
+        """Return who works on this transaction, and under whose rules."""
+        return Acting(
             transaction=self.transaction,
             principal=self.principal,
             origin=self.origin,
@@ -106,7 +110,6 @@ class Unit:
             decision=call.decision if call else None,
             cascades=self.cascades,
         )
-        return Repositories(self.parts.store, acting, version)
 
     def published(self, version: str) -> Repositories:
         """Return the repositories of what is public, of every tenant: as nobody in particular sees it.

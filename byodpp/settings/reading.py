@@ -141,6 +141,25 @@ class Settings:
     max_url_bytes: Annotated[
         int, Setting("Longest path and query in bytes; then 414.", low=256, high=2**20)
     ] = 16_384
+    import_max_bytes: Annotated[
+        int, Setting("Largest file of an import in bytes; then 413.", low=1024, high=2**40)
+    ] = 1_073_741_824
+    import_record_max_bytes: Annotated[
+        int,
+        Setting("Largest record of an imported file in bytes; it is refused alone.", low=1024, high=2**26),
+    ] = 1_048_576
+    import_body_seconds: Annotated[
+        float, Setting("Longest time in which the file of an import may arrive.", low=1, high=86_400)
+    ] = 3_600.0
+    export_seconds: Annotated[
+        float, Setting("Longest time of an export; what was sent by then is cut.", low=1, high=86_400)
+    ] = 3_600.0
+    transfer_sessions: Annotated[
+        int,
+        Setting(
+            "Imports and exports that run at a time, per process; each has a connection.", low=1, high=100
+        ),
+    ] = 4
     max_json_depth: Annotated[int, Setting("Deepest nesting of a JSON body; then 400.", low=1, high=200)] = 32
     cors_origins: Annotated[
         tuple[str, ...],

@@ -24,6 +24,7 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.registry import Registry
 from byodpp.sql_text import literal
 from byodpp.statements.conditions import View, scope_tenant, scope_user
+from byodpp.statements.exports import RowForm, export_select, exported_names
 from byodpp.statements.groups import groups_texts, groups_total
 from byodpp.statements.history import Past
 from byodpp.statements.json import HIDDEN, RowJson, row_columns, row_text, select_columns, versioned_text
@@ -220,6 +221,24 @@ class Statements:
             key, lambda: self._answer(versions_texts(self._view(lookup), resource), with_context=True)
         )
 
+    def export(
+        self, resource: ResourceDefinition, query: Query, lookup: Lookup | None, form: RowForm
+    ) -> Compiled:
+        """Return the statement of all rows that a query finds, a text each; for a cursor in a transaction."""
+        key = self._key("export", resource, query.shape, lookup, (form,))
+
+        def build() -> sa.Select[Any]:
+            view = self._view(lookup, past=_past(resource, query.shape))
+            return export_select(view, resource, query.shape, form)
+
+        return self.cached(key, build)
+
+    def exported_names(
+        self, resource: ResourceDefinition, query: Query, lookup: Lookup | None
+    ) -> tuple[str, ...]:
+        """Return the names of the columns of an export, includes left out."""
+        return exported_names(self._view(lookup), resource, query.shape)
+
     # --- parts for statements that others build ---
 
     def row_json(
@@ -313,7 +332,7 @@ class Statements:
         resource: ResourceDefinition,
         shape: Shape,
         lookup: Lookup | None,
-        options: tuple[bool, ...],
+        options: tuple[Hashable, ...],
     ) -> Hashable:
         """Everything a read's text depends on: the rules of every resource it touches."""
         if lookup is None:

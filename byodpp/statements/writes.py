@@ -108,6 +108,47 @@ class WriteStatements:
         extra = self._consequences(resource, inserted, "create", None, event=event)
         return self._answer(resource, inserted, visibility, permitted).add_cte(*extra)
 
+    def insert_selected(
+        self,
+        resource: ResourceDefinition,
+        columns: Sequence[str],
+        rows: sa.Select[Any],
+        visibility: Visibility,
+        permitted: Condition | None,
+        *,
+        event: bool,
+        shown: bool,
+    ) -> sa.Select[Any]:
+        """Insert what a select finds.
+
+        The result is one row: `created` and `refused`, the numbers of rows that were inserted and of
+        those among them that the caller may not have; and `data` and `ids`, arrays of texts as `insert`
+        gives them, both null unless they are to be `shown`.
+
+        Args:
+            resource: of the rows.
+            columns: that the select gives, in its order.
+            rows: the values; whose they are is added.
+            visibility: what is shown of them.
+            permitted: which of them the caller may have; None is all.
+            event: one per row.
+            shown: whether the written rows are wanted back.
+        """
+        table = self._tables[resource]
+        source = rows.add_columns(*self._owner_values(resource))
+        names = [*columns, *self._owner_columns(resource)]
+        inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
+        extra = self._consequences(resource, inserted, "create", None, event=event)
+        answer = self._answer(resource, inserted, visibility, permitted).add_cte(*extra).subquery("_answer")
+        nothing: sa.ColumnElement[Any] = sa.literal_column("null")
+        texts = sa.func.array_agg(answer.c.data), sa.func.array_agg(sa.cast(answer.c.id, sa.Text()))
+        return sa.select(
+            sa.func.count().label("created"),
+            sa.func.count().filter(answer.c.permitted.is_not(sa.true())).label("refused"),
+            (texts[0] if shown else nothing).label("data"),
+            (texts[1] if shown else nothing).label("ids"),
+        ).select_from(answer)
+
     def _one_value(self, resource: ResourceDefinition, columns: Sequence[str]) -> sa.Select[Any]:
         table = self._tables[resource]
         return sa.select(*self._owner_values(resource), *(_value(table.c[column]) for column in columns))

@@ -111,6 +111,45 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             sa.Index("history_versions_idx_00000001", "tenant_id", "resource", "resource_id", "at", "id"),
         ),
         table(
+            "imports",
+            sa.Column(quoted_name("id", True), sa.BigInteger, sa.Identity(always=False), nullable=False),
+            column("tenant_id", sa.BigInteger),
+            column("user_id", sa.BigInteger),  # whose key it is; 0: the key is the file's hash, anybody's
+            column("resource", text),  # `v1.Products`
+            column("key", text),
+            column("file_hash", text),  # of the file and of everything that says how it is read
+            column("operation", text),
+            column("state", text),  # running, finished, failed
+            column("turn", sa.BigInteger, default="0"),  # counts who works on it: the last one may go on
+            column("records", sa.BigInteger, default="0"),  # that are done, refused ones included
+            column("line", sa.BigInteger, default="0"),  # where the last of them began
+            column("created", sa.BigInteger, default="0"),
+            column("updated", sa.BigInteger, default="0"),
+            column("rejected", sa.BigInteger, default="0"),
+            column("resumed", sa.BigInteger, default="0"),  # how often it was taken up again
+            column("fault", postgresql.JSONB, nullable=True),  # why a failed one ended
+            column("created_at", moment, default="now()"),
+            column("updated_at", moment, default="now()"),
+            sa.PrimaryKeyConstraint("tenant_id", "id", name="imports_pkey_00000001"),
+            sa.Index(
+                "imports_key_00000001",
+                "tenant_id",
+                "user_id",
+                "resource",
+                "key",
+                unique=True,
+            ),
+        ),
+        table(
+            "import_rejects",
+            column("tenant_id", sa.BigInteger),
+            column("import_id", sa.BigInteger),
+            column("record", sa.BigInteger),  # counted from 1
+            column("line", sa.BigInteger),  # of the file
+            column("error", text),  # JSON, as the answer tells it
+            sa.PrimaryKeyConstraint("tenant_id", "import_id", "record", name="import_rejects_pkey_00000001"),
+        ),
+        table(
             "schema_state",
             column("revision", text),
             column("kind", text),

@@ -1,0 +1,86 @@
+"""Exports: one snapshot of the rows that a query finds, as the bytes of a file.
+
+In: a caller, a judged query and a format. Out: bytes as they come from the server's cursor, in a
+read-only transaction of its own; memory does not grow with the number of rows. A file that was cut is
+told by its end: each format closes in a way of its own. May raise Unavailable (too many exports), and
+what a read raises; QueryTimeout when it takes longer than may be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from byodpp.authentication import Principal
+from byodpp.conditions import Lookup, Query
+from byodpp.database import Sessions
+from byodpp.definitions import ResourceDefinition
+from byodpp.exceptions import QueryTimeout
+from byodpp.repository.stores import Store
+from byodpp.transfer.formats import Format
+from byodpp.transfer.forms import form_of
+
+__all__ = ["Exporter", "Wanted"]
+
+_FIRST_ROWS: Final = 100
+_BYTES_AT_ONCE: Final = 1 << 17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be exported, and for whom."""
+
+    principal: Principal
+    resource: ResourceDefinition
+    query: Query
+    lookup: Lookup
+    format: Format
+    closing: bool = True  # with a record that tells that the file is whole
+
+
+class Exporter:
+    """Streams exports for one application."""
+
+    def __init__(self, store: Store, sessions: Sessions, *, most_seconds: float) -> None:
+        """Args:
+        store: whose statements and rules are used.
+        sessions: an export takes one.
+        most_seconds: longest time of one; it holds a snapshot, and what is deleted meanwhile stays.
+        """
+        self._store = store
+        self._sessions = sessions
+        self._most_seconds = most_seconds
+
+    async def stream(self, wanted: Wanted) -> AsyncGenerator[tuple[bytes, int], None]:
+        """Yield bytes of the file, and the number of rows so far; close it when you leave it early.
+
+        Raises:
+            QueryTimeout: it takes too long; what was sent is not whole.
+        """
+        principal, statements = wanted.principal, self._store.statements
+        names = statements.exported_names(wanted.resource, wanted.query, wanted.lookup)
+        form = form_of(wanted.format, wanted.resource.name, names, closing=wanted.closing)
+        compiled = statements.export(wanted.resource, wanted.query, wanted.lookup, form.rows)
+        arguments = compiled.arguments(
+            wanted.query.values, principal.variables, principal.session, scope_tenant_id=principal.tenant_id
+        )
+        until, count = time.monotonic() + self._most_seconds, 0
+        async with (
+            self._sessions.open() as session,
+            session.transaction(principal.session, read_only=True, isolation="repeatable read") as reading,
+        ):
+            begin = form.begin()
+            portions = reading.stream(
+                compiled.sql, *arguments, first=_FIRST_ROWS, bytes_at_once=_BYTES_AT_ONCE
+            )
+            async with aclosing(portions):
+                async for rows in portions:
+                    count += len(rows)
+                    yield begin + form.some(rows), count
+                    begin = b""
+                    if time.monotonic() > until:
+                        raise QueryTimeout(f"An export takes at most {self._most_seconds:.0f} seconds.")
+            yield begin + form.end(count), count

@@ -1,0 +1,119 @@
+"""Orders: what an import is to do, made of its options and of the file that has arrived.
+
+In: options, the file's hash, and who asks with which rights. Out: an `Order`. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from byodpp.authentication import Principal
+from byodpp.authorization import Decision
+from byodpp.calls import Origin
+from byodpp.definitions import ResourceDefinition
+from byodpp.idempotency import fingerprint
+from byodpp.transfer.formats import Format
+from byodpp.transfer.imports import Order
+from byodpp.transfer.judging import Reading
+from byodpp.transfer.options import ImportOptions
+from byodpp.transfer.progress import Identity
+
+__all__ = ["Asked", "identity_of", "order_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who asks for an import, of what, and under which bounds."""
+
+    principal: Principal
+    decision: Decision  # on the creation of rows
+    origin: Origin
+    resource: ResourceDefinition
+    record_bytes: int
+    json_depth: int
+
+
+def order_of(
+    asked: Asked,
+    options: ImportOptions,
+    format: Format,
+    *,
+    file_hash: str,
+    key: str | None = None,
+    kept: bool = True,
+) -> Order:
+    """Return the order.
+
+    Args:
+        asked: who asks, and for what.
+        options: judged.
+        format: of the file.
+        file_hash: of the file's bytes.
+        key: by which the caller calls the import; None: the file itself is its key.
+        kept: False undoes everything in the end.
+    """
+    resource = asked.resource
+    meaning = fingerprint((file_hash.encode(), format.encode(), options.meaning.encode()))
+    identity = identity_of(
+        asked.principal,
+        resource,
+        key or f"sha256:{meaning}",
+        shared=key is None,
+        file_hash=meaning,
+        operation=options.operation,
+    )
+    reading = Reading(
+        version=resource.version,
+        resource=resource.name,
+        format=format,
+        separator=options.separator,
+        ignored=options.ignore,
+        empty_is_default=options.empty_is_default,
+        escaped=options.escaped,
+        barred=tuple(name for name in resource.fields if not asked.decision.permits(name)),
+        most_bytes=asked.record_bytes,
+        max_depth=asked.json_depth,
+    )
+    return Order(
+        principal=asked.principal,
+        origin=asked.origin,
+        resource=resource,
+        identity=identity,
+        reading=reading,
+        on=options.on,
+        atomic=options.atomic,
+        kept=kept,
+        again=options.again,
+    )
+
+
+def identity_of(
+    principal: Principal,
+    resource: ResourceDefinition,
+    key: str,
+    *,
+    shared: bool,
+    file_hash: str = "",
+    operation: str = "",
+) -> Identity:
+    """Return what makes an import the same import.
+
+    Args:
+        principal: who asks.
+        resource: of the rows.
+        key: of the import.
+        shared: the key is the file's own, and so everybody's of the tenant.
+        file_hash: of the file and of everything that says how it is read; no part of the key.
+        operation: what is done; no part of the key.
+    """
+    name = f"{resource.version}.{resource.name}"
+    if principal.tenant_id != principal.session_tenant_id:
+        name = f"{principal.tenant_id} {name}"
+    return Identity(
+        tenant_id=principal.session_tenant_id,
+        user_id=0 if shared else principal.user_id,
+        resource=name,
+        key=key,
+        file_hash=file_hash,
+        operation=operation,
+    )
