@@ -33,6 +33,7 @@ from byodpp.database import Database, Sessions
 from byodpp.definitions import ResourceDefinition
 from byodpp.dependents import Dependents, out_of_reach
 from byodpp.documentation import documentation_routes
+from byodpp.documentation.sign_in import SignIn
 from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, Problem, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
@@ -256,7 +257,8 @@ class Application:
             *health.routes(),
         ]
         if self.settings.docs_enabled:
-            found += documentation_routes(self.document)
+            sign_in = SignIn(self.issuer, TenantDirectory(self.database))
+            found += documentation_routes(self.document, sign_in)
         return found
 
     def tenant_life(self) -> TenantLife:

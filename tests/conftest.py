@@ -15,7 +15,7 @@ import pytest
 
 from tests.soak_report import SoakReport
 
-pytest_plugins = ["byodpp.testing", "tests.keycloak_server"]
+pytest_plugins = ["byodpp.testing", "tests.browser", "tests.keycloak_server"]
 
 _SEED = "BYODPP_TEST_SEED"
 

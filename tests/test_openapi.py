@@ -396,7 +396,7 @@ async def test_every_page_loads_only_what_the_server_itself_serves(reader: httpx
 
 
 async def test_assets_load_nothing_from_elsewhere(reader: httpx2.AsyncClient) -> None:
-    for name in ("docs.css", "docs.js"):
+    for name in ("docs.css", "docs.js", "sign-in.js"):
         text = (await reader.get(f"/docs/assets/{name}")).text
         assert not re.search(r"https?://|@import|\beval\(|innerHTML", text)
 

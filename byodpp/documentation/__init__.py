@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Final
 
 from byodpp.documentation.pages import Book
+from byodpp.documentation.sign_in import SignIn
 from byodpp.exceptions import NotFound
 from byodpp.negotiation import JSON
 from byodpp.requests import Request
@@ -25,46 +26,56 @@ from byodpp.routes import Endpoint, Route
 __all__ = ["documentation_routes"]
 
 _POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src {connect}; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _TYPES: Final = {
     "docs.css": "text/css; charset=utf-8",
     "docs.js": "text/javascript; charset=utf-8",
     "docs.svg": "image/svg+xml",
+    "sign-in.js": "text/javascript; charset=utf-8",
 }
 _HTML: Final = "text/html; charset=utf-8"
 #: Pages kept in memory; with a thousand resources all of them would be too many.
 _KEPT: Final = 64
 
 
-def documentation_routes(document: Callable[[], bytes]) -> list[Route]:
+def documentation_routes(document: Callable[[], bytes], sign_in: SignIn | None = None) -> list[Route]:
     """Return the routes of the documentation.
 
     Args:
         document: makes the OpenAPI document as JSON; called once, in another thread.
+        sign_in: where people sign in; without it the pages take a token that is pasted.
     """
-    served = _Documentation(document)
+    served = _Documentation(document, sign_in)
     handlers: Mapping[str, Callable[[Request], Awaitable[Answer]]] = {
         "/openapi.json": served.document,
         "/docs": served.index,
         "/docs/{version}/{resource}": served.page,
         "/docs/assets/{name}": served.asset,
     }
-    return [
+    routes = [
         Route(
             pattern=pattern,
             methods={"GET": Endpoint(handler=handler, guarded=False, produces=(), summary="Documentation")},
         )
         for pattern, handler in handlers.items()
     ]
+    if sign_in is not None and sign_in.offered:
+        way = Endpoint(handler=sign_in.way, guarded=False, sign_in=True, produces=(), summary="Sign-in")
+        routes.append(Route(pattern="/docs/sign-in/{tenant}", methods={"GET": way}))
+    return routes
 
 
 class _Documentation:
     """Makes what is asked for, once."""
 
-    def __init__(self, document: Callable[[], bytes]) -> None:
+    def __init__(self, document: Callable[[], bytes], sign_in: SignIn | None) -> None:
         self._make = document
+        self._signs_in = sign_in is not None and sign_in.offered
+        # The page exchanges its code for a token at the identity provider itself, and speaks to nobody else.
+        connect = f"'self' {sign_in.origin}" if sign_in is not None and sign_in.offered else "'self'"
+        self._policy = _POLICY.format(connect=connect)
         self._lock = asyncio.Lock()
         self._bytes = b""
         self._tag = ""
@@ -117,7 +128,7 @@ class _Documentation:
         else:
             self._pages.move_to_end(name)
         answer = _cached(request, content, _digest(content), _HTML)
-        answer.headers = {**answer.headers, "Content-Security-Policy": _POLICY}
+        answer.headers = {**answer.headers, "Content-Security-Policy": self._policy}
         return answer
 
     async def _ready(self) -> Book:
@@ -135,7 +146,7 @@ class _Documentation:
         self._tag = _digest(self._bytes)
         # A new file has a new address, so that no page is shown with the style of another release.
         addresses = {name: f"/docs/assets/{name}?{_digest(one)[:8]}" for name, one in self._assets.items()}
-        return Book(json.loads(self._bytes), addresses)
+        return Book(json.loads(self._bytes), addresses, signs_in=self._signs_in)
 
 
 def _digest(content: bytes) -> str:

@@ -30,17 +30,28 @@ _METHODS: Final = ("get", "post", "put", "patch", "delete")
 #: More resources than this, and a page lists only those of its own group beside it.
 _LISTED: Final = 200
 _JSON: Final = "application/json"
+_SIGN_IN_BUTTON: Final = '<button id="sign-in" type="button" hidden>Sign in</button>'
+_SIGN_IN_DIALOG: Final = (
+    '<dialog id="sign-in-dialog" aria-labelledby="sign-in-title"><form id="sign-in-form">'
+    '<h2 id="sign-in-title">Sign in</h2><label><span>Tenant</span><input id="sign-in-tenant" '
+    'autocomplete="organization" spellcheck="false" required placeholder="its short name"></label>'
+    '<p id="sign-in-says" role="status"></p><button type="submit">Continue</button></form></dialog>'
+)
 
 
 class Book:
     """Everything the pages are made of: the document, by page."""
 
-    def __init__(self, document: Mapping[str, Any], assets: Mapping[str, str]) -> None:
+    def __init__(
+        self, document: Mapping[str, Any], assets: Mapping[str, str], *, signs_in: bool = False
+    ) -> None:
         """Args:
         document: OpenAPI.
         assets: name of a file -> its address.
+        signs_in: whether there is somewhere to sign in.
         """
         self._document = document
+        self._signs_in = signs_in
         self._assets = assets
         self._resolve = Resolver(document)
         self._tags = {tag["x-page"]: tag for tag in document.get("tags", ())}
@@ -125,7 +136,7 @@ class Book:
             f"<title>{escape(title)}</title>"
             f'<link rel="stylesheet" href="{assets["docs.css"]}">'
             f'<link rel="icon" href="{assets["docs.svg"]}">'
-            f'<script src="{assets["docs.js"]}" defer></script></head><body>'
+            f'<script src="{assets["docs.js"]}" defer></script>{self._sign_in_script()}</head><body>'
             '<a class="skip" href="#main">Skip to content</a>'
             f"{self._top()}"
             '<div class="frame"><nav class="side" id="side" aria-label="Resources">'
@@ -144,9 +155,13 @@ class Book:
             '<div class="tools" hidden><label class="token"><span>Token</span><input id="token" '
             'type="password" autocomplete="off" spellcheck="false" '
             'placeholder="paste an access token"></label>'
+            f"{_SIGN_IN_BUTTON if self._signs_in else ''}"
             '<button id="theme" type="button" aria-label="Switch between light and dark">◐</button></div>'
-            "</header>"
+            f"</header>{_SIGN_IN_DIALOG if self._signs_in else ''}"
         )
+
+    def _sign_in_script(self) -> str:
+        return f'<script src="{self._assets["sign-in.js"]}" defer></script>' if self._signs_in else ""
 
     def _side(self, current: str) -> str:
         groups = self._groups

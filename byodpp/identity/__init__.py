@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from byodpp.identity.administration import IdentityAdministration, MailServer, Person, RealmPlan
 from byodpp.identity.local_issuer import LocalIssuer
-from byodpp.identity.provider import IdentityProvider
+from byodpp.identity.provider import BrowserSignIn, IdentityProvider
 
 __all__ = [
+    "BrowserSignIn",
     "IdentityAdministration",
     "IdentityProvider",
     "LocalIssuer",

@@ -34,7 +34,6 @@ def identity_provider(settings: Settings) -> IdentityProvider:
 
 def _keycloak(settings: Settings) -> Keycloak:
     assert settings.issuer_base_url is not None
-    public_url = (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
     return Keycloak(
         base_url=settings.issuer_base_url,
         internal_url=settings.keycloak_internal_url,
@@ -44,12 +43,20 @@ def _keycloak(settings: Settings) -> Keycloak:
             audience=settings.token_audience,
             browser_client=settings.frontend_client,
             addresses=settings.frontend_urls,
-            documentation=f"{public_url}/docs" if settings.docs_enabled else None,
+            documentation=f"{_public_url(settings)}/docs" if settings.docs_enabled else None,
             password_grant=settings.keycloak_password_grant,
             theme=settings.keycloak_theme,
             mail=_mail_server(settings),
         ),
     )
+
+
+def _public_url(settings: Settings) -> str:
+    """Return where browsers reach this server; one that listens everywhere is reached here, too."""
+    if settings.public_url is not None:
+        return settings.public_url.rstrip("/")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _server(settings: Settings) -> KeycloakServer | None:

@@ -19,6 +19,7 @@ from joserfc import jws
 from byodpp.exceptions import NotFound, Problem, StartError
 from byodpp.identity.keys import KeyFolder
 from byodpp.identity.local_realms import LocalRealms
+from byodpp.identity.provider import BrowserSignIn
 
 __all__ = ["LOCAL_ISSUER_URL", "LocalIssuer"]
 
@@ -74,6 +75,10 @@ class LocalIssuer:
     def issuer_url(self, realm: str) -> str:
         """Return the `iss` of the realm's tokens."""
         return f"{self._base_url}/realms/{realm}"
+
+    def browser_sign_in(self, realm: str) -> BrowserSignIn | None:
+        """Return None: nobody signs in here, tokens are asked for on the command line."""
+        return None
 
     async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:
         """Return the realm's public keys; None when it never had any, or is not enabled."""

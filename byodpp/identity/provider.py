@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from byodpp.identity.administration import IdentityAdministration
 
-__all__ = ["IdentityProvider"]
+__all__ = ["BrowserSignIn", "IdentityProvider"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowserSignIn:
+    """Where a person signs in at a realm with a browser, by authorization code with PKCE."""
+
+    issuer: str
+    authorization: str  # addresses of the realm's endpoints
+    token: str
+    end_session: str
+    client: str
+    redirect_to: str  # where the browser comes back to: the documentation page
 
 
 class IdentityProvider(Protocol):
@@ -20,6 +33,10 @@ class IdentityProvider(Protocol):
 
     def issuer_url(self, realm: str) -> str:
         """Return the `iss` of the realm's tokens, exactly. Never asks anybody, never fails."""
+        ...
+
+    def browser_sign_in(self, realm: str) -> BrowserSignIn | None:
+        """Return where the documentation page signs people in; None when nobody signs in with a browser."""
         ...
 
     async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:

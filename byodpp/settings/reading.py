@@ -206,9 +206,7 @@ class Settings:
     ] = None
     rate_limit_sign_in: Annotated[
         int,
-        Setting(
-            "Calls of one address to the token routes of the local issuer per window.", low=1, high=10**9
-        ),
+        Setting("Calls of one address to the routes about signing in per window.", low=1, high=10**9),
     ] = 10
 
     # --- audit trail ---

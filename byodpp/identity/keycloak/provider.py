@@ -22,6 +22,7 @@ from byodpp.identity.administration import IdentityAdministration
 from byodpp.identity.keycloak.administration import KeycloakAdministration
 from byodpp.identity.keycloak.representations import RealmStandard
 from byodpp.identity.keycloak.server import KeycloakServer
+from byodpp.identity.provider import BrowserSignIn
 
 __all__ = ["OLDEST_KEYCLOAK", "Keycloak"]
 
@@ -53,12 +54,13 @@ class Keycloak:
         internal_url: where this server reaches Keycloak; `base_url` when omitted.
         timeout_seconds: longest wait for one answer, its body included.
         server: by which it is administered; None when this process has no right to.
-        standard: what all realms have in common; needed with `server`, to make them.
+        standard: what all realms have in common.
         """
         self._base_url = base_url.rstrip("/")
         self._reached_at = (internal_url or base_url).rstrip("/")
         self._timeout = timeout_seconds
         self._server = server
+        self._standard = standard
         self._client: httpx2.AsyncClient | None = None
         #: The right to make realms and users; None when this process was given none.
         self.administration: IdentityAdministration | None = None
@@ -68,6 +70,21 @@ class Keycloak:
     def issuer_url(self, realm: str) -> str:
         """Return the `iss` of the realm's tokens."""
         return f"{self._base_url}/realms/{realm}"
+
+    def browser_sign_in(self, realm: str) -> BrowserSignIn | None:
+        """Return where the documentation page signs people in; None when there is no such page."""
+        if self._standard is None or self._standard.documentation is None:
+            return None
+        issuer = self.issuer_url(realm)
+        endpoint = f"{issuer}/protocol/openid-connect"
+        return BrowserSignIn(
+            issuer=issuer,
+            authorization=f"{endpoint}/auth",
+            token=f"{endpoint}/token",
+            end_session=f"{endpoint}/logout",
+            client=self._standard.browser_client,
+            redirect_to=self._standard.documentation,
+        )
 
     async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:
         """Return the realm's public keys; None when Keycloak says that there is no such realm.

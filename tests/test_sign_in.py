@@ -1,0 +1,310 @@
+"""Signing in with a real browser at a real Keycloak, and a tenant's whole life seen from there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from byodpp.identity.keycloak import Keycloak, RealmStandard
+from byodpp.testing import Bench
+from scripts.keycloak import _free_port as free_port
+from tests.browser import Browser
+from tests.keycloak_server import KeycloakDesk
+from tests.mail_sink import MailSink, mail_sink
+from tests.serving import ROOT, Serving
+from tests.worlds import SHOP, build, write_application
+
+PASSWORD = "Correct-horse-1"
+
+
+@dataclass
+class Place:
+    """A served application that uses Keycloak, and the command line beside it."""
+
+    folder: Path
+    url: str
+    variables: dict[str, Any]
+
+    def byodpp(self, *words: str, status: int = 0) -> str:
+        command = [sys.executable, "-m", "byodpp", "--app", str(self.folder), *words]
+        environment = {**os.environ, **self.variables}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def status(self, token: str, expected: int, seconds: float = 5) -> Any:
+        """Ask until the answer has a status: what another process decides takes some seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = httpx2.get(f"{self.url}/api/v1/notes", headers=headers, timeout=30)
+            if answer.status_code == expected:
+                return answer.json()
+            assert time.monotonic() < deadline, f"{answer.status_code} {answer.text}"
+            time.sleep(0.1)
+
+
+def place(desk: KeycloakDesk, sink: MailSink, folder: Path) -> Place:
+    write_application(folder, SHOP)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    variables = {
+        "BYODPP_ENV": "test",
+        "BYODPP_IDENTITY": "keycloak",
+        "KEYCLOAK_URL": desk.url,
+        "KEYCLOAK_ADMIN_CLIENT_ID": desk.admin_client,
+        "KEYCLOAK_ADMIN_CLIENT_SECRET": desk.admin_secret,
+        "BYODPP_KEYCLOAK_TIMEOUT_SECONDS": "20",
+        "PUBLIC_URL": url,
+        "PORT": str(port),
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(sink.port),
+        "SMTP_SECURITY": "none",
+        "SMTP_FROM": "passports@example.com",
+    }
+    return Place(folder, url, variables)
+
+
+def link_in(mail: Any) -> str:
+    found = re.search(r"https?://\S+", mail.get_body(("plain",)).get_content())
+    assert found is not None
+    return found[0]
+
+
+def accept(browser: Browser, link: str) -> None:
+    """Follow an invitation, and choose a password."""
+    browser.go(link)
+    browser.wait_for("#kc-info-message a, #password-new")
+    if browser.run("return !!document.querySelector('#kc-info-message a')"):
+        browser.click("#kc-info-message a")
+    browser.type("#password-new", PASSWORD)
+    browser.type("#password-confirm", PASSWORD)
+    browser.click("[type=submit]")
+
+
+def begin(browser: Browser, place: Place, tenant: str, page: str = "/docs") -> None:
+    """Go to the documentation and ask to sign in."""
+    browser.go(place.url + page)
+    browser.wait("return document.querySelector('#sign-in').checkVisibility()")
+    browser.click("#sign-in")
+    browser.type("#sign-in-tenant", tenant)
+    browser.click("#sign-in-form button")
+
+
+def sign_in(browser: Browser, place: Place, tenant: str, user: str, page: str = "/docs") -> str:
+    """Sign in from a page of the documentation, and return the token that it then holds."""
+    begin(browser, place, tenant, page)
+    browser.wait(
+        "return location.port !== '"
+        + place.url.rpartition(":")[2]
+        + "' || !!document.querySelector('#token').value"
+    )
+    if browser.address.startswith(place.url):
+        return browser.value("#token")  # signed in from before
+    browser.type("#username", user)
+    browser.type("#password", PASSWORD)
+    browser.click("[type=submit]")
+    browser.wait(
+        f"return location.href.startsWith('{place.url}/docs') && !!document.querySelector('#token').value"
+    )
+    return browser.value("#token")
+
+
+@pytest.mark.keycloak
+@pytest.mark.slow
+async def test_a_tenants_life_from_invitation_to_deletion_with_its_administrator_at_a_browser(
+    keycloak: KeycloakDesk, browser: Browser, tmp_path: Path
+) -> None:
+    async with mail_sink() as sink:
+        here = place(keycloak, sink, tmp_path / "shop")
+        await asyncio.to_thread(_whole_life, here, sink, browser)
+    exported = list((here.folder / ".byodpp" / "exports").iterdir())
+    assert len(exported) == 1
+    with zipfile.ZipFile(exported[0]) as archive:
+        notes = archive.read("data/Notes.ndjson").decode().splitlines()
+        ulid = json.loads(archive.read("manifest.json"))["ulid"]
+    assert [json.loads(line)["title"] for line in notes] == ["Ada was here"]
+    async with keycloak.signed_in() as client:
+        assert (await client.get(ulid)).status_code == 404, "the realm is gone"
+
+
+def _whole_life(here: Place, sink: MailSink, browser: Browser) -> None:
+    serving = Serving(here.folder, "--port", here.variables["PORT"], **here.variables)
+    try:
+        here.byodpp(
+            "tenants", "onboard", "gamma", "--name", "Gamma Ltd", "--email", "ada@gamma.example",
+            "--first-name", "Ada", "--last-name", "Lovelace",
+        )  # fmt: skip
+        [mail] = sink.mails
+        accept(browser, link_in(mail))
+        token = sign_in(browser, here, "gamma", "ada@gamma.example", page="/docs/v1/notes")
+        assert browser.address == f"{here.url}/docs/v1/notes", "back where the sign-in began"
+        assert browser.run("return document.querySelector('#sign-in').textContent") == "Sign out"
+        _try_on_the_page(browser)
+        made = httpx2.post(
+            f"{here.url}/api/v1/notes",
+            headers={"Authorization": f"Bearer {token}"},
+            json={"title": "Ada was here"},
+        )
+        assert made.status_code == 201, made.text
+        refused = [one for one in browser.messages() if "Content Security Policy" in one]
+        assert refused == []
+
+        here.byodpp("tenants", "suspend", "gamma", "--reason", "payment")
+        assert here.status(token, 401)["error"]["code"] == "unauthenticated"
+        browser.run("sessionStorage.clear()")
+        begin(browser, here, "gamma")
+        browser.wait("return document.body.innerText.includes('There is no such tenant')")
+        here.byodpp("tenants", "reactivate", "gamma")
+        assert here.status(token, 200)["count"] == 1
+
+        here.byodpp("tenants", "delete", "gamma", "--confirm", "gamma")
+        here.status(token, 401)
+        assert "gamma" not in here.byodpp("tenants", "list")
+    finally:
+        serving.end()
+        serving.clear_away()
+
+
+def _try_on_the_page(browser: Browser) -> None:
+    """Send the first request of a resource's page from the page itself."""
+    browser.run("document.querySelector('.try details').open = true")
+    browser.run("document.querySelector('.try form').requestSubmit()")  # a click would wait for the scrolling
+    browser.wait(
+        "return [...document.querySelectorAll('.try figcaption')].some(f => f.textContent.startsWith('200'))"
+    )
+
+
+@pytest.mark.keycloak
+@pytest.mark.slow
+async def test_what_goes_wrong_at_the_sign_in_is_told_and_gives_no_token(
+    keycloak: KeycloakDesk, browser: Browser, tmp_path: Path
+) -> None:
+    async with mail_sink() as sink:
+        here = place(keycloak, sink, tmp_path / "shop")
+        await asyncio.to_thread(_wrong_ways, here, browser)
+
+
+def _wrong_ways(here: Place, browser: Browser) -> None:
+    serving = Serving(here.folder, "--port", here.variables["PORT"], **here.variables)
+    try:
+        told = here.byodpp("tenants", "onboard", "gamma", "--email", "ada@gamma.example", "--password")
+        first = re.search(r"password +(\S+)", told)
+        assert first is not None
+        begin(browser, here, "nobody")
+        browser.wait("return document.body.innerText.includes('There is no such tenant')")
+        # A code that somebody else had sent here, and an answer that was never asked for.
+        for query in ("code=stolen&state=invented", "error=access_denied&state=x", "state="):
+            browser.go(f"{here.url}/docs?{query}")
+            browser.wait("return document.body.innerText.includes('was not begun here')")
+            assert browser.value("#token") == ""
+            assert browser.address == f"{here.url}/docs", "nothing of it stays in the address"
+        # Begun here, and answered by another state or another issuer.
+        begin(browser, here, "gamma")
+        browser.wait_for("#username")
+        browser.go(f"{here.url}/docs?code=stolen&state=other")
+        browser.wait("return document.body.innerText.includes('was not begun here')")
+        begin(browser, here, "gamma")
+        browser.wait_for("#username")
+        state = re.search(r"state=([\w-]+)", browser.address)
+        assert state is not None
+        browser.go(f"{here.url}/docs?code=stolen&state={state[1]}&iss=http://evil.example")
+        browser.wait("return document.body.innerText.includes('Somebody else answered')")
+        begin(browser, here, "gamma")
+        browser.wait_for("#username")
+        state = re.search(r"state=([\w-]+)", browser.address)
+        assert state is not None
+        browser.go(f"{here.url}/docs?code=stolen&state={state[1]}")
+        browser.wait("return document.body.innerText.includes('Code not valid')")
+        assert browser.value("#token") == ""
+        # The temporary password is changed at the first sign-in; then out again, and the session is over.
+        begin(browser, here, "gamma")
+        browser.type("#username", "ada@gamma.example")
+        browser.type("#password", first[1])
+        browser.click("[type=submit]")
+        browser.type("#password-new", PASSWORD)
+        browser.type("#password-confirm", PASSWORD)
+        browser.click("[type=submit]")
+        browser.wait_for("#firstName, #sign-in")
+        if browser.run("return !!document.querySelector('#firstName')"):
+            browser.type("#firstName", "Ada")
+            browser.type("#lastName", "Lovelace")
+            browser.click("[type=submit]")
+        browser.wait("return !!document.querySelector('#token')?.value")
+        here.status(browser.value("#token"), 200)
+        browser.click("#sign-in")
+        browser.wait(f"return location.href.startsWith('{here.url}/docs')")
+        browser.wait("return document.querySelector('#token').value === ''")
+        begin(browser, here, "gamma")
+        browser.wait_for("#password")
+    finally:
+        serving.end()
+        serving.clear_away()
+
+
+# --- without a browser ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    yield build(tmp_path_factory.mktemp("shop"), SHOP)
+
+
+async def test_the_way_to_sign_in_is_told_for_active_tenants_only(byodpp_bench: Bench, shop: Any) -> None:
+    settings: dict[str, Any] = {
+        "identity": "keycloak",
+        "issuer_base_url": "https://id.example.com",
+        "public_url": "https://api.example.com/",
+    }
+    async with byodpp_bench.application(shop, **settings) as tested:
+        caller = tested.client(role=None)
+        ulid = (await tested.tenant("acme")).ulid
+        realm = f"https://id.example.com/realms/{ulid}"
+        answer = await caller.get("/docs/sign-in/acme")
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "issuer": realm,
+            "authorization": f"{realm}/protocol/openid-connect/auth",
+            "token": f"{realm}/protocol/openid-connect/token",
+            "endSession": f"{realm}/protocol/openid-connect/logout",
+            "clientId": "byodpp-web",
+            "redirectUri": "https://api.example.com/docs",
+        }
+        assert (await caller.get("/docs/sign-in/platform")).json()["issuer"].endswith("/realms/platform")
+        await tested.add_tenant("gone", status="deactivated")
+        for name in ("gone", "nobody", "ACME", "..%2f..", "%00"):
+            refused = await caller.get(f"/docs/sign-in/{name}")
+            assert refused.status_code in (400, 404), name
+        page = await caller.get("/docs")
+        policy = page.headers["content-security-policy"]
+        assert "connect-src 'self' https://id.example.com;" in policy and "unsafe" not in policy
+        assert 'id="sign-in"' in page.text and "/docs/assets/sign-in.js" in page.text
+
+
+async def test_the_local_issuer_offers_no_sign_in(byodpp_bench: Bench, shop: Any) -> None:
+    async with byodpp_bench.application(shop) as tested:
+        caller = tested.client(role=None)
+        page = await caller.get("/docs")
+        assert "sign-in" not in page.text
+        assert "connect-src 'self';" in page.headers["content-security-policy"]
+        assert (await caller.get("/docs/sign-in/acme")).status_code == 404
+
+
+def test_without_a_documentation_page_there_is_nowhere_to_come_back_to() -> None:
+    provider = Keycloak(base_url="https://id.example.com", standard=RealmStandard(audience="byodpp-api"))
+    assert provider.browser_sign_in("platform") is None
