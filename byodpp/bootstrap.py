@@ -235,7 +235,7 @@ class Application:
             sealer=_sealer(settings, blueprint, database),
             service=service,
             importer=Importer(service, sessions, chunks),
-            exporter=Exporter(parts.store, sessions, most_seconds=settings.export_seconds),
+            exporter=Exporter(parts.store, trail, sessions, most_seconds=settings.export_seconds),
         )
 
     def routes(self) -> list[Route]:

@@ -259,6 +259,7 @@ class Transfers:
         query = export_query(query_string, self.resource, reader, lookup, principal.tenant_id, format)
         return Wanted(
             principal=principal,
+            origin=origin_of(request),
             resource=self.resource,
             query=query,
             lookup=lookup,

@@ -173,6 +173,22 @@ async def test_rows_and_fields_that_may_not_be_read_are_not_exported(files: Test
     assert "theirs" not in everything
 
 
+async def test_exports_of_controlled_fields_are_in_the_audit_trail(files: TestedApplication) -> None:
+    async def noted() -> list[Any]:
+        await files.connected.trail.drain()
+        async with files.connected.database.system() as transaction:
+            found = (
+                "select action from audit_logs where action ilike '%export%' or changes::text like '%secret%'"
+            )
+            return [row["action"] for row in await transaction.fetch(found)]
+
+    before = len(await noted())
+    await exported(files, "fields=name")
+    assert len(await noted()) == before
+    await exported(files, "fields=name,secret")
+    assert len(await noted()) == before + 1
+
+
 async def test_who_may_not_list_may_not_export(files: TestedApplication) -> None:
     assert (await files.client(role="Nobody").get(EXPORT)).status_code == 403
     assert (await files.client(role=None).get(EXPORT)).status_code == 401
@@ -224,6 +240,7 @@ async def test_an_export_is_one_snapshot_and_memory_does_not_grow(
 
 def _stream(tested: TestedApplication, transfers: Any) -> Any:
     from byodpp.authentication import Principal
+    from byodpp.calls import Origin
     from byodpp.transfer.exports import Wanted
     from byodpp.transfer.formats import Format
     from byodpp.transfer.queries import export_query
@@ -235,7 +252,12 @@ def _stream(tested: TestedApplication, transfers: Any) -> Any:
     reader = tested.connected.service.parts.store.reader
     query = export_query(b"", transfers.resource, reader, lookup, 1, Format.NDJSON)
     wanted = Wanted(
-        principal=principal, resource=transfers.resource, query=query, lookup=lookup, format=Format.NDJSON
+        origin=Origin(request_id="x", correlation_id="x"),
+        principal=principal,
+        resource=transfers.resource,
+        query=query,
+        lookup=lookup,
+        format=Format.NDJSON,
     )
     return tested.connected.exporter.stream(wanted)
 

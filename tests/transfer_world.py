@@ -65,7 +65,7 @@ FILES: Final[dict[str, Any]] = {
                         "groupId": {"references": "Groups"},
                         "pin": {"type": "string", "writeOnly": True},
                         "seen": {"type": "integer", "default": 0, "readOnly": True},
-                        "secret": {"type": "string"},
+                        "secret": {"type": "string", "controlled": True},
                     },
                     "search": ["name", "note"],
                     "unique": [["groupId", "name"]],

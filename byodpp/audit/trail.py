@@ -151,7 +151,16 @@ class AuditTrail:
         fields = self._controlled.of(resource, shape, lookup)
         if not fields or (isinstance(result, Page) and not len(result)):
             return
-        note = of_reading(caller, origin, about, fields, _keys(result))
+        await self._read(of_reading(caller, origin, about, fields, _keys(result)))
+
+    async def exported(
+        self, caller: Caller, origin: Origin, about: About, shape: Shape, lookup: Lookup
+    ) -> None:
+        """Note that a caller exports rows, if they hold controlled fields; arguments are those of `read`."""
+        if about.resource is not None and (fields := self._controlled.of(about.resource, shape, lookup)):
+            await self._read(of_reading(caller, origin, about, fields, None))
+
+    async def _read(self, note: Note | None) -> None:
         if note is None:
             return
         while len(self._readings) >= _MOST_READINGS:

@@ -79,6 +79,7 @@ def _wanted(who: Acting, asked: dict[str, Any], format: Format, closing: bool) -
     query = export_query(asked, who.resource, reader, lookup, who.principal.tenant_id, format)
     return Wanted(
         principal=who.principal,
+        origin=who.origin(),
         resource=who.resource,
         query=query,
         lookup=lookup,

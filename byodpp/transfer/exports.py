@@ -14,7 +14,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from byodpp.audit.notes import About
+from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Principal
+from byodpp.calls import Origin
 from byodpp.conditions import Lookup, Query
 from byodpp.database import Sessions
 from byodpp.definitions import ResourceDefinition
@@ -34,6 +37,7 @@ class Wanted:
     """What is to be exported, and for whom."""
 
     principal: Principal
+    origin: Origin
     resource: ResourceDefinition
     query: Query
     lookup: Lookup
@@ -44,13 +48,15 @@ class Wanted:
 class Exporter:
     """Streams exports for one application."""
 
-    def __init__(self, store: Store, sessions: Sessions, *, most_seconds: float) -> None:
+    def __init__(self, store: Store, trail: AuditTrail, sessions: Sessions, *, most_seconds: float) -> None:
         """Args:
         store: whose statements and rules are used.
+        trail: notes exports of controlled fields.
         sessions: an export takes one.
         most_seconds: longest time of one; it holds a snapshot, and what is deleted meanwhile stays.
         """
         self._store = store
+        self._trail = trail
         self._sessions = sessions
         self._most_seconds = most_seconds
 
@@ -67,6 +73,10 @@ class Exporter:
         arguments = compiled.arguments(
             wanted.query.values, principal.variables, principal.session, scope_tenant_id=principal.tenant_id
         )
+        # Before the first row goes out: whoever cuts the file has read what came.
+        if self._trail.watches(wanted.resource, wanted.query.shape):
+            about = About(operation="export", resource=wanted.resource)
+            await self._trail.exported(principal, wanted.origin, about, wanted.query.shape, wanted.lookup)
         until, count = time.monotonic() + self._most_seconds, 0
         async with (
             self._sessions.open() as session,
