@@ -34,6 +34,7 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.dependents import Dependents, out_of_reach
 from byodpp.documentation import documentation_routes
 from byodpp.documentation.sign_in import SignIn
+from byodpp.encryption import EncryptionKeys
 from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, Problem, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
@@ -58,6 +59,7 @@ from byodpp.routes.transfers import transfer_routes
 from byodpp.row_security import check_views
 from byodpp.schemas import SchemaMap
 from byodpp.schemas.overrides import load_schema_overrides
+from byodpp.secret_logics import SECRET_LOGICS
 from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.service import Service
 from byodpp.service.units import UnitParts
@@ -115,7 +117,7 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
         registry = load_manifest(app_dir)
         tables = Tables.build(registry)
         schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
-        logics, handlers = load_logics(app_dir, registry, KEY_LOGICS)
+        logics, handlers = load_logics(app_dir, registry, (*KEY_LOGICS, *SECRET_LOGICS))
         dependents = Dependents(registry, lambda resource: logics.get(resource, "delete") is not None)
         if problems := out_of_reach(registry, dependents):
             raise ManifestError(problems)
@@ -209,6 +211,7 @@ class Application:
             authorizer=authorizer,
             ids=ids,
             trail=trail,
+            encryption=EncryptionKeys.of(settings),
             dependents=blueprint.dependents,
         )
         service = Service(parts, database, EventBus(blueprint.handlers))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from byodpp.database import Transaction
     from byodpp.ids import Ids
     from byodpp.repository import Repositories, Repository
+    from byodpp.service.secrets import UserSecrets
 
 __all__ = ["Logic", "LogicContext", "LogicMap", "Mapped", "Reply", "load_logics"]
 
@@ -69,6 +70,7 @@ class LogicContext(Protocol):
     published: Repositories
     ids: Ids
     transaction: Transaction
+    secrets: UserSecrets
 
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None: ...
     async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None: ...
@@ -143,6 +145,11 @@ class Logic(ABC):
     def published(self) -> Repositories:
         """What is public of every tenant, as an anonymous reader sees it, whoever calls; it is only read."""
         return self._context.published
+
+    @property
+    def secrets(self) -> UserSecrets:
+        """The caller's secrets: `await self.secrets["name"]`, `await self.secrets.get("name")`."""
+        return self._context.secrets
 
     @property
     def transaction(self) -> Transaction:

@@ -64,6 +64,7 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "tenant_procedures": (),
     "revocation_version": ("select", "insert", "update"),
     "api_key_hashes": ("select", "insert", "update"),
+    "secret_values": _ALL,
     "audit_seals": ("select",),
     "audit_heads": ("select",),
     "audit_arrivals": (),

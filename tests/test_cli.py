@@ -114,6 +114,7 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
             ("migrate", "apply"),
             ("audit", "verify"),
             ("audit", "heads"),
+            ("secrets", "rotate"),
             ("new", "resource"),
             ("new", "logic"),
         ),

@@ -17,6 +17,7 @@ from byodpp.cli.migrate import apply_revisions, new_revision, plan
 from byodpp.cli.overview import check, logics, openapi, routes
 from byodpp.cli.place import Place
 from byodpp.cli.revoke import revoke
+from byodpp.cli.secrets import rotate
 from byodpp.cli.serve import serve
 from byodpp.cli.tenants import delete, export, list_tenants, onboard, reactivate, suspend
 
@@ -58,6 +59,9 @@ def make_program() -> typer.Typer:
     for command in (onboard, suspend, reactivate, export, delete):
         tenants.command()(command)
     program.add_typer(tenants, name="tenants")
+    secrets = _group(help="What users entrust to the application: encrypt it under another key.")
+    secrets.command("rotate")(rotate)
+    program.add_typer(secrets, name="secrets")
     program.command()(openapi)
     program.command()(init)
     new = _group(help="Add a resource or a logic class to this application.")

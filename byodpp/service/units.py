@@ -23,6 +23,7 @@ from byodpp.conditions import Query, Shape
 from byodpp.database import Transaction
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.dependents import Dependents
+from byodpp.encryption import EncryptionKeys
 from byodpp.events import Outbox
 from byodpp.exceptions import (
     Detail,
@@ -44,6 +45,7 @@ from byodpp.schemas import SchemaMap
 from byodpp.service.cascades import Cascades
 from byodpp.service.modifiers import as_values
 from byodpp.service.nested import NestedWork
+from byodpp.service.secrets import UserSecrets
 
 __all__ = ["ONE_ROW", "CallContext", "Unit", "UnitParts"]
 
@@ -62,6 +64,7 @@ class UnitParts:
     authorizer: Authorizer
     ids: Ids
     trail: AuditTrail
+    encryption: EncryptionKeys
     dependents: Dependents
 
 
@@ -324,6 +327,7 @@ class CallContext:
         self._unit = unit
         self.ids = unit.parts.ids
         self.transaction = unit.transaction
+        self.secrets = UserSecrets(unit, call.resource.version)
         self.repositories = unit.repositories(call.resource.version, call=call)
         self.system = unit.repositories(call.resource.version, system=True)
         self.published = unit.published(call.resource.version)

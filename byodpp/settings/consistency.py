@@ -35,6 +35,7 @@ def contradictions(settings: Settings) -> list[Problem]:
         problems.append(Problem("postgres_db_uri", "is missing while another address of the database is set"))
     problems += _wrong_networks(settings.trusted_proxies) + _wrong_origins(settings.cors_origins)
     problems += _wrong_identity(settings) + _wrong_mail(settings) + _wrong_secret(settings)
+    problems += _wrong_encryption_keys(settings)
     if settings.environment in ("stage", "prod") and settings.identity == "local":
         advice = "Set BYODPP_IDENTITY=keycloak and KEYCLOAK_URL."
         problems.append(Problem("identity", f"must not be local in {settings.environment}", advice))
@@ -98,6 +99,23 @@ def _wrong_secret(settings: Settings) -> list[Problem]:
     if len(settings.secret_key) < _SECRET_LENGTH:
         return [Problem("secret_key", f"must have at least {_SECRET_LENGTH} characters")]
     return []
+
+
+def _wrong_encryption_keys(settings: Settings) -> list[Problem]:
+    problems, seen = [], set[str]()
+    for number, entry in enumerate(settings.encryption_keys, start=1):
+        id, colon, secret = entry.partition(":")
+        # Never the entry itself: it may be a secret without an id.
+        where = f"encryption_keys, entry {number}"
+        if not colon or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", id) or id == "secret-key":
+            advice = "Write id:secret; an id is lower-case letters, digits and hyphens, not `secret-key`."
+            problems.append(Problem(where, "has no usable id", advice))
+        elif len(secret) < _SECRET_LENGTH:
+            problems.append(Problem(where, f"must have a secret of at least {_SECRET_LENGTH} characters"))
+        elif id in seen:
+            problems.append(Problem(where, f"has the id {id!r} of an earlier one"))
+        seen.add(id)
+    return problems
 
 
 def _unfit_for_production(settings: Settings) -> list[Problem]:

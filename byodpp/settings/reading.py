@@ -209,6 +209,15 @@ class Settings:
         Setting("Calls of one address to the routes about signing in per window.", low=1, high=10**9),
     ] = 10
 
+    encryption_keys: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Keys of what is encrypted, as id:secret with at least 32 characters; the first encrypts, all "
+            "decrypt. Empty: a key derived from secret_key.",
+            secret=True,
+        ),
+    ] = ()
+
     # --- audit trail ---
     audit_sealer: Annotated[
         bool, Setting("Seal audit entries into their chains; one process of all does it at a time.")

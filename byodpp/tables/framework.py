@@ -200,6 +200,14 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             sa.PrimaryKeyConstraint("id", name="api_key_hashes_pkey_00000001"),
         ),
         table(
+            "secret_values",
+            column("tenant_id", sa.BigInteger),
+            column("secret_id", text),  # of Secrets
+            column("key_id", text),
+            column("sealed", sa.LargeBinary),  # nonce, ciphertext, tag
+            sa.PrimaryKeyConstraint("tenant_id", "secret_id", name="secret_values_pkey_00000001"),
+        ),
+        table(
             "audit_seals",
             column("tenant_id", sa.BigInteger),
             column("number", sa.BigInteger),  # from 1, without gaps

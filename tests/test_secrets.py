@@ -1,0 +1,293 @@
+"""Secrets of users: encrypted, bound to owner and name, never told, given to logic classes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Application, Blueprint
+from byodpp.encryption import EncryptionKeys, Unreadable, bound_to
+from byodpp.exceptions import SettingsError
+from byodpp.settings import load_settings
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+SECRETS, USE = "/api/v1/secrets", "/api/v1/things/use"
+LOGIC = """
+from byodpp.logics import Logic
+
+
+class Use(Logic):
+    resource, action = "Things", "use:post"
+
+    async def execute(self):
+        value = await self.secrets["stripe"]
+        other = await self.secrets.get("other")
+        return {"length": len(value), "same": value == "sk_live_4711", "other": other}
+"""
+MANIFEST = {
+    "resources": [
+        {
+            "name": "Things",
+            "fields": {"name": {"type": "string"}},
+            "routes": {"actions": [{"url": USE, "method": "post"}]},
+            "access": {"read": ["*"], "write": ["*"]},
+        }
+    ],
+    "include": ["byodpp:secrets", "byodpp:audit"],
+}
+OLD, NEW = f"old:{'a' * 40}", f"new:{'b' * 40}"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("secrets"), MANIFEST, {"logics/v1/things/use.py": LOGIC})
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint, encryption_keys=(OLD,)) as application:
+        yield application
+
+
+async def store(tested: TestedApplication, value: str, user: str = "ada", name: str = "stripe") -> Any:
+    answer = await tested.client(user=user).put(f"{SECRETS}/{name}/value", json={"value": value})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+async def stored(tested: TestedApplication, sql: str, *args: Any) -> Any:
+    async with tested.connected.database.system() as transaction:
+        return await transaction.fetchval(sql, *args)
+
+
+@asynccontextmanager
+async def with_keys(tested: TestedApplication, *keys: str) -> AsyncIterator[TestedApplication]:
+    """The same application on the same database, with other keys."""
+    settings = replace(tested.settings, encryption_keys=keys)
+    connected = Application.connect(settings, tested.blueprint)
+    other = TestedApplication(
+        blueprint=tested.blueprint, settings=settings, connected=connected,
+        asgi=connected.asgi(write_access_line=[].append), recorder=tested.recorder,
+    )  # fmt: skip
+    async with connected.lifespan():
+        connected.lifecycle.ready = True
+        yield other
+        await other.close()
+
+
+async def test_a_secret_is_written_and_never_read_back(tested: TestedApplication) -> None:
+    row = await store(tested, "sk_live_4711")
+    assert set(row) == {"id", "ownerId", "name", "storedAt", "createdAt", "updatedAt"}
+    client = tested.client(user="ada")
+    for path in (SECRETS, f"{SECRETS}/{row['id']}"):
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        assert "4711" not in answer.text
+    assert (await client.get(f"{SECRETS}?filter[value]=x")).status_code == 400
+    await tested.connected.trail.drain()
+    for table in (
+        "secrets",
+        "audit_logs",
+        "byodpp.outbox",
+        "byodpp.secret_values",
+        "byodpp.idempotency_keys",
+    ):
+        assert "4711" not in str(await stored(tested, f"select json_agg(t)::text from {table} t"))
+    assert b"4711" not in await stored(tested, "select sealed from byodpp.secret_values")
+    assert "4711" not in "".join(tested.access_lines)
+
+
+async def test_a_logic_class_gets_the_callers_secret_and_nobody_elses(tested: TestedApplication) -> None:
+    await store(tested, "sk_live_4711")
+    ada, bob = tested.client(user="ada"), tested.client(user="bob")
+    assert (await ada.post(USE)).json()["data"] == {"length": 12, "same": True, "other": None}
+    answer = await bob.post(USE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+    beta = tested.client(user="ada", tenant="beta")
+    assert (await beta.post(USE)).status_code == 409
+    assert (await bob.get(SECRETS)).json()["data"] == []
+
+
+async def test_a_value_is_replaced_and_deleted_with_its_name(tested: TestedApplication) -> None:
+    first = await store(tested, "one")
+    second = await store(tested, "sk_live_4711")
+    assert first["id"] == second["id"]
+    client = tested.client(user="ada")
+    assert (await client.post(USE)).json()["data"]["same"]
+    assert (await tested.client(user="bob").delete(f"{SECRETS}/{first['id']}")).status_code == 404
+    assert (await client.delete(f"{SECRETS}/{first['id']}")).status_code == 204
+    assert (await client.post(USE)).status_code == 409
+    assert await stored(tested, "select count(*) from byodpp.secret_values") == 0
+
+
+async def test_an_operator_who_visits_has_no_secrets_there(tested: TestedApplication) -> None:
+    operator = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+    assert (await operator.put(f"{SECRETS}/stripe/value", json={"value": "x"})).status_code == 409
+    assert (await operator.post(USE)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"),
+    [
+        ("stripe", {}, 422),
+        ("stripe", {"value": ""}, 422),
+        ("stripe", {"value": 5}, 422),
+        ("stripe", {"value": "a\0b"}, 422),
+        ("stripe", {"value": "x" * 65_537}, 422),
+        ("stripe", {"value": "x", "name": "y"}, 422),
+        ("%20", {"value": "x"}, 422),
+        ("a%2Fb", {"value": "x"}, 422),
+        ("x" * 129, {"value": "x"}, 422),
+    ],
+)
+async def test_what_is_no_secret_is_refused(
+    tested: TestedApplication, name: str, body: dict[str, Any], status: int
+) -> None:
+    answer = await tested.client().put(f"{SECRETS}/{name}/value", json=body)
+    assert answer.status_code == status, answer.text
+    assert await stored(tested, "select count(*) from byodpp.secret_values") == 0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update byodpp.secret_values v set sealed = o.sealed from byodpp.secret_values o"
+        " where o.secret_id <> v.secret_id",
+        "update secrets set name = 'stripe' where name = 'moved'",
+        "update byodpp.secret_values set sealed = set_byte(sealed, 14, get_byte(sealed, 14) # 1)",
+        "update byodpp.secret_values set sealed = substr(sealed, 1, 10)",
+        "update byodpp.secret_values set key_id = 'secret-key'",
+        "update byodpp.secret_values set key_id = 'gone'",
+    ],
+)
+async def test_a_ciphertext_that_was_moved_or_changed_opens_nowhere(
+    tested: TestedApplication, sql: str
+) -> None:
+    if "moved" in sql:
+        await store(tested, "theirs", name="moved")
+    else:
+        await store(tested, "mine")
+        await store(tested, "theirs", user="bob")
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(sql)
+    answer = await tested.client(user="ada").post(USE)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal_error"
+    assert "mine" not in answer.text
+    assert "theirs" not in answer.text
+
+
+async def test_the_same_value_is_never_sealed_alike(tested: TestedApplication) -> None:
+    sealed = set()
+    for _ in range(3):
+        await store(tested, "same")
+        sealed.add(await stored(tested, "select sealed from byodpp.secret_values"))
+    assert len(sealed) == 3
+
+
+# --- keys and their rotation --------------------------------------------------------------
+
+
+async def rotate(tested: TestedApplication, *keys: str) -> tuple[int, str]:
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
+    environ |= {
+        "POSTGRES_DB_URI": str(tested.settings.postgres_db_uri),
+        "POSTGRES_SYSTEM_URI": str(tested.settings.postgres_system_uri),
+        "BYODPP_ENV": "test",
+        "BYODPP_ENCRYPTION_KEYS": ",".join(keys),
+    }
+    command = [sys.executable, "-m", "byodpp", "--app", str(tested.settings.app_dir), "secrets", "rotate"]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, (out + err).decode()
+
+
+async def test_a_rotation_seals_everything_anew_and_the_former_key_can_go(tested: TestedApplication) -> None:
+    for user in ("ada", "bob"):
+        await store(tested, "sk_live_4711", user=user)
+    async with with_keys(tested, NEW, OLD) as both:
+        assert (await both.client(user="ada").post(USE)).json()["data"]["same"], "read while it is rotated"
+        code, text = await rotate(tested, NEW, OLD)
+        assert (code, "2 secrets" in text) == (0, True), text
+    assert await stored(tested, "select array_agg(distinct key_id) from byodpp.secret_values") == ["new"]
+    assert await stored(tested, "select count(*) from audit_logs where action = 'ROTATE'") == 1
+    async with with_keys(tested, NEW) as alone:
+        assert (await alone.client(user="bob").post(USE)).json()["data"]["same"]
+    code, text = await rotate(tested, NEW)
+    assert (code, "0 secrets" in text) == (0, True)
+
+
+async def test_a_rotation_that_was_broken_off_goes_on(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from byodpp.cli import secrets
+
+    for number in range(5):
+        await store(tested, f"value {number}", name=f"n{number}")
+    monkeypatch.setattr(secrets, "_BATCH", 2)
+    settings = replace(tested.settings, encryption_keys=(NEW, OLD))
+    seal, batches = secrets._seal_anew, 0
+
+    async def broken(*args: Any) -> int:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            raise RuntimeError("cut")
+        return await seal(*args)
+
+    monkeypatch.setattr(secrets, "_seal_anew", broken)
+    with pytest.raises(RuntimeError):
+        await secrets._rotate(settings)
+    assert await stored(tested, "select count(*) from byodpp.secret_values where key_id = 'new'") == 2
+    monkeypatch.setattr(secrets, "_seal_anew", seal)
+    assert await secrets._rotate(settings) == (3, {})
+
+
+async def test_what_cannot_be_read_is_told_and_left(tested: TestedApplication) -> None:
+    await store(tested, "sk_live_4711")
+    await store(tested, "x", user="bob")
+    await stored(
+        tested, "update byodpp.secret_values set sealed = '\\x00' where secret_id ="
+        " (select min(secret_id) from byodpp.secret_values) returning 1",
+    )  # fmt: skip
+    code, text = await rotate(tested, NEW, OLD)
+    assert code == 1
+    assert "1 secrets stay as they are" in text
+    code, text = await rotate(tested, f"third:{'c' * 40}")
+    assert code == 1
+    assert "is not among encryption_keys" in text
+
+
+def test_keys_are_derived_from_the_secret_key_when_none_is_named(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, {"BYODPP_SECRET_KEY": "s" * 40})
+    keys = EncryptionKeys.of(settings)
+    sealed = keys.seal("text", bound_to(1, "a"))
+    named = EncryptionKeys.of(replace(settings, encryption_keys=(NEW,)))
+    assert (keys.current, named.current) == ("secret-key", "new")
+    assert named.open("secret-key", sealed, bound_to(1, "a")) == "text"
+    with pytest.raises(Unreadable):
+        named.open("secret-key", sealed, bound_to("1", "a"))
+    assert bound_to("a", "b,c") != bound_to("a,b", "c")
+
+
+@pytest.mark.parametrize(
+    "keys", ["x" * 40, "id:short", f"ID:{'x' * 40}", f"secret-key:{'x' * 40}", f"{NEW},{NEW}", f":{'x' * 40}"]
+)
+def test_keys_that_make_no_sense_are_refused_without_being_told(tmp_path: Path, keys: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(tmp_path, {"BYODPP_ENCRYPTION_KEYS": keys})
+    assert "x" * 30 not in str(refused.value)
+    assert "encryption_keys, entry" in str(refused.value)
+    assert "short" not in str(refused.value)
