@@ -202,6 +202,23 @@ def test_rows_with_versions_are_read_and_written_under_conditions(document: dict
     assert "428" in document["paths"]["/api/v1/plain/{id}"]["patch"]["responses"]
 
 
+async def test_conflicts_of_rows_inside_a_row_are_described(
+    store: TestedApplication, document: dict[str, Any]
+) -> None:
+    """An item that something refers to cannot be replaced away, and the answer says so."""
+    answers = document["paths"][f"{PAPERS}/{{id}}"]["patch"]["responses"]
+    client = store.client()
+    top = (await client.post(PAPERS, json={"title": "top", "papers": [{"title": "mid"}]})).json()["data"]
+    middle = top["papers"][0]["id"]
+    await client.post(PAPERS, json={"title": "leaf", "parentId": middle})
+    refused = await client.patch(f"{PAPERS}/{top['id']}", json={"papers": {"$replace": []}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "referenced_conflict")
+    described = resolve(document, answers["409"])["content"]["application/json"]["schema"]
+    schema = {"components": document["components"], **described}
+    assert jsonschema.Draft202012Validator(schema).is_valid(refused.json())
+    assert "referenced_conflict" in codes_of(document, document["paths"][f"{ITEMS}/{{id}}"]["delete"], "409")
+
+
 async def test_return_minimal_leaves_out_the_results_of_every_write(store: TestedApplication) -> None:
     client, headers = store.client(), {"Prefer": "return=minimal"}
     steps = [{"operation": "create", "resource": "Words", "data": {"word": "brief"}}]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
+from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, OnDelete, ResourceDefinition
 from byodpp.idempotency import KEYED_METHODS
 from byodpp.logics import Logic, LogicMap
 from byodpp.negotiation import JSON
@@ -158,8 +158,18 @@ class ResourceDescription:
         body = request_body(resource, name, self._schemas)
         if body is not None:
             found["requestBody"] = body
-        found["responses"] = {**self._answers(name, logic), **self._refusals(name, logic, _REFUSALS[name])}
+        refusals = tuple("AnyConflict" if one in self._widened(name) else one for one in _REFUSALS[name])
+        found["responses"] = {**self._answers(name, logic), **self._refusals(name, logic, refusals)}
         return found
+
+    def _widened(self, name: str) -> tuple[str, ...]:
+        """Return the conflicts that may be those of other rows, too: inside the row, or going with it."""
+        resource = self._resource
+        if name in ("create", "update", "patch") and self._schemas.nestable(resource, name):
+            return ("WriteConflict", "ReplaceConflict")
+        fields = (field for _, field in self._registry.referencing(resource))
+        goes = any(one.references and one.references.on_delete is OnDelete.CASCADE for one in fields)
+        return ("DeleteConflict",) if name == "delete" and goes else ()
 
     def _query(self) -> dict[str, Any]:
         """Describe the list whose query is a JSON body."""
