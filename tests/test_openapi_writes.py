@@ -176,6 +176,8 @@ def test_writes_name_the_headers_that_they_obey(document: dict[str, Any]) -> Non
     for path, method, operation in operations(document):
         if not path.startswith("/api/") or operation["operationId"].endswith(("_query", "_history")):
             continue
+        if path.endswith("/import"):  # its key names the import that is gone on with; nothing is replayed
+            continue
         named = headers_of(document, operation)
         place = f"{method} {path}"
         assert ("Prefer" in named) is (method != "get"), place
