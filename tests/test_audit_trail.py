@@ -37,7 +37,7 @@ class Refuse(Logic):
     resource, action = "Teams", "refuse:post"
 
     async def execute(self):
-        return await self.repositories["Secrets"].read(self.request.params["id"])
+        return await self.repositories["Vaults"].read(self.request.params["id"])
 """
 MANIFEST = {
     "resources": [
@@ -72,7 +72,7 @@ MANIFEST = {
             },
             "access": {"read": ["*"], "write": ["Admin", "Editor"]},
         },
-        {"name": "Secrets", "fields": {"name": NAME}},
+        {"name": "Vaults", "fields": {"name": NAME}},
         {"name": "Drawers", "scope": "user", "id": "uuid7", "fields": {"name": NAME}, "access": OPEN},
     ],
     "include": ["byodpp:audit", "byodpp:access"],
@@ -116,13 +116,13 @@ async def make(tested: TestedApplication, path: str, **values: Any) -> Any:
 async def test_a_right_that_is_missing_is_noted_with_who_and_what(tested: TestedApplication) -> None:
     client = tested.client(role="Viewer", user="ada", headers={"User-Agent": "probe", "X-Request-ID": "r-1"})
     assert (await client.post(PEOPLE, json={"name": "x"})).status_code == 403
-    assert (await client.get("/api/v1/secrets/7")).status_code == 403
+    assert (await client.get("/api/v1/vaults/7")).status_code == 403
     first, second = await entries(tested, result="denied")
     assert first["action"] == "CREATE"
     assert (first["resource_type"], first["resource_id"], first["request_id"]) == ("People", None, "r-1")
     assert first["user_agent"] == "probe"
     assert first["reason"] == "You have no right to create People."
-    assert (second["action"], second["resource_type"], second["resource_id"]) == ("READ", "Secrets", "7")
+    assert (second["action"], second["resource_type"], second["resource_id"]) == ("READ", "Vaults", "7")
     async with tested.connected.database.system() as transaction:
         [user] = await transaction.fetch("select name from users where id = $1", first["user_id"])
     assert user["name"] == "ada"
@@ -178,13 +178,13 @@ async def test_refusals_inside_a_transaction_name_what_was_refused(tested: Teste
     hidden = await make(tested, PEOPLE, name="hidden")
     steps = [
         {"operation": "list", "resource": "Teams"},
-        {"operation": "delete", "resource": "Secrets", "id": 5},
+        {"operation": "delete", "resource": "Vaults", "id": 5},
     ]
     assert (await viewer.post("/api/v1/batch", json=steps)).status_code == 403
     steps[1] = {"operation": "read", "resource": "People", "id": hidden}
     assert (await viewer.post("/api/v1/batch", json=steps)).status_code == 404
     first, second = await entries(tested, result="denied")
-    assert (first["action"], first["resource_type"], first["resource_id"]) == ("DELETE", "Secrets", "5")
+    assert (first["action"], first["resource_type"], first["resource_id"]) == ("DELETE", "Vaults", "5")
     assert (second["action"], second["resource_type"], second["resource_id"]) == (
         "READ",
         "People",
@@ -206,7 +206,7 @@ async def test_refusals_of_single_items_of_a_batch_are_noted(tested: TestedAppli
 
 
 async def test_what_a_logic_class_is_refused_names_the_row_it_looked_for(tested: TestedApplication) -> None:
-    team, secret = await make(tested, TEAMS), await make(tested, "/api/v1/secrets")
+    team, secret = await make(tested, TEAMS), await make(tested, "/api/v1/vaults")
     viewer = tested.client(role="Editor")
     assert (await viewer.post(f"{TEAMS}/{team}/refuse")).status_code == 404
     [found] = [row for row in await entries(tested) if row["result"] != "success"]
@@ -473,8 +473,8 @@ async def test_an_entry_that_the_database_refuses_takes_no_other_with_it(tested:
 async def test_whatever_comes_in_an_address_is_written(tested: TestedApplication) -> None:
     viewer = tested.client(role="Viewer")
     for path in ("%00", "a%FFb", "%F0%9F%98%80", "x" * 400):
-        await viewer.get(f"/api/v1/secrets/{path}")
-    assert len(await entries(tested, resource_type="Secrets")) >= 2
+        await viewer.get(f"/api/v1/vaults/{path}")
+    assert len(await entries(tested, resource_type="Vaults")) >= 2
 
 
 async def test_what_was_noted_is_written_at_the_end(byodpp_bench: Bench, blueprint: Blueprint) -> None:
