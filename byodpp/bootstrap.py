@@ -213,6 +213,7 @@ class Application:
             trail=trail,
             encryption=EncryptionKeys.of(settings),
             dependents=blueprint.dependents,
+            identity=issuer.administration,
         )
         service = Service(parts, database, EventBus(blueprint.handlers))
         sessions = Sessions(

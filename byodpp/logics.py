@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import marshmallow
 
     from byodpp.database import Transaction
+    from byodpp.identity import IdentityAdministration
     from byodpp.ids import Ids
     from byodpp.repository import Repositories, Repository
     from byodpp.service.secrets import UserSecrets
@@ -72,6 +73,8 @@ class LogicContext(Protocol):
     transaction: Transaction
     secrets: UserSecrets
 
+    @property
+    def identity(self) -> IdentityAdministration: ...
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None: ...
     async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None: ...
     def lock(self, name: str) -> AbstractAsyncContextManager[None]: ...
@@ -155,6 +158,15 @@ class Logic(ABC):
     def transaction(self) -> Transaction:
         """The request's transaction, for SQL that no repository speaks; row-level security holds in it."""
         return self._context.transaction
+
+    @property
+    def identity(self) -> IdentityAdministration:
+        """Realms, users, roles, and invitations at the identity provider; for `after_commit`.
+
+        Raises:
+            BadGateway: this server was given no right to administer it.
+        """
+        return self._context.identity
 
     @property
     def ids(self) -> Ids:

@@ -160,8 +160,9 @@ def configure_logging(level: str, *, write: Callable[[str], object] | None = Non
     handler = logging.StreamHandler(sys.stdout) if write is None else _Writing(write)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # The server's own chatter about its start and stop says nothing that we do not say ourselves.
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # What the server says about its start and stop, and clients about each request, is chatter.
+    for name in ("uvicorn.error", "httpx", "httpx2"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 class _Writing(logging.Handler):

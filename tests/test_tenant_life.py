@@ -20,7 +20,7 @@ import pytest_asyncio
 from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import ApiError, Conflict, NotFound, ReferencedConflict, StartError, ValidationFailed
 from byodpp.identity import LocalIssuer
-from byodpp.tenant_life import Newcomer, TenantLife
+from byodpp.tenant_life import Guest, Newcomer, TenantLife
 from byodpp.testing import Bench, TestedApplication
 from tests.serving import ROOT
 from tests.worlds import SHOP, build, write_application
@@ -320,6 +320,101 @@ async def test_a_file_that_asks_for_something_unknown_stops_there(
     await world.life.onboard(ADA)
 
 
+# --- more users -----------------------------------------------------------------------------
+
+BEN = Guest(email="ben@gamma.example", first_name="Ben", roles=("Manager", "Shift lead"))
+
+
+async def test_g13_a_user_is_invited_and_later_holds_other_roles(world: World) -> None:
+    await world.life.onboard(ADA)
+    async with world.application.repositories("platform") as repositories:
+        for role in ("Manager", "Viewer"):
+            await repositories["Roles"].create({"name": role})
+    await world.life.invite("gamma", BEN)
+    state = await world.state("gamma")
+    [user] = [one for one in state["realm"]["users"] if one["email"] == BEN.email]
+    assert (user["roles"], user["invitedTo"]) == (["Manager", "Shift lead"], "/accept-invitation")
+    assert {"name": "Ben", "email": BEN.email, "status": "invited"} in state["users"]
+    held = (
+        "select r.name from user_roles h join roles r on r.id = h.role_id"
+        " join users u on u.tenant_id = h.tenant_id and u.id = h.user_id where u.email = $1"
+    )
+    assert await world.rows(held, BEN.email) == [{"name": "Manager"}]
+    await world.life.invite("gamma", Guest(email="Ben@Gamma.example", roles=("Viewer",)))
+    state = await world.state("gamma")
+    assert [one["roles"] for one in state["realm"]["users"] if one["email"] == BEN.email] == [["Viewer"]]
+    assert await world.rows(held, BEN.email) == [{"name": "Viewer"}]
+    assert len(state["users"]) == 2, "the same person is the same row"
+
+
+@pytest.mark.parametrize("after", ["tenant", "administrator", "user", "invitation"])
+async def test_an_invitation_that_was_cut_off_is_taken_up(world: World, after: str) -> None:
+    await world.life.onboard(ADA)
+    with pytest.raises(Cut):
+        await world.life.invite("gamma", BEN, told=cutting(after))
+    await world.life.invite("gamma", BEN)
+    state = await world.state("gamma")
+    assert len(state["users"]) == len(state["realm"]["users"]) == 2
+
+
+async def test_nobody_is_invited_to_a_tenant_that_is_not_active(world: World) -> None:
+    await world.life.onboard(ADA)
+    await world.life.suspend("gamma", "admin")
+    with pytest.raises(Conflict, match="deactivated"):
+        await world.life.invite("gamma", BEN)
+    with pytest.raises(NotFound):
+        await world.life.invite("nobody", BEN)
+
+
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        ({"email": "nobody"}, {"email"}),
+        ({"roles": ()}, {"roles"}),
+        ({"roles": ("",)}, {"roles"}),
+        ({"roles": ("a\nb",)}, {"roles"}),
+        ({"roles": ("x" * 33,)}, {"roles"}),
+        ({"roles": (), "email": ""}, {"roles", "email"}),
+    ],
+)
+def test_a_guest_who_cannot_be_meant_is_refused(said: dict[str, Any], fields: set[str]) -> None:
+    with pytest.raises(ValidationFailed) as refusal:
+        Guest(**{"email": "a@b.c", "roles": ("Admin",), **said})
+    assert {fault.field for fault in refusal.value.details} == fields
+
+
+LOGIC = {
+    "logics/v1/notes/create.py": """
+from byodpp.logics import Logic
+
+class NotesCreate(Logic):
+    resource, operation = "Notes", "create"
+
+    async def execute(self):
+        row = await self.default()
+        realm = self.request.user.tenant.realm
+        async def invited():
+            await self.identity.put_role(realm, "Note taker")
+        self.after_commit(invited)
+        return row
+"""
+}
+
+
+async def test_a_logic_class_reaches_the_identity_provider_after_the_commit(
+    byodpp_bench: Bench, tmp_path: Path
+) -> None:
+    async with byodpp_bench.application(build(tmp_path / "shop", SHOP, LOGIC)) as tested:
+        world = World(tested)
+        await world.life.onboard(Newcomer(slug="gamma", name="Gamma", email="ada@gamma.example"))
+        tenant = await tested.tenant("gamma")
+        token = world.issuer.issue(tenant.ulid, "ada", roles=["Admin"])
+        caller = tested.client(role=None, headers={"Authorization": f"Bearer {token}"})
+        made = await caller.post("/api/v1/notes", json={"title": "one"})
+        assert made.status_code == 201, made.text
+        assert "Note taker" in world.issuer.administration.describe(tenant.ulid)["roles"]
+
+
 # --- suspension -----------------------------------------------------------------------------
 
 
@@ -375,14 +470,15 @@ async def test_a_tenant_that_is_suspended_cannot_be_suspended_or_onboarded(world
     await world.life.suspend("gamma", "admin")
     with pytest.raises(Conflict):
         await world.life.suspend("gamma", "admin")
-    await _give_up(world)
     with pytest.raises(Conflict, match="reactivate"):
         await world.life.onboard(ADA)
-
-
-async def _give_up(world: World) -> None:
-    """Take away what is under way and cannot go on."""
-    await world.rows("update byodpp.tenant_procedures set finished_at = now() where finished_at is null")
+    with pytest.raises(Conflict):
+        await world.life.invite("gamma", BEN)
+    assert all(line.under_way is None for line in await world.life.list()), "nothing of it has begun"
+    await world.life.reactivate("gamma")
+    with pytest.raises(Conflict):
+        await world.life.reactivate("gamma")
+    await world.life.suspend("gamma", "admin")
 
 
 # --- the end --------------------------------------------------------------------------------
@@ -496,6 +592,8 @@ def test_a_tenants_life_on_the_command_line(shop: Path) -> None:
         line.split(maxsplit=1)[1] for line in told.splitlines() if line.strip().startswith("done")
     ] == STEPS
     assert "password  " in told and "ada@gamma.example" in told
+    told = ran("invite", "gamma", "--email", "ben@gamma.example", "--role", "Manager", "--password")
+    assert "ben@gamma.example" in told and "password  " in told
     again = ran("onboard", "gamma", "--email", "ada@gamma.example", "--set", "tenantSize=ten_to_fifty")
     assert "password" not in again
     listed = ran("list")

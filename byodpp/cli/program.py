@@ -19,7 +19,7 @@ from byodpp.cli.place import Place
 from byodpp.cli.revoke import revoke
 from byodpp.cli.secrets import rotate
 from byodpp.cli.serve import serve
-from byodpp.cli.tenants import delete, export, list_tenants, onboard, reactivate, suspend
+from byodpp.cli.tenants import delete, export, invite, list_tenants, onboard, reactivate, suspend
 
 __all__ = ["make_program"]
 
@@ -54,9 +54,9 @@ def make_program() -> typer.Typer:
     audit.command("verify")(verify)
     audit.command("heads")(heads)
     program.add_typer(audit, name="audit")
-    tenants = _group(help="Tenants: list, onboard, suspend, reactivate, export, delete.")
+    tenants = _group(help="Tenants: list, onboard, invite, suspend, reactivate, export, delete.")
     tenants.command("list")(list_tenants)
-    for command in (onboard, suspend, reactivate, export, delete):
+    for command in (onboard, invite, suspend, reactivate, export, delete):
         tenants.command()(command)
     program.add_typer(tenants, name="tenants")
     secrets = _group(help="What users entrust to the application: encrypt it under another key.")

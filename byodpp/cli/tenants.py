@@ -1,4 +1,4 @@
-"""`tenants`: list, onboard, suspend, reactivate, export, and delete them.
+"""`tenants`: list, onboard, invite, suspend, reactivate, export, and delete them.
 
 Everything here may be called again: what was cut off is taken up where it stopped.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from byodpp.settings import Settings
     from byodpp.tenant_life import TenantLife
 
-__all__ = ["delete", "export", "list_tenants", "onboard", "reactivate", "suspend"]
+__all__ = ["delete", "export", "invite", "list_tenants", "onboard", "reactivate", "suspend"]
 
 T = TypeVar("T")
 #: 24 characters of 6 bits, and one of each kind that a stricter realm may ask for.
@@ -73,10 +73,9 @@ def onboard(
     """
     from byodpp.tenant_life import Newcomer
 
-    temporary = f"{secrets.token_urlsafe(_PASSWORD_BYTES)}{_KINDS}" if password else None
+    temporary = _temporary(password)
 
     async def run(life: TenantLife) -> None:
-        taken: dict[str, bool] = {}
         newcomer = Newcomer(
             slug=slug,
             name=name or slug.replace("-", " ").title(),
@@ -89,15 +88,38 @@ def onboard(
             values=_values(more or []),
         )
 
-        def told(step: str, now: bool) -> None:
-            taken[step] = now
-            _tell(step, now)
+        telling = _Telling()
+        await life.onboard(newcomer, password=temporary, told=telling)
+        telling.password(email, temporary)
 
-        await life.onboard(newcomer, password=temporary, told=told)
-        if temporary is not None and taken["invitation"]:
-            typer.echo(
-                f"\n  user      {email}\n  password  {temporary}   (to be changed at the first sign-in)"
-            )
+    _with_life(context, run)
+
+
+def invite(
+    context: typer.Context,
+    slug: Slug,
+    email: Annotated[str, typer.Option(help="Address of the user.")],
+    role: Annotated[list[str], typer.Option(help="Role; may be given several times.")],
+    first_name: Annotated[str, typer.Option(help="First name.")] = "",
+    last_name: Annotated[str, typer.Option(help="Last name.")] = "",
+    phone: Annotated[str | None, typer.Option(help="Telephone.")] = None,
+    password: Annotated[
+        bool, typer.Option("--password", help="Print a temporary password instead of sending an invitation.")
+    ] = False,
+) -> None:
+    """Give a tenant a user with these roles, or a user other roles, and invite them by mail.
+
+    `byodpp tenants invite acme --email ben@acme.example --role Manager`
+    """
+    from byodpp.tenant_life import Guest
+
+    temporary = _temporary(password)
+
+    async def run(life: TenantLife) -> None:
+        guest = Guest(email=email, roles=tuple(role), first_name=first_name, last_name=last_name, phone=phone)
+        telling = _Telling()
+        await life.invite(slug, guest, password=temporary, told=telling)
+        telling.password(email, temporary)
 
     _with_life(context, run)
 
@@ -181,6 +203,28 @@ def _values(pairs: list[str]) -> dict[str, Any]:
         except Malformed:
             values[field] = text
     return values
+
+
+def _temporary(wanted: bool) -> str | None:
+    return f"{secrets.token_urlsafe(_PASSWORD_BYTES)}{_KINDS}" if wanted else None
+
+
+class _Telling:
+    """Prints steps, and remembers whether a password was set just now."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def __call__(self, step: str, now: bool) -> None:
+        self._set = self._set or (step == "invitation" and now)
+        _tell(step, now)
+
+    def password(self, email: str, password: str | None) -> None:
+        """Print a password that is worth something: one that was set before is another."""
+        if password is not None and self._set:
+            typer.echo(
+                f"\n  user      {email}\n  password  {password}   (to be changed at the first sign-in)"
+            )
 
 
 def _tell(step: str, now: bool) -> None:

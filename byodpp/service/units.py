@@ -26,6 +26,7 @@ from byodpp.dependents import Dependents
 from byodpp.encryption import EncryptionKeys
 from byodpp.events import Outbox
 from byodpp.exceptions import (
+    BadGateway,
     Detail,
     Forbidden,
     MethodNotAllowed,
@@ -33,6 +34,7 @@ from byodpp.exceptions import (
     ValidationFailed,
 )
 from byodpp.idempotency import Right
+from byodpp.identity import IdentityAdministration
 from byodpp.ids import Ids
 from byodpp.judged_calls import versioned, writing
 from byodpp.logics import LogicMap
@@ -66,6 +68,7 @@ class UnitParts:
     trail: AuditTrail
     encryption: EncryptionKeys
     dependents: Dependents
+    identity: IdentityAdministration | None  # None: this process may make no realms and users
 
 
 class Unit:
@@ -331,6 +334,18 @@ class CallContext:
         self.repositories = unit.repositories(call.resource.version, call=call)
         self.system = unit.repositories(call.resource.version, system=True)
         self.published = unit.published(call.resource.version)
+
+    @property
+    def identity(self) -> IdentityAdministration:
+        """The right to make realms and users.
+
+        Raises:
+            BadGateway: there is none.
+        """
+        found = self._unit.parts.identity
+        if found is None:
+            raise BadGateway("This server has no right to make realms and users: keycloak_admin_secret")
+        return found
 
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None:
         """Tell that something happened."""

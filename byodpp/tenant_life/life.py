@@ -20,7 +20,7 @@ from byodpp.seeding import Seeder
 from byodpp.service import Service
 from byodpp.tables import Tables
 from byodpp.tenant_life.export import TenantExport
-from byodpp.tenant_life.plans import SUSPENSION_REASONS, Newcomer
+from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer
 from byodpp.tenant_life.procedures import Procedure, Procedures, Step
 from byodpp.tenant_life.steps import Steps
 
@@ -124,6 +124,26 @@ class TenantLife:
         """
         steps = self._steps.onboarding(newcomer, password)
         return await self._run("onboard", newcomer.slug, newcomer.document(), steps, told)
+
+    async def invite(
+        self, slug: str, guest: Guest, *, password: str | None = None, told: Told = _nobody_told
+    ) -> None:
+        """Give a tenant a user, or a user other roles, and invite them.
+
+        Args:
+            slug: of the tenant.
+            guest: who it is, and with which roles.
+            password: a temporary one; None sends an invitation.
+            told: called after each step.
+
+        Raises:
+            NotFound: there is no such tenant.
+            Conflict: it is not active, or something else is under way with it.
+            QuotaExceeded: its class does not allow another user.
+        """
+        tenant = await self._tenant(slug, "")
+        steps = self._steps.invitation(tenant, guest, password)
+        await self._run("invite", slug, guest.document(), steps, told)
 
     async def suspend(self, slug: str, reason: str, *, told: Told = _nobody_told) -> None:
         """Lock a tenant's users out, here and at the identity provider.

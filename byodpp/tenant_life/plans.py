@@ -10,7 +10,7 @@ from typing import Any, Final
 from byodpp.authentication.tenants import PLATFORM_SLUG
 from byodpp.exceptions import Detail, ValidationFailed
 
-__all__ = ["SUSPENSION_REASONS", "Newcomer"]
+__all__ = ["SUSPENSION_REASONS", "Guest", "Newcomer"]
 
 #: Why a tenant may be locked out.
 SUSPENSION_REASONS: Final = ("payment", "policy", "admin", "security")
@@ -18,6 +18,48 @@ SUSPENSION_REASONS: Final = ("payment", "policy", "admin", "security")
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _EMAIL: Final = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,255}")
 _HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """Somebody who shall work for a tenant, with these roles and no others."""
+
+    email: str
+    roles: tuple[str, ...]
+    first_name: str = ""
+    last_name: str = ""
+    phone: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValidationFailed: with every fault.
+        """
+        faults = []
+        if not _EMAIL.fullmatch(self.email):
+            faults.append(Detail("email", "format", "must be an address"))
+        if not self.roles:
+            faults.append(Detail("roles", "too_few", "must name a role"))
+        if any(not 0 < len(role) <= 32 or not role.isprintable() for role in self.roles):
+            faults.append(Detail("roles", "format", "must have 1 to 32 printable characters each"))
+        if faults:
+            raise ValidationFailed("Nobody can be invited so", details=faults)
+
+    @property
+    def name(self) -> str:
+        """What the user is shown as."""
+        return f"{self.first_name} {self.last_name}".strip() or self.email
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON, to be kept with the procedure."""
+        return {
+            "email": self.email,
+            "roles": sorted(self.roles),
+            "firstName": self.first_name,
+            "lastName": self.last_name,
+            "phone": self.phone,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +102,16 @@ class Newcomer:
     def platform(self) -> bool:
         """Whether this is the operators' own realm, whose tenant is there already."""
         return self.slug == PLATFORM_SLUG
+
+    def administrator(self) -> Guest:
+        """Return who comes first."""
+        return Guest(
+            email=self.email,
+            first_name=self.first_name,
+            last_name=self.last_name,
+            phone=self.phone,
+            roles=("Admin",),
+        )
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON, to be kept with the procedure."""

@@ -42,6 +42,8 @@ _NOTE: Final = """
     where id = $1
 """
 _FAIL: Final = "update byodpp.tenant_procedures set failure = $2, changed_at = now() where id = $1"
+#: What was refused at its first step has not begun, and keeps nothing else waiting.
+_FORGET: Final = "delete from byodpp.tenant_procedures where id = $1 and done = '{}'::jsonb"
 _FINISH: Final = """
     update byodpp.tenant_procedures set finished_at = now(), changed_at = now(), failure = null
     where id = $1 and finished_at is null
@@ -54,7 +56,7 @@ class Procedure:
     """Something that is under way with a tenant."""
 
     id: int
-    kind: str  # onboard, suspend, reactivate, delete
+    kind: str  # onboard, invite, suspend, reactivate, delete
     slug: str
     given: Mapping[str, Any]
     done: Mapping[str, Any]  # step -> its result
@@ -109,7 +111,7 @@ class Procedures:
         """Take a step unless it is taken; return its result, and whether it was taken now.
 
         Raises:
-            ApiError: as the step raises; noted with the procedure.
+            ApiError: as the step raises; noted with the procedure, which is forgotten if it was its first.
         """
         taken = False
 
@@ -133,6 +135,7 @@ class Procedures:
             return await self._service.as_system(step.principal(results), origin, work), taken
         except ApiError as error:
             async with self._database.system() as transaction:
+                await transaction.execute(_FORGET, procedure.id)
                 await transaction.execute(_FAIL, procedure.id, f"{step.name}: {error.message}"[:1000])
             raise
 

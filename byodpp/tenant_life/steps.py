@@ -28,7 +28,7 @@ from byodpp.seeding import Seeder
 from byodpp.service.units import Unit
 from byodpp.tables import Tables
 from byodpp.tenant_life.export import TenantExport
-from byodpp.tenant_life.plans import Newcomer
+from byodpp.tenant_life.plans import Guest, Newcomer
 from byodpp.tenant_life.procedures import Step
 from byodpp.tenant_life.removal import TenantRemoval
 
@@ -40,6 +40,8 @@ _VERSION: Final = "v1"
 _ADMINISTRATOR: Final = "Admin"
 #: Where the first link of an administrator leads.
 _COMPLETE_SETUP: Final = "/complete-setup"
+#: Where everybody else's leads.
+_ACCEPT_INVITATION: Final = "/accept-invitation"
 
 
 class Steps:
@@ -74,8 +76,8 @@ class Steps:
         steps = [
             _for_platform("tenant", partial(self._put_tenant, newcomer)),
             _for_platform("realm", partial(self._put_realm, newcomer)),
-            _for_platform("administrator", partial(self._put_administrator, newcomer)),
-            _for_tenant("user", partial(self._put_user, newcomer)),
+            _for_platform("administrator", partial(self._put_account, newcomer.administrator())),
+            _for_tenant("user", partial(self._put_user, newcomer.administrator())),
         ]
         if not newcomer.platform:
             steps += [
@@ -83,8 +85,28 @@ class Steps:
                 for path in self._beginnings
             ]
             steps.append(_for_platform("activation", self._activate))
-        invite = partial(self._set_password, password) if password else self._invite
-        return [*steps, _for_platform("invitation", invite), _for_platform("end", self._tell_onboarded)]
+        return [
+            *steps,
+            _for_platform("invitation", self._inviting(password, _COMPLETE_SETUP)),
+            _for_platform("end", self._tell_onboarded),
+        ]
+
+    def invitation(self, tenant: Tenant, guest: Guest, password: str | None) -> list[Step]:
+        """Return the steps that give a tenant a user, or a user other roles."""
+        return [
+            _for_platform("tenant", partial(self._known_tenant, tenant)),
+            _for_platform("administrator", partial(self._put_account, guest)),
+            _for_tenant("user", partial(self._put_user, guest)),
+            _for_platform("invitation", self._inviting(password, _ACCEPT_INVITATION)),
+        ]
+
+    def _inviting(self, password: str | None, path: str) -> Any:
+        return partial(self._set_password, password) if password else partial(self._invite, path)
+
+    async def _known_tenant(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        if not tenant.active:
+            raise Conflict(f"Tenant {tenant.slug!r} is {tenant.status}")
+        return {"id": tenant.id, "realm": tenant.realm}
 
     async def _put_tenant(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
         tenants = _system(unit)["Tenants"]
@@ -119,31 +141,23 @@ class Steps:
         )
         return {}
 
-    async def _put_administrator(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
+    async def _put_account(self, guest: Guest, unit: Unit, results: Results) -> Any:
         person = Person(
-            email=newcomer.email,
-            first_name=newcomer.first_name,
-            last_name=newcomer.last_name,
-            roles=(_ADMINISTRATOR,),
+            email=guest.email, first_name=guest.first_name, last_name=guest.last_name, roles=guest.roles
         )
         return {"subject": await self._identity.put_user(results["tenant"]["realm"], person)}
 
-    async def _put_user(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
-        """Write the administrator's row, which else would be written when they first sign in."""
+    async def _put_user(self, guest: Guest, unit: Unit, results: Results) -> Any:
+        """Write the user's row, which else would be written when they first sign in, and their roles."""
         repositories, realm = _system(unit), results["tenant"]["realm"]
         subject = results["administrator"]["subject"]
         user = await repositories["Users"].find({"realm": realm, "subject": subject})
         if user is None:
-            name = f"{newcomer.first_name} {newcomer.last_name}".strip() or newcomer.email
-            values = {"realm": realm, "subject": subject, "name": name, "userName": newcomer.email}
+            values = {"realm": realm, "subject": subject, "name": guest.name, "userName": guest.email}
             user = await repositories["Users"].create(
-                {**values, "email": newcomer.email, "phone": newcomer.phone, "status": "invited"}
+                {**values, "email": guest.email, "phone": guest.phone, "status": "invited"}
             )
-        role = await repositories["Roles"].find({"name": _ADMINISTRATOR})
-        if role is not None:
-            held = {"userId": user["id"], "roleId": role["id"]}
-            if not await repositories["UserRoles"].exists(held):
-                await repositories["UserRoles"].create(held)
+        await _hold_roles(repositories, user["id"], guest.roles)
         return {"id": user["id"]}
 
     async def _begin_with(self, newcomer: Newcomer, path: Path, unit: Unit, results: Results) -> Any:
@@ -165,9 +179,9 @@ class Steps:
                 status = (await tenants.transition(id, step))["status"]
         return {"status": status}
 
-    async def _invite(self, unit: Unit, results: Results) -> Any:
+    async def _invite(self, path: str, unit: Unit, results: Results) -> Any:
         realm, subject = results["tenant"]["realm"], results["administrator"]["subject"]
-        await self._identity.invite(realm, subject, path=_COMPLETE_SETUP)
+        await self._identity.invite(realm, subject, path=path)
         return {"invited": True}
 
     async def _set_password(self, password: str, unit: Unit, results: Results) -> Any:
@@ -192,6 +206,7 @@ class Steps:
     def reactivation(self, tenant: Tenant) -> list[Step]:
         """Return the steps that let them in again, this application last."""
         return [
+            _for_platform("suspended", partial(self._refuse_unless_suspended, tenant)),
             _for_platform("realm", partial(self._enable, tenant, True)),
             _for_platform("status", partial(self._reactivate, tenant)),
         ]
@@ -206,6 +221,12 @@ class Steps:
         noted = {"reactivatedAt": datetime.now(UTC).isoformat()}
         await self._step(unit, tenant, "activate", noted)
         await _tell(unit, "tenant.reactivated", tenant.id, noted)
+        return {}
+
+    async def _refuse_unless_suspended(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        status = (await _system(unit)["Tenants"].read(tenant.id))["status"]
+        if status != "deactivated":
+            raise Conflict(f"Tenant {tenant.slug!r} is not suspended, but {status}")
         return {}
 
     async def _step(self, unit: Unit, tenant: Tenant, name: str, noted: Mapping[str, Any]) -> None:
@@ -253,6 +274,17 @@ class Steps:
         told = {"ulid": tenant.ulid, "slug": tenant.slug, "rows": removed}
         await _tell(unit, "tenant.deleted", tenant.id, told)
         return told
+
+
+async def _hold_roles(repositories: Repositories, user: Any, roles: Sequence[str]) -> None:
+    """Let a user hold these roles and no others, as far as they are rows of Roles."""
+    known = await repositories["Roles"].list({"name": {"in": list(roles)}})
+    wanted = {role["id"] for role in known}
+    held = {one["roleId"]: one["id"] for one in await repositories["UserRoles"].list({"userId": user})}
+    for role in sorted(wanted - held.keys()):
+        await repositories["UserRoles"].create({"userId": user, "roleId": role})
+    for role in held.keys() - wanted:
+        await repositories["UserRoles"].delete(held[role])
 
 
 async def _tell(unit: Unit, event: str, tenant: int, changes: Mapping[str, Any]) -> None:
