@@ -8,6 +8,7 @@ preconditions. May reject: InvalidQuery, QueryTooComplex, InvalidHeader, Precond
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from byodpp import wire
@@ -122,18 +123,19 @@ class Controller:
         call.expected_version = self._expected_version(request)
         if request.media_type == _STEPS or self._schemas.needs_stored(self.resource, request.json):
             return await self._write(request, call, lambda unit: self._patch_stored(unit, call, request))
-        return await self._write(
-            request, writing(call, self._schemas.load(self.resource, "patch", request.json))
-        )
+        loaded = await request.aside(partial(self._schemas.load, self.resource, "patch", request.json))
+        return await self._write(request, writing(call, loaded))
 
     async def _patch_stored(self, unit: Unit, call: Call, request: Request) -> Any:
         """Apply a patch whose meaning depends on what is stored, with the row locked meanwhile."""
         stored = await unit.locked(call)
         if request.media_type == _STEPS:
             # The steps leave whole values behind: merging those would bring back what was removed.
-            loaded = self._schemas.load(self.resource, "patch", apply_steps(request.json, stored))
+            document = await request.aside(partial(apply_steps, request.json, stored))
+            load = partial(self._schemas.load, self.resource, "patch", document)
         else:
-            loaded = self._schemas.load(self.resource, "patch", request.json, stored=stored)
+            load = partial(self._schemas.load, self.resource, "patch", request.json, stored=stored)
+        loaded = await request.aside(load)
         return await unit.execute(writing(call, loaded))
 
     async def delete(self, request: Request) -> Answer:

@@ -13,10 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from byodpp import wire
+from byodpp.aside import LARGE_BYTES, aside
 from byodpp.containment import contained
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ExtensionError, Problem
@@ -200,7 +202,10 @@ class EventBus:
             if not handlers:
                 continue
             if isinstance(event.data, Row):
-                event = replace(event, data=dict(event.data))
+                # Others need not wait while a large row is decoded.
+                row, large = event.data, len(event.data.json) > LARGE_BYTES
+                data = await aside(partial(dict, row)) if large else dict(row)
+                event = replace(event, data=data)
             outcomes = await asyncio.gather(
                 *(_handled(handler, event) for handler in handlers), return_exceptions=True
             )

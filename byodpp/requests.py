@@ -9,14 +9,16 @@ reads the body. Raises Malformed, PayloadTooLarge, RequestTimeout, ClientGone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from byodpp import wire
+from byodpp.aside import LARGE_BYTES, aside
 from byodpp.exceptions import ApiError, Malformed, PayloadTooLarge, RequestTimeout
 from byodpp.header_lines import StandingHeaders
 
@@ -31,6 +33,8 @@ REQUEST: Final = "byodpp.request"
 _UNREAD: Final = object()
 _NONE: Final = StandingHeaders(())
 _PATIENCE_SECONDS: Final = 2.0
+
+T = TypeVar("T")
 
 
 class ClientGone(Exception):
@@ -171,6 +175,19 @@ class Request:
         if self._json is _UNREAD:
             self._json = wire.loads(self.body, max_depth=self.max_json_depth)
         return self._json
+
+    async def parse(self) -> Any:
+        """Return `json`, parsed aside where the body is large. Errors are the same."""
+        if self._json is _UNREAD:
+            self._json = await self.aside(partial(wire.loads, self.body, max_depth=self.max_json_depth))
+        return self._json
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Run something whose time grows with the body; in a thread when that is large.
+
+        Other requests then go on meanwhile. The work must not touch anything that they use.
+        """
+        return await aside(work) if len(self.body) > LARGE_BYTES else work()
 
     @property
     def has_body(self) -> bool:

@@ -64,7 +64,7 @@ class _Reader:
         """Read and parse what was not judged wrong."""
         await request.read(self._limit)
         if request.body:
-            request.json  # noqa: B018 - parsed here, so that it is refused here
+            await request.parse()  # here, so that it is refused here
         else:
             self.check_presence()
 

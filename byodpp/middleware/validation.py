@@ -8,6 +8,7 @@ that of one row, of an action or of a batch is the endpoint's affair: each bring
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from byodpp.requests import Request
@@ -32,5 +33,6 @@ class Validation:
     async def __call__(self, request: Request, proceed: Handler) -> Answer:
         """Validate, then let through."""
         if request.media_type != _STEPS:
-            request.validated = self._load(request.json if request.body else None)
+            document = request.json if request.body else None
+            request.validated = await request.aside(partial(self._load, document))
         return await proceed(request)

@@ -39,10 +39,10 @@ from byodpp.part_writes import PartWritten
 from byodpp.query.reader import QueryReader
 from byodpp.query.text import RawQuery
 from byodpp.registry import Registry
+from byodpp.repository.binding import bind, bound
 from byodpp.repository.constraint_errors import explained
 from byodpp.rows import GroupPage, Page, Row
 from byodpp.schemas import SchemaMap
-from byodpp.schemas.modifiers import Modifier
 from byodpp.statements import ESTIMATE_LIMIT, Statements, split_version
 from byodpp.statements.writes import Change, WriteStatements
 from byodpp.tables import Tables
@@ -293,8 +293,8 @@ class Store:
         permitted: Condition | None,
     ) -> list[Any]:
         """Insert validated rows with one statement; the records come in the items' order."""
-        bound = [self._bound(resource, item, new=True) for item in items]
-        columns = tuple(sorted(frozenset[str]().union(*bound)))
+        made = [await bind(resource, item, self.ids.for_resource(resource)) for item in items]
+        columns = tuple(sorted(frozenset[str]().union(*made)))
         many = len(items) > 1
         compiled = self.writes.insert(
             resource,
@@ -307,10 +307,10 @@ class Store:
         )
         named = self.told(acting, resource, "create")
         if many:
-            named |= {f"v_{column}": [values.get(column) for values in bound] for column in columns}
+            named |= {f"v_{column}": [values.get(column) for values in made] for column in columns}
             named["count_only"] = [0] * len(items)  # asked for where there is no column
         else:
-            named |= {f"v_{column}": value for column, value in bound[0].items()}
+            named |= {f"v_{column}": value for column, value in made[0].items()}
         arguments = self._arguments(compiled, acting, (), named)
         try:
             records = list(await acting.transaction.fetch(compiled.sql, *arguments))
@@ -335,11 +335,12 @@ class Store:
         id = self.key(resource, key)
         if id is None:
             return None
+        written = await bind(resource, values)
         change = replace(change, event=emits(resource, operation))
         compiled = self.writes.change(resource, change)
         named = {
             **self.told(acting, resource, operation),
-            **{f"v_{column}": value for column, value in self._bound(resource, values, new=False).items()},
+            **{f"v_{column}": value for column, value in written.items()},
             "id": id,
             "expected_version": expected_version,
             "states": list(states),
@@ -382,8 +383,8 @@ class Store:
         """Find the live rows of the scope that have the same values in some fields; one answer per item."""
         columns = tuple(resource.columns[name] for name in on)
         compiled = self.writes.keys.matches(resource, columns, acting.visibility(resource))
-        bound = [self._bound(resource, {name: item[name] for name in on}, new=False) for item in items]
-        named = {f"v_{column}": [values[column] for values in bound] for column in columns}
+        given = [bound(resource, {name: item[name] for name in on}) for item in items]
+        named = {f"v_{column}": [values[column] for values in given] for column in columns}
         records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
         return [
             Match(key=record["id"], visible=bool(record["visible"]), first=record["first"] - 1)
@@ -410,18 +411,6 @@ class Store:
         return {record["id"] for record in records} | {str(record["id"]) for record in records}
 
     # --- arguments and errors ---------------------------------------------------------
-
-    def _bound(self, resource: ResourceDefinition, values: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
-        bound = {
-            definition.column: None if value is None else definition.type.bind(value, definition)
-            for name, given in values.items()
-            for value in (given.operand if isinstance(given, Modifier) else given,)
-            if (definition := resource.fields.get(name)) is not None
-        }
-        if new and (key := self.ids.for_resource(resource)) is not None:
-            definition = resource.fields["id"]
-            bound.setdefault(definition.column, definition.type.bind(key, definition))
-        return bound
 
     def told(self, acting: Acting, resource: ResourceDefinition, operation: str) -> dict[str, Any]:
         """What audit entry and event say of the request."""

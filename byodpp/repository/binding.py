@@ -1,0 +1,61 @@
+"""Validated values as the driver takes them; documents of many values are written in a thread.
+
+In: values by field, modifiers too. Out: values by column. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from byodpp.aside import aside
+from byodpp.definitions import ResourceDefinition
+from byodpp.schemas.modifiers import Modifier
+
+__all__ = ["bind", "bound"]
+
+#: Writing a document of more values takes longer than other requests should wait.
+_MANY_VALUES: Final = 5_000
+
+
+async def bind(resource: ResourceDefinition, values: Mapping[str, Any], key: Any = None) -> dict[str, Any]:
+    """Return what `bound` returns, aside where there is much to write."""
+    work = partial(bound, resource, values, key)
+    large = any(_more_than(_MANY_VALUES, value) for value in values.values())
+    return await aside(work) if large else work()
+
+
+def bound(resource: ResourceDefinition, values: Mapping[str, Any], key: Any = None) -> dict[str, Any]:
+    """Return values by column.
+
+    Args:
+        resource: whose.
+        values: by field; what is no field is left out.
+        key: of a new row, unless the values hold one; None where PostgreSQL counts.
+    """
+    found = {
+        definition.column: None if value is None else definition.type.bind(value, definition)
+        for name, given in values.items()
+        for value in (given.operand if isinstance(given, Modifier) else given,)
+        if (definition := resource.fields.get(name)) is not None
+    }
+    if key is not None:
+        definition = resource.fields["id"]
+        found.setdefault(definition.column, definition.type.bind(key, definition))
+    return found
+
+
+def _more_than(number: int, value: Any) -> bool:
+    """Whether a JSON value holds more than so many values; looks at hardly more than that."""
+    if not isinstance(value, dict | list):
+        return False
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        number -= len(inner)
+        if number < 0:
+            return True
+        members = inner.values() if isinstance(inner, dict) else inner
+        waiting += (one for one in members if isinstance(one, dict | list))
+    return False
