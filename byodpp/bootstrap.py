@@ -28,6 +28,7 @@ from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platfo
 from byodpp.authentication.tokens import TokenVerifier
 from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer, Policy, base_policies
+from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import Database, Sessions
 from byodpp.definitions import ResourceDefinition
@@ -204,7 +205,14 @@ class Application:
                 database=database,
                 ids=ids,
                 reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
-                part_written=PartWrites(watch, revocation_watch, authenticator.forget, classes, tenants),
+                part_written=PartWrites(
+                    watch,
+                    AccessChanges(blueprint.registry, authorizer),
+                    revocation_watch,
+                    authenticator.forget,
+                    classes,
+                    tenants,
+                ),
             ),
             logics=blueprint.logics,
             schemas=blueprint.schemas,

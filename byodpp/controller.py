@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from byodpp import wire
 from byodpp.answering import answer_write, briefly, origin_of
+from byodpp.authentication import Principal
 from byodpp.batches import read_batch
 from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
@@ -77,7 +78,10 @@ class Controller:
     async def query(self, request: Request) -> Answer:
         """POST …/query, or QUERY the collection: a list whose query is a JSON body."""
         self._refuse_query(request)
-        lookup, tenant = self._authorizer.lookup(request.principal), request.principal.tenant_id
+        lookup, tenant = (
+            self._authorizer.lookup(request.principal, self.resource),
+            request.principal.tenant_id,
+        )
         query = self._reader.read_json(request.json, self.resource, lookup, "list", tenant)
         call = self._call(request, "list", query=query)
         return self._answer(request, call, await self._service.run(call))
@@ -123,7 +127,7 @@ class Controller:
         call.expected_version = self._expected_version(request)
         if request.media_type == _STEPS or self._schemas.needs_stored(self.resource, request.json):
             return await self._write(request, call, lambda unit: self._patch_stored(unit, call, request))
-        loaded = await request.aside(partial(self._schemas.load, self.resource, "patch", request.json))
+        loaded = await request.aside(partial(self.load, "patch", request.json, request.principal))
         return await self._write(request, writing(call, loaded))
 
     async def _patch_stored(self, unit: Unit, call: Call, request: Request) -> Any:
@@ -132,9 +136,12 @@ class Controller:
         if request.media_type == _STEPS:
             # The steps leave whole values behind: merging those would bring back what was removed.
             document = await request.aside(partial(apply_steps, request.json, stored))
-            load = partial(self._schemas.load, self.resource, "patch", document)
+            load = partial(self.load, "patch", document, request.principal)
         else:
-            load = partial(self._schemas.load, self.resource, "patch", request.json, stored=stored)
+            presets = self._authorizer.presets(request.principal)
+            load = partial(
+                self._schemas.load, self.resource, "patch", request.json, stored=stored, presets=presets
+            )
         loaded = await request.aside(load)
         return await unit.execute(writing(call, loaded))
 
@@ -149,8 +156,18 @@ class Controller:
         """POST many items."""
         self._refuse_query(request)
         call = self._call(request, "batch")
-        call.body = await read_batch(request.json, self._load_item, self.resource)
+        load = partial(self._load_item, request.principal)
+        call.body = await read_batch(request.json, load, self.resource)
         return await self._write(request, call)
+
+    def load(self, operation: str, document: Any, principal: Principal, *, prefix: str = "") -> LoadedBody:
+        """Let the schema judge the body of an operation.
+
+        Raises:
+            ValidationFailed: with every fault.
+        """
+        presets = self._authorizer.presets(principal)
+        return self._schemas.load(self.resource, operation, document, prefix=prefix, presets=presets)
 
     def action(self, action: ActionDefinition) -> Callable[[Request], Awaitable[Answer]]:
         """Return the handler of an action."""
@@ -214,7 +231,7 @@ class Controller:
         )
 
     def _query(self, request: Request, mode: Any) -> Query:
-        lookup = self._authorizer.lookup(request.principal)
+        lookup = self._authorizer.lookup(request.principal, self.resource if mode == "list" else None)
         tenant = request.principal.tenant_id
         return self._reader.read(request.query_string, self.resource, lookup, mode, tenant)
 
@@ -225,10 +242,10 @@ class Controller:
                 details=[Detail(name, "unknown_parameter", "This operation takes no parameters.")]
             )
 
-    def _load_item(self, operation: str, item: Any, prefix: str) -> LoadedBody:
+    def _load_item(self, principal: Principal, operation: str, item: Any, prefix: str) -> LoadedBody:
         if operation == "patch" and self._schemas.needs_stored(self.resource, item):
             return LoadedBody(values={}, sent=frozenset(item))  # judged when its row is locked
-        return self._schemas.load(self.resource, operation, item, prefix=prefix.rstrip("."))
+        return self.load(operation, item, principal, prefix=prefix.rstrip("."))
 
     # --- out --------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ __all__ = [
     "Transition",
     "UniqueKey",
     "Within",
+    "unfit_for_preset",
 ]
 
 
@@ -133,7 +134,7 @@ class FieldDefinition:
     examples: tuple[Any, ...] = ()
     personal: bool = False  # kept out of audit entries, events and logs
     controlled: bool = False  # reading it is written into the audit trail
-    audience: frozenset[str] = frozenset()  # classes of readers; empty means every reader
+    audience: frozenset[str] = frozenset()  # roles, `public`, `owner`; empty means every reader
     term: str | None = None  # IRI of the field's meaning
     unit: str | None = None  # UN/CEFACT Recommendation 20 code
     renamed_from: str | None = None  # former JSON name, for the migration that renames
@@ -192,6 +193,7 @@ class AccessRule:
     roles: tuple[str, ...]  # role names; `*` is every signed-in caller, `public` everybody
     filter: Mapping[str, Any] | None = None  # JSON form of the query language, with $user, $tenant, $now
     fields: tuple[str, ...] | None = None  # None is all
+    preset: Mapping[str, Any] = field(default_factory=_empty)  # field -> JSON value of a create
     path: str = ""  # JSON path in the manifest
 
 
@@ -302,3 +304,12 @@ class ResourceDefinition:
         """Rules that open reading to anonymous callers; empty means none may read."""
         rules = (*self.access.get("read", ()), *self.access.get("list", ()))
         return tuple(rule for rule in rules if "public" in rule.roles)
+
+
+def unfit_for_preset(definition: FieldDefinition) -> str | None:
+    """Say why no rule may preset a field, to be read behind its name; None when one may."""
+    if definition.implied or definition.read_only:
+        return "is not written by clients"
+    if "eq" not in definition.type.operators:
+        return f"is of type {definition.type.name}, whose values are not compared"
+    return None

@@ -1,27 +1,31 @@
 """What a write to the framework's own parts sets in motion, beyond the row.
 
-Called by `stores` after each write to a part's resource, inside its transaction. Policies are
-counted, so that every process reads them anew; this process forgets at once what it believes
-of tenants and users. May reject: QuotaExceeded, for users beyond what the tenant's class allows.
+Put by `stores` around each write to a part's resource, inside its transaction. Rules of access are
+judged, and counted, so that every process reads them anew; this process forgets at once what it
+believes of tenants and users. May reject: what `authorization` rejects of a rule, and QuotaExceeded,
+for users beyond what the tenant's class allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
 
+from byodpp.authentication import Principal
 from byodpp.authentication.revocations import BUMP as REVOKE
 from byodpp.authentication.revocations import RevocationWatch
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authentication.users import refuse_too_many_users
-from byodpp.authorization.watch import BUMP, PolicyWatch
+from byodpp.authorization.changes import AccessChanges
+from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import Transaction
 from byodpp.definitions import ResourceDefinition
 from byodpp.limits import ClassDirectory
 
 __all__ = ["PartWrites", "PartWritten"]
 
-_POLICIES: Final = frozenset({("access", "Policies")})
+_ACCESS: Final = frozenset({("access", "Policies"), ("access", "Roles"), ("access", "UserRoles")})
 _USERS: Final = ("access", "Users")
 _CLASSES: Final = ("tenancy", "TenantClasses")
 _KEYS: Final = frozenset({("keys", "ApiKeys"), ("keys", "Revocations")})
@@ -29,14 +33,17 @@ _DIRECTORY: Final = frozenset({("tenancy", "Tenants"), _USERS})
 
 
 class PartWritten(Protocol):
-    """What `stores` calls."""
+    """What `stores` puts around a write."""
 
-    async def __call__(self, transaction: Transaction, resource: ResourceDefinition) -> None:
-        """Do what follows from a write.
+    def __call__(
+        self, transaction: Transaction, resource: ResourceDefinition, author: Principal | None
+    ) -> AbstractAsyncContextManager[None]:
+        """Do what belongs to a write.
 
         Args:
             transaction: of the write.
             resource: of a part.
+            author: whose rules hold; None when the application writes for the tenant.
         """
         ...
 
@@ -47,6 +54,7 @@ class PartWrites:
     def __init__(
         self,
         watch: PolicyWatch,
+        changes: AccessChanges,
         revocations: RevocationWatch,
         forget: Callable[[], object],
         classes: ClassDirectory,
@@ -54,28 +62,32 @@ class PartWrites:
     ) -> None:
         """Args:
         watch: puts changed policies in force before the answer goes out.
-        revocations: does the same for what is revoked.
+        changes: judges them.
+        revocations: puts in force what is revoked.
         forget: drops what is remembered of tenants and users.
         classes: tells how many users a tenant may have.
         tenants: tells the class of a tenant.
         """
         self._watch = watch
+        self._changes = changes
         self._revocations = revocations
         self._forget = forget
         self._classes = classes
         self._tenants = tenants
 
-    async def __call__(self, transaction: Transaction, resource: ResourceDefinition) -> None:
-        """Do what follows from a write.
-
-        Raises:
-            QuotaExceeded: the tenant's class does not allow as many users.
-        """
+    @asynccontextmanager
+    async def __call__(
+        self, transaction: Transaction, resource: ResourceDefinition, author: Principal | None
+    ) -> AsyncIterator[None]:
+        """Do what belongs to a write."""
         kind = (resource.part or "", resource.name)
-        if kind in _POLICIES:
-            await transaction.execute(BUMP)
-            transaction.after_commit(self._watch.refresh)
-        elif kind in _KEYS:
+        if kind in _ACCESS:
+            async with self._changes.around(transaction, author):
+                yield
+            transaction.after_commit(self._watch.announce)
+            return
+        yield
+        if kind in _KEYS:
             await transaction.execute(REVOKE)
             transaction.after_commit(self._revocations.refresh)
         elif kind in _DIRECTORY:

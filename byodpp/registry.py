@@ -83,6 +83,10 @@ class Registry:
             raise KeyError(f"there is no resource {name!r} in {version}")
         return found
 
+    def named(self, name: str) -> tuple[ResourceDefinition, ...]:
+        """Return what a name means in any version, newest first; nothing when no version declares it."""
+        return tuple(self._versions_of.get(name, ()))
+
     def target(
         self, resource: ResourceDefinition, way: ReferenceDefinition | RelationDefinition
     ) -> ResourceDefinition:

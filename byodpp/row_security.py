@@ -60,6 +60,7 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "import_rejects": _ALL,
     "schema_state": ("select",),
     "seeds": (),
+    "access_versions": ("select", "insert", "update"),
     "policy_version": ("select", "insert", "update"),
     "tenant_procedures": (),
     "revocation_version": ("select", "insert", "update"),

@@ -255,7 +255,7 @@ class Transfers:
         self, request: Request, format: Format, options: ExportOptions, query_string: bytes
     ) -> Wanted:
         principal, reader = request.principal, self._parts.store.reader
-        lookup = self._parts.authorizer.lookup(principal)
+        lookup = self._parts.authorizer.lookup(principal, self.resource)
         query = export_query(query_string, self.resource, reader, lookup, principal.tenant_id, format)
         return Wanted(
             principal=principal,

@@ -61,12 +61,13 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
 #: Code of a detail -> what is wrong with the field or parameter it names.
 DETAILS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "circle": "roles that would inherit from themselves",
         "conflict": "two parameters contradict each other (`page` and `offset`)",
         "cursor": "no cursor of this list",
         "duplicate": "the same row twice in one batch, or the same column in a file",
         "enum": "not one of the allowed values",
         "expired": "the cursor is too old",
-        "forbidden": "the caller may not write this field",
+        "forbidden": "the caller may not write this field, or lacks the right that a rule would give",
         "format": "right type, wrong form: a date that is none, U+0000 in a text, brackets that do not match",
         "header": "the first line of a CSV file does not name the columns",
         "invalid": "refused by a check of the database or of a schema class",
@@ -103,11 +104,13 @@ DETAILS: Final[Mapping[str, str]] = MappingProxyType(
         "unknown_operator": "the field's type does not have this operator",
         "unknown_function": "there is no such function of aggregates",
         "unknown_option": "an include has no such option",
+        "unfit": "the condition of a rule for all resources does not fit where it would reach",
         "unknown_parameter": "the operation has no such parameter",
         "unknown_period": "there is no such period",
         "unknown_quantifier": "none of `some`, `every`, `none`",
         "unknown_relation": "there is no such relation, or not for this caller",
         "unknown_resource": "there is no such resource in this version",
+        "unknown_role": "a rule names a role that neither the manifest nor `Roles` knows",
         "unknown_word": "not one of the words of this parameter",
         "unsupported": "cannot be done to this kind of resource or by this batch",
         "multiple_of": "not a multiple of the field's `multipleOf`",

@@ -24,7 +24,7 @@ from byodpp.authentication.tenants import (
 from byodpp.authentication.tokens import TokenVerifier
 from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer
-from byodpp.authorization.rows import read_policies
+from byodpp.authorization.rows import read_rows
 from byodpp.database import NOBODY, PLATFORM_TENANT, Database
 from byodpp.embedded import EmbeddedPostgres
 from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, StartError, Unauthenticated
@@ -376,8 +376,8 @@ async def test_stored_policies_are_read_and_put_in_force(world: World) -> None:
     await world.run(insert, world.acme.id, "g", "Chief", "Clerk", "*", "allow")
     authorizer = Authorizer(world.registry)
     async with world.database.system() as transaction:
-        stored = await read_policies(transaction)
-    authorizer.load_policies(stored.rows, stored.links, version=stored.version)
+        stored = await read_rows(transaction)
+    authorizer.load_policies(stored.rows, stored.links, version=1)
     notes = world.registry.get("Notes")
 
     async def allowed(tenant: Tenant, operation: str, *roles: str) -> bool:
@@ -400,7 +400,7 @@ async def test_stored_conditions_and_fields_reach_the_decision(world: World) -> 
         '{"text": "a"}',
     )
     async with world.database.system() as transaction:
-        (row,) = (await read_policies(transaction)).rows
+        (row,) = (await read_rows(transaction)).rows
     assert (row.role, row.user_id, row.fields) == (None, 9, None)
     assert json.loads(str(row.filter)) == {"text": "a"}
 

@@ -13,7 +13,7 @@ import pytest
 
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer
-from byodpp.authorization.policies import PolicyRow, RoleLink
+from byodpp.authorization.policies import PolicyRow, PolicySet, RoleLink
 from byodpp.conditions import (
     AllOf,
     AnyOf,
@@ -532,7 +532,7 @@ def test_c36_an_error_inside_is_a_refusal_and_a_log_entry(
     products = resource(access={"read": ["*"]})
     deciding = authorizer(products)
     with monkeypatch.context() as patch:
-        patch.setattr(deciding._base, "select", lambda *_: 1 / 0)
+        patch.setattr(PolicySet, "select", lambda *_: 1 / 0)
         assert not deciding.decide(user(), products, "read").allowed
     assert "refused" in caplog.text
     assert deciding.decide(user(), products, "read").allowed
@@ -680,7 +680,7 @@ def test_tenants_without_rows_of_their_own_share_their_decisions() -> None:
     deciding = authorizer(products)
     for tenant in range(1, 200):
         deciding.decide(user("Viewer", tenant=tenant), products, "read")
-    assert len(deciding._in_force.decisions) == 1
+    assert len(deciding._decisions) == 1
 
 
 def test_remembered_decisions_are_bounded() -> None:
@@ -688,7 +688,7 @@ def test_remembered_decisions_are_bounded() -> None:
     deciding = Authorizer(Registry([products]), max_decisions=10)
     for number in range(50):
         deciding.decide(user(f"Role{number}"), products, "read")
-    assert len(deciding._in_force.decisions) == 10
+    assert len(deciding._decisions) == 10
 
 
 def test_published_rows_are_asked_for_without_a_tenant() -> None:

@@ -28,7 +28,7 @@ async def echo(request: Request) -> Answer:
     )
 
 
-def loaded(value: Any) -> Any:
+def loaded(value: Any, principal: Any) -> Any:
     if not isinstance(value, dict):
         raise ValidationFailed(details=[Detail("", "type", "Must be an object.")])
     if "name" not in value:

@@ -11,14 +11,21 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from byodpp.authorization.watch import BUMP
+from byodpp.authorization.watch import record_change
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
 THINGS = "/api/v1/things"
 MANIFEST = {
-    "resources": [{"name": "Things", "fields": {"name": {"type": "string"}}}],
+    "resources": [
+        {
+            "name": "Things",
+            "fields": {"name": {"type": "string"}},
+            # A role that policies may name, and that may do nothing that is tested here.
+            "access": {"read": ["Admin"], "write": ["Admin"], "delete": ["Admin", "Viewer"]},
+        }
+    ],
     "include": ["byodpp:access"],
 }
 ALLOW = (
@@ -43,7 +50,7 @@ async def test_rows_that_are_counted_are_in_force_within_a_second(watched: Teste
     assert (await viewer.get(THINGS)).status_code == 403
     async with watched.connected.database.system() as transaction:
         await transaction.execute(ALLOW, acme.id)
-        await transaction.execute(BUMP)
+        await record_change(transaction, acme.id)
     await asyncio.sleep(1)
     assert (await viewer.get(THINGS)).status_code == 200
 
@@ -66,10 +73,10 @@ async def test_policies_stay_in_force_while_they_cannot_be_read(
     assert (await admin.post("/api/v1/policies", json=rule)).status_code == 201
     assert (await viewer.get(THINGS)).status_code == 200
     async with _owner(watched) as owner:
-        await owner.execute("alter table byodpp.policy_version rename to gone")
+        await owner.execute("alter table byodpp.access_versions rename to gone")
         await asyncio.sleep(1.2)
         assert (await viewer.get(THINGS)).status_code == 200
-        await owner.execute("alter table byodpp.gone rename to policy_version")
+        await owner.execute("alter table byodpp.gone rename to access_versions")
     told = [record for record in caplog.records if record.name == "byodpp.authorization.watch"]
     assert len(told) == 1, "an outage is told once"
     await asyncio.sleep(0.6)
@@ -78,6 +85,9 @@ async def test_policies_stay_in_force_while_they_cannot_be_read(
 
 async def test_a_burst_of_policy_writes_by_many_loses_none(watched: TestedApplication) -> None:
     admin, beta = watched.client(), watched.client(tenant="beta")
+    for client in (admin, beta):
+        for number in range(20):
+            assert (await client.post("/api/v1/roles", json={"name": f"Role{number}"})).status_code == 201
     rules = [{"subject": f"Role{number}", "object": "Things", "action": "read"} for number in range(20)]
     answers = await asyncio.gather(
         *(client.post("/api/v1/policies", json=rule) for rule in rules for client in (admin, beta))

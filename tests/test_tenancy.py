@@ -124,7 +124,7 @@ async def _fill(tested: TestedApplication, tenant: str, number: int) -> dict[str
         client, "chapters", title=title, bulletinId=int(ids["Bulletins"]), status="draft"
     )
     ids["Counters"] = await _post(client, "counters", title=title)
-    ids["Policies"] = await _post(client, "policies", subject="Nobody", object="Pages", action="read")
+    ids["Policies"] = await _post(client, "policies", subject="Viewer", object="Pages", action="read")
     ids["Roles"] = await _post(client, "roles", name=title)
     users = (await client.get("/api/v1/users")).json()["data"]
     ids["Users"] = str(users[-1]["id"])

@@ -8,14 +8,15 @@ denies, denies everything it can reach. Rule text is data: nothing of it is ever
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
+from byodpp import wire
 from byodpp.authorization.selection import PolicySelection
-from byodpp.conditions import Condition, with_constants
+from byodpp.conditions import Condition, all_of, with_constants
 from byodpp.definitions import OPERATIONS, READ_OPERATIONS, AccessRule, ResourceDefinition
 from byodpp.exceptions import ApiError, ManifestError, Problem
 from byodpp.query import condition_from_json
@@ -24,15 +25,20 @@ from byodpp.suggestion import nearest
 
 __all__ = [
     "ADMIN",
+    "EVERY",
     "EVERYWHERE",
+    "OWNER",
     "PUBLIC",
+    "READS",
+    "WRITES",
     "Policy",
     "PolicyRow",
     "PolicySet",
     "RoleLink",
     "base_policies",
+    "fitted",
     "operation_keys",
-    "policy_condition",
+    "preset_condition",
     "row_policies",
     "rules_of",
     "subject_of",
@@ -41,15 +47,17 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 #: What Casbin is told for the words of a row that mean several things; no operation is called so.
-_EVERY: Final = "<every>"
-_READS: Final = "<read>"
-_WRITES: Final = "<write>"
-_WORDS: Final = {"*": _EVERY, "read": _READS, "write": _WRITES}
+EVERY: Final = "<every>"
+READS: Final = "<read>"
+WRITES: Final = "<write>"
+_WORDS: Final = {"*": EVERY, "read": READS, "write": WRITES}
 
 #: Role that may do what no rule of the manifest speaks of.
 ADMIN: Final = "Admin"
 #: Role that everybody has, signed in or not.
 PUBLIC: Final = "public"
+#: Audience of a field: who is signed in at the tenant to which the row belongs.
+OWNER: Final = "owner"
 #: Domain of the manifest's rules, which hold for every tenant.
 EVERYWHERE: Final = "*"
 
@@ -64,8 +72,10 @@ class Policy:
     operation: str  # one of the seven, an action's key, or one of the words for several
     deny: bool = False
     rows: Condition | None = None  # None is every row
-    filter: Mapping[str, Any] | str | None = None  # of a policy for every resource: compiled for each
+    row: PolicyRow | None = None  # of a policy for every resource: what is compiled for each
     fields: frozenset[str] | None = None  # None is every field
+    presets: Mapping[str, Any] = field(default_factory=dict)  # field -> JSON value that a create gets
+    preset_rows: Condition | None = None  # a created row must have these values
     source: str = ""  # where it is written: a JSON path, or `Policies 7`
 
 
@@ -80,8 +90,9 @@ class PolicyRow:
     resource: str  # name, in every version that has it; `*` is all
     operation: str  # one of the seven, an action's key, `read`, `write`, or `*`
     deny: bool = False
-    filter: Mapping[str, Any] | str | None = None  # JSON, or its text
-    fields: Sequence[str] | None = None
+    filter: Mapping[str, Any] | str | None = None  # JSON, or its text; None is every row
+    fields: Sequence[str] | None = None  # None is every field
+    presets: Mapping[str, Any] | str | None = None  # JSON, or its text; None presets nothing
 
     @property
     def subject(self) -> str:
@@ -103,34 +114,32 @@ class RoleLink:
         """Who it is about, typed."""
         return _typed(self.role, self.user_id)
 
+    @property
+    def inherited(self) -> str:
+        """What is held too, typed."""
+        return subject_of(self.inherits)
+
 
 class PolicySet:
     """Policies that do not change. A change makes another set, which takes this one's place."""
 
     def __init__(
-        self, policies: Iterable[Policy], links: Iterable[RoleLink] = (), *, registry: Registry
+        self, policies: Iterable[Policy], links: Iterable[tuple[str, str, str]] = (), *, registry: Registry
     ) -> None:
         """Args:
         policies: what may be selected.
-        links: role inheritance.
+        links: role inheritance: a subject, what it holds too, and the domain.
         registry: for filters of policies that hold for every resource.
         """
         self._policies = tuple(policies)
         self._registry = registry
         self._fitted: dict[tuple[int, tuple[str, str]], Policy | None] = {}
-        links = tuple(links)
         self._selection = PolicySelection(
             (
                 (policy.subject, policy.domain, _key(policy.resource), policy.operation, policy.deny)
                 for policy in self._policies
             ),
-            ((link.subject, subject_of(link.inherits), str(link.tenant_id)) for link in links),
-        )
-        self.domains = frozenset(policy.domain for policy in self._policies) | self._selection.linked_domains
-        personal = {policy.domain for policy in self._policies if policy.subject.startswith("user:")}
-        #: Domains in which a single user has policies: decisions there are the user's own.
-        self.personal_domains = frozenset(
-            personal.union(str(link.tenant_id) for link in links if link.role is None)
+            links,
         )
 
     def select(
@@ -139,26 +148,28 @@ class PolicySet:
         """Return the policies that hold for any of the subjects, in the order they were given."""
         if operation not in operation_keys(resource):
             return ()
-        group = _READS if operation in READ_OPERATIONS else _WRITES
-        resources, operations = (_key(resource.id), _key(None)), (operation, group, _EVERY)
+        group = READS if operation in READ_OPERATIONS else WRITES
+        resources, operations = (_key(resource.id), _key(None)), (operation, group, EVERY)
         numbers = self._selection.select(subjects, domain, resources, operations)
-        fitted = (self._fit(number, resource) for number in numbers)
-        return tuple(policy for policy in fitted if policy is not None)
+        found = (self._fit(number, resource) for number in numbers)
+        return tuple(policy for policy in found if policy is not None)
 
     def _fit(self, number: int, resource: ResourceDefinition) -> Policy | None:
         """Return a policy as it holds for this resource; None: it grants nothing there."""
         policy = self._policies[number]
-        if policy.filter is None:
+        if policy.row is None:
             return policy
         key = (number, resource.id)
         if key not in self._fitted:
-            rows, sound = _row_condition(policy.filter, resource, self._registry, policy.source)
-            self._fitted[key] = replace(policy, rows=rows, filter=None) if sound or policy.deny else None
+            self._fitted[key] = fitted(policy, resource, self._registry)
         return self._fitted[key]
 
     def inherited(self, subjects: Iterable[str], domain: str) -> frozenset[str]:
         """Return the subjects and all whose rights they have in the domain."""
         return self._selection.inherited(subjects, domain)
+
+    def __iter__(self) -> Iterator[Policy]:
+        return iter(self._policies)
 
     def __len__(self) -> int:
         return len(self._policies)
@@ -178,6 +189,14 @@ def operation_keys(resource: ResourceDefinition) -> tuple[str, ...]:
     return (*OPERATIONS, *(action.key for action in resource.actions if action.key not in OPERATIONS))
 
 
+class _Compiled(NamedTuple):
+    """What a rule of the manifest means for its resource."""
+
+    rows: Condition | None
+    fields: frozenset[str] | None
+    preset_rows: Condition | None
+
+
 def base_policies(registry: Registry) -> list[Policy]:
     """Turn the `access` of every resource into policies that hold everywhere.
 
@@ -187,20 +206,22 @@ def base_policies(registry: Registry) -> list[Policy]:
     policies: list[Policy] = []
     problems: list[Problem] = []
     for resource in registry:
-        compiled: dict[int, tuple[Condition | None, frozenset[str] | None]] = {}
+        compiled: dict[int, _Compiled] = {}
         for operation in operation_keys(resource):
             for rule in rules_of(resource, operation):
                 if id(rule) not in compiled:
                     compiled[id(rule)] = _compiled(rule, resource, registry, problems)
-                rows, fields = compiled[id(rule)]
+                found = compiled[id(rule)]
                 policies += (
                     Policy(
                         subject=subject_of(role),
                         domain=EVERYWHERE,
                         resource=resource.id,
                         operation=operation,
-                        rows=rows,
-                        fields=fields,
+                        rows=found.rows,
+                        fields=found.fields,
+                        presets=rule.preset,
+                        preset_rows=found.preset_rows,
                         source=rule.path or resource.path,
                     )
                     for role in dict.fromkeys(rule.roles)
@@ -227,33 +248,34 @@ def rules_of(resource: ResourceDefinition, operation: str) -> Sequence[AccessRul
 
 def _compiled(
     rule: AccessRule, resource: ResourceDefinition, registry: Registry, problems: list[Problem]
-) -> tuple[Condition | None, frozenset[str] | None]:
+) -> _Compiled:
     rows: Condition | None = None
-    if rule.filter is not None:
-        try:
-            rows = policy_condition(rule.filter, resource, registry)
-        except ApiError as error:
-            details = error.details or (None,)
-            problems += (
-                Problem(
-                    f"{rule.path}.filter",
-                    f"{detail.field}: {detail.message}" if detail else error.message,
-                )
-                for detail in details
-            )
+    preset_rows: Condition | None = None
+    with _collecting(problems, f"{rule.path}.filter"):
+        rows = _condition(rule.filter, resource, registry) if rule.filter is not None else None
+    with _collecting(problems, f"{rule.path}.preset"):
+        preset_rows = preset_condition(rule.preset, resource, registry)
     for name in rule.fields or ():
         if name not in resource.fields:
             reason = f"{resource.name} has no field {name!r}"
             problems.append(Problem(f"{rule.path}.fields", reason, nearest(name, resource.fields)))
-    return rows, None if rule.fields is None else frozenset(rule.fields)
+    return _Compiled(rows, None if rule.fields is None else frozenset(rule.fields), preset_rows)
 
 
-def policy_condition(tree: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> Condition:
-    """Compile the filter of a rule.
+@contextmanager
+def _collecting(problems: list[Problem], path: str) -> Iterator[None]:
+    """Note what is wrong with a part of a rule, and go on."""
+    try:
+        yield
+    except ApiError as error:
+        details = error.details or (None,)
+        problems += (
+            Problem(path, f"{detail.field}: {detail.message}" if detail else error.message)
+            for detail in details
+        )
 
-    Raises:
-        InvalidQuery: it makes no sense for the resource.
-    """
+
+def _condition(tree: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> Condition:
     condition, values = condition_from_json(tree, resource, registry, None)
     return with_constants(condition, values)
 
@@ -265,48 +287,70 @@ def row_policies(rows: Iterable[PolicyRow], registry: Registry) -> list[Policy]:
     every row. Either way it is logged.
     """
     policies: list[Policy] = []
-    named: dict[str, list[ResourceDefinition]] = {}
-    for resource in registry:
-        named.setdefault(resource.name, []).append(resource)
     for row in rows:
-        source = f"Policies {row.id} of tenant {row.tenant_id}"
         if row.operation in _WORDS.values():
             continue  # our own marks are no words of a row
-        every = Policy(
-            subject=row.subject,
-            domain=str(row.tenant_id),
-            resource=None,
-            operation=_WORDS.get(row.operation, row.operation),
-            deny=row.deny,
-            fields=None if row.fields is None else frozenset(row.fields),
-            filter=row.filter,
-            source=source,
-        )
+        every = _unfitted(row)
         if row.resource == "*":
             policies.append(every)
             continue
-        if row.resource not in named:
-            _log.error("%s names no resource: %r", source, row.resource)
-        for resource in named.get(row.resource, ()):
-            rows_, sound = _row_condition(row.filter, resource, registry, source)
-            if sound or row.deny:
-                policies.append(replace(every, resource=resource.id, rows=rows_, filter=None))
+        named = registry.named(row.resource)
+        if not named:
+            _log.error("%s names no resource: %r", every.source, row.resource)
+        found = (fitted(every, resource, registry) for resource in named)
+        policies += (policy for policy in found if policy is not None)
     return policies
 
 
-def _row_condition(
-    text: Mapping[str, Any] | str | None, resource: ResourceDefinition, registry: Registry, source: str
-) -> tuple[Condition | None, bool]:
-    """Return the condition of a row, and whether it could be understood for this resource."""
-    if text is None:
-        return None, True
+def _unfitted(row: PolicyRow) -> Policy:
+    """Return the policy of a row before it is compiled for a resource."""
+    return Policy(
+        subject=row.subject,
+        domain=str(row.tenant_id),
+        resource=None,
+        operation=_WORDS.get(row.operation, row.operation),
+        deny=row.deny,
+        # A deny of no field at all was meant to deny something: it denies every field.
+        fields=None if row.fields is None or (row.deny and not row.fields) else frozenset(row.fields),
+        row=row,
+        source=f"Policies {row.id} of tenant {row.tenant_id}",
+    )
+
+
+def fitted(policy: Policy, resource: ResourceDefinition, registry: Registry) -> Policy | None:
+    """Return a policy as it holds for a resource; None: it grants nothing there."""
+    row = policy.row
+    if row is None:
+        return policy
+    made = replace(policy, resource=None if row.resource == "*" else resource.id, row=None)
     try:
-        tree = json.loads(text) if isinstance(text, str) else text
-        return policy_condition(tree, resource, registry), True
+        rows = _condition(_tree(row.filter), resource, registry) if row.filter is not None else None
+        presets = dict(_tree(row.presets) or {}) if row.presets is not None else {}
+        return replace(
+            made, rows=rows, presets=presets, preset_rows=preset_condition(presets, resource, registry)
+        )
     except (ApiError, ValueError, TypeError, RecursionError) as error:
-        _log.error("the condition of %s does not fit %s: %s", source, resource.name, error)
-        return None, False
+        _log.error("%s does not fit %s: %s", policy.source, resource.name, error)
+        return made if row.deny else None
+
+
+def preset_condition(
+    presets: Mapping[str, Any], resource: ResourceDefinition, registry: Registry
+) -> Condition | None:
+    """Return that a row has the values of a preset; None when nothing is preset.
+
+    Raises:
+        ApiError: a value that no row could have.
+    """
+    if not presets:
+        return None
+    trees = ({name: {"isNull": True} if value is None else {"eq": value}} for name, value in presets.items())
+    return all_of([_condition(tree, resource, registry) for tree in trees])
+
+
+def _tree(value: Any) -> Any:
+    return wire.loads(value.encode()) if isinstance(value, str) else value
 
 
 def _key(resource: tuple[str, str] | None) -> str:
-    return _EVERY if resource is None else "/".join(resource)
+    return EVERY if resource is None else "/".join(resource)

@@ -1,54 +1,79 @@
-"""The rows of `Policies` as they are stored, read into what `authorization` takes.
+"""What tenants have stored about access, read into what `authorization` takes.
 
-Read with the system role, all tenants' at once. A row that cannot be understood is judged by
-`policies`, which lets it grant nothing; nothing is refused here.
+Policies and links between roles (rows of `Policies`), roles with a parent (`Roles`), and which
+user holds which role (`UserRoles`). Read with the system role for all tenants at once, or inside
+a transaction for one. A row that cannot be understood is judged by `policies`, which lets it
+grant nothing; nothing is refused here.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from byodpp.authorization.in_force import TenantRows, rows_by_tenant
 from byodpp.authorization.policies import PolicyRow, RoleLink
-from byodpp.database import Transaction
+from byodpp.database import PLATFORM_TENANT, Transaction
 
-__all__ = ["StoredPolicies", "is_user", "read_policies"]
+__all__ = ["StoredRows", "read_rows"]
 
 _USER: Final = re.compile(r"user:([1-9][0-9]{0,17})")
 
-_ROWS: Final = (
-    "select id, tenant_id, ptype, subject, object, action, effect, condition, fields "
-    "from policies order by tenant_id, id"
+_POLICIES: Final = (
+    "select id, tenant_id, ptype, subject, object, action, effect, condition, fields, preset from policies"
+    " where $1::bigint[] is null or tenant_id = any($1) order by tenant_id, id"
 )
-_VERSION: Final = "select coalesce(max(version), 0) from byodpp.policy_version"
+_PARENTS: Final = (
+    "select r.tenant_id, r.name, p.name as parent from roles r join roles p on p.id = r.parent_id"
+    " where $1::bigint[] is null or r.tenant_id = any($1) order by r.id"
+)
+_HOLDERS: Final = (
+    "select u.tenant_id, u.user_id, r.name from user_roles u join roles r on r.id = u.role_id"
+    " where $1::bigint[] is null or u.tenant_id = any($1) order by u.id"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPolicies:
-    """All rows of all tenants, and the version they make together."""
+class StoredRows:
+    """Rows of some tenants, or of all."""
 
-    version: int
+    records: tuple[Mapping[str, Any], ...]  # of `Policies`, as the database returns them
     rows: tuple[PolicyRow, ...]
-    links: tuple[RoleLink, ...]
+    links: tuple[RoleLink, ...]  # each holds in its tenant
+    platform: tuple[RoleLink, ...]  # between roles of the platform's library: these hold in every tenant
+
+    def by_tenant(self, tenants: Iterable[int]) -> dict[int, TenantRows]:
+        """Return the rows of each tenant, also of those that have none."""
+        found = rows_by_tenant(self.rows, self.links)
+        return {id: found.get(id, TenantRows()) for id in tenants}
 
 
-async def read_policies(transaction: Transaction) -> StoredPolicies:
-    """Return the policies of every tenant.
-
-    The version is read first: rows that change meanwhile are read again with the next version.
+async def read_rows(transaction: Transaction, tenants: Sequence[int] | None = None) -> StoredRows:
+    """Return what is stored about access.
 
     Args:
-        transaction: of the system role.
+        transaction: of the system role, or of a tenant that asks for its own rows.
+        tenants: whose rows; None is everybody's.
     """
-    version = await transaction.fetchval(_VERSION)
-    records = await transaction.fetch(_ROWS)
-    return StoredPolicies(
-        version=version,
-        rows=tuple(_row(record) for record in records if record["ptype"] == "p"),
-        links=tuple(_link(record) for record in records if record["ptype"] == "g"),
+    asked = None if tenants is None else list(tenants)
+    policies: Sequence[Mapping[str, Any]] = await transaction.fetch(_POLICIES, asked)
+    parents = [
+        RoleLink(tenant_id=record["tenant_id"], role=record["name"], inherits=record["parent"])
+        for record in await transaction.fetch(_PARENTS, asked)
+    ]
+    holders = [
+        RoleLink(tenant_id=record["tenant_id"], user_id=record["user_id"], inherits=record["name"])
+        for record in await transaction.fetch(_HOLDERS, asked)
+    ]
+    written = [_link(record) for record in policies if record["ptype"] == "g"]
+    return StoredRows(
+        records=tuple(dict(record) for record in policies),
+        rows=tuple(_row(record) for record in policies if record["ptype"] == "p"),
+        links=(*(one for one in parents if one.tenant_id != PLATFORM_TENANT), *holders, *written),
+        platform=tuple(one for one in parents if one.tenant_id == PLATFORM_TENANT),
     )
 
 
@@ -64,8 +89,9 @@ def _row(record: Mapping[str, Any]) -> PolicyRow:
         operation=record["action"],
         # A word that is not one of the two never allows.
         deny=record["effect"] != "allow",
-        filter=None if record["condition"] in ("null", "{}") else record["condition"],
-        fields=(json.loads(fields) if isinstance(fields, str) else fields) or None,
+        filter=_text(record["condition"]),
+        fields=None if _text(fields) is None else tuple(json.loads(fields)),
+        presets=_text(record["preset"]),
     )
 
 
@@ -74,9 +100,9 @@ def _link(record: Mapping[str, Any]) -> RoleLink:
     return RoleLink(tenant_id=record["tenant_id"], role=role, user_id=user_id, inherits=record["object"])
 
 
-def is_user(subject: str) -> bool:
-    """Whether a subject names one user, as `user:7`."""
-    return _USER.fullmatch(subject) is not None
+def _text(value: str | None) -> str | None:
+    """Return the text of a JSON value; null, of either kind, is nothing."""
+    return None if value in (None, "null") else value
 
 
 def _who(subject: str) -> tuple[str | None, int | None]:

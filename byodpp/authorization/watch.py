@@ -1,41 +1,63 @@
-"""Keeps the policies in force those that are stored: a version row, polled by every process.
+"""Keeps the policies in force those that are stored: a version per tenant, polled by every process.
 
-Whoever writes rows of `Policies` counts `byodpp.policy_version` up in the same transaction
-(`BUMP`); a process that sees another version than its own reads all policies anew. While the
-database is away the policies that were read last stay in force. Rejects nothing but the first
-reading: without policies nothing is served.
+Whoever writes rows that decide about access records a new version of the tenant in the same
+transaction (`record_change`); a process that finds another version than its own reads that
+tenant's rows anew. A notification, sent by the system role once the change is committed, only
+shortens the wait: while nobody listens, or the listener's connection is dead, the poll finds
+the change. While the database is away the policies that were read last stay in force.
+Rejects nothing but the first reading: without policies nothing is served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from byodpp.authorization.decisions import Authorizer
-from byodpp.authorization.rows import read_policies
-from byodpp.database import Database
+from byodpp.authorization.rows import read_rows
+from byodpp.database import PLATFORM_TENANT, Database, Transaction
+from byodpp.database.listening import listen
 from byodpp.exceptions import ApiError
 
-__all__ = ["BUMP", "PolicyWatch"]
+__all__ = ["CHANNEL", "PolicyWatch", "record_change"]
 
 _log: Final = logging.getLogger(__name__)
 
-#: Counts a change of `Policies`. The row's lock puts concurrent changes in the order of their commits,
-#: so that no reader can have seen a version without what belongs to it.
-BUMP: Final = "update byodpp.policy_version set version = version + 1"
-#: Changes find a row to count in, and there is only one.
-_FIRST: Final = (
-    "insert into byodpp.policy_version (version)"
-    " select 0 where not exists (select from byodpp.policy_version) on conflict do nothing"
+#: Channel on which changes are told.
+CHANNEL: Final = "byodpp_access"
+#: One change at a time in a tenant: what a change is judged by is still so when it commits.
+_ALONE: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp access ' || $1::bigint, 0))"
+_RECORD: Final = (
+    "insert into byodpp.access_versions (tenant_id, version) values ($1, 1)"
+    " on conflict (tenant_id) do update set version = access_versions.version + 1"
 )
-_VERSION: Final = "select coalesce(max(version), 0) from byodpp.policy_version"
+_DIGEST: Final = "select count(*), coalesce(sum(version), 0)::bigint from byodpp.access_versions"
+_VERSIONS: Final = "select tenant_id, version from byodpp.access_versions"
+_TELL: Final = f"select pg_notify('{CHANNEL}', '')"
+
+
+async def begin_change(transaction: Transaction, tenant_id: int) -> None:
+    """Let no other transaction change what a tenant has stored about access before this one ends."""
+    await transaction.execute(_ALONE, tenant_id)
+
+
+async def record_change(transaction: Transaction, tenant_id: int) -> None:
+    """Record that a tenant's rules have changed; every process will read them anew.
+
+    Args:
+        transaction: of the change; as the app role, the tenant must be the session's.
+        tenant_id: whose.
+    """
+    await begin_change(transaction, tenant_id)
+    await transaction.execute(_RECORD, tenant_id)
 
 
 class PolicyWatch:
     """Loads policies at the start and whenever they have changed."""
 
-    def __init__(self, database: Database, authorizer: Authorizer, *, seconds: float = 0.5) -> None:
+    def __init__(self, database: Database, authorizer: Authorizer, *, seconds: float = 0.4) -> None:
         """Args:
         database: read with its system role, so that a busy application does not delay the look.
         authorizer: gets the policies.
@@ -44,9 +66,12 @@ class PolicyWatch:
         self._database = database
         self._authorizer = authorizer
         self._seconds = seconds
+        self._digest: tuple[int, ...] = (0, 0)
+        self._versions: Mapping[int, int] = {}
         self._away = False  # told once per outage
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._reading = asyncio.Lock()
+        self._told = asyncio.Event()
 
     async def start(self) -> None:
         """Put the stored policies in force, then look for changes until `stop`.
@@ -55,37 +80,80 @@ class PolicyWatch:
             ApiError: the policies cannot be read.
         """
         async with self._database.system() as transaction:
-            await transaction.execute(_FIRST)
-            stored = await read_policies(transaction)
-        self._authorizer.load_policies(stored.rows, stored.links, version=stored.version)
-        self._task = asyncio.create_task(self._watch())
+            await self._read_all(transaction)
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._listen())]
 
     async def stop(self) -> None:
         """Look no more. Harmless when not started."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
 
     async def refresh(self) -> None:
-        """Read the policies anew if their version is another than that in force."""
+        """Read anew what has changed since the last look."""
         async with self._reading, self._database.system() as transaction:
-            if await transaction.fetchval(_VERSION) == self._authorizer.version:
-                return
-            stored = await read_policies(transaction)
-            self._authorizer.load_policies(stored.rows, stored.links, version=stored.version)
+            digest = tuple(await transaction.fetchrow(_DIGEST) or ())
+            if digest != self._digest:
+                await self._read_changes(transaction)
+                self._digest = digest
+
+    async def announce(self) -> None:
+        """Put a change that is committed in force here, and tell the other processes to look."""
+        await self.refresh()
+        async with self._database.system() as transaction:
+            await transaction.execute(_TELL)
+
+    async def _read_all(self, transaction: Transaction) -> None:
+        versions = {one["tenant_id"]: one["version"] for one in await transaction.fetch(_VERSIONS)}
+        stored = await read_rows(transaction)
+        self._authorizer.load_policies(
+            stored.rows, stored.links, platform=stored.platform, version=frozenset(versions.items())
+        )
+        self._versions = versions
+
+    async def _read_changes(self, transaction: Transaction) -> None:
+        """Read the rows of tenants whose version is another; versions come first, so none is missed."""
+        versions = {one["tenant_id"]: one["version"] for one in await transaction.fetch(_VERSIONS)}
+        known = self._versions
+        changed = [id for id in {**known, **versions} if known.get(id) != versions.get(id)]
+        if changed:
+            platform = PLATFORM_TENANT in changed
+            stored = await read_rows(transaction, changed)
+            self._authorizer.change_policies(
+                stored.by_tenant(changed),
+                stored.platform if platform else None,
+                version=frozenset(versions.items()),
+            )
+        self._versions = versions
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._seconds)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await self._told.wait()
+            except TimeoutError:
+                pass  # nobody has told anything: look anyway
+            self._told.clear()
             try:
                 await self.refresh()
             except ApiError as error:
                 if not self._away:
                     _log.warning("policies cannot be looked at, those in force stay: %s", error.message)
                 self._away = True
+                await asyncio.sleep(self._seconds)
             except Exception:
                 # Whatever it is, the next look may succeed; an end of the watch would go unnoticed.
                 _log.exception("policies could not be put in force, those before stay")
+                await asyncio.sleep(self._seconds)
             else:
                 self._away = False
+
+    async def _listen(self) -> None:
+        """Wake the watch when a change is told; a connection that dies is made anew, after a pause."""
+        while self._database.system_uri is not None:
+            try:
+                await listen(self._database.system_uri, CHANNEL, self._told.set)
+            except ApiError as error:
+                _log.debug("changes of policies are not heard, only looked for: %s", error.message)
+            await asyncio.sleep(self._seconds)

@@ -58,7 +58,7 @@ class Selecting:
     def _query(self) -> Query:
         parts, call = self._work.unit.parts, self._call
         raw = parse_json({"filter": self._selection.filter, "fields": ["id"], "count": "none"})
-        lookup = parts.authorizer.lookup(self._work.unit.principal)
+        lookup = parts.authorizer.lookup(self._work.unit.principal, call.resource)
         query = judge(raw, call.resource, parts.registry, lookup, "list")
         return replace(query, shape=replace(query.shape, limit=self._selection.most + 1))
 
@@ -74,7 +74,8 @@ class Selecting:
         values = None
         schemas, resource = self._work.unit.parts.schemas, self._call.resource
         if self._operation == "patch" and not schemas.needs_stored(resource, data):
-            values = schemas.load(resource, "patch", data)
+            presets = self._work.unit.parts.authorizer.presets(self._work.unit.principal)
+            values = schemas.load(resource, "patch", data, presets=presets)
         item = BatchItem(index=index, operation=self._operation, key=key, document=data, values=values)
         try:
             result = await self._work.item(self._call, item)

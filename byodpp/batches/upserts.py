@@ -160,7 +160,8 @@ class Upserts:
         schemas = self._unit.parts.schemas
         found = replace(item, operation="update", key=match.key)
         try:
-            loaded = schemas.load(self._call.resource, "update", item.document)
+            presets = self._unit.parts.authorizer.presets(self._unit.principal)
+            loaded = schemas.load(self._call.resource, "update", item.document, presets=presets)
             return await self._work.item(self._call, replace(found, values=loaded))
         except NotFound as error:
             [now] = await self._matches([item])

@@ -162,7 +162,8 @@ class BatchWork:
         loaded, schemas = item.values, self._parts.schemas
         if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
             stored = await self.unit.locked(single)
-            loaded = schemas.load(call.resource, "patch", item.document, stored=stored)
+            presets = self._parts.authorizer.presets(self.unit.principal)
+            loaded = schemas.load(call.resource, "patch", item.document, stored=stored, presets=presets)
         if loaded is not None:
             single = writing(single, loaded)
         return await self.unit.execute(versioned(single))

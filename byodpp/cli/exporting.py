@@ -74,7 +74,7 @@ def _wanted(who: Acting, asked: dict[str, Any], format: Format, closing: bool) -
     from byodpp.transfer.queries import export_query
 
     who.refuse_without_right("list")
-    lookup = who.application.authorizer.lookup(who.principal)
+    lookup = who.application.authorizer.lookup(who.principal, who.resource)
     reader = who.application.service.parts.store.reader
     query = export_query(asked, who.resource, reader, lookup, who.principal.tenant_id, format)
     return Wanted(

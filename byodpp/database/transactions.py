@@ -80,7 +80,7 @@ class Database:
         """
         self._shares: Mapping[int, int] = {} if shares is None else shares
         self._app_uri = app_uri
-        self._system_uri = system_uri
+        self.system_uri = system_uri
         self._acquire_timeout = pool_acquire_timeout_seconds
         self._options = PoolOptions(
             min_connections=pool_min_connections,
@@ -105,9 +105,9 @@ class Database:
             app = await open_pool(self._app_uri, self._options)
             self._app = ConnectionPool(app, self._options.max_connections, self._shares)
             await check_app_role(app)
-            if self._system_uri is not None:
+            if self.system_uri is not None:
                 options = self._options.replace(min_connections=0, max_connections=self._system_max)
-                system = await open_pool(self._system_uri, options)
+                system = await open_pool(self.system_uri, options)
                 self._system = ConnectionPool(system, options.max_connections)
                 await check_system_role(system)
         except BaseException:
@@ -171,7 +171,7 @@ class Database:
         Args:
             context: set as in `transaction`, for triggers and defaults; the platform's when omitted.
         """
-        if self._system_uri is None:
+        if self.system_uri is None:
             raise DatabaseStartError("POSTGRES_SYSTEM_URI is not set, and this needs the system role.")
         context = context or SessionContext(tenant_id=PLATFORM_TENANT)
         begin = f"begin isolation level read committed; {context.commands}"

@@ -74,7 +74,8 @@ PROPERTY_KEYS: Final[tuple[Key, ...]] = (
     Key(
         name="audience",
         shape=OneOf((Text(), ListOf(Text(), minimum=1))),
-        doc="Classes of readers the value is meant for; every reader when left out.",
+        doc="Classes of readers the value is meant for, no ranking: roles, `public` for everybody, `owner` "
+        "for who is signed in at the row's own tenant; every reader when left out. Opens nothing by itself.",
         example=["public", "authority"],
     ),
     Key(

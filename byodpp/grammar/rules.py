@@ -103,7 +103,19 @@ def _access_levels() -> Iterator[Level]:
             example={"status": "published"},
         ),
         key("fields", _NAMES, "Only these fields; all when left out.", example=["id", "name"]),
-        hints={"role": "Write `roles`, a list.", "where": "Write `filter`.", "condition": "Write `filter`."},
+        key(
+            "preset",
+            MapOf(Anything("a value of the field or a variable"), _NAME),
+            "Under `write` or `create`: values that a created row gets where the body has none, and must "
+            "have; may use `$user.…`, `$tenant` and `$now`.",
+            example={"status": "draft"},
+        ),
+        hints={
+            "presets": "Write `preset`.",
+            "role": "Write `roles`, a list.",
+            "where": "Write `filter`.",
+            "condition": "Write `filter`.",
+        },
     )
 
 

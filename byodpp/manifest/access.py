@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
-from byodpp.definitions import OPERATIONS, READ_OPERATIONS, AccessRule, FieldDefinition, Kind, Scope
+from byodpp.definitions import (
+    OPERATIONS,
+    READ_OPERATIONS,
+    AccessRule,
+    FieldDefinition,
+    Kind,
+    Scope,
+    unfit_for_preset,
+)
 from byodpp.grammar.shapes import Checker
 from byodpp.grammar.values import Checked, Items, step
 from byodpp.manifest.draft import Draft, Drafts
@@ -69,6 +78,7 @@ def _rules(value: Any, path: str) -> Iterator[AccessRule]:
             roles=tuple(value["roles"]),
             filter=value.get("filter"),
             fields=None if fields is None else tuple(fields),
+            preset=MappingProxyType(dict(value.get("preset") or {})),
             path=value.path,
         )
 
@@ -86,10 +96,25 @@ def _check_rule(rule: AccessRule, key: str, draft: Draft, drafts: Drafts, checke
             checker.report(
                 f"{rule.path}.fields", f"{draft.name} has no field {name!r}", nearest(name, draft.names)
             )
+    _check_preset(rule, key, draft, checker)
     if rule.filter is not None:
         _Conditions(drafts, checker, public="public" in rule.roles).check(
             rule.filter, draft, f"{rule.path}.filter"
         )
+
+
+def _check_preset(rule: AccessRule, key: str, draft: Draft, checker: Checker) -> None:
+    path = f"{rule.path}.preset"
+    if rule.preset and key not in ("write", "create"):
+        reason = f"{key!r} creates no rows, so there is nothing to preset"
+        checker.report(path, reason, 'Write it under "create" or "write".')
+    for name in rule.preset:
+        field = draft.fields.get(name)
+        unfit = None if field is None else unfit_for_preset(field)
+        if unfit is not None:
+            checker.report(step(path, name), f"{name!r} {unfit}", "Choose a field that clients may write.")
+        elif name not in draft.names:
+            checker.report(path, f"{draft.name} has no field {name!r}", nearest(name, draft.names))
 
 
 def _check_public(rule: AccessRule, key: str, draft: Draft, checker: Checker) -> None:
@@ -185,7 +210,7 @@ class _Conditions:
                 self.check(inner, target, step(path, word))
 
     def _comparison(self, field: FieldDefinition, value: Any, path: str) -> None:
-        if isinstance(value, Mapping) and "$literal" not in value:
+        if isinstance(value, Mapping):
             for operator, operand in value.items():
                 if operator not in field.type.operators:
                     reason = f"the type {field.type.name} has no operator {operator!r}"
@@ -202,14 +227,14 @@ class _Conditions:
     def _operand(self, value: Any, path: str) -> None:
         """Check the variables of a value; a text that only begins with $ is one when it looks like one."""
         for one in value if isinstance(value, list) else [value]:
-            if not isinstance(one, str) or not one.startswith("$"):
+            if not isinstance(one, str) or not one.startswith("$") or one.startswith("$$"):
                 continue
             if one.split(".")[0] not in _VARIABLES:
                 reason = f"{one!r} is not a variable"
                 self.checker.report(
                     path,
                     reason,
-                    'Known: $user.id, $user.<claim>, $tenant, $now; a text itself is {"$literal": "$…"}.',
+                    'Known: $user.id, $user.<claim>, $tenant, $now; a text that begins so is "$$…".',
                 )
             elif self.public and one.startswith("$user"):
                 self.checker.report(

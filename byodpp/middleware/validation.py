@@ -24,9 +24,9 @@ _STEPS: Final = "application/json-patch+json"
 class Validation:
     """Stage of routes with a schema."""
 
-    def __init__(self, load: Callable[[Any], Any]) -> None:
+    def __init__(self, load: Callable[[Any, Any], Any]) -> None:
         """Args:
-        load: takes a JSON value, None for no body, and returns what the schema makes of it.
+        load: takes a JSON value, None for no body, and the principal; returns what the schema makes of it.
         """
         self._load = load
 
@@ -34,5 +34,5 @@ class Validation:
         """Validate, then let through."""
         if request.media_type != _STEPS:
             document = request.json if request.body else None
-            request.validated = await request.aside(partial(self._load, document))
+            request.validated = await request.aside(partial(self._load, document, request.principal))
         return await proceed(request)

@@ -26,7 +26,6 @@ from byodpp.exceptions import (
 )
 from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered
-from byodpp.repository.policy_rows import holds_policies, refuse_senseless, written_over
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
 from byodpp.repository.stores import Acting, Match, Store
@@ -174,8 +173,6 @@ class Repository(Reading):
             return []
         ids = self._store.ids
         prepared = [registered(self.resource, self._with_states(item), ids) for item in items]
-        if holds_policies(self.resource):
-            refuse_senseless(prepared, self._store.registry)
         await check_references(self._store, self._acting, self.resource, prepared)
         permitted = self._permitted("create", sent)
         records = await self._store.insert(self._acting, self.resource, prepared, permitted)
@@ -229,8 +226,6 @@ class Repository(Reading):
         self._refuse_foreign_scope()
         if not decides(self.resource, self._acting):
             refuse_standing(values, await self.row(id))
-        if holds_policies(self.resource):
-            refuse_senseless([written_over(await self.row(id), values)], self._store.registry)
         await check_references(self._store, self._acting, self.resource, [values])
         modifiers = {name: one for name, one in values.items() if isinstance(one, Modifier)}
         columns = tuple(sorted(self.resource.columns[name] for name in values if name not in modifiers))
@@ -266,7 +261,7 @@ class Repository(Reading):
             return await self._remove(id, expected_version)  # which tells why not
         position = acting.outbox.mark()
         try:
-            async with acting.transaction.savepoint():
+            async with acting.transaction.savepoint(), self._store.guard(acting, resource):
                 await self.lock(id)
                 await cascades.delete_dependents(resource, self._store.key(resource, id))
                 await self._remove(id, expected_version)

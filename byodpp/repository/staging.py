@@ -114,7 +114,7 @@ class Staging:
             shown=self._shown,
         )
         try:
-            async with acting.transaction.savepoint():
+            async with acting.transaction.savepoint(), store.guard(acting, resource):
                 named = {**store.told(acting, resource, "create"), **self._meant(records)}
                 record: Any = await acting.transaction.fetchrow(
                     compiled.sql, *store.arguments(compiled, acting, named)
@@ -126,7 +126,6 @@ class Staging:
                 raise
             self._error = explained(store.tables, error, resource)
             return False
-        await store.tell(acting, resource)
         written.created += record["created"]
         written.rows += zip(record["ids"] or (), record["data"] or (), strict=True)
         return True

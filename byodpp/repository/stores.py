@@ -8,6 +8,7 @@ from `database`; those that name a constraint get the names of its fields here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -78,6 +79,10 @@ class Acting:
             return Visibility(None, MappingProxyType(dict.fromkeys(resource.fields)))
         return self.authorizer.visibility(self.principal, resource)
 
+    def listing(self, resource: ResourceDefinition) -> Lookup:
+        """Return `lookup` for a list of a resource: the right to list decides over its rows."""
+        return self.lookup if self.system else self.authorizer.lookup(self.principal, resource)
+
     def visibility(self, resource: ResourceDefinition) -> Visibility:
         """The same, where nothing is no row."""
         return self.lookup(resource) or Visibility(NOTHING, {})
@@ -147,21 +152,20 @@ class Store:
 
     def judge(self, acting: Acting, resource: ResourceDefinition, raw: RawQuery, mode: Any) -> Query:
         """Judge a query as the one who acts may ask it; a logic class acting for the tenant may ask all."""
-        lookup = None if acting.system else acting.lookup
+        lookup = None if acting.system else acting.listing(resource) if mode == "list" else acting.lookup
         return self.reader.judge(raw, resource, lookup, mode, acting.principal.tenant_id)
 
     async def page(self, acting: Acting, resource: ResourceDefinition, query: Query) -> Page:
         """Read a page inside the transaction."""
+        lookup = acting.listing(resource)
         compiled = self.statements.page(
-            resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
+            resource, query, lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
         fetch = acting.transaction.fetchrow
         record: Any = await fetch(compiled.sql, *self._arguments(compiled, acting, query.values))
         total = record["total"]
         if _is_cut(query, total):
-            asked = self.statements.estimate(
-                resource, query, acting.lookup, anywhere=acting.principal.anywhere
-            )
+            asked = self.statements.estimate(resource, query, lookup, anywhere=acting.principal.anywhere)
             total = _planned(await fetch(asked.sql, *self._arguments(asked, acting, query.values)))
         return self._page(acting.principal, resource, query, record, total)
 
@@ -312,12 +316,11 @@ class Store:
         else:
             named |= {f"v_{column}": value for column, value in made[0].items()}
         arguments = self._arguments(compiled, acting, (), named)
-        try:
-            records = list(await acting.transaction.fetch(compiled.sql, *arguments))
-        except ApiError as error:
-            raise explained(self.tables, error, resource) from error
-        await self.tell(acting, resource)
-        return records
+        async with self.guard(acting, resource):
+            try:
+                return list(await acting.transaction.fetch(compiled.sql, *arguments))
+            except ApiError as error:
+                raise explained(self.tables, error, resource) from error
 
     async def change(
         self,
@@ -346,19 +349,22 @@ class Store:
             "states": list(states),
         }
         arguments = self._arguments(compiled, acting, (), named)
-        try:
-            record = await acting.transaction.fetchrow(compiled.sql, *arguments)
-        except ApiError as error:
-            deleting = change.kind == "delete"
-            raise explained(self.tables, error, resource, deleting=deleting) from error
-        if record is not None:
-            await self.tell(acting, resource)
-        return record
+        async with self.guard(acting, resource):
+            try:
+                return await acting.transaction.fetchrow(compiled.sql, *arguments)
+            except ApiError as error:
+                deleting = change.kind == "delete"
+                raise explained(self.tables, error, resource, deleting=deleting) from error
 
-    async def tell(self, acting: Acting, resource: ResourceDefinition) -> None:
-        """Set in motion what follows from a write to one of the framework's own parts."""
-        if resource.part is not None and self._part_written is not None:
-            await self._part_written(acting.transaction, resource)
+    def guard(self, acting: Acting, resource: ResourceDefinition) -> AbstractAsyncContextManager[None]:
+        """Return what belongs around a write to the framework's own resources.
+
+        Around a deletion with all that goes with it, too: what is done to other rows on the way is
+        done by the application, and yet by the wish of whoever deletes.
+        """
+        if resource.part is None or self._part_written is None:
+            return nullcontext()
+        return self._part_written(acting.transaction, resource, None if acting.system else acting.principal)
 
     async def lock(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
         """Lock a row until the end of the transaction."""

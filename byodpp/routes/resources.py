@@ -38,7 +38,7 @@ def resource_routes(service: Service) -> Iterator[Route]:
         if resource.routed:
             controller = Controller(resource, service)
             for operation in resource.operations:
-                yield _operation_route(service, controller, operation)
+                yield _operation_route(controller, operation)
             if "list" in resource.operations and resource.kind is not Kind.LOGIC:
                 yield from _query_routes(controller)
             if resource.history and "read" in resource.operations:
@@ -55,11 +55,10 @@ def resource_routes(service: Service) -> Iterator[Route]:
         yield Route(pattern=f"/api/{version}/batch", methods={"POST": endpoint})
 
 
-def _operation_route(service: Service, controller: Controller, operation: str) -> Route:
+def _operation_route(controller: Controller, operation: str) -> Route:
     resource = controller.resource
     method, tail = METHODS[operation]
-    schemas = service.parts.schemas
-    load = partial(schemas.load, resource, operation) if operation in ("create", "update") else None
+    load = partial(controller.load, operation) if operation in ("create", "update") else None
     endpoint = Endpoint(
         handler=controller.handler(operation),
         operation=operation,
@@ -128,7 +127,7 @@ def _action_route(service: Service, controller: Controller, action: ActionDefini
     return Route(pattern=action.url, methods={action.method: endpoint}, origin=action.path or resource.path)
 
 
-def _load_input(service: Service, schema: Any, document: Any) -> Any:
+def _load_input(service: Service, schema: Any, document: Any, principal: Any) -> Any:
     return service.parts.schemas.action(schema, {} if document is None else document)
 
 

@@ -86,7 +86,9 @@ class Endpoint:
     body: Body = Body.NONE
     media_types: tuple[str, ...] = JSON_BODY  # of the body
     max_body_bytes: int | None = None  # None is the application's limit
-    load: Callable[[Any], Any] | None = None  # JSON value -> `request.validated`; None: the handler does it
+    load: Callable[[Any, Any], Any] | None = (
+        None  # JSON value and principal -> `request.validated`; None: the handler does it
+    )
     produces: tuple[str, ...] = (JSON,)  # media types of the answer; empty: whatever the client accepts
     probe: Callable[[Request], Awaitable[object]] | None = (
         None  # raises NotFound or Forbidden when the caller may not see the row

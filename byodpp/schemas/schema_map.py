@@ -9,7 +9,7 @@ Marshmallow's `load` decides on every way in.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -121,6 +121,7 @@ class SchemaMap:
         prefix: str = "",
         stored: Mapping[str, Any] | None = None,
         partial: frozenset[str] = frozenset(),
+        presets: Callable[[ResourceDefinition], Mapping[str, Any]] | None = None,
         level: int = 0,
     ) -> LoadedBody:
         """Judge a body, and the related rows in it.
@@ -134,6 +135,7 @@ class SchemaMap:
                 merged into its objects (RFC 7396), and the result is judged as a whole. Without
                 it they replace what is stored.
             partial: fields that are filled in later, and may be missing.
+            presets: JSON values by field that a created row of a resource gets where the body has none.
             level: how many rows lie around this one.
 
         Raises:
@@ -143,18 +145,20 @@ class SchemaMap:
             raise refuse([Detail(prefix, "type", f"Must be an object, not {kind_of(data)}.")])
         relations = self.nestable(resource, operation) if resource.relations and level < MAX_NESTING else {}
         if relations.keys().isdisjoint(data):
-            return self._load_row(resource, operation, data, prefix, stored, partial)
+            return self._load_row(resource, operation, data, prefix, stored, partial, presets)
 
         def load(
             target: ResourceDefinition, operation: str, item: Any, path: str, left: frozenset[str]
         ) -> Any:
             if operation == "patch" and self.needs_stored(target, item):
                 return None  # judged when its row is locked
-            return self.load(target, operation, item, prefix=path, partial=left, level=level + 1)
+            return self.load(
+                target, operation, item, prefix=path, partial=left, presets=presets, level=level + 1
+            )
 
         data, nested, details = judge_nested(resource, relations, operation, data, prefix, load)
         try:
-            loaded = self._load_row(resource, operation, data, prefix, stored, partial)
+            loaded = self._load_row(resource, operation, data, prefix, stored, partial, presets)
         except ValidationFailed as error:
             raise refuse([*error.details, *details]) from None
         if details:
@@ -182,9 +186,12 @@ class SchemaMap:
         prefix: str,
         stored: Mapping[str, Any] | None,
         partial: frozenset[str],
+        presets: Callable[[ResourceDefinition], Mapping[str, Any]] | None,
     ) -> LoadedBody:
         schema = self._schema(resource, operation, from_wire=True)
         sent = frozenset(data)
+        if operation == "create" and presets is not None and (filled := presets(resource)):
+            data = {**filled, **data}
         if operation == "patch" and stored is not None:
             data = _merged(resource, data, stored)
         own = (*resource.id, operation) in self._overrides

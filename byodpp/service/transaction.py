@@ -88,7 +88,7 @@ class Service:
 
     async def page(self, principal: Principal, resource: ResourceDefinition, query: Query) -> Page:
         """Read a page of rows that no logic class has a word in, with one trip."""
-        lookup = self.parts.authorizer.lookup(principal)
+        lookup = self.parts.authorizer.lookup(principal, resource)
         return await self.parts.store.page_once(principal, resource, query, lookup)
 
     async def together(
@@ -161,7 +161,8 @@ class Service:
         trail = self.parts.trail
         if trail.watches(call.resource, query.shape):
             about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
-            lookup = self.parts.authorizer.lookup(call.principal)
+            listed = call.resource if call.operation == "list" else None
+            lookup = self.parts.authorizer.lookup(call.principal, listed)
             await trail.read(call.principal, call.origin, about, query.shape, lookup, result)
         return result
 

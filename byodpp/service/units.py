@@ -194,7 +194,8 @@ class Unit:
         shape, trail = (query or ONE_ROW).shape, self.parts.trail
         if trail.watches(call.resource, shape):
             about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
-            lookup = self.parts.authorizer.lookup(call.principal)
+            listed = call.resource if call.operation == "list" else None
+            lookup = self.parts.authorizer.lookup(call.principal, listed)
             await trail.read(call.principal, call.origin, about, shape, lookup, result)
         return result
 
@@ -296,8 +297,9 @@ class Unit:
             document = {} if body is None else body
             return call.having(body=schemas.action(logic.input, document, prefix=prefix))
         if call.operation in READ_OPERATIONS:
-            lookup = self.parts.authorizer.lookup(self.principal)
             mode: Literal["list", "read"] = "list" if call.operation == "list" else "read"
+            listed = call.resource if mode == "list" else None
+            lookup = self.parts.authorizer.lookup(self.principal, listed)
             asked, tenant = body if isinstance(body, dict) else {}, self.principal.tenant_id
             query = self.parts.store.reader.read_json(asked, call.resource, lookup, mode, tenant)
             return call.having(query=query)
@@ -306,7 +308,10 @@ class Unit:
         stored = None
         if call.operation == "patch" and schemas.needs_stored(call.resource, body):
             stored = await self.locked(call)
-        loaded = schemas.load(call.resource, call.operation, body, prefix=prefix, stored=stored)
+        presets = self.parts.authorizer.presets(self.principal)
+        loaded = schemas.load(
+            call.resource, call.operation, body, prefix=prefix, stored=stored, presets=presets
+        )
         return writing(call, loaded, prefix)
 
     async def locked(self, call: Call) -> Mapping[str, Any]:

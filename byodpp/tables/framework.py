@@ -164,6 +164,13 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             sa.PrimaryKeyConstraint("name", name="seeds_pkey_00000001"),
         ),
         table(
+            "access_versions",  # how often a tenant has changed its policies, roles, or who holds them
+            column("tenant_id", sa.BigInteger),
+            column("version", sa.BigInteger),
+            sa.PrimaryKeyConstraint("tenant_id", name="access_versions_pkey_00000001"),
+        ),
+        # Where servers from before `access_versions` count; dropping it would cut those off that still run.
+        table(
             "policy_version",
             column("version", sa.BigInteger),
             sa.PrimaryKeyConstraint("version", name="policy_version_pkey_00000001"),

@@ -9,6 +9,7 @@ logic classes where the application has some. Raises what is no record's fault.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from byodpp.authentication import Principal
@@ -60,8 +61,10 @@ class Writing:
         if self._on or self._parts.logics.get(self._resource, "create") is not None:
             return True
         # A field that may be written on some rows only is asked of each row by its own fields.
-        fields = self._parts.authorizer.decide(principal, self._resource, "create").fields
-        return fields is not None and any(rule is not None for rule in fields.values())
+        decision = self._parts.authorizer.decide(principal, self._resource, "create")
+        if decision.presets:
+            return True  # what they fill in is known here, and not where files are read
+        return decision.fields is not None and any(rule is not None for rule in decision.fields.values())
 
     async def write(
         self, transaction: Transaction, principal: Principal, origin: Origin, chunk: Chunk
@@ -100,7 +103,7 @@ class Writing:
     async def _documents(self, unit: Unit, chunk: Chunk, result: Result) -> None:
         operation = "upsert" if self._on else "create"
         items = tuple(
-            read_item(operation, index, value, self._load, self._on)
+            read_item(operation, index, value, partial(self._load, unit.principal), self._on)
             for index, (_, _, value) in enumerate(chunk.documents)
         )
         batch = Batch(operation=operation, items=items, atomic=False, on=self._on)
@@ -108,8 +111,11 @@ class Writing:
         for outcome in await BatchWork(unit).run(call, batch):
             self._count(outcome, chunk, result)
 
-    def _load(self, operation: str, value: Any, prefix: str) -> LoadedBody:
-        return self._parts.schemas.load(self._resource, operation, value, prefix=prefix.rstrip("."))
+    def _load(self, principal: Principal, operation: str, value: Any, prefix: str) -> LoadedBody:
+        presets = self._parts.authorizer.presets(principal)
+        return self._parts.schemas.load(
+            self._resource, operation, value, prefix=prefix.rstrip("."), presets=presets
+        )
 
     def _count(self, outcome: ItemOutcome, chunk: Chunk, result: Result) -> None:
         if outcome.error is None:

@@ -1,0 +1,145 @@
+"""A change of what a tenant has stored about access: judged before it is committed.
+
+Around every write to `Policies`, `Roles` and `UserRoles`, inside its transaction: changes of one
+tenant come one after the other, and what is read before and after the write is compared. May
+reject: ValidationFailed (a row that names what does not exist, roles that inherit in a circle),
+Forbidden (the author would give a right that he lacks), Conflict (he would lose the right to undo it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from byodpp.authentication import Principal
+from byodpp.authorization.algebra import decided
+from byodpp.authorization.decisions import Authorizer, caller_of
+from byodpp.authorization.delegation import Author, gains, lacking
+from byodpp.authorization.in_force import TenantRows, TenantRules
+from byodpp.authorization.policies import PolicyRow, RoleLink
+from byodpp.authorization.policy_check import Known, circles, manifest_roles, policy_faults
+from byodpp.authorization.rows import StoredRows, read_rows
+from byodpp.authorization.watch import begin_change, record_change
+from byodpp.database import PLATFORM_TENANT, Transaction
+from byodpp.exceptions import ApiError, Conflict, Detail, Forbidden, ValidationFailed
+from byodpp.registry import Registry
+
+__all__ = ["AccessChanges"]
+
+_ROLES: Final = "select name from roles where tenant_id in (0, $1)"
+_USERS: Final = "select id from users where tenant_id = $1 and id = any($2::bigint[])"
+_MOST_FAULTS: Final = 20
+#: Comparisons with the author's rights before others get their turn on the event loop.
+_TURN: Final = 100
+
+
+class AccessChanges:
+    """Judges the changes of one application's rules."""
+
+    def __init__(self, registry: Registry, authorizer: Authorizer) -> None:
+        """Args:
+        registry: what rules are about.
+        authorizer: of the same application.
+        """
+        self._registry = registry
+        self._authorizer = authorizer
+        self._roles = manifest_roles(registry)
+
+    @asynccontextmanager
+    async def around(self, transaction: Transaction, author: Principal | None) -> AsyncIterator[None]:
+        """Judge the write inside the block.
+
+        Args:
+            transaction: of the write.
+            author: whose rights bound what may be given; None for the application itself.
+
+        Raises:
+            ApiError: the change must not be; it is never committed, even if this is caught.
+        """
+        tenant = transaction.context.tenant_id
+        await begin_change(transaction, tenant)
+        before = await read_rows(transaction, [tenant])
+        yield
+        after = await read_rows(transaction, [tenant])
+        if before == after:
+            return  # a description, or a role that nobody holds
+        try:
+            await self._refuse_faults(transaction, tenant, before, after)
+            if author is not None:
+                await self._refuse_excess(tenant, before, after, author)
+        except ApiError as error:
+            raise transaction.refuse_commit(error) from None
+        await record_change(transaction, tenant)
+
+    async def _refuse_faults(
+        self, transaction: Transaction, tenant: int, before: StoredRows, after: StoredRows
+    ) -> None:
+        old = {record["id"]: record for record in before.records}
+        changed = [record for record in after.records if old.get(record["id"]) != record]
+        faults: list[Detail] = []
+        if changed:
+            known = await self._known(transaction, tenant, after)
+            for record in changed:
+                faults += policy_faults(record, known)
+        platform = after.platform if tenant == PLATFORM_TENANT else self._authorizer.rules(tenant).platform
+        if after.links != before.links or after.platform != before.platform:
+            faults += self._circle_faults([*platform, *after.links])
+        if faults:
+            raise ValidationFailed(details=faults[:_MOST_FAULTS])
+
+    @staticmethod
+    def _circle_faults(links: Sequence[RoleLink]) -> list[Detail]:
+        roles = circles(links)
+        if not roles:
+            return []
+        told = f"{', '.join(roles[:5])} would inherit in a circle."
+        return [Detail("", "circle", told)]
+
+    async def _known(self, transaction: Transaction, tenant: int, after: StoredRows) -> Known:
+        roles = {record["name"] for record in await transaction.fetch(_ROLES, tenant)}
+        named: list[PolicyRow | RoleLink] = [*after.rows, *after.links]
+        asked = [one.user_id for one in named if one.user_id is not None]
+        users = (
+            {record["id"] for record in await transaction.fetch(_USERS, tenant, asked)} if asked else set()
+        )
+        return Known(registry=self._registry, roles=roles | self._roles, users=users)
+
+    async def _refuse_excess(
+        self, tenant: int, before: StoredRows, after: StoredRows, principal: Principal
+    ) -> None:
+        old, new = self._trial(tenant, before), self._trial(tenant, after)
+        author = self._author(old, principal)
+        faults: list[Detail] = []
+        for index, fault in enumerate(lacking(author, gains(old, new), self._registry)):
+            if fault is not None and fault not in faults:
+                faults.append(fault)
+            if len(faults) == _MOST_FAULTS:
+                break
+            if index % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+        if faults:
+            raise Forbidden("Nobody gives, or gives back, a right that he lacks.", details=faults)
+        self._refuse_lockout(old, new, principal)
+
+    def _trial(self, tenant: int, stored: StoredRows) -> TenantRules:
+        platform = stored.platform if tenant == PLATFORM_TENANT else None
+        return self._authorizer.trial(tenant, stored.by_tenant([tenant])[tenant], platform)
+
+    def _author(self, old: TenantRules, principal: Principal) -> Author:
+        """Return by what an author is measured: an operator by the manifest, whatever a tenant denies."""
+        rules = old
+        if principal.platform and principal.tenant_id != PLATFORM_TENANT:
+            rules = self._authorizer.trial(principal.tenant_id, TenantRows())
+        return Author(caller=caller_of(rules, principal), rules=rules, operations=principal.operations)
+
+    def _refuse_lockout(self, old: TenantRules, new: TenantRules, principal: Principal) -> None:
+        policies = self._registry.get("Policies")
+
+        def may(rules: TenantRules) -> bool:
+            return decided(rules, caller_of(rules, principal), policies, "delete").allowed
+
+        if may(old) and not may(new):
+            told = "You would lose the right to change policies, this one included: let somebody else do it."
+            raise Conflict(told)
