@@ -56,7 +56,7 @@ class Authorizer:
         Raises:
             ManifestError: a filter or field list of `access` that makes no sense.
         """
-        # Large bodies are judged in threads, and ask what is preset; casbin gives wrong answers to two at once.
+        #: For what is remembered: large bodies are judged in threads, and ask what is preset.
         self._lock = threading.RLock()
         self._max_decisions = max_decisions
         policies = base_policies(registry) if base is None else base

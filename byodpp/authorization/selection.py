@@ -8,6 +8,7 @@ thread-safe.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -71,6 +72,8 @@ class PolicySelection:
         model.add_policies("g", "g", inheritance)
         self.linked_domains = frozenset(link[2] for link in inheritance)
         self._matched: set[int] = set()
+        #: Large bodies are judged in threads and ask what is preset; casbin cannot be asked by two at once.
+        self._lock = threading.Lock()
         self._enforcer = FastEnforcer(model, cache_key_order=_KEY)
         self._enforcer.eft = _EveryMatch()
         self._enforcer.add_function("holds", self._holds)
@@ -92,18 +95,20 @@ class PolicySelection:
             resources: any of them, e.g. a resource and the word for all.
             operations: any of them.
         """
-        self._matched.clear()
         keys = [(domain, resource, operation) for resource in resources for operation in operations]
-        for key in keys:
-            if key in self._present:
-                for subject in subjects:
-                    self._enforcer.enforce(subject, *key)
-        return sorted(self._matched)
+        with self._lock:
+            self._matched.clear()
+            for key in keys:
+                if key in self._present:
+                    for subject in subjects:
+                        self._enforcer.enforce(subject, *key)
+            return sorted(self._matched)
 
     def inherited(self, subjects: Iterable[str], domain: str) -> frozenset[str]:
         """Return the subjects and every role they inherit in the domain."""
         held = frozenset(subjects)
         if domain not in self.linked_domains:
             return held
-        roles = (self._enforcer.get_implicit_roles_for_user(subject, domain) for subject in held)
-        return held.union(*roles)
+        with self._lock:
+            roles = (self._enforcer.get_implicit_roles_for_user(subject, domain) for subject in held)
+            return held.union(*roles)
