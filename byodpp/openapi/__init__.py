@@ -7,10 +7,11 @@ Rejects nothing. It says nothing of the server: no version of a program, no path
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+
+from pydantic_core import to_json
 
 from byodpp.definitions import ResourceDefinition
 from byodpp.logics import LogicMap
@@ -161,7 +162,7 @@ def _resources(
 
 def openapi_bytes(document: dict[str, Any]) -> bytes:
     """Return a document as compact JSON; it holds plain values only, so the fast writer will do."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(document)
 
 
 def _group(resource: ResourceDefinition) -> str:
