@@ -28,6 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Full counts may take hours, and the first test with Keycloak fetches and builds it."""
+    for item in items:
+        for marker, seconds in (("soak", 4 * 3600), ("keycloak", 900)):
+            if item.get_closest_marker(marker) and not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(seconds))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"repeat with {_SEED}={_seed()}")
 
