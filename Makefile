@@ -54,7 +54,7 @@ bench: development competitors ## measure against the bare limit and the usual a
 	@$(PY) -m bench --report bench/RESULTS.md
 
 soak: development ## run the full counts and write the report into docs/soak.md (long)
-	@$(REPEATABLE) $(PY) -m pytest -q --hypothesis-seed=$(SEED) -m soak $(PYTEST_ARGS)
+	@$(REPEATABLE) $(PY) -m pytest -q --hypothesis-seed=$(SEED) -m soak --soak-report $(PYTEST_ARGS)
 
 lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 	@sh scripts/lock

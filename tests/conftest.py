@@ -20,6 +20,10 @@ pytest_plugins = ["byodpp.testing", "tests.browser", "tests.keycloak_server"]
 _SEED = "BYODPP_TEST_SEED"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak-report", action="store_true", help="write what is marked soak to docs/soak.md")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SoakReport(config), "soak-report")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

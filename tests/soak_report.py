@@ -1,13 +1,16 @@
 """The report of `make soak`: what was run on which machine, what was counted, how it ended.
 
-A test marked `soak` counts with pytest's `record_property`; its name is its sentence. The report
-is written at the end of a run of all of them (`-m soak`, no files named), and bears no date.
+A test marked `soak` counts with pytest's `record_property`; its name is its sentence. A run of some of
+them (`make soak PYTEST_ARGS=tests/test_crash.py`) renews their lines and leaves the others; each line
+names the commit that it was seen on. A run of all drops the lines of tests that are gone.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +26,9 @@ _INTRODUCTION = """\
 # Soak
 
 The full counts of tests that the usual run (`make test`) repeats only a few times. `make soak` runs them
-and writes this page.
+and writes this page; each line names the commit that it was seen on.
 """
+_LINE = re.compile(r"^\| (?P<name>[^|\n]+) \|[^|\n]*\| *\d+ \| \w+ \| [0-9a-f]+\+? \|$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,44 +40,67 @@ class _Ended:
     seconds: float
     counts: tuple[tuple[str, object], ...]
 
+    def line(self, commit: str) -> str:
+        counted = ", ".join(f"{name}: {count}" for name, count in self.counts)
+        return f"| {self.name} | {counted} | {self.seconds:.0f} | {self.outcome} | {commit} |"
+
 
 class SoakReport:
-    """Listens to a run and writes the report at its end."""
+    """Listens to a run with `--soak-report` and writes the page at its end."""
 
     def __init__(self, config: pytest.Config) -> None:
         whole = config.args_source in (config.ArgsSource.TESTPATHS, config.ArgsSource.INVOCATION_DIR)
         is_worker = hasattr(config, "workerinput")
-        chosen = config.option.markexpr == "soak" and not config.option.keyword
-        self._writes = whole and chosen and not is_worker and not config.option.collectonly
-        self._ended: list[_Ended] = []
+        self._writes = config.getoption("soak_report") and not is_worker and not config.option.collectonly
+        self._keeps = not whole or bool(config.option.keyword)
+        self._ended: dict[str, _Ended] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if "soak" in report.keywords and (report.when == "call" or report.outcome != "passed"):
             counts = tuple(report.user_properties)
-            name = report.nodeid.rpartition("::")[2]
-            outcome = _Ended(name=name, outcome=report.outcome, seconds=report.duration, counts=counts)
-            self._ended.append(outcome)
+            name = report.nodeid.rpartition("::")[2].removeprefix("test_").replace("_", " ")
+            self._ended[name] = _Ended(
+                name=name, outcome=report.outcome, seconds=report.duration, counts=counts
+            )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._writes and self._ended:
-            REPORT.write_text(_text(self._ended), encoding="utf-8")
+            before = REPORT.read_text(encoding="utf-8") if self._keeps and REPORT.exists() else ""
+            REPORT.write_text(_text(before, self._ended), encoding="utf-8")
             terminalreporter.write_line(f"wrote docs/{REPORT.name}")
 
 
-def _text(ended: list[_Ended]) -> str:
-    lines = [_INTRODUCTION, f"Machine: {machine()}.", ""]
-    failed = sum(one.outcome != "passed" for one in ended)
-    lines += [
-        f"{len(ended)} tests, {failed} failed.",
-        "",
-        "| test | counted | seconds | result |",
-        "|---|---|---|---|",
-    ]
-    for one in sorted(ended, key=lambda one: one.name):
-        sentence = one.name.removeprefix("test_").replace("_", " ")
-        counted = ", ".join(f"{name}: {count}" for name, count in one.counts)
-        lines.append(f"| {sentence} | {counted} | {one.seconds:.0f} | {one.outcome} |")
-    return "\n".join(lines) + "\n"
+def _text(before: str, ended: dict[str, _Ended]) -> str:
+    lines = {found["name"]: found[0] for found in _LINE.finditer(before)}
+    commit = _commit()
+    lines |= {name: one.line(commit) for name, one in ended.items()}
+    failed = sum("| failed |" in line for line in lines.values())
+    return "\n".join(
+        [
+            _INTRODUCTION,
+            f"Machine: {machine()}.",
+            "",
+            f"{len(lines)} tests, {failed} failed.",
+            "",
+            "| test | counted | seconds | result | commit |",
+            "|---|---|---|---|---|",
+            *(lines[name] for name in sorted(lines)),
+            "",
+        ]
+    )
+
+
+def _commit() -> str:
+    """Return the short name of the commit, `unknown` outside a checkout; `+` marks changes beside it."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--exclude=*", "--dirty=+"],
+        cwd=REPORT.parent,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return told.stdout.strip() or "unknown"
 
 
 def machine() -> str:
