@@ -12,6 +12,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,19 @@ def write_file(path: Path, rows: int) -> tuple[int, int]:
 
 
 async def send(serving: Serving, path: Path) -> Any:
-    """Send the file; return the answer, None when the server died before it came."""
+    """Send the file; return the answer, None when the server died before it came.
+
+    PostgreSQL may take a moment to see that a killed server is gone; until then its import holds the key,
+    and the same again is answered 409 with the time after which to ask again.
+    """
+    give_up = time.monotonic() + 60
+    while (answer := await send_once(serving, path)) is not None and answer.status_code == 409:
+        assert time.monotonic() < give_up, answer.text
+        await asyncio.sleep(float(answer.headers["Retry-After"]))
+    return answer
+
+
+async def send_once(serving: Serving, path: Path) -> Any:
     headers = {"Authorization": f"Bearer {serving.token}", **KEY}
 
     async def parts() -> Any:
@@ -96,15 +109,16 @@ async def send(serving: Serving, path: Path) -> Any:
             return None
 
 
-async def kill_at(serving: Serving, records: int) -> int:
+async def kill_at(serving: Serving, records: int, sending: asyncio.Task[Any]) -> int:
     """Kill the server as soon as so many records are done; return how many were told before."""
     headers = {"Authorization": f"Bearer {serving.token}"}
     done = 0
     async with httpx2.AsyncClient(base_url=serving.address, timeout=60, headers=headers) as client:
         while done < records:
+            assert not sending.done(), f"ended after {done} records: {sending.result()}"
             answer = await client.get(f"{IMPORT}?key={KEY['Idempotency-Key']}")
             done = answer.json()["data"]["records"] if answer.status_code == 200 else 0
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
     await asyncio.sleep(random.uniform(0, 0.1))
     serving.process.kill()
     return done
@@ -127,7 +141,7 @@ async def load(app_dir: Path, rows: int, kills: int) -> dict[str, float]:
         serving = Serving(app_dir, BYODPP_RATE_LIMIT_ENABLED="false")
         try:
             sending = asyncio.create_task(send(serving, path))
-            await kill_at(serving, rows * (number + 1) // (kills + 1))
+            await kill_at(serving, rows * (number + 1) // (kills + 1), sending)
             assert await sending is None
             assert serving.end() == -signal.SIGKILL
         finally:
@@ -190,7 +204,7 @@ async def compare(app_dir: Path, good: int, bad: int) -> None:
 
 @pytest.mark.slow
 async def test_an_import_that_is_killed_twice_leaves_every_row_once(app_dir: Path) -> None:
-    await load(app_dir, 30_000, 2)
+    await load(app_dir, 15_000, 2)
 
 
 @pytest.mark.soak
