@@ -38,6 +38,7 @@ from byodpp.documentation.sign_in import SignIn
 from byodpp.encryption import EncryptionKeys
 from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, Problem, StartError
+from byodpp.grant_logics import GRANT_LOGICS
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
@@ -118,7 +119,7 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
         registry = load_manifest(app_dir)
         tables = Tables.build(registry)
         schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
-        logics, handlers = load_logics(app_dir, registry, (*KEY_LOGICS, *SECRET_LOGICS))
+        logics, handlers = load_logics(app_dir, registry, (*KEY_LOGICS, *SECRET_LOGICS, *GRANT_LOGICS))
         dependents = Dependents(registry, lambda resource: logics.get(resource, "delete") is not None)
         if problems := out_of_reach(registry, dependents):
             raise ManifestError(problems)
@@ -221,6 +222,7 @@ class Application:
             trail=trail,
             encryption=EncryptionKeys.of(settings),
             dependents=blueprint.dependents,
+            tenants=tenants,
             identity=issuer.administration,
         )
         service = Service(parts, database, EventBus(blueprint.handlers))

@@ -30,6 +30,7 @@ from byodpp.suggestion import nearest
 if TYPE_CHECKING:
     import marshmallow
 
+    from byodpp.authentication.tenants import TenantDirectory
     from byodpp.database import Transaction
     from byodpp.identity import IdentityAdministration
     from byodpp.ids import Ids
@@ -72,6 +73,7 @@ class LogicContext(Protocol):
     ids: Ids
     transaction: Transaction
     secrets: UserSecrets
+    tenants: TenantDirectory
 
     @property
     def identity(self) -> IdentityAdministration: ...
@@ -167,6 +169,11 @@ class Logic(ABC):
             BadGateway: this server was given no right to administer it.
         """
         return self._context.identity
+
+    @property
+    def tenants(self) -> TenantDirectory:
+        """Who the tenants are: `await self.tenants.by_name("acme")`, by slug or ULID."""
+        return self._context.tenants
 
     @property
     def ids(self) -> Ids:

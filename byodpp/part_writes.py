@@ -29,7 +29,7 @@ _ACCESS: Final = frozenset({("access", "Policies"), ("access", "Roles"), ("acces
 _USERS: Final = ("access", "Users")
 _CLASSES: Final = ("tenancy", "TenantClasses")
 _KEYS: Final = frozenset({("keys", "ApiKeys"), ("keys", "Revocations")})
-_DIRECTORY: Final = frozenset({("tenancy", "Tenants"), _USERS})
+_DIRECTORY: Final = frozenset({("tenancy", "Tenants"), _USERS, ("grants", "Grants")})
 
 
 class PartWritten(Protocol):

@@ -6,8 +6,9 @@ when they change. The repository adds the tenant to every statement; what it wou
 stops here. An unset tenant raises as soon as a row is met: it never shows everything, and
 never an emptiness that is not true.
 
-The predicate of reading is: own, OR published by the public filter, OR granted to this
-transaction. Writing is own only. The look-ups are scalar sub-selects, so that they run once
+The predicate of reading is: own, OR published by the public filter, OR granted: lent to this
+transaction, or opened to its tenant by a row of Grants, which each statement looks up anew.
+Writing is own only. The look-ups are scalar sub-selects, so that they run once
 per statement, and never while it is planned.
 """
 
@@ -51,6 +52,8 @@ Command = Literal["select", "insert", "update", "delete"]
 _ALL: Final = ("select", "insert", "update", "delete")
 #: Resources of parts whose rows the application may add and read, never change.
 _APPEND_ONLY: Final = frozenset({("audit", "AuditLogs")})
+#: Resource of the part whose rows open rows of others to another tenant.
+_OPENING: Final = ("grants", "Grants")
 #: What the app role may do with the framework's own tables.
 _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "outbox": ("select", "insert"),
@@ -147,7 +150,9 @@ END
         returns="text[]",
         body="""
 BEGIN
-    RETURN coalesce(nullif(current_setting('byodpp.grants', true), ''), '{}')::text[];
+    RETURN coalesce(nullif(current_setting('byodpp.grants', true), ''), '{}')::text[] || array(
+        SELECT g."table" || ':' || g.tenant_id || ':' || g.row_id FROM grants g
+        WHERE g.grantee_id = byodpp.tenant() AND (g.expires_at IS NULL OR g.expires_at > now()));
 END
 """,
     ),
@@ -240,7 +245,9 @@ def _opened(stored: StoredTable, published: Published) -> Iterator[str]:
     for predicate in dict.fromkeys(map(published, stored.resources)):
         if predicate:
             yield f"({live}({predicate}))"
-    if "tenant_id" in stored.table.c:
+    if any((resource.part, resource.name) == _OPENING for resource in stored.resources):
+        yield f"(grantee_id = {_TENANT})"  # and nothing that would ask this table again
+    elif "tenant_id" in stored.table.c:
         row = f"{quote_text(stored.table.name + ':')} || tenant_id::text || ':' || id::text"
         yield f"({row}) = ANY ({_GRANTS})"
 

@@ -42,6 +42,7 @@ class Principal:
     roles: frozenset[str] = frozenset()
     anonymous: bool = True
     platform: bool = False  # an operator: signed in at the platform's realm
+    guest: bool = False  # of `tenant_id`, which has opened rows to the caller's own tenant: only reads
     tenant: Tenant | None = None  # the one of `tenant_id`
     claims: Claims | None = None
     key_id: str | None = None  # the API key that was sent; None for a token
@@ -150,7 +151,7 @@ class Authenticator:
 
         Raises:
             Unauthenticated: a header that is not one good Bearer token, no active tenant, no active user.
-            Forbidden: a tenant's user names another tenant.
+            Forbidden: a tenant's user names another tenant that has opened no row to the user's own.
             NotFound: the named tenant does not exist.
             InvalidHeader: X-Tenant is not a name at all.
             AuthUnavailable: the identity provider is away and the token's key unknown.
@@ -229,28 +230,36 @@ class Authenticator:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
         platform = claims.realm == PLATFORM_REALM
         tenant = home if x_tenant is None else await self._chosen(x_tenant, home, platform=platform)
+        guest = not platform and tenant.id != home.id
         return Principal(
             user_id=user.id,
             subject=claims.subject,
             realm=claims.realm,
             tenant_id=tenant.id,
-            session_tenant_id=tenant.id,
+            session_tenant_id=home.id if guest else tenant.id,
             home_tenant_id=home.id,
             roles=claims.roles,
             anonymous=False,
             platform=platform,
+            guest=guest,
             tenant=tenant,
             claims=claims,
         )
 
     async def _chosen(self, name: str, home: Tenant, *, platform: bool) -> Tenant:
-        """Return the tenant a signed-in caller names: operators any, everybody else their own."""
+        """Return the tenant a signed-in caller names.
+
+        Operators name any, everybody else their own, or one that has opened a row to their own.
+        """
         _check_name(name)
         if name in (home.ulid, home.slug):
             return home
         if not platform:
-            # The same words for a tenant that exists and one that does not.
-            raise Forbidden("X-Tenant names another tenant than your own")
+            host = await self._tenants.host_of(home.id, name)
+            if host is None or not host.active:
+                # The same words for a tenant that exists and one that does not.
+                raise Forbidden("X-Tenant names another tenant than your own")
+            return host
         tenant = await self._tenants.by_name(name)
         if tenant is None:
             raise NotFound("The tenant that X-Tenant names does not exist")

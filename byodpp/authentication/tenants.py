@@ -40,6 +40,10 @@ _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 _SELECT: Final = "select id, ulid, slug, name, status, tenant_class_id from tenants where "
+_OPENED: Final = (
+    " and exists (select from grants g where g.tenant_id = tenants.id and g.grantee_id = $2"
+    " and (g.expires_at is null or g.expires_at > now()))"
+)
 _INSERT: Final = (
     "insert into tenants (ulid, slug, name, status) values ($1, $2, $3, $4) on conflict do nothing"
 )
@@ -110,6 +114,14 @@ class TenantDirectory:
         """Return the tenant whose rows bear this id."""
         return await self._find("id", tenant_id)
 
+    async def host_of(self, guest_id: int, name: str) -> Tenant | None:
+        """Return the tenant with this slug or ULID if it has opened a row to another one, the guest.
+
+        Which rows, row-level security finds out with every statement.
+        """
+        column = "ulid" if _ULID.fullmatch(name) else "slug"
+        return await self._find(column, name, guest_id)
+
     async def serves(self, realm: str) -> bool:
         """Whether the realm belongs to an active tenant."""
         tenant = await self.by_realm(realm)
@@ -119,12 +131,13 @@ class TenantDirectory:
         """Look everything up anew: a tenant of this process has changed."""
         self._found.forget()
 
-    async def _find(self, column: str, value: str | int) -> Tenant | None:
-        key = f"{column}:{value}"
+    async def _find(self, column: str, value: str | int, guest_id: int | None = None) -> Tenant | None:
+        key = f"{column}:{value}" if guest_id is None else f"{guest_id}>{column}:{value}"
         known = self._found.get(key)
         if known is None:
+            opened, guest = ("", ()) if guest_id is None else (_OPENED, (guest_id,))
             async with self._database.system() as transaction:
-                row = await transaction.fetchrow(f"{_SELECT}{column} = $1", value)
+                row = await transaction.fetchrow(f"{_SELECT}{column} = $1{opened}", value, *guest)
             known = (None if row is None else _tenant(row),)
             self._found.put(key, known)
         return known[0]

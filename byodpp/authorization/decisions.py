@@ -28,7 +28,7 @@ from byodpp.authorization.policies import (
 )
 from byodpp.authorization.presets import Presets, preset_values
 from byodpp.conditions import Condition, Lookup, Visibility
-from byodpp.definitions import ResourceDefinition
+from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.registry import Registry
 
 __all__ = ["Authorizer", "Decision", "caller_of", "within"]
@@ -126,6 +126,8 @@ class Authorizer:
         """
         if principal.operations is not None and not within(principal.operations, resource, operation_key):
             return Decision(allowed=False, reason="the operations of the API key leave it out")
+        if principal.guest and operation_key not in READ_OPERATIONS:
+            return Decision(allowed=False, reason="another tenant's rows are opened to be read only")
         try:
             rules, caller, key = self._key(principal, resource, operation_key)
             decision = self._decisions.get(key)

@@ -50,7 +50,7 @@ def shared_parameters() -> dict[str, Any]:
     )
     operator = (
         "Slug or ULID of a tenant. Operators of the platform act for the tenant they name; everybody else "
-        "may name their own only."
+        "may name their own, or one that has opened rows to it."
     )
     match = (
         'The `ETag` that was read, e.g. `"5"`: the write is refused with 412 when the row has changed since.'

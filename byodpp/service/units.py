@@ -16,6 +16,7 @@ from byodpp import wire
 from byodpp.audit.notes import About
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import ANONYMOUS, Principal
+from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authorization import Authorizer, Decision
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
@@ -68,6 +69,7 @@ class UnitParts:
     trail: AuditTrail
     encryption: EncryptionKeys
     dependents: Dependents
+    tenants: TenantDirectory
     identity: IdentityAdministration | None  # None: this process may make no realms and users
 
 
@@ -334,6 +336,7 @@ class CallContext:
         self.call = call
         self._unit = unit
         self.ids = unit.parts.ids
+        self.tenants = unit.parts.tenants
         self.transaction = unit.transaction
         self.secrets = UserSecrets(unit, call.resource.version)
         self.repositories = unit.repositories(call.resource.version, call=call)

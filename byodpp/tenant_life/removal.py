@@ -43,7 +43,7 @@ class TenantRemoval:
             await transaction.execute(
                 f"update {_address(reference.table)} set {values} where tenant_id = $1", tenant
             )
-        removed = 0
+        removed = await _delete(transaction, "grants", "grantee_id", tenant)
         for table in self._order:
             removed += await _delete(transaction, _address(table), "tenant_id", tenant)
         return removed + await _delete(transaction, "tenants", "id", tenant)

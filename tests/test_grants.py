@@ -1,0 +1,220 @@
+"""Rows opened to another tenant: read and nothing else, looked up by every statement, closed at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.database import SessionContext
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+NAME = {"type": "string", "required": True}
+MANIFEST = {
+    "resources": [
+        {
+            "name": "Reports",
+            "fields": {
+                "name": {**NAME, "index": True},
+                "secret": {"type": "string", "audience": ["owner"]},
+                "kindId": {"references": "Kinds"},
+            },
+            "history": True,
+            "access": {"read": ["Admin", "Viewer"], "write": ["Admin"]},
+        },
+        {"name": "Kinds", "fields": {"name": NAME}, "access": {"read": ["*"], "write": ["Admin"]}},
+        {
+            "name": "Diaries",
+            "scope": "user",
+            "fields": {"name": NAME},
+            "access": {"read": ["*"], "write": ["*"]},
+        },
+    ],
+    "include": ["byodpp:grants", "byodpp:access", "byodpp:audit", "byodpp:keys"],
+}
+GRANTS, REPORTS = "/api/v1/grants", "/api/v1/reports"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("grants"), MANIFEST)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as application:
+        yield application
+
+
+async def made(client: httpx2.AsyncClient, url: str, **body: Any) -> dict[str, Any]:
+    answer = await client.post(url, json=body)
+    assert answer.status_code == 201, answer.text
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+async def opened(tested: TestedApplication, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two reports of acme, of which the first is opened to beta; return it and the grant."""
+    acme = tested.client()
+    kind = await made(acme, "/api/v1/kinds", name="annual")
+    row = await made(acme, REPORTS, name="open", secret="ours", kindId=kind["id"])
+    await made(acme, REPORTS, name="closed")
+    grant = await made(acme, GRANTS, object="Reports", rowId=str(row["id"]), grantee="beta", **more)
+    return row, grant
+
+
+def guest(tested: TestedApplication, role: str = "Viewer") -> httpx2.AsyncClient:
+    return tested.client(tenant="beta", role=role, headers={"X-Tenant": "acme"})
+
+
+async def test_an_opened_row_is_read_by_the_other_tenant_and_no_other_row_is(
+    tested: TestedApplication,
+) -> None:
+    row, grant = await opened(tested)
+    beta = await tested.tenant("beta")
+    assert (grant["grantee"], grant["granteeId"], grant["table"]) == (beta.ulid, beta.id, "reports")
+    own = tested.client(tenant="beta", role="Viewer")
+    assert (await own.get(f"{REPORTS}/{row['id']}")).status_code == 404, "not without naming the tenant"
+    reader = guest(tested)
+    found = await reader.get(f"{REPORTS}/{row['id']}?include=kind")
+    assert found.status_code == 200, found.text
+    assert found.json()["data"]["name"] == "open"
+    assert "secret" not in found.json()["data"], "who is a guest is no owner"
+    assert found.json()["data"].get("kind") is None, "what the row refers to was not opened"
+    listed = (await reader.get(f"{REPORTS}?sort=name")).json()
+    assert [one["name"] for one in listed["data"]] == ["open"] and listed["count"] == 1
+    assert (await reader.get(f"{REPORTS}?aggregate=count")).json()["data"][0]["count"] == 1
+    assert (await reader.get(f"{REPORTS}/{row['id'] + 1}")).status_code == 404
+    assert (await reader.get("/api/v1/kinds")).json()["data"] == []
+    assert (await reader.get("/api/v1/diaries")).json()["data"] == []
+
+
+async def test_a_guest_writes_nothing_on_any_route(tested: TestedApplication) -> None:
+    row, grant = await opened(tested)
+    reader, before = guest(tested, role="Admin"), await _everything(tested)
+    tried = 0
+    for route in tested.asgi.state.table.listing():
+        if not route.resource or route.method == "GET":
+            continue
+        url = route.pattern.replace("{id}", str(grant["id"] if route.resource == "Grants" else row["id"]))
+        answer = await reader.request(route.method, url, json={"name": "x"})
+        if url.endswith("/query"):
+            assert answer.status_code in (200, 400), (route, answer.text)
+        else:
+            assert 400 <= answer.status_code < 500, (route, answer.text)
+        tried += 1
+    one = {"operation": "create", "resource": "Kinds", "data": {"name": "x"}}
+    assert (await reader.post("/api/v1/batch", json=[one])).status_code in (400, 403, 422)
+    assert tried > 15 and await _everything(tested) == before
+
+
+async def _everything(tested: TestedApplication) -> list[Any]:
+    async with tested.connected.database.system() as transaction:
+        return [
+            [
+                tuple(row)
+                for row in await transaction.fetch(f"select xmin::text, t::text from {table} t order by 2")
+            ]
+            for table in ("reports", "kinds", "diaries", "grants", "policies", "roles", "api_keys")
+        ]
+
+
+async def test_a_revoked_grant_is_gone_with_the_next_statement(tested: TestedApplication) -> None:
+    row, grant = await opened(tested)
+    acme, beta = await tested.tenant("acme"), await tested.tenant("beta")
+    assert (await guest(tested).get(f"{REPORTS}/{row['id']}")).status_code == 200
+    sql = "select count(*) from reports where tenant_id = $1"
+    async with tested.connected.database.transaction(SessionContext(tenant_id=beta.id)) as transaction:
+        assert await transaction.fetchval(sql, acme.id) == 1
+        answer = await tested.client().delete(f"{GRANTS}/{grant['id']}")
+        assert answer.status_code == 204, answer.text
+        assert await transaction.fetchval(sql, acme.id) == 0, "in the very transaction that had seen it"
+    assert (await guest(tested).get(f"{REPORTS}/{row['id']}")).status_code == 403
+
+
+async def test_a_process_that_has_not_heard_of_the_revocation_shows_nothing_either(
+    tested: TestedApplication,
+) -> None:
+    row, grant = await opened(tested)
+    reader = guest(tested)
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 200
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute("delete from grants where id = $1", grant["id"])
+    # Whom the process lets in it believes for two seconds; what there is to see, the statement asks.
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code in (403, 404)
+    assert (await reader.get(REPORTS)).json().get("data", []) == []
+
+
+async def test_a_grant_ends_by_itself(tested: TestedApplication) -> None:
+    row, _ = await opened(tested, expiresAt="2100-01-01T00:00:00Z")
+    reader = guest(tested)
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 200
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute("update grants set expires_at = now() - interval '1 second'")
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code in (403, 404)
+    assert (await reader.get(REPORTS)).json().get("data", []) == []
+
+
+async def test_without_a_grant_a_known_tenant_is_refused_like_an_unknown_one(
+    tested: TestedApplication,
+) -> None:
+    await opened(tested)
+    for name, caller in (("platform", "beta"), ("nowhere", "beta"), ("beta", "acme")):
+        answer = await tested.client(tenant=caller, headers={"X-Tenant": name}).get(REPORTS)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden"), (name, caller)
+        assert answer.json()["error"]["message"] == "X-Tenant names another tenant than your own"
+    await tested.add_tenant("acme", status="deactivated")
+    tested.connected.authenticator.forget()
+    assert (await guest(tested).get(REPORTS)).status_code == 403, "a suspended host has no guests"
+    await tested.add_tenant("acme")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"object": "Nothing"}, "object"),
+        ({"object": "Users", "rowId": "1"}, "object"),
+        ({"object": "Diaries"}, "object"),
+        ({"rowId": "987654"}, "rowId"),
+        ({"rowId": "abc"}, "rowId"),
+        ({"rowId": "01"}, "rowId"),
+        ({"grantee": "nobody"}, "grantee"),
+        ({"grantee": "acme"}, "grantee"),
+        ({"grantee": "no name"}, "grantee"),
+        ({"expiresAt": "2001-01-01T00:00:00Z"}, "expiresAt"),
+        ({"granteeId": 7}, "granteeId"),
+        ({"table": "users"}, "table"),
+    ],
+)
+async def test_what_cannot_be_opened_is_told_at_its_field(
+    tested: TestedApplication, body: dict[str, Any], field: str
+) -> None:
+    acme = tested.client()
+    row = await made(acme, REPORTS, name="row")
+    said = {"object": "Reports", "rowId": str(row["id"]), "grantee": "beta", **body}
+    answer = await acme.post(GRANTS, json=said)
+    assert answer.status_code == 422, answer.text
+    assert [one["field"] for one in answer.json()["error"]["details"]] == [field], answer.text
+
+
+async def test_nobody_opens_rows_of_others_and_only_admins_open_rows(tested: TestedApplication) -> None:
+    row, _ = await opened(tested)
+    said = {"object": "Reports", "rowId": str(row["id"]), "grantee": "platform"}
+    beta = await tested.client(tenant="beta").post(GRANTS, json={**said, "grantee": "acme"})
+    assert beta.status_code == 422 and beta.json()["error"]["details"][0]["field"] == "rowId", beta.text
+    assert (await tested.client(role="Viewer").post(GRANTS, json=said)).status_code == 403
+    again = await tested.client().post(GRANTS, json={**said, "grantee": "beta"})
+    assert again.status_code == 409, again.text
+    assert (await tested.client(tenant="beta").get(GRANTS)).json()["data"] == [], "it is acme's"
+
+
+async def test_opening_and_closing_stand_in_the_audit_trail(tested: TestedApplication) -> None:
+    _, grant = await opened(tested)
+    await tested.client().delete(f"{GRANTS}/{grant['id']}")
+    entries = await tested.client().get("/api/v1/audit-logs?filter[resourceType]=Grants&sort=id")
+    assert [one["action"] for one in entries.json()["data"]] == ["CREATE", "DELETE"], entries.text
