@@ -7,6 +7,7 @@ elsewhere adds a stage. May reject at start: StartError of the table of routes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from byodpp.containment import contained
+from byodpp.exceptions import OutcomeUnknown, Unavailable
 from byodpp.health import Lifecycle
 from byodpp.limits import Budget, RateLimiter, SlidingWindows
 from byodpp.logs import REQUEST_IDS, LineWriter
@@ -179,6 +181,10 @@ class _Edge:
                     await self._serve(request, scope, receive, send)
             except Exception as failure:
                 await self._errors(failure, request, send)
+            except asyncio.CancelledError:
+                if not request.status:
+                    await self._errors(_stopped(request), request, send)
+                raise
         finally:
             REQUEST_IDS.reset(token)
             self._log(request)
@@ -197,6 +203,15 @@ class _Edge:
             await self._router(scope, receive, completing(send, request))
         else:
             await send_answer(await self._table.resolve(request)(request), request, send)
+
+
+def _stopped(request: Request) -> Unavailable:
+    """Return what the client is told when the server stops and waits for its request no longer."""
+    headers = {"Connection": "close"}
+    if request.method in ("GET", "HEAD", "QUERY", "OPTIONS"):
+        return Unavailable("The server stops; it did not get to an answer.", headers=headers)
+    told = "The server stopped before the request was answered: look what was done before trying again."
+    return OutcomeUnknown(told, headers=headers)
 
 
 class _Dispatcher:

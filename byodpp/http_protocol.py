@@ -1,11 +1,12 @@
-"""HTTP/1.1 as uvicorn speaks it, with three things of our own.
+"""HTTP/1.1 as uvicorn speaks it, with four things of our own.
 
 What the parser cannot read is handed to the application, so that the refusal is worded and logged
-like any other. A client that is slow, or never comes to an end, costs a bounded time and a bounded
-memory: the head of a request has a size and a deadline, fields after the body are thrown away, and
-a body that goes on long after its answer ends the connection. And an answer whose headers are
-`HeaderLines` goes out in one piece: uvicorn would look at every header once more, and write head
-and body by a system call each.
+like any other. Whoever has asked is answered, though he has shut his side of the connection, or sent
+something behind it that nobody can read. A client that is slow, or never comes to an end, costs a
+bounded time and a bounded memory: the head of a request has a size and a deadline, fields after the
+body are thrown away, and a body that goes on long after its answer ends the connection. And an answer
+whose headers are `HeaderLines` goes out in one piece: uvicorn would look at every header once more,
+and write head and body by a system call each.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from byodpp.exceptions import Malformed
 from byodpp.header_lines import HeaderLines
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
+    from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 
 __all__ = ["LARGE_HEAD", "SLOW_HEAD", "UNREADABLE", "HttpProtocol"]
 
@@ -41,7 +43,8 @@ UNREADABLE, LARGE_HEAD, SLOW_HEAD = "unreadable", "large head", "slow head"
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
-    _refused = False
+    _refused = False  # nothing more is read: what comes is unreadable, or nothing will come
+    _answering: RequestResponseCycle | None = None  # the request whose turn it is
     _in_head = False  # a request has begun, and its headers have not ended
     _head_bytes = 0  # of it so far, with what came before it in the same piece
     _head_deadline: asyncio.TimerHandle | None = None
@@ -61,9 +64,34 @@ class HttpProtocol(HttpToolsProtocol):
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadline; tell the request that is being answered, though others wait behind it."""
         self._end_head()
+        answering = self._answering
         super().connection_lost(exc)
+        if answering is not None and not answering.response_complete:
+            answering.disconnected = True
+            answering.message_event.set()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection for the answers to what was asked before its other side was shut.
+
+        A client that does so may still read. Whether it has gone altogether shows when something is sent.
+
+        Returns:
+            Whether there is anything to answer.
+        """
+        self._refused = True
+        self._end_head()
+        cycle = self.cycle
+        if cycle is None or self.transport.is_closing():
+            return False
+        if self.pipeline and self.pipeline[0][0] is cycle and cycle.more_body:
+            self.pipeline.popleft()  # will never be complete; those before it are
+        elif cycle.response_complete or cycle.more_body:
+            return False
+        else:
+            cycle.keep_alive = False
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless what came before could not be read."""
@@ -82,12 +110,18 @@ class HttpProtocol(HttpToolsProtocol):
             self._await_request()  # nothing but line ends, or the rest of a body
 
     def send_400_response(self, msg: str) -> None:
-        """Hand the application a request of no known version; it refuses that, and the connection closes."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        """Let whoever reads the body find out; where there is none, refuse a request of no known version."""
+        cycle = self.cycle
+        if cycle is None or self._in_head or not cycle.more_body:
+            self._refuse(UNREADABLE)
+        elif cycle.response_complete:
             self._refused = True
-            super().send_400_response(msg)  # the fault lies in a body that is being read
-            return
-        self._refuse(UNREADABLE)
+            self.transport.close()
+        else:
+            self._refused = True
+            cycle.keep_alive = False
+            cycle.broken = True  # type: ignore[attr-defined]
+            cycle.message_event.set()
 
     def _refuse(self, why: str) -> None:
         """Let the application answer a request that was not read, and read nothing more."""
@@ -96,7 +130,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.close()  # sent behind a request that is still being answered
+            self.cycle.keep_alive = False  # sent behind a request that is still being answered
             return
         self.on_message_begin()
         unread = {"method": "?", "path": "/", "raw_path": b"/", "query_string": b"", "http_version": why}
@@ -104,6 +138,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle = self._cycle(keep_alive=False)
         self.cycle.more_body = False
         self._start_asgi_task(self.cycle, self.app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _await_request(self) -> None:
         """Close the connection when nothing comes."""
@@ -131,7 +169,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request; a body that has no end is waited for a little."""
         super().on_response_complete()
-        if self.cycle.more_body:
+        if self._refused and self._answering is not None and self._answering.response_complete:
+            self.transport.close()  # nothing waits behind it
+        elif self.cycle.more_body:
             self.loop.call_later(_PATIENCE_SECONDS, self._cut, self.cycle)
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
@@ -187,9 +227,41 @@ class _Cycle(RequestResponseCycle):
     """One request and its answer."""
 
     _head = b""  # of the answer, until its body is there
+    broken = False  # the rest of the body cannot be read
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Run the application. It answers its failures itself: what still leaves it breaks the connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            pass  # the server stops, which it has told; nobody waits for this task's result
+        except Exception as error:
+            if not self.disconnected:
+                self.logger.error("an answer was broken off", exc_info=error)
+        else:
+            if not self.response_complete and not self.disconnected:
+                self.logger.error("a request was not answered")
+        finally:
+            if not self.response_complete and not self.disconnected:
+                self.transport.close()
+            self.on_response = lambda: None
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Receive a part of the body.
+
+        Raises:
+            Malformed: what follows is no chunk of it.
+        """
+        message = await super().receive()
+        if self.broken and message["type"] == "http.request":
+            told = "The body ends in the middle: what follows is no chunk of it."
+            raise Malformed(told, headers={"Connection": "close"})
+        return message
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send a part of the answer."""
+        """Send a part of the answer; nothing to a client that has gone."""
+        if self.transport.is_closing():
+            self.disconnected = True  # which is told in the next turn of the event loop
         if self._head:
             await self._send_body(message)
             return

@@ -287,7 +287,7 @@ class Request:
     async def discard_rest(self) -> None:
         """Throw away what is left of a body that was refused; for two seconds at most."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
-        with suppress(RequestTimeout, ClientGone):
+        with suppress(RequestTimeout, ClientGone, Malformed):
             while self.has_unread_body:
                 await self._receive_chunk(deadline)
 

@@ -143,7 +143,8 @@ async def test_a_request_that_does_not_end_is_cut_and_undone(
         end = asyncio.create_task(asyncio.to_thread(serving.end, signal.SIGINT, within=6))
         answered = (await asyncio.gather(running, return_exceptions=True))[0]
         assert await end == 0
-    assert not (isinstance(answered, httpx2.Response) and answered.is_success)
+    assert isinstance(answered, httpx2.Response), answered
+    assert (answered.status_code, answered.json()["error"]["code"]) == (503, "outcome_unknown")
     assert not is_running(server) and postgres_pid(app_dir) is None
 
     again = serve()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import struct
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.test_server import Served
+from tests.test_server import Served, received
 
 GET = b"GET /pid HTTP/1.1\r\nHost: a\r\n"
 LONG_ADDRESS = b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -49,6 +52,8 @@ def test_a_body_that_becomes_unreadable_ends_the_connection(tmp_path: Path, tail
         head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         reply = served.send(head, b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}", tail)
         assert reply.startswith(b"HTTP/1.1 400 ")
+        assert b"\r\nx-request-id: " in reply and b"\r\nconnection: close\r\n" in reply
+        assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["code"] == "malformed_request"
         assert served.get("/pid")[0] == 200
     finally:
         served.close()
@@ -80,3 +85,73 @@ def test_a_body_over_the_limit_that_stalls_is_refused_within_seconds(tmp_path: P
         assert reply.startswith(b"HTTP/1.1 413 ") and time.monotonic() - before < 6
     finally:
         served.close()
+
+
+def test_who_has_shut_his_side_is_answered_all_the_same(tmp_path: Path) -> None:
+    get = b"GET /slow/0.2 HTTP/1.1\r\nHost: a\r\n\r\n"
+    post = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{}"
+    served = Served(tmp_path, {})
+    try:
+        for sent, answers in (
+            (get, 1),
+            (post % 2, 1),
+            (get + get + post % 2, 3),
+            (get + post % 3, 1),  # what is not complete never will be
+            (post % 3, 0),
+            (get[:-2], 0),
+            (b"", 0),
+        ):
+            with served.connect() as connection:
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
+                assert received(connection).count(b"HTTP/1.1 200 ") == answers, sent
+    finally:
+        served.close()
+
+
+def test_what_nobody_can_read_costs_the_request_before_it_no_answer(tmp_path: Path) -> None:
+    served = Served(tmp_path, {})
+    try:
+        for head in (b"", b"Transfer-Encoding: chunked\r\n"):
+            sent = b"GET /slow/0.2 HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n\x00\x01"
+            reply = served.send(sent)
+            assert reply.count(b"HTTP/1.1 ") == 1 and reply.startswith(b"HTTP/1.1 200 "), reply
+    finally:
+        served.close()
+
+
+def test_a_client_that_goes_while_it_is_answered_leaves_no_trace_but_its_line(tmp_path: Path) -> None:
+    served = Served(tmp_path, {})
+    try:
+        for path in (b"/slow/0.2", b"/forever"):
+            for times in (1, 2):
+                for abruptly in (False, True):
+                    connection = served.connect()
+                    connection.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path * times)
+                    time.sleep(0.1)
+                    if abruptly:
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    connection.close()
+        time.sleep(0.5)
+        assert served.get("/pid")[0] == 200
+    finally:
+        served.process.terminate()
+        lines = [json.loads(line) for line in served.process.communicate(timeout=15)[0].splitlines()]
+    assert {line["logger"] for line in lines} == {"byodpp.access"}, lines
+    assert len([line for line in lines if line["path"] == "/forever"]) >= 4, "every one has ended"
+
+
+def test_a_stop_that_cannot_wait_is_told_in_the_envelope(tmp_path: Path) -> None:
+    served = Served(tmp_path, {"shutdown_grace_seconds": 4})
+    try:
+        with served.connect() as connection:
+            connection.sendall(b"GET /slow/60 HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.2)
+            served.process.send_signal(signal.SIGTERM)
+            head, _, body = received(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ") and b"\r\nretry-after: " in head
+        assert json.loads(body)["error"]["code"] == "unavailable"
+    finally:
+        served.process.terminate()
+        output = served.process.communicate(timeout=15)[0]
+    assert "Traceback" not in output
