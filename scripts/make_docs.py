@@ -17,12 +17,12 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that it runs as a program as well as with `-m`
 
+from byodpp.addresses import OPERATION_ADDRESSES  # noqa: E402
 from byodpp.definitions import OPERATIONS, Bounds  # noqa: E402
 from byodpp.exceptions import error_classes  # noqa: E402
 from byodpp.fields import FIELD_TYPES  # noqa: E402
 from byodpp.grammar import manifest_reference  # noqa: E402
 from byodpp.query import OPERATORS  # noqa: E402
-from byodpp.routes.resources import METHODS  # noqa: E402
 from byodpp.settings import settings_reference  # noqa: E402
 from byodpp.tables.roles import provisioning_sql  # noqa: E402
 from scripts.command_line import command_reference  # noqa: E402
@@ -121,7 +121,10 @@ def operation_table() -> str:
     """Return method and address of the seven operations."""
     return _table(
         ("Operation", "Method", "Address"),
-        ((name, METHODS[name][0], f"`/api/v1/products{METHODS[name][1]}`") for name in OPERATIONS),
+        (
+            (name, method, f"`/api/v1/products{tail}`")
+            for name, (method, tail) in ((name, OPERATION_ADDRESSES[name]) for name in OPERATIONS)
+        ),
     )
 
 

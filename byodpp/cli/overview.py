@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "logics", "openapi", "routes"]
 
-_USUAL = {
-    "list": ("GET", ""),
-    "create": ("POST", ""),
-    "read": ("GET", "/{id}"),
-    "update": ("PUT", "/{id}"),
-    "patch": ("PATCH", "/{id}"),
-    "delete": ("DELETE", "/{id}"),
-    "batch": ("POST", "/batch"),
-}
-
 
 def check(context: typer.Context) -> None:
     """Read everything and tell every mistake: manifest, settings, logic and schema classes.
@@ -158,32 +148,13 @@ def _with_trigrams(registry: Registry) -> list[str]:
 
 def _route_rows(registry: Registry, logics: LogicMap) -> list[tuple[str, str, str, str, str]]:
     """Return method, address, resource, key and roles of every route of a resource, in declared order."""
-    from byodpp.definitions import OPERATIONS, Kind
-    from byodpp.transfer.offered import export_address, exports, import_address, imports
+    from byodpp.addresses import addresses
 
-    rows: list[tuple[str, str, str, str, str]] = []
-    for resource in registry:
-        if not resource.routed:
-            continue
-        for operation in (one for one in OPERATIONS if one in resource.operations):
-            method, suffix = _USUAL[operation]
-            url = resource.crud_routes.get(operation, resource.base_url + suffix)
-            who = _roles(resource, operation)
-            rows.append((method, url, resource.name, operation, who))
-            if operation == "list" and resource.kind is not Kind.LOGIC:
-                rows.append(("QUERY", url, resource.name, operation, who))
-                rows.append(("POST", f"{url}/query", resource.name, operation, who))
-            if operation == "read" and resource.history:
-                rows.append(("GET", f"{url}/history", resource.name, operation, who))
-        if imports(resource):
-            address, who = import_address(resource), _roles(resource, "create")
-            rows += ((method, address, resource.name, "create", who) for method in ("POST", "GET"))
-        if exports(resource, logics):
-            who = _roles(resource, "list")
-            rows.append(("GET", export_address(resource), resource.name, "list", who))
-        for action in resource.actions:
-            rows.append((action.method, action.url, resource.name, action.key, _roles(resource, action.key)))
-    return rows
+    return [
+        (one.method, one.url, resource.name, one.operation, _roles(resource, one.operation))
+        for resource in registry
+        for one in addresses(resource, logics)
+    ]
 
 
 def _roles(resource: ResourceDefinition, operation: str) -> str:

@@ -1,8 +1,8 @@
 """The operations of a resource as OpenAPI describes them.
 
 In: resources, the schema map and the map of logic classes. Out: path items, and the component
-schemas that they refer to. Rejects nothing. Addresses and methods are those of
-`resource_routes`; a test holds the two together.
+schemas that they refer to. Rejects nothing. Addresses and methods come from `addresses`, rights from
+`authorization`, as for the routes themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from byodpp.addresses import OPERATION_ADDRESSES, Address, Form, addresses
+from byodpp.authorization import rules_of
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, OnDelete, ResourceDefinition
 from byodpp.idempotency import KEYED_METHODS
 from byodpp.logics import Logic, LogicMap
@@ -38,19 +40,18 @@ from byodpp.openapi.schemas import (
 from byodpp.openapi.transfers import export_operation, import_operation, progress_operation
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
-from byodpp.transfer.offered import export_address, exports, import_address, imports
 
 __all__ = ["Described", "ResourceDescription", "tag_of"]
 
-#: Method, tail of the address, and how the operation is called in a summary.
-_OPERATIONS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "list": ("get", "", "List {many}"),
-    "create": ("post", "", "Create one of {many}"),
-    "read": ("get", "/{id}", "Read one of {many}"),
-    "update": ("put", "/{id}", "Replace one of {many}"),
-    "patch": ("patch", "/{id}", "Change one of {many}"),
-    "delete": ("delete", "/{id}", "Delete one of {many}"),
-    "batch": ("post", "/batch", "Write many {many} at once"),
+#: How an operation is called in a summary.
+_SUMMARIES: Final[Mapping[str, str]] = {
+    "list": "List {many}",
+    "create": "Create one of {many}",
+    "read": "Read one of {many}",
+    "update": "Replace one of {many}",
+    "patch": "Change one of {many}",
+    "delete": "Delete one of {many}",
+    "batch": "Write many {many} at once",
 }
 _REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
     "list": ("MalformedQuery",),
@@ -119,29 +120,27 @@ class ResourceDescription:
 
     def operations(self) -> Iterator[Described]:
         """Yield the operations, then the actions, in declared order."""
-        resource = self._resource
-        for name in resource.operations:
-            method, tail, words = _OPERATIONS[name]
-            path = resource.crud_routes.get(name, resource.base_url + tail)
-            described = self._operation(name, path, words)
-            yield Described(path=path, method=method, operation=described)
-        if "list" in resource.operations and resource.kind is not Kind.LOGIC:
-            path = f"{resource.crud_routes.get('list', resource.base_url)}/query"
-            yield Described(path=path, method="post", operation=self._query())
-        if resource.history and "read" in resource.operations:
-            path = resource.crud_routes.get("read", f"{resource.base_url}/{{id}}") + "/history"
-            yield Described(path=path, method="get", operation=self._history(path))
-        yield from self._transfers()
-        for action in resource.actions:
-            yield Described(path=action.url, method=action.method.lower(), operation=self._action(action))
+        for one in addresses(self._resource, self._logics):
+            if one.method != "QUERY":  # which OpenAPI 3.1 has no name for
+                operation = self._described(one)
+                yield Described(path=one.url, method=one.method.lower(), operation=operation)
+
+    def _described(self, address: Address) -> dict[str, Any]:
+        if address.action is not None:
+            return self._action(address.action)
+        if address.form is Form.OPERATION:
+            return self._operation(address)
+        if address.form is Form.QUERY:
+            return self._query()
+        return self._history(address.url) if address.form is Form.HISTORY else self._file(address.form)
 
     # --- the seven --------------------------------------------------------------------
 
-    def _operation(self, name: str, path: str, words: str) -> dict[str, Any]:
+    def _operation(self, address: Address) -> dict[str, Any]:
+        name = address.operation
         resource, logic = self._resource, self._logics.get(self._resource, name)
-        method = _OPERATIONS[name][0]
         parameters = [
-            *path_parameters(path, resource),
+            *path_parameters(address.url, resource),
             *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
         ]
         if name in READ_OPERATIONS:
@@ -150,9 +149,10 @@ class ResourceDescription:
             parameters += referring(found_words, resource) if lists else found_words
         parameters += self._preconditions(name)
         if name not in READ_OPERATIONS:
-            parameters += _shared(*_writing(method))
+            parameters += _shared(*_writing(address.method))
+        summary = _SUMMARIES[name].format(many=resource.title or resource.name)
         found: dict[str, Any] = {
-            **self._head(name, words.format(many=resource.title or resource.name), logic),
+            **self._head(name, summary, logic),
             "parameters": parameters,
         }
         body = request_body(resource, name, self._schemas)
@@ -222,17 +222,14 @@ class ResourceDescription:
     def _words_of(self, mode: str) -> list[dict[str, Any]]:
         return query_parameters(self._resource, self._registry, mode)
 
-    def _transfers(self) -> Iterator[Described]:
-        """Describe the files of rows."""
+    def _file(self, form: Form) -> dict[str, Any]:
+        """Describe a file of rows, or how far one has come."""
         resource, name = self._resource, component(self._resource)
-        if imports(resource):
-            path, head = import_address(resource), self._head("create", "", None)
-            yield Described(path=path, method="post", operation=import_operation(head, name, resource))
-            yield Described(path=path, method="get", operation=progress_operation(head, name, resource))
-        if exports(resource, self._logics):
+        if form is Form.EXPORT:
             head = {**self._head("list", "", None), "security": [{"bearer": []}]}
-            operation = export_operation(head, name, resource, referring(self._words_of_list, resource))
-            yield Described(path=export_address(resource), method="get", operation=operation)
+            return export_operation(head, name, resource, referring(self._words_of_list, resource))
+        described = import_operation if form is Form.IMPORT else progress_operation
+        return described(self._head("create", "", None), name, resource)
 
     def _head(self, key: str, summary: str, logic: type[Logic] | None) -> dict[str, Any]:
         resource = self._resource
@@ -246,27 +243,12 @@ class ResourceDescription:
 
     def _rules(self, key: str) -> tuple[tuple[str, ...], bool]:
         """Return the roles that the manifest gives an operation, and whether rows or fields are limited."""
-        resource = self._resource
-        action = next((one for one in resource.actions if one.key == key), None)
-        steps = action.transition.roles if action is not None and action.transition is not None else ()
-        group = "read" if key in READ_OPERATIONS else "write"
-        if key in resource.access:
-            rules = resource.access[key]
-        elif steps:
-            return steps, False
-        elif action is not None and action.public:
-            return ("public",), False
-        else:
-            rules = resource.access.get(group, ())
-            if group not in resource.access:
-                return ("Admin",), False
-        roles = tuple(dict.fromkeys(role for rule in rules for role in rule.roles))
+        rules = rules_of(self._resource, key)
         limited = any(rule.filter is not None or rule.fields is not None for rule in rules)
-        return (*roles, *(role for role in steps if role not in roles)), limited
+        return tuple(dict.fromkeys(role for rule in rules for role in rule.roles)), limited
 
     def _public(self, key: str) -> bool:
-        action = next((one for one in self._resource.actions if one.key == key), None)
-        return "public" in self._rules(key)[0] or (action is not None and action.public)
+        return "public" in self._rules(key)[0]
 
     def _rights(self, key: str) -> str:
         roles, limited = self._rules(key)
@@ -359,7 +341,7 @@ class ResourceDescription:
         return {
             name: {"operationId": f"{component(self._resource)}_{name}", "parameters": key}
             for name in self._resource.operations
-            if "{id}" in _OPERATIONS[name][1]
+            if "{id}" in OPERATION_ADDRESSES[name][1]
         }
 
     def _answer_headers(self, name: str, *, created: bool) -> Iterator[str]:
