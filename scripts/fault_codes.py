@@ -53,7 +53,8 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "unavailable": "the database is away or has no free connection; nothing was changed",
         "auth_unavailable": "a token's key is not known and the identity provider is away",
         "query_timeout": "the statement passed `statement_timeout_seconds`; nothing was changed",
-        "outcome_unknown": "the connection was lost during the commit, or the server stopped amid a write: look before trying again",
+        "outcome_unknown": "the connection was lost during the commit, or the server stopped amid a write: "
+        "look before trying again",
         "storage_full": "the database's disk is full; nothing was changed",
     }
 )

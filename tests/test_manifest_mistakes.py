@@ -210,6 +210,12 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
     "unknown access key": ({"access": {"reed": ["Admin"]}}, "access.reed", "read"),
     "public as a key": ({"access": {"public": ["Admin"]}}, "access.public", "roles"),
     "public writing": ({"access": {"create": ["public"]}}, "access.create", "action"),
+    "a rule for nobody": ({"access": {"read": {"roles": []}}}, "access.read.roles", "[]"),
+    "a rule for nobody among rules": (
+        {"access": {"write": ["A", {"roles": []}]}},
+        "access.write[1].roles",
+        "[]",
+    ),
     "public rows of one user": ({"scope": "user", "access": {"read": "public"}}, "access.read", "scope"),
     "misspelt public": ({"access": {"read": ["Public"]}}, "access.read", "public"),
     "field of a rule": (

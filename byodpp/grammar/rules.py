@@ -91,7 +91,11 @@ def _access_levels() -> Iterator[Level]:
         "Who may do one thing, on which rows, with which fields.",
         key(
             "roles",
-            ListOf(Text(called="a role")),
+            ListOf(
+                Text(called="a role"),
+                minimum=1,
+                advice="A rule for nobody allows nothing. What is nobody's has `[]` in place of rules.",
+            ),
             "Role names; `*` is every signed-in caller, `public` everybody.",
             example=["Admin"],
             required=True,

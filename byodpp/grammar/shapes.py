@@ -208,14 +208,14 @@ class ListOf(Shape):
     item: Shape
     minimum: int = 0
     distinct: bool = True
+    advice: str = ""  # to whoever wrote too few
     accepts: ClassVar[frozenset[str]] = frozenset({"array"})
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
         if len(value) < self.minimum:
             found = "the list is empty" if not value else f"the list has {len(value)}"
-            checker.report(
-                path, f"{found}; expected {self.minimum} or more, each {self.item.words(checker.levels)}"
-            )
+            told = f"{found}; expected {self.minimum} or more, each {self.item.words(checker.levels)}"
+            checker.report(path, told, self.advice)
             return BAD
         judged = [self.item.check(one, step(path, index), checker) for index, one in enumerate(value)]
         if self.distinct:
