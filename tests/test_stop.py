@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -166,7 +167,7 @@ def test_ctrl_c_in_make_run_leaves_no_postgres(serve: Serve, app_dir: Path, befo
         "-o",
         "environment",
         "run",
-        f"PY={sys.executable}",
+        f"PY={shlex.quote(sys.executable)}",
         "PORT=0",
     ]
     serving = serve(command=command, ready=not before_it_serves)
