@@ -197,3 +197,24 @@ async def test_a_key_and_a_try_add_their_own(counted: Counted) -> None:
     await counted("POST", ITEMS, around("with", "insert", "update"), json={"name": "l"}, headers=key)
     tried = ["begin", "insert", "set", "rollback"]
     await counted("POST", ITEMS, tried, json={"name": "t"}, headers={"Prefer": "tx=rollback"})
+
+
+async def test_the_json_of_a_row_is_written_once_for_answer_audit_and_event(counted: Counted) -> None:
+    for client, times in ((counted.client, 1), (counted.store.client(role="Editor"), 2)):
+        # An Editor sees some rows only: of one that he does not, entry and event must tell all the same.
+        await client.get(ITEMS)  # looks up its caller
+        await _told()
+        with counted.sent.heard() as heard:
+            answer = await client.post(ITEMS, json={"name": f"told {times}"})
+            await _told()
+        assert answer.status_code == 201, answer.text
+        inserts = [one for one in heard if _word(one) == "insert"]
+        assert [one.count("row_to_json") for one in inserts] == [times]
+    database = counted.store.connected.database
+    async with database.system() as transaction:
+        same = await transaction.fetch(
+            "select a.changes = jsonb_build_object('before', null, 'after', o.data) as same"
+            " from audit_logs a join byodpp.outbox o on o.resource_id = a.resource_id"
+            " where a.resource_type = 'Items' and o.name = 'items.created'"
+        )
+    assert [row["same"] for row in same] == [True, True]

@@ -17,7 +17,7 @@ from byodpp.conditions import Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.statements.reads import Statements
 
-__all__ = ["audit_entry", "former_values", "recorded"]
+__all__ = ["audit_entry", "compared", "former_values", "recorded"]
 
 #: What a column of the row before is called in the statement, where an entry compares it.
 _FORMER = "former_"
@@ -35,11 +35,17 @@ def former_values(resource: ResourceDefinition, table: sa.FromClause) -> list[sa
     return [table.c[one.column].label(_FORMER + one.column) for one in _secrets(resource)]
 
 
+def compared(resource: ResourceDefinition) -> list[str]:
+    """Return the columns of a written row that `audit_entry` compares with those before."""
+    return [one.column for one in _secrets(resource)]
+
+
 def audit_entry(
     statements: Statements,
     entries: sa.Table,
     resource: ResourceDefinition,
     row: sa.CTE,
+    after: sa.ColumnElement[Any],
     old: sa.CTE | None,
     *,
     deleted: bool,
@@ -47,14 +53,14 @@ def audit_entry(
     """Return the part of a writing statement that writes its audit entries.
 
     Args:
-        statements: whose rows as JSON are used.
+        statements: whose session is told.
         entries: table of AuditLogs.
         resource: of the rows.
-        row: the rows as they were written.
+        row: of the rows as they were written, key and `compared`.
+        after: of each, what is `recorded`, as jsonb.
         old: the same before, with `recorded` and `former_values`; None where there was none.
         deleted: whether there is none afterwards.
     """
-    after = sa.cast(statements.row_json(resource, row, recorded(resource)), JSONB())
     before = sa.cast(old.c.recorded, JSONB()) if old is not None else sa.null()
     changes: sa.ColumnElement[Any] = sa.func.jsonb_build_object(
         "before", before, "after", sa.null() if deleted else after

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
 from byodpp.registry import Registry
 from byodpp.schemas.modifiers import ModifierKind
-from byodpp.statements.audit_entries import audit_entry, former_values, recorded
-from byodpp.statements.history import history_entry
+from byodpp.statements.audit_entries import former_values, recorded
+from byodpp.statements.consequences import Consequences, shown_as_told
 from byodpp.statements.keys import KeyStatements, bind_key
 from byodpp.statements.modifiers import modified, unfit
 from byodpp.statements.reads import Compiled, Statements, context_setting
@@ -56,8 +56,7 @@ class WriteStatements:
         """
         self._tables = tables
         self._statements = statements
-        self._audit = tables[registry.get("AuditLogs")]
-        self._outbox = tables.framework("outbox")
+        self._consequences = Consequences(registry, tables, statements)
         self.keys = KeyStatements(tables, statements)
 
     # --- insert -----------------------------------------------------------------------
@@ -105,8 +104,7 @@ class WriteStatements:
         table = self._tables[resource]
         names = [*self._owner_columns(resource), *columns]
         inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
-        extra = self._consequences(resource, inserted, "create", None, event=event)
-        return self._answer(resource, inserted, visibility, permitted).add_cte(*extra)
+        return self._answered(resource, inserted, visibility, permitted, event=event)
 
     def insert_selected(
         self,
@@ -138,8 +136,7 @@ class WriteStatements:
         source = rows.add_columns(*self._owner_values(resource))
         names = [*columns, *self._owner_columns(resource)]
         inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
-        extra = self._consequences(resource, inserted, "create", None, event=event)
-        answer = self._answer(resource, inserted, visibility, permitted).add_cte(*extra).subquery("_answer")
+        answer = self._answered(resource, inserted, visibility, permitted, event=event).subquery("_answer")
         nothing: sa.ColumnElement[Any] = sa.literal_column("null")
         texts = sa.func.array_agg(answer.c.data), sa.func.array_agg(sa.cast(answer.c.id, sa.Text()))
         return sa.select(
@@ -200,11 +197,10 @@ class WriteStatements:
         table = self._tables[resource]
         old = self._locked(resource, table, change).cte("_old")
         written = self._written(resource, table, old, change).cte("_row")
-        operation = "delete" if change.kind in ("delete", "softDelete") else "patch"
-        extra = self._consequences(
-            resource, written, operation, old if change.audited else None, event=change.event
-        )
-        shown = self._answer(resource, written, change.visibility, change.permitted).subquery("_shown")
+        deleted = change.kind in ("delete", "softDelete")
+        former = old if change.audited else None
+        told, extra = self._consequences.of(resource, written, former, deleted=deleted, event=change.event)
+        shown = self._answer(resource, written, told, change.visibility, change.permitted).subquery("_shown")
         return sa.select(
             old.c.permitted,
             old.c.version,
@@ -282,10 +278,33 @@ class WriteStatements:
 
     # --- what belongs to every write --------------------------------------------------
 
-    def _answer(
-        self, resource: ResourceDefinition, row: sa.CTE, visibility: Visibility, permitted: Condition | None
+    def _answered(
+        self,
+        resource: ResourceDefinition,
+        row: sa.CTE,
+        visibility: Visibility,
+        permitted: Condition | None,
+        *,
+        event: bool,
     ) -> sa.Select[Any]:
-        data: sa.ColumnElement[Any] = sa.cast(self._json(resource, row, visibility), sa.Text())
+        """Return the answer about rows that are created, with all that follows from it."""
+        told, extra = self._consequences.of(resource, row, None, deleted=False, event=event)
+        return self._answer(resource, row, told, visibility, permitted).add_cte(*extra)
+
+    def _answer(
+        self,
+        resource: ResourceDefinition,
+        row: sa.CTE,
+        told: sa.CTE | None,
+        visibility: Visibility,
+        permitted: Condition | None,
+    ) -> sa.Select[Any]:
+        json = shown_as_told(resource, told, visibility) if permitted is None else None
+        if json is not None and told is not None:
+            row = told  # nothing else of the row is asked
+        data: sa.ColumnElement[Any] = sa.cast(
+            self._json(resource, row, visibility) if json is None else json, sa.Text()
+        )
         if visibility.rows is not None:
             data = sa.case((self._statements.condition(resource, visibility.rows, row), data))
         allowed = self._statements.condition(resource, permitted, row) if permitted is not None else sa.true()
@@ -297,38 +316,6 @@ class WriteStatements:
     def _json(self, resource: ResourceDefinition, row: sa.FromClause, visibility: Visibility) -> Any:
         """Return the row's JSON as the caller may see it."""
         return self._statements.row_json(resource, row, visibility)
-
-    def _consequences(
-        self, resource: ResourceDefinition, row: sa.CTE, operation: str, old: sa.CTE | None, *, event: bool
-    ) -> list[sa.CTE]:
-        """Return the audit entry, the event and the kept version as further parts of the statement."""
-        found = []
-        if resource.audit:
-            deleted = operation == "delete"
-            found.append(audit_entry(self._statements, self._audit, resource, row, old, deleted=deleted))
-        if event:
-            found.append(self._event(resource, row))
-        if resource.history:
-            found.append(history_entry(self._tables, resource, row, self._statements.user()))
-        return found
-
-    def _event(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
-        data = sa.cast(self._json(resource, row, recorded(resource)), JSONB())
-        source = sa.select(
-            self._statements.session_tenant(),
-            sa.bindparam("event_name", type_=sa.Text()),
-            data,
-            sa.literal(resource.name, sa.Text()),
-            sa.cast(row.c.id, sa.Text()),
-            sa.bindparam("request_id", type_=sa.Text()),
-            sa.bindparam("correlation_id", type_=sa.Text()),
-            sa.func.nullif(self._statements.user(), sa.literal_column("0")),
-        )
-        columns = [
-            "tenant_id", "name", "data", "resource", "resource_id",
-            "request_id", "correlation_id", "actor_id",
-        ]  # fmt: skip
-        return sa.insert(self._outbox).from_select(columns, source).cte("_told")
 
 
 def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:

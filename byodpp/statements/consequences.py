@@ -1,0 +1,109 @@
+"""What a write leaves behind beside the rows: audit entries, events, kept versions.
+
+In: the rows that a statement has written. Out: further parts of the same statement. What entry and
+event hold of a row is written once and used by both, and by the answer where the caller sees just
+that: the JSON of a row costs PostgreSQL more than to store it. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import quoted_name
+
+from byodpp.conditions import Visibility
+from byodpp.definitions import ResourceDefinition
+from byodpp.registry import Registry
+from byodpp.statements.audit_entries import audit_entry, compared, recorded
+from byodpp.statements.history import history_entry
+from byodpp.statements.reads import Statements
+from byodpp.tables import Tables
+
+__all__ = ["Consequences", "shown_as_told"]
+
+#: Columns that no field can have: what is told of a row, as PostgreSQL writes and as it keeps it.
+_WRITTEN: Final = quoted_name("#written", True)
+_KEPT: Final = quoted_name("#kept", True)
+
+
+class Consequences:
+    """Makes the parts of a statement that follow from the rows it writes."""
+
+    def __init__(self, registry: Registry, tables: Tables, statements: Statements) -> None:
+        """Args:
+        registry: of the application.
+        tables: of the same.
+        statements: whose rows as JSON are used.
+        """
+        self._tables = tables
+        self._statements = statements
+        self._audit = tables[registry.get("AuditLogs")]
+        self._outbox = tables.framework("outbox")
+
+    def of(
+        self, resource: ResourceDefinition, row: sa.CTE, old: sa.CTE | None, *, deleted: bool, event: bool
+    ) -> tuple[sa.CTE | None, list[sa.CTE]]:
+        """Return the rows with what is told of them, None where nothing is; and the parts.
+
+        Args:
+            resource: of the rows.
+            row: the rows as they were written.
+            old: the same before, as `audit_entry` needs them; None where there was none.
+            deleted: whether there is none afterwards.
+            event: whether it is one.
+        """
+        found = []
+        told = self._told(resource, row) if resource.audit or event else None
+        if resource.audit and told is not None:
+            entry = audit_entry(
+                self._statements, self._audit, resource, told, told.c[_KEPT], old, deleted=deleted
+            )
+            found.append(entry)
+        if event and told is not None:
+            found.append(self._event(resource, told))
+        if resource.history:
+            found.append(history_entry(self._tables, resource, row, self._statements.user()))
+        return told, found
+
+    def _told(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
+        """Return of each row the key, the version, what an entry compares, and its JSON."""
+        names = ["id", *(["version"] if resource.versioned else []), *compared(resource)]
+        json = self._statements.row_json(resource, row, recorded(resource))
+        # OFFSET 0 keeps PostgreSQL from writing it again wherever it is used.
+        written = (
+            sa.select(*(row.c[name] for name in names), json.label(_WRITTEN))
+            .select_from(row)
+            .offset(sa.literal_column("0"))
+            .subquery("_written")
+        )
+        return sa.select(*written.c, sa.cast(written.c[_WRITTEN], JSONB()).label(_KEPT)).cte("_told_rows")
+
+    def _event(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
+        source = sa.select(
+            self._statements.session_tenant(),
+            sa.bindparam("event_name", type_=sa.Text()),
+            row.c[_KEPT],
+            sa.literal(resource.name, sa.Text()),
+            sa.cast(row.c.id, sa.Text()),
+            sa.bindparam("request_id", type_=sa.Text()),
+            sa.bindparam("correlation_id", type_=sa.Text()),
+            sa.func.nullif(self._statements.user(), sa.literal_column("0")),
+        )
+        columns = [
+            "tenant_id", "name", "data", "resource", "resource_id",
+            "request_id", "correlation_id", "actor_id",
+        ]  # fmt: skip
+        return sa.insert(self._outbox).from_select(columns, source).cte("_told")
+
+
+def shown_as_told(
+    resource: ResourceDefinition, told: sa.CTE | None, visibility: Visibility
+) -> sa.ColumnElement[Any] | None:
+    """Return the JSON of written rows where that is what the caller sees of every one; else None."""
+    if told is None or visibility.rows is not None:
+        return None
+    fields = resource.fields
+    shown = {name: when for name, when in visibility.fields.items() if not fields[name].write_only}
+    return told.c[_WRITTEN] if shown == recorded(resource).fields else None
