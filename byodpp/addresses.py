@@ -56,20 +56,18 @@ class Address:
 
 
 def addresses(resource: ResourceDefinition, logics: LogicMap) -> Iterator[Address]:
-    """Yield a resource's addresses: operations in declared order, what comes with them, actions."""
+    """Yield a resource's addresses: each operation with what comes with it, files, actions."""
     if not resource.routed:
         return
     for operation in resource.operations:
         method, tail = OPERATION_ADDRESSES[operation]
         url = resource.crud_routes.get(operation, resource.base_url + tail)
         yield Address(method, url, Form.OPERATION, operation)
-    if "list" in resource.operations and resource.kind is not Kind.LOGIC:
-        collection = resource.crud_routes.get("list", resource.base_url)
-        yield Address("POST", f"{collection}/query", Form.QUERY, "list")
-        yield Address("QUERY", collection, Form.QUERY, "list")
-    if resource.history and "read" in resource.operations:
-        row = resource.crud_routes.get("read", f"{resource.base_url}/{{id}}")
-        yield Address("GET", f"{row}/history", Form.HISTORY, "read")
+        if operation == "list" and resource.kind is not Kind.LOGIC:
+            yield Address("QUERY", url, Form.QUERY, operation)
+            yield Address("POST", f"{url}/query", Form.QUERY, operation)
+        if operation == "read" and resource.history:
+            yield Address("GET", f"{url}/history", Form.HISTORY, operation)
     if imports(resource):
         yield Address("POST", import_address(resource), Form.IMPORT, "create")
         yield Address("GET", import_address(resource), Form.PROGRESS, "create")
