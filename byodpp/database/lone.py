@@ -38,7 +38,7 @@ _FRESH_SECONDS: Final = 5.0
 
 
 class NeedsTransaction(Exception):
-    """A lone statement has failed, and what is to be done about it takes more than one."""
+    """What is to be done takes more than one statement, or may have to be undone; nothing was done yet."""
 
 
 class LoneTransaction(Transaction):
@@ -79,6 +79,10 @@ class LoneTransaction(Transaction):
     async def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> None:
         """Refuse: several runs are several transactions."""
         raise self._refused(sql)
+
+    def needs_more(self) -> None:
+        """Refuse: the rules have changed since the work was taken for a lone statement."""
+        raise NeedsTransaction
 
     def refuse_commit(self, error: ApiError) -> ApiError:
         """Tell that it is too late: the change is there already."""

@@ -129,6 +129,13 @@ class Transaction:
             await self._back_to(name, callbacks)
             raise
 
+    def needs_more(self) -> None:
+        """Be told, before it sends anything, that some work takes more statements or may have to be undone.
+
+        Raises:
+            NeedsTransaction: this is one statement alone.
+        """
+
     def refuse_commit(self, error: ApiError) -> ApiError:
         """Let the transaction end in this error even if it is caught: what it refuses is done already.
 

@@ -34,6 +34,7 @@ async def check_references(
     for name, target in references_of(store.registry, resource, items):
         if not needs_look(acting.lookup(target), target):
             continue
+        acting.transaction.needs_more()
         wanted = {index: item[name] for index, item in enumerate(items) if item.get(name) is not None}
         seen = await store.visible_keys(acting, target, set(wanted.values()))
         faults.extend(

@@ -175,6 +175,8 @@ class Repository(Reading):
         prepared = [registered(self.resource, self._with_states(item), ids) for item in items]
         await check_references(self._store, self._acting, self.resource, prepared)
         permitted = self._permitted("create", sent)
+        if permitted is not None:
+            self._acting.transaction.needs_more()
         records = await self._store.insert(self._acting, self.resource, prepared, permitted)
         if not all(record["permitted"] for record in records):
             raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))

@@ -1,7 +1,8 @@
 """Which calls are one statement: those need no transaction around it.
 
 In: a call that is authorised and validated. Out: whether its work is a single statement that nothing
-could have to undo. Rejects nothing; what is not certain to be one has its transaction.
+could have to undo. Rejects nothing; what is not certain to be one has its transaction. Rules may change
+until the statement is sent: who sends it looks again (`Transaction.needs_more`).
 """
 
 from __future__ import annotations

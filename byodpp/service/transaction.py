@@ -116,7 +116,7 @@ class Service:
                 else:
                     result, events = await self._tried(principal, origin, work)
             except NeedsTransaction:
-                lone = False
+                return await self.together(principal, origin, work, commit=commit)
             except ApiError as error:
                 if attempt == _TRIES or not is_retryable(error):
                     raise

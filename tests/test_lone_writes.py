@@ -1,0 +1,114 @@
+"""Writes that are one statement: what happens when the rules change just before it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.database import Database, Transaction
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+SHOP = {
+    "include": ["byodpp:tenancy", "byodpp:access", "byodpp:audit"],
+    "resources": [
+        {
+            "name": "Shelves",
+            "fields": {"name": {"type": "string", "required": True, "index": True}},
+            "access": {"read": ["Admin", "Clerk"], "write": ["Admin"]},
+        },
+        {
+            "name": "Items",
+            "fields": {
+                "name": {"type": "string", "required": True, "index": True},
+                "shelfId": {"references": "Shelves"},
+            },
+            "access": {"read": ["Admin", "Clerk"], "write": ["Admin", "Clerk"]},
+        },
+    ],
+}
+ITEMS, SHELVES, POLICIES = "/api/v1/items", "/api/v1/shelves", "/api/v1/policies"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("lone"), SHOP)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def shop(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+class Late:
+    """A scope that is entered only after something else has happened."""
+
+    def __init__(self, scope: Any, before: Callable[[], Awaitable[None]]) -> None:
+        self._scope = scope
+        self._before = before
+
+    async def __aenter__(self) -> Transaction:
+        await self._before()
+        transaction: Transaction = await self._scope.__aenter__()
+        return transaction
+
+    async def __aexit__(self, *outcome: Any) -> None:
+        await self._scope.__aexit__(*outcome)
+
+
+def deny(resource: str, action: str, name: str) -> dict[str, Any]:
+    """A policy that takes the clerks' right to rows of a name."""
+    rule = {"ptype": "p", "subject": "Clerk", "object": resource, "action": action, "effect": "deny"}
+    return {**rule, "condition": {"name": name}}
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["create", "batch"])
+@pytest.mark.parametrize(
+    "rule", [deny("Items", "create", "a"), deny("Shelves", "read", "hidden")], ids=["rows", "references"]
+)
+async def test_rules_that_change_before_the_statement_is_sent_hold(
+    shop: TestedApplication, monkeypatch: pytest.MonkeyPatch, rule: dict[str, Any], many: bool
+) -> None:
+    admin, clerk = shop.client(), shop.client(role="Clerk", user="clerk")
+    shelf = (await admin.post(SHELVES, json={"name": "hidden"})).json()["data"]["id"]
+    entered, lone = [], Database.lone
+
+    async def change_rules() -> None:
+        if not entered:
+            entered.append(True)
+            assert (await admin.post(POLICIES, json=rule)).status_code == 201
+
+    monkeypatch.setattr(Database, "lone", lambda self, *args: Late(lone(self, *args), change_rules))
+    item = {"name": "a", "shelfId": shelf}
+    body = [item, {**item, "name": "b"}] if many else item
+    answer = await clerk.post(f"{ITEMS}/batch" if many else ITEMS, json=body)
+    assert entered, "it was taken for one statement"
+    rows = (await admin.get(f"{ITEMS}?limit=5")).json()["count"]
+    if many or rule["object"] == "Shelves":
+        assert (answer.status_code, rows) == (422 if rule["object"] == "Shelves" else 403, 0), answer.text
+    else:
+        # The right to what was asked was decided when it came in.
+        assert (answer.status_code, rows) == (201, 1), answer.text
+
+
+async def test_a_right_to_create_that_goes_before_the_statement_is_sent_is_gone(
+    shop: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, clerk = shop.client(), shop.client(role="Clerk", user="clerk")
+    entered, lone = [], Database.lone
+    rule = {key: value for key, value in deny("Items", "create", "").items() if key != "condition"}
+
+    async def change_rules() -> None:
+        if not entered:
+            entered.append(True)
+            assert (await admin.post(POLICIES, json=rule)).status_code == 201
+
+    monkeypatch.setattr(Database, "lone", lambda self, *args: Late(lone(self, *args), change_rules))
+    answer = await clerk.post(f"{ITEMS}/batch", json=[{"name": "a"}, {"name": "b"}])
+    assert entered and answer.status_code == 403, answer.text
+    assert (await admin.get(ITEMS)).json()["count"] == 0
