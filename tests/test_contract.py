@@ -26,8 +26,11 @@ EXAMPLES = int(os.environ.get("BYODPP_CONTRACT_EXAMPLES", "0"))
 
 
 @pytest.mark.slow
-async def test_the_server_keeps_what_its_document_promises(byodpp_bench: Bench, tmp_path: Path) -> None:
-    async with byodpp_bench.application(assemble(CONTRACT), rate_limit_enabled=False) as tested:
+@pytest.mark.parametrize("folder", [CONTRACT, ROOT], ids=["contract", "reference"])
+async def test_the_server_keeps_what_its_document_promises(
+    folder: Path, byodpp_bench: Bench, tmp_path: Path
+) -> None:
+    async with byodpp_bench.application(assemble(folder), rate_limit_enabled=False) as tested:
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
             port = listening.getsockname()[1]

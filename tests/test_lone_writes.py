@@ -76,7 +76,8 @@ async def test_rules_that_change_before_the_statement_is_sent_hold(
 ) -> None:
     admin, clerk = shop.client(), shop.client(role="Clerk", user="clerk")
     shelf = (await admin.post(SHELVES, json={"name": "hidden"})).json()["data"]["id"]
-    entered, lone = [], Database.lone
+    entered: list[bool] = []
+    lone = Database.lone
 
     async def change_rules() -> None:
         if not entered:
@@ -100,7 +101,8 @@ async def test_a_right_to_create_that_goes_before_the_statement_is_sent_is_gone(
     shop: TestedApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin, clerk = shop.client(), shop.client(role="Clerk", user="clerk")
-    entered, lone = [], Database.lone
+    entered: list[bool] = []
+    lone = Database.lone
     rule = {key: value for key, value in deny("Items", "create", "").items() if key != "condition"}
 
     async def change_rules() -> None:
