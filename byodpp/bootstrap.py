@@ -61,6 +61,7 @@ from byodpp.routes.transfers import transfer_routes
 from byodpp.row_security import check_views
 from byodpp.schemas import SchemaMap
 from byodpp.schemas.overrides import load_schema_overrides
+from byodpp.sealed_fields import SealedFields
 from byodpp.secret_logics import SECRET_LOGICS
 from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.service import Service
@@ -195,6 +196,7 @@ class Application:
         trail = AuditTrail(database, tenants, ControlledFields(blueprint.registry))
         watch = PolicyWatch(database, authorizer)
         ids = Ids()
+        encryption = EncryptionKeys.of(settings)
         parts = UnitParts(
             registry=blueprint.registry,
             store=Store(
@@ -206,6 +208,7 @@ class Application:
                 database=database,
                 ids=ids,
                 reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
+                sealed=SealedFields(blueprint.registry, encryption),
                 part_written=PartWrites(
                     watch,
                     AccessChanges(blueprint.registry, authorizer),
@@ -220,7 +223,7 @@ class Application:
             authorizer=authorizer,
             ids=ids,
             trail=trail,
-            encryption=EncryptionKeys.of(settings),
+            encryption=encryption,
             dependents=blueprint.dependents,
             tenants=tenants,
             identity=issuer.administration,

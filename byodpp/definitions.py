@@ -133,6 +133,7 @@ class FieldDefinition:
     description: str | None = None
     examples: tuple[Any, ...] = ()
     personal: bool = False  # kept out of audit entries, events and logs
+    encrypted: bool = False  # stored as bytes that the database cannot read
     controlled: bool = False  # reading it is written into the audit trail
     audience: frozenset[str] = frozenset()  # roles, `public`, `owner`; empty means every reader
     term: str | None = None  # IRI of the field's meaning

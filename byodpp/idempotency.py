@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import IdempotencyInProgress, IdempotencyKeyReused, InvalidHeader
+from byodpp.encryption import EncryptionKeys, Unreadable, bound_to
+from byodpp.exceptions import IdempotencyInProgress, IdempotencyKeyReused, InternalError, InvalidHeader
 
 __all__ = [
     "KEYED_METHODS",
@@ -32,12 +34,16 @@ __all__ = [
     "route_name",
 ]
 
+_log: Final = logging.getLogger(__name__)
+
 #: Methods whose retries would do more than the first try.
 KEYED_METHODS: Final = frozenset({"POST", "PATCH"})
 #: API version, resource, and operation or action key.
 Right = tuple[str, str, str]
 #: Stands among the headers; none can be named so.
 _RIGHTS: Final = ":rights"
+#: The same: id of the key that has sealed the body.
+_SEALED: Final = ":sealed"
 _LONGEST_KEY: Final = 255
 #: A longer address is stored as its hash: an index entry holds no more.
 _LONGEST_ROUTE: Final = 500
@@ -134,12 +140,20 @@ def route_name(pattern: str, params: Mapping[str, str], tenant_id: int | None = 
 class IdempotencyKeys:
     """The table of keys. Old ones are removed now and then, by whoever comes by."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        encryption: EncryptionKeys | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Args:
         database: for removing old keys of every tenant.
+        encryption: seals the answers that are kept, where rows have encrypted fields; None leaves them.
         clock: monotonic seconds.
         """
         self._database = database
+        self._encryption = encryption
         self._clock = clock
         self._next_purge = 0.0
 
@@ -163,18 +177,38 @@ class IdempotencyKeys:
             return None
         headers = json.loads(row["headers"])
         rights = tuple((version, name, operation) for version, name, operation in headers.pop(_RIGHTS, ()))
-        return KeptAnswer(status=row["status"], headers=headers, body=row["body"], rights=rights)
+        body = self._opened(key, headers.pop(_SEALED, None), row["body"])
+        return KeptAnswer(status=row["status"], headers=headers, body=body, rights=rights)
 
     async def keep(self, transaction: Transaction, key: IdempotencyKey, answer: KeptAnswer) -> None:
         """Store the answer of the work; the last thing before the commit."""
-        headers = json.dumps({**answer.headers, **({_RIGHTS: answer.rights} if answer.rights else {})})
-        await transaction.execute(_KEEP, *key.scope, answer.status, headers, answer.body)
+        headers: dict[str, Any] = {**answer.headers}
+        if answer.rights:
+            headers[_RIGHTS] = answer.rights
+        body = answer.body
+        if self._encryption is not None:
+            headers[_SEALED] = self._encryption.current
+            body = self._encryption.seal(body.decode("latin-1"), _associated(key))
+        await transaction.execute(_KEEP, *key.scope, answer.status, json.dumps(headers), body)
         if self._clock() >= self._next_purge:
             self._next_purge = self._clock() + _PURGE_SECONDS
             transaction.after_commit(self.purge)
+
+    def _opened(self, key: IdempotencyKey, sealed_by: str | None, body: bytes) -> bytes:
+        if sealed_by is None or self._encryption is None:
+            return body
+        try:
+            return self._encryption.open(sealed_by, body, _associated(key)).encode("latin-1")
+        except Unreadable as error:
+            _log.error("an answer kept for retries cannot be read: %s", error)
+            raise InternalError from error
 
     async def purge(self) -> int:
         """Remove keys that are older than a day, a bounded number of them; return how many."""
         async with self._database.system() as transaction:
             done = await transaction.execute(_PURGE)
         return int(done.rpartition(" ")[2])
+
+
+def _associated(key: IdempotencyKey) -> bytes:
+    return bound_to("byodpp answer", *key.scope)

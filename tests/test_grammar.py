@@ -50,7 +50,7 @@ def test_an_unknown_key_is_a_problem_with_the_nearest_known_one() -> None:
 
 @pytest.mark.parametrize(
     ("key", "advice"),
-    [("min", "minimum"), ("foreignKey", "references"), ("primaryKey", "id"), ("encrypted", "release")],
+    [("min", "minimum"), ("foreignKey", "references"), ("primaryKey", "id")],
 )
 def test_a_key_of_another_language_gets_the_word_of_ours(key: str, advice: str) -> None:
     [problem] = judge("field", {"type": "string", key: True})

@@ -34,16 +34,20 @@ _TOLD = (
 
 
 def rotate(context: typer.Context) -> None:
-    """Encrypt every secret anew that is not under the first key of `encryption_keys`.
+    """Encrypt what is not under the first key of `encryption_keys` anew: secrets and encrypted fields.
 
     Put the new key first and leave the former one behind it until this has ended; servers go on meanwhile.
-    Broken off, it goes on when it is run again. The exit status is 1 when a secret could not be read.
+    Broken off, it goes on when it is run again. The exit status is 1 when one could not be read.
     """
-    done, unread = asyncio.run(_rotate(place_of(context).settings()))
+    settings = place_of(context).settings()
+    done, unread = asyncio.run(_rotate(settings))
     print_step("rotated", f"{done} secrets")
-    for reason, number in unread.items():
-        typer.echo(f"{number} secrets stay as they are: {reason}", err=True)
-    if unread:
+    values, left = asyncio.run(_rotate_fields(settings))
+    print_step("rotated", f"{values} values of encrypted fields")
+    for what, reasons in (("secrets", unread), ("values", left)):
+        for reason, number in reasons.items():
+            typer.echo(f"{number} {what} stay as they are: {reason}", err=True)
+    if unread or left:
         raise typer.Exit(1)
 
 
@@ -61,6 +65,18 @@ async def _rotate(settings: Settings) -> tuple[int, Counter[str]]:
                     return done, unread
                 place = (rows[-1]["tenant_id"], rows[-1]["secret_id"])
                 done += await _seal_anew(transaction, keys, rows, unread)
+
+
+async def _rotate_fields(settings: Settings) -> tuple[int, Counter[str]]:
+    from byodpp.cli.preparation import open_database, running_database
+    from byodpp.encryption import EncryptionKeys
+    from byodpp.manifest import load_manifest
+    from byodpp.rotation import FieldRotation
+
+    registry = load_manifest(settings.app_dir)
+    async with running_database(settings) as found, open_database(found) as database:
+        rotation = FieldRotation(registry, EncryptionKeys.of(found))
+        return await rotation.run(database), rotation.unread
 
 
 async def _seal_anew(

@@ -17,6 +17,7 @@ from byodpp.fields.boolean import BooleanType
 from byodpp.fields.date import DateType
 from byodpp.fields.datetime import DatetimeType
 from byodpp.fields.decimal import DecimalType
+from byodpp.fields.encrypted import EncryptedType
 from byodpp.fields.field_type import EQUALITY, MEMBERS, ORDER, TEXT, FieldFault, FieldType
 from byodpp.fields.float import FloatType
 from byodpp.fields.integer import IntegerType
@@ -28,7 +29,7 @@ from byodpp.fields.time import TimeType
 from byodpp.fields.ulid import UlidType
 from byodpp.fields.uuid import UuidType
 
-__all__ = ["EQUALITY", "FIELD_TYPES", "MEMBERS", "ORDER", "TEXT", "FieldFault", "FieldType"]
+__all__ = ["EQUALITY", "FIELD_TYPES", "MEMBERS", "ORDER", "TEXT", "EncryptedType", "FieldFault", "FieldType"]
 
 #: Every type word of the manifest, in the order in which documentation lists them.
 FIELD_TYPES: Final[Mapping[str, FieldType]] = MappingProxyType(

@@ -153,6 +153,13 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
     Key(name="readOnly", shape=Flag(), default=False, doc="Never written by a client; logic classes may."),
     Key(name="writeOnly", shape=Flag(), default=False, doc="Never shown to a client."),
     Key(
+        name="encrypted",
+        shape=Flag(),
+        default=False,
+        doc="Stored encrypted, and kept out of the audit trail and events. It cannot be filtered, sorted, or"
+        " searched by, is part of no key, and has no default.",
+    ),
+    Key(
         name="controlled",
         shape=Flag(),
         default=False,
@@ -242,7 +249,6 @@ TYPE_HINTS: Final[Mapping[str, str]] = MappingProxyType(
 #: Keys of other languages -> what to write.
 FIELD_HINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "encrypted": "Encrypted fields are not part of this release.",
         "min": "Write `minimum` (a number) or `minLength` (a text).",
         "max": "Write `maximum` (a number) or `maxLength` (a text).",
         "length": "Write `maxLength`.",

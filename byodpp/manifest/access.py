@@ -221,6 +221,9 @@ class _Conditions:
                     )
                 else:
                     self._operand(operand, step(path, operator))
+        elif field.encrypted:
+            reason = f"{field.name!r} is encrypted: the database can only tell whether it is empty"
+            self.checker.report(path, reason, 'Write {"isNull": true}, or compare another field.')
         else:
             self._operand(value, path)
 

@@ -69,16 +69,13 @@ def _column(field: FieldDefinition) -> tuple[object, ...]:
     """What decides the type of a column."""
     constraints = field.constraints
     items = field.items.type.name if field.items else None
-    return (field.type.name, constraints.get("precision"), constraints.get("scale"), items)
+    return (field.type.name, field.encrypted, constraints.get("precision"), constraints.get("scale"), items)
 
 
 def _shown(field: FieldDefinition) -> str:
+    name = f"encrypted {field.type.name}" if field.encrypted else field.type.name
     precision = field.constraints.get("precision")
-    return (
-        field.type.name
-        if precision is None
-        else f"{field.type.name}({precision}, {field.constraints.get('scale', 0)})"
-    )
+    return name if precision is None else f"{name}({precision}, {field.constraints.get('scale', 0)})"
 
 
 def check_reference_cycles(drafts: Drafts, checker: Checker) -> None:

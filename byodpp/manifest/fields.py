@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from byodpp.definitions import MISSING, FieldDefinition, Kind, OnDelete, ReferenceDefinition, Scope, Within
-from byodpp.fields import FIELD_TYPES
+from byodpp.fields import FIELD_TYPES, EncryptedType
 from byodpp.fields.field_type import FieldType
 from byodpp.fields.string import StringType
 from byodpp.grammar.shapes import Checker
@@ -33,9 +33,22 @@ _COLUMN_KEYS: Final = (
     "within",
     "index",
     "filterable",
+    "encrypted",
     "controlled",
     "column",
     "renamedFrom",
+)
+#: Keys that ask of a column what only its values could answer, or write them into the database as they are.
+_UNENCRYPTED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "references": "a key is no secret",
+        "unique": "the same value looks different each time it is encrypted",
+        "index": "the same value looks different each time it is encrypted",
+        "filterable": "the database cannot compare what it cannot read",
+        "default": "it would stand in the database as it is",
+        "locale": "the database cannot compare what it cannot read",
+        "renamedFrom": "a value is bound to its column",
+    }
 )
 _TYPES_OF_KEY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -48,7 +61,8 @@ _TYPES_OF_KEY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 #: Keys of any type; what is in neither of the two is the type's own word.
 _COMMON: Final = frozenset(
     "type required nullable default enum title description examples personal audience term unit references "
-    "as onDelete unique within index filterable readOnly writeOnly controlled column renamedFrom".split()
+    "as onDelete unique within index filterable readOnly writeOnly encrypted controlled column "
+    "renamedFrom".split()
 )
 
 
@@ -128,6 +142,7 @@ class _FieldReader:
         if kind is not None:
             self._check_keys(spec, kind)
         self._check_flags(spec, nested)
+        self._check_encrypted(spec)
         properties = self._inside(spec)
         items = self.read("items", spec["items"], nested=True) if "items" in spec else None
         if kind is None or len(self._checker.problems) > before:
@@ -262,6 +277,22 @@ class _FieldReader:
                         "Leave it out.",
                     )
 
+    def _check_encrypted(self, spec: Checked) -> None:
+        """Refuse what cannot be done with values that the database cannot read."""
+        if not spec.get("encrypted"):
+            return
+        if self._draft.kind is Kind.VIEW:
+            reason = f"{self._draft.name} is a view: what it shows is stored elsewhere"
+            self._checker.report(spec.at("encrypted"), reason, "Leave it out.")
+        for key, reason in _UNENCRYPTED.items():
+            if spec.get(key, False) is not False:
+                advice = "Leave it out."
+                if key == "renamedFrom":
+                    advice = f'Write "column": "{snake_case(spec[key])}" instead: the column keeps its name.'
+                self._checker.report(
+                    spec.at(key), f"an encrypted field cannot have {key!r}: {reason}", advice
+                )
+
     def _inside(self, spec: Checked) -> dict[str, FieldDefinition]:
         given: Mapping[str, Checked] = spec.get("properties") or {}
         read = {name: self.read(name, inner, nested=True) for name, inner in given.items()}
@@ -290,7 +321,7 @@ class _FieldReader:
         return FieldDefinition(
             name=name,
             column=column,
-            type=kind,
+            type=EncryptedType(kind) if spec.get("encrypted") else kind,
             required=required,
             nullable=spec.get("nullable", not required),
             read_only=spec.get("readOnly", False),
@@ -314,6 +345,7 @@ class _FieldReader:
             title=spec.get("title"),
             description=spec.get("description"),
             personal=spec.get("personal", False),
+            encrypted=spec.get("encrypted", False),
             controlled=spec.get("controlled", False),
             audience=frozenset((audience,) if isinstance(audience, str) else audience),
             term=spec.get("term"),
@@ -387,7 +419,7 @@ def _filterable(spec: Checked, draft: Draft, kind: FieldType) -> bool:
     """Whether a field may be filtered by: what it says, else what the resource says, else when indexed."""
     if "filterable" in spec:
         return bool(spec["filterable"])
-    if spec.get("writeOnly"):
+    if spec.get("writeOnly") or spec.get("encrypted"):
         return False
     if draft.kind is Kind.VIEW or draft.body.get("filterable"):
         return True

@@ -124,6 +124,9 @@ def _state_field(
             checker.report(
                 declared.at("type"), "a state is a string", 'Write "type": "string", or leave the field out.'
             )
+        if declared.get("encrypted"):
+            reason = "the state field cannot be encrypted: steps are judged by what it holds"
+            checker.report(declared.at("encrypted"), reason, "Leave it out.")
         if name not in draft.fields:
             return None
         field = draft.fields[name]
@@ -197,6 +200,12 @@ def _check_names(names: Items, draft: Draft, checker: Checker, *, needs: str) ->
                 path,
                 f"{draft.name} has no field {name!r}",
                 nearest(name, [one for one in draft.names if one not in hidden]),
+            )
+        elif field is not None and field.encrypted:
+            checker.report(
+                path,
+                f"{name!r} is encrypted: the database can neither search it nor compare its values",
+                "Leave it out here, or store it unencrypted.",
             )
         elif field is not None and needs == "text" and field.type.name not in ("string", "text"):
             checker.report(

@@ -255,6 +255,8 @@ class _Change:
             words = f"change column {name} from {before.type} to {column.type}"
             if column.collation != before.collation:
                 words += f", ordered by {column.collation or 'the default'}"
+            if "bytea" in (before.type, column.type):
+                words += "; its values are lost: only the application can encrypt or decrypt them"
             yield self._step(words, statements, _RESHAPE, destructive=not self._widens(name))
 
     def _widens(self, name: str) -> bool:

@@ -98,6 +98,8 @@ def field_schema(definition: FieldDefinition) -> dict[str, Any]:
     told = [definition.description] if definition.description else []
     if definition.references is not None:
         told.append(f"Key of a row of {definition.references.resource}.")
+    if definition.encrypted:
+        told.append("Stored encrypted; not for filter, sort, or search.")
     if definition.title:
         schema["title"] = definition.title
     if told:

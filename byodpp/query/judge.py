@@ -261,7 +261,8 @@ class _QueryJudge:
         path, definition = found
         filterable = definition.filterable or definition.name == "id" or self.judgement.lookup is None
         if not (definition.type.sortable and filterable):
-            told = closed(definition) if definition.type.sortable else f"{definition.name!r} has no order"
+            has_order = definition.type.sortable or definition.encrypted
+            told = closed(definition) if has_order else f"{definition.name!r} has no order"
             self.judgement.fault(parameter, "not_sortable", told)
             return None
         return Sort(path, definition.name, term.descending, term.nulls_first)

@@ -34,6 +34,8 @@ class Names:
 
 def closed(definition: FieldDefinition) -> str:
     """Return why a field that may be read may not be filtered or sorted by, and what opens it."""
+    if definition.encrypted:
+        return f"{definition.name!r} is encrypted: the database cannot compare it"
     if (
         definition.index
         or definition.trigram

@@ -12,6 +12,7 @@ from typing import Any, Final
 from byodpp.aside import aside
 from byodpp.definitions import ResourceDefinition
 from byodpp.schemas.modifiers import Modifier
+from byodpp.sealed_fields import Sealing
 
 __all__ = ["bind", "bound"]
 
@@ -19,23 +20,32 @@ __all__ = ["bind", "bound"]
 _MANY_VALUES: Final = 5_000
 
 
-async def bind(resource: ResourceDefinition, values: Mapping[str, Any], key: Any = None) -> dict[str, Any]:
+async def bind(
+    resource: ResourceDefinition, values: Mapping[str, Any], key: Any = None, *, seal: Sealing | None = None
+) -> dict[str, Any]:
     """Return what `bound` returns, aside where there is much to write."""
-    work = partial(bound, resource, values, key)
+    work = partial(bound, resource, values, key, seal=seal)
     large = any(_more_than(_MANY_VALUES, value) for value in values.values())
     return await aside(work) if large else work()
 
 
-def bound(resource: ResourceDefinition, values: Mapping[str, Any], key: Any = None) -> dict[str, Any]:
+def bound(
+    resource: ResourceDefinition, values: Mapping[str, Any], key: Any = None, *, seal: Sealing | None = None
+) -> dict[str, Any]:
     """Return values by column.
 
     Args:
         resource: whose.
         values: by field; what is no field is left out.
         key: of a new row, unless the values hold one; None where PostgreSQL counts.
+        seal: encrypts; needed where a field of the resource is encrypted.
     """
     found = {
-        definition.column: None if value is None else definition.type.bind(value, definition)
+        definition.column: None
+        if value is None
+        else seal(definition, value)
+        if seal is not None and definition.encrypted
+        else definition.type.bind(value, definition)
         for name, given in values.items()
         for value in (given.operand if isinstance(given, Modifier) else given,)
         if (definition := resource.fields.get(name)) is not None

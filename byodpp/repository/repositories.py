@@ -241,7 +241,8 @@ class Repository(Reading):
         )  # fmt: skip
         record = await self._judge_outcome(record, id, operation, expected_version)
         if read_only:
-            stored = Row(record["before"].encode(), self.resource, self._store.registry)
+            before = self._store.sealed.opened(record["before"].encode(), self.resource)
+            stored = Row(before, self.resource, self._store.registry)
             if (refused := difference(self.resource, read_only, stored)) is not None:
                 raise self._undo(refused)
         row = self._shown(record, id)
@@ -426,7 +427,8 @@ class Repository(Reading):
         """Return a written row; only its key when the caller may not see it any more."""
         registry, data, version = self._store.registry, record["data"], record["new_version"]
         if data is not None:
-            return Row(data.encode(), self.resource, registry, version=version, key=record.get("id"))
+            json = self._store.sealed.opened(data.encode(), self.resource)
+            return Row(json, self.resource, registry, version=version, key=record.get("id"))
         return Row(None, self.resource, registry, values={"id": id})
 
     def _with_states(self, values: Mapping[str, Any]) -> Mapping[str, Any]:

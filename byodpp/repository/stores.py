@@ -44,6 +44,7 @@ from byodpp.repository.binding import bind, bound
 from byodpp.repository.constraint_errors import explained
 from byodpp.rows import GroupPage, Page, Row
 from byodpp.schemas import SchemaMap
+from byodpp.sealed_fields import SealedFields
 from byodpp.statements import ESTIMATE_LIMIT, Statements, split_version
 from byodpp.statements.writes import Change, WriteStatements
 from byodpp.tables import Tables
@@ -136,6 +137,7 @@ class Store:
         database: Database,
         ids: Ids,
         reader: QueryReader,
+        sealed: SealedFields,
         part_written: PartWritten | None = None,
     ) -> None:
         self.registry = registry
@@ -146,6 +148,7 @@ class Store:
         self.database = database
         self.ids = ids
         self.reader = reader
+        self.sealed = sealed
         self._part_written = part_written
 
     # --- reading ----------------------------------------------------------------------
@@ -167,7 +170,7 @@ class Store:
         if _is_cut(query, total):
             asked = self.statements.estimate(resource, query, lookup, anywhere=acting.principal.anywhere)
             total = _planned(await fetch(asked.sql, *self._arguments(asked, acting, query.values)))
-        return self._page(acting.principal, resource, query, record, total)
+        return await self._page(acting.principal, resource, query, record, total)
 
     async def row(self, acting: Acting, resource: ResourceDefinition, key: Any, query: Query) -> Row | None:
         """Read a row inside the transaction; None when there is none to be seen."""
@@ -178,7 +181,7 @@ class Store:
             resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
         arguments = self._arguments(compiled, acting, query.values, {"id": id})
-        return self._row(resource, await acting.transaction.fetchrow(compiled.sql, *arguments))
+        return await self._row(resource, query, await acting.transaction.fetchrow(compiled.sql, *arguments))
 
     async def page_once(
         self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
@@ -193,7 +196,7 @@ class Store:
             asked = self.statements.estimate(resource, query, lookup, anywhere=principal.anywhere)
             arguments = asked.arguments(*given, scope_tenant_id=principal.tenant_id)
             total = _planned(await self.database.read(asked.sql, arguments, principal.session_tenant_id))
-        return self._page(principal, resource, query, record, total)
+        return await self._page(principal, resource, query, record, total)
 
     async def row_once(
         self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
@@ -210,9 +213,8 @@ class Store:
             scope_tenant_id=principal.tenant_id,
             named={"id": id},
         )
-        return self._row(
-            resource, await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
-        )
+        record = await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
+        return await self._row(resource, query, record)
 
     async def versions_once(
         self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
@@ -233,7 +235,7 @@ class Store:
         if not record["total"]:
             return None
         return Page(
-            record["data"].encode(),
+            self.sealed.versions(record["data"].encode(), resource),
             resource=resource,
             registry=self.registry,
             total=record["total"],
@@ -250,7 +252,7 @@ class Store:
         except (ValueError, TypeError, ArithmeticError):
             return None
 
-    def _page(
+    async def _page(
         self, principal: Principal, resource: ResourceDefinition, query: Query, record: Any, total: int | None
     ) -> Page:
         json, shape = record["data"].encode(), query.shape
@@ -270,7 +272,7 @@ class Store:
         if last and last[-1] is not None and query.fingerprint and not ended:
             cursor = self.reader.cursors.issue(query, principal.tenant_id, last, position=end)
         return Page(
-            json,
+            await self.sealed.page(json, resource, shape.touched),
             resource=resource,
             registry=self.registry,
             total=total,
@@ -279,13 +281,14 @@ class Store:
             next_cursor=cursor,
         )
 
-    def _row(self, resource: ResourceDefinition, record: Any) -> Row | None:
+    async def _row(self, resource: ResourceDefinition, query: Query, record: Any) -> Row | None:
         if record is None or record["data"] is None:
             return None
         if record.get("several"):
             raise InvalidHeader("Several tenants have such a row: name one of them with X-Tenant.")
         json, version = split_version(record["data"])
-        return Row(json.encode(), resource, self.registry, version=version)
+        opened = await self.sealed.row(json.encode(), resource, query.shape.touched)
+        return Row(opened, resource, self.registry, version=version)
 
     # --- writing ----------------------------------------------------------------------
 
@@ -297,7 +300,8 @@ class Store:
         permitted: Condition | None,
     ) -> list[Any]:
         """Insert validated rows with one statement; the records come in the items' order."""
-        made = [await bind(resource, item, self.ids.for_resource(resource)) for item in items]
+        seal = self.sealed.sealing(resource, acting.principal.tenant_id)
+        made = [await bind(resource, item, self.ids.for_resource(resource), seal=seal) for item in items]
         columns = tuple(sorted(frozenset[str]().union(*made)))
         many = len(items) > 1
         compiled = self.writes.insert(
@@ -338,7 +342,7 @@ class Store:
         id = self.key(resource, key)
         if id is None:
             return None
-        written = await bind(resource, values)
+        written = await bind(resource, values, seal=self.sealed.sealing(resource, acting.principal.tenant_id))
         change = replace(change, event=emits(resource, operation))
         compiled = self.writes.change(resource, change)
         named = {

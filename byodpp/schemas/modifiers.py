@@ -57,7 +57,7 @@ class Modifier:
 
 def modifiers_of(definition: FieldDefinition) -> tuple[ModifierKind, ...]:
     """Return what a patch may do to a field's value without knowing it."""
-    if definition.read_only or definition.references is not None:
+    if definition.read_only or definition.references is not None or definition.encrypted:
         return ()
     return KINDS.get(definition.type.name, ())
 

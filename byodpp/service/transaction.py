@@ -45,7 +45,9 @@ class Service:
 
     def __init__(self, parts: UnitParts, database: Database, bus: EventBus) -> None:
         self.parts = parts
-        self.keys = IdempotencyKeys(database)
+        # What is encrypted in its table must not lie open beside it.
+        encryption = parts.encryption if parts.store.sealed.any else None
+        self.keys = IdempotencyKeys(database, encryption=encryption)
         self._database = database
         self._bus = bus
         self._handling: set[asyncio.Task[None]] = set()

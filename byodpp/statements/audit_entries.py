@@ -92,7 +92,7 @@ def _told(name: str) -> sa.BindParameter[Any]:
 
 
 def _redacted(field: FieldDefinition) -> bool:
-    return field.write_only or field.personal
+    return field.write_only or field.personal or field.encrypted
 
 
 def _secrets(resource: ResourceDefinition) -> list[FieldDefinition]:

@@ -79,12 +79,23 @@ def row_columns(
     for name, definition in resource.fields.items():
         visible = not definition.write_only and (visibility is None or name in visibility.fields)
         if visible and (fields is None or name in fields):
-            columns[name] = definition.type.json_expression(
-                view.value(resource, table, definition), definition
+            value = view.value(resource, table, definition)
+            columns[name] = (
+                _sealed(table, value)
+                if definition.encrypted
+                else definition.type.json_expression(value, definition)
             )
     for include in includes:
         columns[include.relation] = _included(view, resource, table, include)
     return columns
+
+
+def _sealed(table: sa.FromClause, value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Return what `SealedFields` opens: whose the value is, a blank, and its bytes as hexadecimals."""
+    tenant: sa.ColumnElement[Any] = (
+        sa.cast(table.c.tenant_id, sa.Text()) if "tenant_id" in table.c else sa.literal_column("'0'")
+    )
+    return tenant.concat(sa.literal_column("' '")).concat(sa.func.encode(value, sa.literal_column("'hex'")))
 
 
 def _included(

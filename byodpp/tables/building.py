@@ -464,6 +464,8 @@ def _enumerated(column: str, resources: Iterable[ResourceDefinition]) -> list[st
         for field in resource.fields.values():
             if field.column != column:
                 continue
+            if field.encrypted:
+                return []
             values: Sequence[Any] | None = field.enum
             if values is None and resource.states is not None and resource.states.field == field.name:
                 values = resource.states.states

@@ -2,7 +2,7 @@
 
 In: an open transaction that passes row-level security. Out: the path of a file that is whole:
 it gets its name when its last byte is written. Values are written as PostgreSQL holds them, under
-the names of the API; what is never shown to a client is left out.
+the names of the API, encrypted ones opened; what is never shown to a client is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from byodpp.authentication.tenants import Tenant
 from byodpp.database import Transaction
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.registry import Registry
+from byodpp.sealed_fields import SealedFields
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
 
@@ -31,9 +32,10 @@ _AT_ONCE: Final = 1000
 class TenantExport:
     """Writes the rows of one tenant after the other."""
 
-    def __init__(self, registry: Registry, tables: Tables) -> None:
+    def __init__(self, registry: Registry, tables: Tables, sealed: SealedFields) -> None:
         self._registry = registry
         self._tables = tables
+        self._sealed = sealed
 
     async def write(self, transaction: Transaction, tenant: Tenant, folder: Path) -> Path:
         """Write the file, readable by its owner only, and return its path."""
@@ -74,8 +76,14 @@ class TenantExport:
             for name, column in resource.columns.items()
             if not resource.fields[name].write_only and column in table.c
         }
-        pairs = ", ".join(f"{quote(column)} as {quote(name)}" for name, column in shown.items())
         whose = "tenant_id" if "tenant_id" in table.c else "id"
+        bound = quote(whose) if whose == "tenant_id" else "'0'"
+        pairs = ", ".join(
+            f"{bound} || ' ' || encode({quote(column)}, 'hex') as {quote(name)}"
+            if resource.fields[name].encrypted
+            else f"{quote(column)} as {quote(name)}"
+            for name, column in shown.items()
+        )
         sql = (
             f"select to_jsonb(s)::text from (select {pairs} from {quote(table.name)}"
             f" where {quote(whose)} = {tenant.id:d} order by id) s"
@@ -83,6 +91,6 @@ class TenantExport:
         count = 0
         with archive.open(f"data/{resource.name}.ndjson", "w", force_zip64=True) as lines:
             async for row in transaction.connection.cursor(sql, prefetch=_AT_ONCE):
-                lines.write(row[0].encode() + b"\n")
+                lines.write(self._sealed.opened_values(row[0].encode(), resource) + b"\n")
                 count += 1
         return count

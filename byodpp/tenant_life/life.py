@@ -71,7 +71,7 @@ class TenantLife:
         self._database = database
         self._directory = TenantDirectory(database, seconds=0)
         self._procedures = Procedures(database, service)
-        self._export = TenantExport(registry, tables)
+        self._export = TenantExport(registry, tables, service.parts.store.sealed)
         self._steps = Steps(
             tables=tables,
             identity=identity,

@@ -12,8 +12,10 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from byodpp.aside import aside
 from byodpp.audit.notes import About
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Principal
@@ -25,6 +27,7 @@ from byodpp.exceptions import QueryTimeout
 from byodpp.repository.stores import Store
 from byodpp.transfer.formats import Format
 from byodpp.transfer.forms import form_of
+from byodpp.transfer.opened_rows import OpenedRows
 
 __all__ = ["Exporter", "Wanted"]
 
@@ -69,7 +72,12 @@ class Exporter:
         principal, statements = wanted.principal, self._store.statements
         names = statements.exported_names(wanted.resource, wanted.query, wanted.lookup)
         form = form_of(wanted.format, wanted.resource.name, names, closing=wanted.closing)
-        compiled = statements.export(wanted.resource, wanted.query, wanted.lookup, form.rows)
+        sealed = self._store.sealed
+        opened = None
+        if sealed.concern(wanted.resource, wanted.query.shape.touched):
+            opened = OpenedRows(sealed, wanted.resource, names, form.rows)
+        rows_as = form.rows if opened is None else "json"
+        compiled = statements.export(wanted.resource, wanted.query, wanted.lookup, rows_as)
         arguments = compiled.arguments(
             wanted.query.values, principal.variables, principal.session, scope_tenant_id=principal.tenant_id
         )
@@ -89,7 +97,8 @@ class Exporter:
             async with aclosing(portions):
                 async for rows in portions:
                     count += len(rows)
-                    yield begin + form.some(rows), count
+                    texts = rows if opened is None else await aside(partial(opened.texts, rows))
+                    yield begin + form.some(texts), count
                     begin = b""
                     if time.monotonic() > until:
                         raise QueryTimeout(f"An export takes at most {self._most_seconds:.0f} seconds.")
