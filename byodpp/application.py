@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
+from byodpp.browser_sessions import BrowserSessions
 from byodpp.containment import contained
 from byodpp.exceptions import OutcomeUnknown, Unavailable
 from byodpp.health import Lifecycle
@@ -60,6 +61,7 @@ class Parts:
     authorizer: Authorizer
     lifespan: Callable[[], AbstractAsyncContextManager[object]]  # opens what the routes need, and closes it
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    browser_sessions: BrowserSessions | None = None  # None: no cookie is looked at
     trail: Trail | None = None  # takes notes of refusals; None: nobody does
     rate_limiter: RateLimiter = field(default_factory=SlidingWindows)
     tenant_classes: TenantClasses | None = None  # None: nobody is limited as a tenant
@@ -98,7 +100,9 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
     if endpoint.guarded:
         if parts.trail is not None:
             stages.append(Refusals(parts.trail))
-        stages.append(Authentication(parts.authenticator, public=endpoint.public))
+        stages.append(
+            Authentication(parts.authenticator, public=endpoint.public, sessions=parts.browser_sessions)
+        )
         if settings.rate_limit_enabled:
             stages += _caller_limits(parts, endpoint)
         if endpoint.resource is not None:

@@ -30,6 +30,7 @@ from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer, Policy, base_policies
 from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
+from byodpp.browser_sessions import BrowserSessions
 from byodpp.database import Database, Sessions
 from byodpp.definitions import ResourceDefinition
 from byodpp.dependents import Dependents, out_of_reach
@@ -57,6 +58,7 @@ from byodpp.repository.stores import Store
 from byodpp.routes import Route
 from byodpp.routes.identity import identity_routes
 from byodpp.routes.resources import resource_routes
+from byodpp.routes.sessions import session_routes
 from byodpp.routes.transfers import transfer_routes
 from byodpp.row_security import check_views
 from byodpp.schemas import SchemaMap
@@ -171,6 +173,7 @@ class Application:
     sealer: Sealer
     importer: Importer
     exporter: Exporter
+    browser_sessions: BrowserSessions | None  # None: no cookie is looked at
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     @classmethod
@@ -253,6 +256,9 @@ class Application:
             service=service,
             importer=Importer(service, sessions, chunks),
             exporter=Exporter(parts.store, trail, sessions, most_seconds=settings.export_seconds),
+            browser_sessions=BrowserSessions(encryption, settings.public_url)
+            if settings.browser_sessions
+            else None,
         )
 
     def routes(self) -> list[Route]:
@@ -273,6 +279,8 @@ class Application:
             *identity_routes(self.issuer),
             *health.routes(),
         ]
+        if self.browser_sessions is not None:
+            found += session_routes(self.service, self.browser_sessions)
         if self.settings.docs_enabled:
             sign_in = SignIn(self.issuer, TenantDirectory(self.database))
             found += documentation_routes(self.document, sign_in)
@@ -311,7 +319,13 @@ class Application:
     def document(self) -> bytes:
         """Return the OpenAPI document as JSON."""
         blueprint = self.blueprint
-        return openapi_bytes(openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics))
+        document = openapi_document(
+            blueprint.registry,
+            blueprint.schemas,
+            blueprint.logics,
+            browser_sessions=self.browser_sessions is not None,
+        )
+        return openapi_bytes(document)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -365,6 +379,7 @@ class Application:
                 settings=self.settings,
                 routes=self.routes(),
                 authenticator=self.authenticator,
+                browser_sessions=self.browser_sessions,
                 authorizer=self.authorizer,
                 trail=self.trail,
                 lifespan=self.lifespan,

@@ -277,6 +277,12 @@ class Forbidden(ApiError):
     code = "forbidden"
 
 
+class CrossSite(Forbidden):
+    """The session's cookie was sent, but not by a page of this address."""
+
+    code = "cross_site"
+
+
 class QuotaExceeded(Forbidden):
     """Your organisation's class allows no more of this."""
 

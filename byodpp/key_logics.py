@@ -17,7 +17,7 @@ from byodpp.authentication.keys import hash_of, new_secret, written
 from byodpp.exceptions import Conflict, Detail, Forbidden, InvalidHeader, ValidationFailed
 from byodpp.logics import Logic
 
-__all__ = ["KEY_LOGICS"]
+__all__ = ["KEY_LOGICS", "end_token"]
 
 _DEFAULT_LIFE: Final = timedelta(days=90)
 _LONGEST_LIFE: Final = timedelta(days=366)
@@ -190,20 +190,31 @@ class RevocationsOwn(Logic):
 
     async def execute(self) -> None:
         """Revoke it, or all that the user has when it has no id by which it could be told."""
-        user = self.request.user
-        if user.key_id is not None:
-            raise Conflict("This is an API key: revoke it at /api/v1/api-keys/{id}/revoke.")
-        live = {"kind": "token", "expiresAt": {"gt": _now()}}
-        token = user.claims.token_id if user.claims is not None else None
-        if token is None or await self.system["Revocations"].count(live) >= MOST_TOKENS:
-            ends = datetime.now(UTC) + _LONGEST_LIFE
-            values = {"kind": "user", "subject": str(user.user_id), "expiresAt": ends}
-        else:
-            assert user.claims is not None
-            # Accepted a little longer than it says, for clocks that differ.
-            ends = datetime.fromtimestamp(user.claims.expires_at, UTC) + timedelta(minutes=1)
-            values = {"kind": "token", "subject": token, "expiresAt": ends}
-        await self.system["Revocations"].create({**values, "reason": "signed out"})
+        await end_token(self.system["Revocations"], self.request.user)
+
+
+async def end_token(revocations: Any, user: Any) -> None:
+    """Revoke the token that a request came with.
+
+    Args:
+        revocations: the repository, acting for the tenant.
+        user: principal of the request.
+
+    Raises:
+        Conflict: it came with an API key.
+    """
+    if user.key_id is not None:
+        raise Conflict("This is an API key: revoke it at /api/v1/api-keys/{id}/revoke.")
+    live = {"kind": "token", "expiresAt": {"gt": _now()}}
+    token = user.claims.token_id if user.claims is not None else None
+    if token is None or await revocations.count(live) >= MOST_TOKENS:
+        ends = datetime.now(UTC) + _LONGEST_LIFE
+        values = {"kind": "user", "subject": str(user.user_id), "expiresAt": ends}
+    else:
+        # Accepted a little longer than it says, for clocks that differ.
+        ends = datetime.fromtimestamp(user.claims.expires_at, UTC) + timedelta(minutes=1)
+        values = {"kind": "token", "subject": token, "expiresAt": ends}
+    await revocations.create({**values, "reason": "signed out"})
 
 
 #: In the order in which `byodpp logics` lists them.

@@ -27,6 +27,8 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "unauthenticated": "no token where one is needed, or one that is not valid; see `WWW-Authenticate`",
         "forbidden": "no policy permits the operation at all; or the row may be read but not treated so;"
         " or a field that may not be written",
+        "cross_site": "the session's cookie came without the right `X-CSRF-Token`, or from a page of"
+        " another origin",
         "quota_exceeded": "the tenant's class does not allow one more, for instance of users",
         "not_found": "no such address; or no such row for this caller, which is every row of another tenant",
         "method_not_allowed": "the address exists without this method; `Allow` lists those it has",

@@ -158,8 +158,9 @@ def test_public_operations_need_no_token_and_no_other_does_without(document: dic
     paths = document["paths"]
     assert {} in paths["/api/v1/shelves"]["get"]["security"]
     assert {} in paths["/tools-of-the-day"]["get"]["security"]
-    assert paths["/api/v1/shelves"]["post"]["security"] == [{"bearer": []}]
-    assert paths["/api/v1/tools"]["get"]["security"] == [{"bearer": []}]
+    changing = [{"bearer": []}, {"session": [], "csrf": []}]
+    assert paths["/api/v1/shelves"]["post"]["security"] == changing
+    assert paths["/api/v1/tools"]["get"]["security"] == [{"bearer": []}, {"session": []}]
 
 
 def test_every_parameter_of_the_query_language_is_described(document: dict[str, Any]) -> None:

@@ -1,13 +1,14 @@
 """Finds out who calls.
 
 In: a request. Out: the same with its principal; "nobody" is a principal too. May reject:
-Unauthenticated (from the authenticator, or because nobody may not come here), AuthUnavailable.
+Unauthenticated (from the authenticator, or because nobody may not come here), AuthUnavailable, CrossSite.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from byodpp.browser_sessions import BrowserSessions
 from byodpp.exceptions import Unauthenticated
 from byodpp.requests import Request
 from byodpp.responses import Answer
@@ -44,20 +45,37 @@ class Authenticator(Protocol):
 class Authentication:
     """Stage of every guarded route."""
 
-    def __init__(self, authenticator: Authenticator, *, public: bool) -> None:
+    def __init__(
+        self, authenticator: Authenticator, *, public: bool, sessions: BrowserSessions | None = None
+    ) -> None:
         """Args:
         authenticator: judges tokens.
         public: whether callers without a token may go on.
+        sessions: take tokens out of cookies; None: no cookie is looked at.
         """
         self._authenticator = authenticator
         self._public = public
+        self._sessions = sessions
 
     async def __call__(self, request: Request, proceed: Handler) -> Answer:
         """Authenticate, then let through."""
-        principal = await self._authenticator.authenticate(
-            request.header(b"authorization"), request.header(b"x-tenant")
-        )
+        authorization, x_tenant = request.header(b"authorization"), request.header(b"x-tenant")
+        # A token that is sent by itself is meant, whatever cookie lies beside it.
+        if authorization is not None or self._sessions is None or request.header(b"cookie") is None:
+            principal = await self._authenticator.authenticate(authorization, x_tenant)
+        else:
+            principal = await self._by_cookie(request, x_tenant, self._sessions)
         request.principal = principal
         if principal.anonymous and not self._public:
             raise Unauthenticated
         return await proceed(request)
+
+    async def _by_cookie(self, request: Request, x_tenant: str | None, sessions: BrowserSessions) -> Caller:
+        """Return who has begun the session whose cookie was sent; a session that is no more is taken away."""
+        try:
+            token = sessions.token(request)
+            authorization = None if token is None else f"Bearer {token}"
+            return await self._authenticator.authenticate(authorization, x_tenant)
+        except Unauthenticated:
+            request.response_headers.append((b"set-cookie", sessions.ended(request).encode("ascii")))
+            raise

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
+from byodpp.browser_sessions import CSRF_HEADER
 from byodpp.definitions import ResourceDefinition
 from byodpp.logics import LogicMap
 from byodpp.openapi.errors import error_components, error_schemas
@@ -28,6 +29,7 @@ from byodpp.openapi.service import (
     shared_responses,
     shared_schemas,
 )
+from byodpp.openapi.sessions import session_path
 from byodpp.openapi.transfers import transfer_parameters, transfer_responses, transfer_schemas
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
@@ -67,6 +69,7 @@ def openapi_document(
     title: str | None = None,
     local_issuer: bool = True,
     documentation: bool = True,
+    browser_sessions: bool = True,
 ) -> dict[str, Any]:
     """Return the document.
 
@@ -77,6 +80,7 @@ def openapi_document(
         title: of the API; made from the services' names when omitted.
         local_issuer: whether the routes of the local issuer are served.
         documentation: whether the documentation itself is served.
+        browser_sessions: whether browsers may keep their token in a cookie.
     """
     with _no_collection():
         paths, components, tags = _resources(registry, schemas, logics)
@@ -86,6 +90,9 @@ def openapi_document(
     keyed = any(resource.routed and resource.part == "keys" for resource in registry)
     if keyed:
         _allow_keys(paths)
+    if browser_sessions:
+        _allow_sessions(paths)
+        paths |= session_path()
     return {
         "openapi": "3.1.0",
         "info": {"title": title or _title(registry), "version": registry.versions[-1], "description": _ABOUT},
@@ -98,18 +105,34 @@ def openapi_document(
             "parameters": {**shared_parameters(), **transfer_parameters()},
             "headers": shared_headers(),
             "responses": {**shared_responses(), **transfer_responses(), **error_components()},
-            "securitySchemes": _schemes(keyed=keyed),
+            "securitySchemes": _schemes(keyed=keyed, sessions=browser_sessions),
         },
     }
 
 
-def _schemes(*, keyed: bool) -> dict[str, Any]:
+def _schemes(*, keyed: bool, sessions: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
     if keyed:
         told = "An API key, sent like a token: `Authorization: Bearer byodpp_<id>_<secret>`."
         form = "byodpp_<id>_<secret>"
         found["apiKey"] = {"type": "http", "scheme": "bearer", "bearerFormat": form, "description": told}
+    if sessions:
+        told = "Cookie of `POST /session`; over http on the server's own machine it is `byodpp-session`."
+        name = "__Host-byodpp-session"
+        found["session"] = {"type": "apiKey", "in": "cookie", "name": name, "description": told}
+        told = "The `csrfToken` of the session, with whatever is not GET."
+        found["csrf"] = {"type": "apiKey", "in": "header", "name": CSRF_HEADER, "description": told}
     return found
+
+
+def _allow_sessions(paths: Mapping[str, Any]) -> None:
+    """Let cookies stand beside tokens."""
+    for item in paths.values():
+        for method, operation in item.items():
+            security = operation.get("security") if isinstance(operation, dict) else None
+            if security is not None and {"bearer": []} in security:
+                proof: dict[str, Any] = {} if method == "get" else {"csrf": []}
+                operation["security"] = [*security, {"session": [], **proof}]
 
 
 def _allow_keys(paths: Mapping[str, Any]) -> None:

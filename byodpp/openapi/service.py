@@ -27,7 +27,7 @@ __all__ = [
 SERVICE_TAGS: Final = {
     "Transactions": "Several operations, over several resources, in one transaction.",
     "Health": "Whether this server lives, is ready, and is well. No token is needed.",
-    "Identity": "What others need to verify the tokens of the local issuer.",
+    "Identity": "Sessions of browsers, and what others need to verify the tokens of the local issuer.",
     "Documentation": "This description, for programs and for people.",
 }
 _TAG: Final = '(W/)?"[!#-~]*"'

@@ -209,6 +209,10 @@ class Settings:
         Setting("Calls of one address to the routes about signing in per window.", low=1, high=10**9),
     ] = 10
 
+    browser_sessions: Annotated[
+        bool,
+        Setting("Let browsers keep their token in a cookie: POST /session, by https or on this machine."),
+    ] = True
     encryption_keys: Annotated[
         tuple[str, ...],
         Setting(

@@ -1,0 +1,295 @@
+"""Sessions of browsers: a cookie stands for a token, and no other site's page can make use of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+HERE, NAME = "https://app.example", "__Host-byodpp-session"
+SESSION, NOTES = "/session", "/api/v1/notes"
+MANIFEST = {
+    "resources": [
+        {
+            "name": "Notes",
+            "fields": {"text": {"type": "string"}},
+            "access": {"read": ["*"], "write": ["Admin"]},
+        },
+        {
+            "name": "News",
+            "fields": {"text": {"type": "string"}},
+            "access": {"read": ["public"], "write": ["Admin"]},
+        },
+    ],
+    "include": ["byodpp:keys", "byodpp:tenancy"],
+}
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("browsers"), MANIFEST)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(
+        blueprint, public_url=HERE, cors_origins=("https://shop.example",), rate_limit_sign_in=1_000
+    ) as application:
+        yield application
+
+
+@dataclass(frozen=True)
+class Browser:
+    """A browser that has begun a session."""
+
+    client: Any  # without a token
+    cookie: str  # `name=value`
+    word: str
+    set_cookie: str
+
+    def headers(self, **more: str) -> dict[str, str]:
+        sent = {
+            "Cookie": self.cookie,
+            "Origin": HERE,
+            "X-CSRF-Token": self.word,
+            "Sec-Fetch-Site": "same-origin",
+        }
+        return {name: value for name, value in (sent | more).items() if value}
+
+
+async def begun(tested: TestedApplication, **who: Any) -> Browser:
+    answer = await tested.client(**who).post(SESSION, headers={"Origin": HERE})
+    assert answer.status_code == 201, answer.text
+    set_cookie = answer.headers["set-cookie"]
+    cookie = set_cookie.partition(";")[0]
+    word = answer.json()["data"]["csrfToken"]
+    return Browser(tested.client(role=None), cookie, word, set_cookie)
+
+
+def code(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+async def test_a_session_begins_is_used_and_ends(tested: TestedApplication) -> None:
+    token = tested.client(user="ada").headers["authorization"]
+    browser = await begun(tested, user="ada")
+    assert browser.cookie.startswith(f"{NAME}=")
+    words = dict(part.partition("=")[::2] for part in browser.set_cookie.split("; ")[1:])
+    assert words.keys() == {"Path", "Max-Age", "HttpOnly", "SameSite", "Secure"}
+    assert (words["Path"], words["SameSite"]) == ("/", "Strict")
+    assert 0 < int(words["Max-Age"]) <= 3_600
+    assert token.split()[1] not in browser.set_cookie, "the token is not to be had from it"
+    read = await browser.client.get(SESSION, headers=browser.headers())
+    assert read.json()["data"]["csrfToken"] == browser.word
+    assert read.json()["data"]["tenant"] == "acme"
+    assert "set-cookie" not in read.headers
+    made = await browser.client.post(NOTES, json={"text": "a"}, headers=browser.headers())
+    assert made.status_code == 201, made.text
+    assert (await browser.client.get(NOTES, headers={"Cookie": browser.cookie})).json()["count"] == 1
+    over = await browser.client.delete(SESSION, headers=browser.headers())
+    assert over.status_code == 204
+    assert over.headers["set-cookie"].startswith(f"{NAME}=; ")
+    assert "Max-Age=0" in over.headers["set-cookie"]
+    for _ in range(100):
+        again = await browser.client.get(NOTES, headers=browser.headers())
+        if again.status_code != 200:
+            break
+        await asyncio.sleep(0.05)
+    assert code(again) == (401, "unauthenticated")
+    assert "Max-Age=0" in again.headers["set-cookie"], "a cookie that is worth nothing is taken away"
+    assert (await tested.client(user="ada").get(NOTES)).status_code == 200, "another token is another sign-in"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "https://shop.example"},  # may call with a token, and has no session here
+        {"Origin": "http://app.example"},
+        {"Origin": "https://app.example.evil.example"},
+        {"Origin": "https://app.example:8443"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"X-CSRF-Token": ""},
+        {"X-CSRF-Token": "guess"},
+        {"X-CSRF-Token": "guess" * 1_000},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_nothing_is_changed_for_a_page_of_another_site(
+    tested: TestedApplication, headers: dict[str, str]
+) -> None:
+    browser = await begun(tested)
+    row = (await tested.client().post(NOTES, json={"text": "a"})).json()["data"]["id"]
+    for method in ("POST", "PUT", "PATCH", "DELETE", "QUERY"):
+        path = NOTES if method in ("POST", "QUERY") else f"{NOTES}/{row}"
+        body = {"DELETE": None, "QUERY": {"filter": {}}}.get(method, {"text": "b"})
+        answer = await browser.client.request(method, path, json=body, headers=browser.headers(**headers))
+        assert code(answer) == (403, "cross_site"), method
+        assert "set-cookie" not in answer.headers, "somebody else's page ends no session"
+    assert [one["text"] for one in (await tested.client().get(NOTES)).json()["data"]] == ["a"]
+
+
+async def test_a_form_of_another_site_changes_nothing(tested: TestedApplication) -> None:
+    browser = await begun(tested)
+    answer = await browser.client.post(
+        NOTES,
+        content=b'{"text": "b"}',
+        headers={"Cookie": browser.cookie, "Origin": "https://evil.example", "Content-Type": "text/plain"},
+    )
+    assert answer.status_code in (403, 415)
+    assert (await tested.client().get(NOTES)).json()["count"] == 0
+
+
+async def test_the_word_of_another_session_is_not_taken(tested: TestedApplication) -> None:
+    ada, bob = await begun(tested, user="ada"), await begun(tested, user="bob")
+    answer = await ada.client.post(
+        NOTES, json={"text": "a"}, headers=ada.headers(**{"X-CSRF-Token": bob.word})
+    )
+    assert code(answer) == (403, "cross_site")
+
+
+async def test_reading_is_refused_to_pages_of_other_sites_too(tested: TestedApplication) -> None:
+    browser = await begun(tested)
+    for site in ("cross-site", "same-site"):
+        answer = await browser.client.get(NOTES, headers=browser.headers(**{"Sec-Fetch-Site": site}))
+        assert code(answer) == (403, "cross_site")
+    answer = await browser.client.get(NOTES, headers=browser.headers(Origin="https://shop.example"))
+    assert answer.headers.get("access-control-allow-origin") == "https://shop.example"
+    assert "access-control-allow-credentials" not in answer.headers, "no page of it may read this"
+
+
+async def test_a_token_that_is_sent_is_meant_whatever_the_cookie_says(tested: TestedApplication) -> None:
+    admin = await begun(tested, user="ada")
+    viewer = tested.client(role="Viewer", user="bob")
+    answer = await viewer.post(NOTES, json={"text": "a"}, headers=admin.headers())
+    assert code(answer) == (403, "forbidden")
+    told = await viewer.get(SESSION, headers=admin.headers())
+    assert told.json()["data"]["roles"] == ["Viewer"]
+    assert told.json()["data"]["csrfToken"] is None
+    wrong = await admin.client.get(NOTES, headers=admin.headers(Authorization="Bearer nonsense"))
+    assert wrong.status_code == 401
+
+
+async def test_a_cookie_of_another_tenant_reaches_its_own_rows_only(tested: TestedApplication) -> None:
+    await tested.client(tenant="acme").post(NOTES, json={"text": "acme's"})
+    beta = await begun(tested, tenant="beta")
+    assert (await beta.client.get(NOTES, headers=beta.headers())).json()["count"] == 0
+    named = await beta.client.get(NOTES, headers=beta.headers(**{"X-Tenant": "acme"}))
+    assert code(named) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        f"{NAME}=",
+        f"{NAME}=nonsense",
+        f"{NAME}=secret-key.AAAA",
+        f"{NAME}=secret-key.{'A' * 2_000}",
+        f"{NAME}=old.AAAA",
+        f"{NAME}={{token}}",
+        "{cookie}; {cookie}",
+        "{cookie}A",
+        "byodpp-session={value}",
+        f"other={{value}}; {NAME}x={{value}}",
+    ],
+)
+async def test_a_cookie_that_is_not_ours_signs_nobody_in(tested: TestedApplication, cookie: str) -> None:
+    browser = await begun(tested)
+    token = tested.client().headers["authorization"].split()[1]
+    value = browser.cookie.partition("=")[2]
+    sent = cookie.format(cookie=browser.cookie, value=value, token=token)
+    for path in (NOTES, SESSION):
+        answer = await browser.client.get(path, headers=browser.headers(Cookie=sent))
+        assert code(answer) == (401, "unauthenticated")
+    bearer = await browser.client.get(NOTES, headers={"Authorization": f"Bearer {value}"})
+    assert bearer.status_code == 401, "a stolen cookie is no token"
+
+
+async def test_a_session_is_fixed_by_nobody(tested: TestedApplication) -> None:
+    evil = await begun(tested, user="mallory")
+    answer = await tested.client(user="ada").post(SESSION, headers={"Cookie": evil.cookie, "Origin": HERE})
+    assert answer.status_code == 201
+    own = answer.headers["set-cookie"].partition(";")[0]
+    assert own != evil.cookie
+    assert answer.json()["data"]["csrfToken"] != evil.word
+    foreign = await tested.client(user="ada").post(SESSION, headers={"Origin": "https://evil.example"})
+    assert code(foreign) == (403, "cross_site")
+    assert "set-cookie" not in foreign.headers
+    again = await evil.client.post(SESSION, headers=evil.headers())
+    assert code(again) == (409, "conflict"), "a session begins with a token, not with a session"
+
+
+async def test_api_keys_begin_no_session(tested: TestedApplication) -> None:
+    made = await tested.client().post("/api/v1/api-keys", json={"name": "robot"})
+    key = made.json()["data"]["key"]
+    headers = {"Authorization": f"Bearer {key}"}
+    nobody = tested.client(role=None)
+    assert (await nobody.get(NOTES, headers=headers)).status_code == 200
+    for method in ("POST", "DELETE"):
+        assert code(await nobody.request(method, SESSION, headers=headers)) == (409, "conflict")
+
+
+async def test_a_tenant_that_is_suspended_has_no_sessions_left(tested: TestedApplication) -> None:
+    browser = await begun(tested, tenant="beta")
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute("update tenants set status = 'deactivated' where slug = 'beta'")
+    tested.connected.authenticator.forget()
+    assert code(await browser.client.get(NOTES, headers=browser.headers())) == (401, "unauthenticated")
+
+
+async def test_what_is_public_is_read_with_a_session_and_without(tested: TestedApplication) -> None:
+    browser = await begun(tested)
+    for headers in (browser.headers(), {}, {"Cookie": "theme=dark"}):
+        assert (await browser.client.get("/api/v1/news", headers=headers)).status_code == 200
+
+
+async def test_without_https_a_session_stays_on_the_machine(
+    byodpp_bench: Bench, blueprint: Blueprint
+) -> None:
+    async with byodpp_bench.application(blueprint) as tested:
+        for host in ("example.com", "localhost.evil.example", "127.0.0.1.evil.example"):
+            answer = await tested.client().post(SESSION, headers={"Host": host})
+            assert code(answer) == (409, "conflict"), host
+        for host in ("localhost:3000", "127.0.0.1:3000", "[::1]:3000"):
+            here = f"http://{host}"
+            answer = await tested.client().post(SESSION, headers={"Host": host, "Origin": here})
+            assert answer.status_code == 201, answer.text
+            cookie = answer.headers["set-cookie"]
+            assert cookie.startswith("byodpp-session=")
+            assert "Secure" not in cookie
+            headers = {"Cookie": cookie.partition(";")[0], "Host": host, "Origin": here}
+            headers["X-CSRF-Token"] = answer.json()["data"]["csrfToken"]
+            nobody = tested.client(role=None)
+            made = await nobody.post(NOTES, json={"text": "a"}, headers=headers)
+            assert made.status_code == 201
+            rebound = await nobody.get(NOTES, headers=headers | {"Host": "evil.example"})
+            assert rebound.status_code == 401, "a name of somebody else that leads here is not believed"
+
+
+async def test_sessions_can_be_switched_off(byodpp_bench: Bench, blueprint: Blueprint) -> None:
+    async with byodpp_bench.application(blueprint, browser_sessions=False, public_url=HERE) as tested:
+        assert (await tested.client().post(SESSION)).status_code == 404
+        document = (await tested.client().get("/openapi.json")).json()
+        assert SESSION not in document["paths"]
+        assert "session" not in document["components"]["securitySchemes"]
+
+
+async def test_the_document_tells_how_a_browser_signs_in(tested: TestedApplication) -> None:
+    document = (await tested.client().get("/openapi.json")).json()
+    schemes = document["components"]["securitySchemes"]
+    assert (schemes["session"]["in"], schemes["session"]["name"]) == ("cookie", NAME)
+    assert (schemes["csrf"]["in"], schemes["csrf"]["name"]) == ("header", "X-CSRF-Token")
+    notes = document["paths"][NOTES]
+    assert {"session": []} in notes["get"]["security"]
+    assert {"session": [], "csrf": []} in notes["post"]["security"]
+    assert document["paths"][SESSION].keys() == {"get", "post", "delete"}
