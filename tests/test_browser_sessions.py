@@ -132,7 +132,7 @@ async def test_nothing_is_changed_for_a_page_of_another_site(
     row = (await tested.client().post(NOTES, json={"text": "a"})).json()["data"]["id"]
     for method in ("POST", "PUT", "PATCH", "DELETE", "QUERY"):
         path = NOTES if method in ("POST", "QUERY") else f"{NOTES}/{row}"
-        body = {"DELETE": None, "QUERY": {"filter": {}}}.get(method, {"text": "b"})
+        body: Any = {"DELETE": None, "QUERY": {"filter": {}}}.get(method, {"text": "b"})
         answer = await browser.client.request(method, path, json=body, headers=browser.headers(**headers))
         assert code(answer) == (403, "cross_site"), method
         assert "set-cookie" not in answer.headers, "somebody else's page ends no session"
