@@ -46,7 +46,7 @@ from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.key_logics import KEY_LOGICS
-from byodpp.limits import Budget, ClassDirectory, SharedWindows, SlidingWindows, TenantLimits
+from byodpp.limits import ClassDirectory, SharedWindows, SlidingWindows, StorageQuota
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_bytes, openapi_document
@@ -171,6 +171,7 @@ class Application:
     service: Service
     trail: AuditTrail
     sealer: Sealer
+    quota: StorageQuota
     importer: Importer
     exporter: Exporter
     browser_sessions: BrowserSessions | None  # None: no cookie is looked at
@@ -190,7 +191,7 @@ class Application:
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = identity_provider(settings)
         tenants = TenantDirectory(database)
-        classes = _classes(settings, database, shares)
+        classes = ClassDirectory.of(settings, database, shares)
         keys, revocations = KeyDirectory(database), Revocations()
         authenticator = _authenticator(
             settings, database, issuer, tenants, classes, keys=keys, revocations=revocations
@@ -200,6 +201,7 @@ class Application:
         watch = PolicyWatch(database, authorizer)
         ids = Ids()
         encryption = EncryptionKeys.of(settings)
+        quota = StorageQuota.of(settings, blueprint.tables, database, classes)
         parts = UnitParts(
             registry=blueprint.registry,
             store=Store(
@@ -212,6 +214,7 @@ class Application:
                 ids=ids,
                 reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
                 sealed=SealedFields(blueprint.registry, encryption),
+                quota=quota,
                 part_written=PartWrites(
                     watch,
                     AccessChanges(blueprint.registry, authorizer),
@@ -253,12 +256,11 @@ class Application:
             else SharedWindows(settings.redis_uri),
             trail=trail,
             sealer=_sealer(settings, blueprint, database),
+            quota=quota,
             service=service,
             importer=Importer(service, sessions, chunks),
             exporter=Exporter(parts.store, trail, sessions, most_seconds=settings.export_seconds),
-            browser_sessions=BrowserSessions(encryption, settings.public_url)
-            if settings.browser_sessions
-            else None,
+            browser_sessions=BrowserSessions.of(settings, encryption),
         )
 
     def routes(self) -> list[Route]:
@@ -342,6 +344,7 @@ class Application:
             await self.policy_watch.start()
             await self.revocation_watch.start()
             await self.trail.start()
+            await self.quota.start()
             if self.settings.audit_sealer:
                 await self.sealer.start()
             yield
@@ -351,6 +354,7 @@ class Application:
             await self.revocation_watch.stop()
             await self.trail.stop()
             await self.sealer.stop()
+            await self.quota.stop()
             await self.issuer.close()
             if isinstance(self.rate_limiter, SharedWindows):
                 await self.rate_limiter.close()
@@ -456,16 +460,6 @@ def _database(settings: Settings, shares: Mapping[int, int] | None = None) -> Da
         statement_timeout_seconds=settings.statement_timeout_seconds,
         shares=shares,
     )
-
-
-def _classes(settings: Settings, database: Database, shares: dict[int, int]) -> ClassDirectory:
-    budget = Budget(
-        name="tenant",
-        limit=settings.rate_limit_per_tenant,
-        window_seconds=settings.rate_limit_window_seconds,
-    )
-    default = TenantLimits(budgets=(budget,), concurrent_requests=settings.max_concurrent_requests_per_tenant)
-    return ClassDirectory(database, default, shares=shares, factor=settings.tenant_limit_factor)
 
 
 def _sealer(settings: Settings, blueprint: Blueprint, database: Database) -> Sealer:

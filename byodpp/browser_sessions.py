@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from byodpp.encryption import EncryptionKeys, Unreadable, bound_to
 from byodpp.exceptions import Conflict, CrossSite, Unauthenticated
 from byodpp.requests import Request
+from byodpp.settings import Settings
 
 __all__ = ["CSRF_HEADER", "BrowserSessions", "Session"]
 
@@ -59,6 +60,11 @@ class BrowserSessions:
         if public_url is not None:
             parts = urlsplit(public_url)
             self._origin = f"{parts.scheme}://{parts.netloc}".lower()
+
+    @classmethod
+    def of(cls, settings: Settings, keys: EncryptionKeys) -> BrowserSessions | None:
+        """Return the sessions of an application; None where it wants none."""
+        return cls(keys, settings.public_url) if settings.browser_sessions else None
 
     # --- judging ----------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from byodpp.authorization import Decision
 from byodpp.calls import Call
 from byodpp.conditions import NOTHING
 from byodpp.exceptions import ApiError, Detail, PreconditionRequired
-from byodpp.repository.stores import refuse_fields
+from byodpp.repository.acting import refuse_fields
 from byodpp.schemas import LoadedBody
 
 __all__ = ["at_index", "below", "versioned", "writing"]

@@ -69,6 +69,7 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "revocation_version": ("select", "insert", "update"),
     "api_key_hashes": ("select", "insert", "update"),
     "secret_values": _ALL,
+    "tenant_storage": ("select",),
     "audit_seals": ("select",),
     "audit_heads": ("select",),
     "audit_arrivals": (),

@@ -21,7 +21,7 @@ from byodpp.definitions import Kind
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.judged_calls import at_index, versioned, writing
 from byodpp.repository import Repository
-from byodpp.repository.stores import refuse_fields
+from byodpp.repository.acting import refuse_fields
 
 if TYPE_CHECKING:
     from byodpp.service.units import Unit

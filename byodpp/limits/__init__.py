@@ -1,13 +1,14 @@
 """Limits: how much a caller, a tenant, or an address may ask for.
 
-`windows` counts requests, `shared` counts them for several processes together, and `classes` knows
-what a tenant's class allows.
+`windows` counts requests, `shared` counts them for several processes together, `classes` knows what a
+tenant's class allows, and `storage` what it stores.
 """
 
 from __future__ import annotations
 
 from byodpp.limits.classes import ClassDirectory, TenantLimits
 from byodpp.limits.shared import SharedWindows
+from byodpp.limits.storage import StorageMeter, StorageQuota
 from byodpp.limits.windows import Budget, RateLimiter, SlidingWindows, Usage
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "RateLimiter",
     "SharedWindows",
     "SlidingWindows",
+    "StorageMeter",
+    "StorageQuota",
     "TenantLimits",
     "Usage",
 ]

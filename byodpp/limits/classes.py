@@ -14,12 +14,13 @@ from typing import Any, Final
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database
 from byodpp.limits.windows import Budget
+from byodpp.settings import Settings
 
 __all__ = ["ClassDirectory", "TenantLimits"]
 
 _SELECT: Final = (
     "select id, requests_per_minute, requests_per_hour, max_requests_per_day, max_concurrent_requests,"
-    " max_connections, max_users from tenant_classes"
+    " max_connections, max_users, max_storage_bytes from tenant_classes"
 )
 #: Columns and lengths in seconds of the windows, each a policy of its own in the headers.
 _WINDOWS: Final = (
@@ -37,6 +38,7 @@ class TenantLimits:
     concurrent_requests: int | None = None  # in one process at a time; None is no limit
     connections: int | None = None  # of the pool of one process, in use at a time; None is no limit
     users: int | None = None  # rows of Users that are not refused; None is no limit
+    storage_bytes: int | None = None  # of the application's rows; None is no limit
 
 
 class ClassDirectory:
@@ -68,6 +70,18 @@ class ClassDirectory:
         self._clock = clock
         self._classes: dict[int, TenantLimits] = {}
         self._read_until = float("-inf")
+
+    @classmethod
+    def of(cls, settings: Settings, database: Database, shares: MutableMapping[int, int]) -> ClassDirectory:
+        """Return the directory of an application; a tenant without a class has the limits of its settings."""
+        budget = Budget(
+            name="tenant",
+            limit=settings.rate_limit_per_tenant,
+            window_seconds=settings.rate_limit_window_seconds,
+        )
+        running = settings.max_concurrent_requests_per_tenant
+        default = TenantLimits(budgets=(budget,), concurrent_requests=running)
+        return cls(database, default, shares=shares, factor=settings.tenant_limit_factor)
 
     async def limits_of(self, tenant: Tenant | None) -> TenantLimits:
         """Return what a tenant may do; of no tenant, the limits of one without a class."""
@@ -105,4 +119,5 @@ def _limits(row: Any, factor: int) -> TenantLimits:
         concurrent_requests=None if running is None else running * factor,
         connections=row["max_connections"],
         users=row["max_users"],
+        storage_bytes=row["max_storage_bytes"],
     )

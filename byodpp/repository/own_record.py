@@ -12,7 +12,7 @@ from typing import Any, Final
 from byodpp.definitions import ResourceDefinition, Scope
 from byodpp.exceptions import Detail, Forbidden
 from byodpp.ids import Ids
-from byodpp.repository.stores import Acting
+from byodpp.repository.acting import Acting
 
 __all__ = ["STANDING", "decides", "refuse_standing", "registered"]
 

@@ -14,7 +14,8 @@ from byodpp.conditions import Query, Shape
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.exceptions import Conflict, NotFound
 from byodpp.query.text import parse_json
-from byodpp.repository.stores import Acting, Store
+from byodpp.repository.acting import Acting
+from byodpp.repository.stores import Store
 from byodpp.rows import Page, Row
 
 __all__ = ["Reading"]

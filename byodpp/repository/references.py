@@ -14,8 +14,9 @@ from byodpp.conditions import Comparison, Parameter, Query, Shape, Visibility
 from byodpp.definitions import OnDelete, ResourceDefinition, Scope
 from byodpp.exceptions import Detail, ReferencedConflict, ValidationFailed
 from byodpp.registry import Registry
+from byodpp.repository.acting import Acting
 from byodpp.repository.constraint_errors import REFERENCE
-from byodpp.repository.stores import Acting, Store
+from byodpp.repository.stores import Store
 
 __all__ = ["check_references", "needs_look", "references_of", "refuse_referenced"]
 

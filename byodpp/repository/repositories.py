@@ -24,11 +24,12 @@ from byodpp.exceptions import (
     StateConflict,
     ValidationFailed,
 )
+from byodpp.repository.acting import Acting
 from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
-from byodpp.repository.stores import Acting, Match, Store
+from byodpp.repository.stores import Match, Store
 from byodpp.rows import Row
 from byodpp.schemas.modifiers import Modifier, ModifierKind, readable
 from byodpp.statements.writes import Change

@@ -17,9 +17,10 @@ from byodpp.conditions import NOTHING, Condition, Visibility
 from byodpp.definitions import ResourceDefinition
 from byodpp.events import emits
 from byodpp.exceptions import ApiError, Detail, Forbidden, ValidationFailed
+from byodpp.repository.acting import Acting
 from byodpp.repository.constraint_errors import REFERENCE, already_there, explained
 from byodpp.repository.references import needs_look
-from byodpp.repository.stores import Acting, Store
+from byodpp.repository.stores import Store
 from byodpp.statements.staging import StagedRows, StagingStatements
 
 __all__ = ["Refused", "Staging", "Written"]
@@ -85,6 +86,7 @@ class Staging:
         written = Written()
         # Refuses all of it where there is no right.
         permitted = self._acting.permitted(self._resource, "create", self._rows.sent)
+        await self._store.refuse_full(self._acting, self._resource)
         await self._sift(self._rows.records, everything=wary)
         if not await self._inserted(self._left(), permitted, written):
             if not wary:

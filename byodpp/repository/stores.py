@@ -7,39 +7,35 @@ from `database`; those that name a constraint get the names of its fields here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from byodpp import wire
-from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Principal
-from byodpp.authorization import Authorizer, Decision
-from byodpp.calls import Origin
 from byodpp.conditions import (
-    NOTHING,
     Condition,
     Lookup,
     Query,
     Visibility,
     all_of,
 )
-from byodpp.database import Database, Transaction
+from byodpp.database import Database
 from byodpp.definitions import ResourceDefinition
-from byodpp.events import Outbox, emits, past_tense
+from byodpp.events import emits, past_tense
 from byodpp.exceptions import (
     ApiError,
-    Detail,
-    Forbidden,
     InvalidHeader,
 )
 from byodpp.ids import Ids
+from byodpp.limits import StorageQuota
 from byodpp.part_writes import PartWritten
 from byodpp.query.reader import QueryReader
 from byodpp.query.text import RawQuery
 from byodpp.registry import Registry
+from byodpp.repository.acting import Acting
 from byodpp.repository.binding import bind, bound
 from byodpp.repository.constraint_errors import explained
 from byodpp.rows import GroupPage, Page, Row
@@ -49,69 +45,7 @@ from byodpp.statements import ESTIMATE_LIMIT, Statements, split_version
 from byodpp.statements.writes import Change, WriteStatements
 from byodpp.tables import Tables
 
-__all__ = ["Acting", "Cascading", "Match", "Store", "refuse_fields"]
-
-
-class Cascading(Protocol):
-    """Deletes what belongs to a row before the row itself."""
-
-    def concern(self, resource: ResourceDefinition) -> bool: ...
-    async def delete_dependents(self, resource: ResourceDefinition, key: Any) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acting:
-    """Who works on which transaction, and under whose rules."""
-
-    transaction: Transaction
-    principal: Principal
-    origin: Origin
-    outbox: Outbox
-    authorizer: Authorizer
-    trail: AuditTrail
-    system: bool = False  # True: for the tenant, without row and field rules
-    resource: ResourceDefinition | None = None  # of the call: its decision stands for what is done to it
-    decision: Decision | None = None  # of the call
-    cascades: Cascading | None = None  # None: the foreign keys alone decide
-
-    def lookup(self, resource: ResourceDefinition) -> Visibility | None:
-        """What may be read of a resource; None is nothing."""
-        if self.system:
-            return Visibility(None, MappingProxyType(dict.fromkeys(resource.fields)))
-        return self.authorizer.visibility(self.principal, resource)
-
-    def listing(self, resource: ResourceDefinition) -> Lookup:
-        """Return `lookup` for a list of a resource: the right to list decides over its rows."""
-        return self.lookup if self.system else self.authorizer.lookup(self.principal, resource)
-
-    def visibility(self, resource: ResourceDefinition) -> Visibility:
-        """The same, where nothing is no row."""
-        return self.lookup(resource) or Visibility(NOTHING, {})
-
-    def permitted(
-        self, resource: ResourceDefinition, operation: str, fields: Iterable[str] = ()
-    ) -> Condition | None:
-        """Rows on which an operation may be done; None is all of them.
-
-        Args:
-            resource: whose.
-            operation: one of the seven, or an action's key.
-            fields: what is to be written; each may be so on some rows only.
-
-        Raises:
-            Forbidden: it may not be done at all, or not with these fields.
-        """
-        if self.system:
-            return None
-        decision = self.decision
-        if decision is None or self.resource is None or resource.id != self.resource.id:
-            decision = self.authorizer.decide(self.principal, resource, operation)
-            if not decision.allowed:
-                raise Forbidden(f"You have no right to {operation} {resource.name}.")
-        if decision.fields is None:
-            return decision.rows
-        refuse_fields(decision, fields)
-        return all_of([decision.rows, *(decision.fields[name] for name in sorted(set(fields)))])
+__all__ = ["Match", "Store"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +72,7 @@ class Store:
         ids: Ids,
         reader: QueryReader,
         sealed: SealedFields,
+        quota: StorageQuota | None = None,
         part_written: PartWritten | None = None,
     ) -> None:
         self.registry = registry
@@ -149,6 +84,7 @@ class Store:
         self.ids = ids
         self.reader = reader
         self.sealed = sealed
+        self._quota = quota
         self._part_written = part_written
 
     # --- reading ----------------------------------------------------------------------
@@ -300,6 +236,7 @@ class Store:
         permitted: Condition | None,
     ) -> list[Any]:
         """Insert validated rows with one statement; the records come in the items' order."""
+        await self.refuse_full(acting, resource)
         seal = self.sealed.sealing(resource, acting.principal.tenant_id)
         made = [await bind(resource, item, self.ids.for_resource(resource), seal=seal) for item in items]
         columns = tuple(sorted(frozenset[str]().union(*made)))
@@ -342,6 +279,8 @@ class Store:
         id = self.key(resource, key)
         if id is None:
             return None
+        if change.kind == "update":
+            await self.refuse_full(acting, resource)
         written = await bind(resource, values, seal=self.sealed.sealing(resource, acting.principal.tenant_id))
         change = replace(change, event=emits(resource, operation))
         compiled = self.writes.change(resource, change)
@@ -359,6 +298,15 @@ class Store:
             except ApiError as error:
                 deleting = change.kind == "delete"
                 raise explained(self.tables, error, resource, deleting=deleting) from error
+
+    async def refuse_full(self, acting: Acting, resource: ResourceDefinition) -> None:
+        """Refuse to store more for a tenant that stores what it may; what the framework notes is no matter.
+
+        Raises:
+            QuotaExceeded: it does.
+        """
+        if self._quota is not None and resource.part is None:
+            await self._quota.refuse_full(acting.principal.tenant)
 
     def guard(self, acting: Acting, resource: ResourceDefinition) -> AbstractAsyncContextManager[None]:
         """Return what belongs around a write to the framework's own resources.
@@ -453,19 +401,6 @@ class Store:
                 named=named,
             )
         )
-
-
-def refuse_fields(decision: Decision, fields: Iterable[str], prefix: str = "") -> None:
-    """Refuse fields that the caller may write on no row.
-
-    Raises:
-        Forbidden: naming each of them.
-    """
-    refused = sorted(name for name in fields if not decision.permits(name))
-    if refused:
-        told = "You may not write this field."
-        details = [Detail(f"{prefix}.{name}".strip("."), "forbidden", told) for name in refused]
-        raise Forbidden("You may not write these fields.", details=details)
 
 
 def _is_cut(query: Query, total: int | None) -> bool:

@@ -42,7 +42,8 @@ from byodpp.logics import LogicMap
 from byodpp.query.parameters import judge_parameters
 from byodpp.registry import Registry
 from byodpp.repository import Repositories, Repository
-from byodpp.repository.stores import Acting, Store
+from byodpp.repository.acting import Acting
+from byodpp.repository.stores import Store
 from byodpp.rows import Row
 from byodpp.schemas import SchemaMap
 from byodpp.service.cascades import Cascades

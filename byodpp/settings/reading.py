@@ -196,6 +196,10 @@ class Settings:
         int,
         Setting("What tenant classes allow is multiplied by this; for development.", low=1, high=10**6),
     ] = 1
+    storage_seconds: Annotated[
+        float,
+        Setting("Time between two measurements of what tenants store.", low=1, high=86_400),
+    ] = 300.0
     redis_uri: Annotated[
         str | None,
         Setting(

@@ -215,6 +215,13 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             sa.PrimaryKeyConstraint("tenant_id", "secret_id", name="secret_values_pkey_00000001"),
         ),
         table(
+            "tenant_storage",  # what was measured last; see `limits.storage`
+            column("tenant_id", sa.BigInteger),
+            column("bytes", sa.BigInteger),
+            column("measured_at", moment),
+            sa.PrimaryKeyConstraint("tenant_id", name="tenant_storage_pkey_00000001"),
+        ),
+        table(
             "audit_seals",
             column("tenant_id", sa.BigInteger),
             column("number", sa.BigInteger),  # from 1, without gaps
