@@ -158,7 +158,7 @@ def test_public_operations_need_no_token_and_no_other_does_without(document: dic
     paths = document["paths"]
     assert {} in paths["/api/v1/shelves"]["get"]["security"]
     assert {} in paths["/tools-of-the-day"]["get"]["security"]
-    changing = [{"bearer": []}, {"session": [], "csrf": []}]
+    changing: list[Any] = [{"bearer": []}, {"session": [], "csrf": []}]
     assert paths["/api/v1/shelves"]["post"]["security"] == changing
     assert paths["/api/v1/tools"]["get"]["security"] == [{"bearer": []}, {"session": []}]
 
