@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -291,6 +294,88 @@ async def test_an_upsert_replaces_the_rows_that_are_there(files: TestedApplicati
         f"{IMPORT}?operation=upsert&on=sku", content=sent, headers=CSV
     )
     assert refused.status_code == 403 and "update" in refused.json()["error"]["message"]
+
+
+async def test_an_upsert_of_many_rows_is_written_together_and_told_as_if_one_by_one(
+    files: TestedApplication,
+) -> None:
+    client = files.client()
+    made = await client.post(
+        f"{GOODS}/batch", json=[{"name": f"old {number}", "sku": str(number)} for number in range(300)]
+    )
+    assert made.status_code == 201
+    events = await value(files, "select count(*) from byodpp.outbox where name like 'goods.%'")
+    sent = "sku,name\n" + "".join(f"{number},new {number}\n" for number in range(200, 700))
+    done = await client.post(f"{IMPORT}?operation=upsert&on=sku", content=sent, headers=CSV)
+    data = done.json()["data"]
+    assert (data["records"], data["created"], data["updated"], data["rejected"]) == (500, 400, 100, 0)
+    named = "select count(*) from goods where name like 'new %'"
+    assert await value(files, named) == 500
+    assert await value(files, "select count(*) from goods where version = 2") == 100
+    audited = "select count(*) from audit_logs where resource_type = 'Goods' and action = '{}'"
+    assert await value(files, audited.format("UPDATE")) == 100
+    assert await value(files, audited.format("CREATE")) == 700
+    told = await value(files, "select count(*) from byodpp.outbox where name like 'goods.%'")
+    assert told - events == 500
+
+
+async def test_an_import_that_nobody_works_on_any_more_is_interrupted(files: TestedApplication) -> None:
+    client, key = files.client(), {"Idempotency-Key": "cut"}
+    done = await client.post(IMPORT, content="name\na\nb\n", headers=CSV | key)
+    assert done.json()["data"]["state"] == "finished"
+    # As a process that dies after its first chunk leaves it.
+    await value(files, "delete from goods where name = 'b' returning 1")
+    await value(
+        files,
+        "update byodpp.imports set state = 'running', records = 1, created = 1 where key = 'cut' returning 1",
+    )
+    assert (await client.get(f"{IMPORT}?key=cut")).json()["data"]["state"] == "interrupted"
+    async with files.connected.database.system() as transaction:
+        row = await transaction.fetchrow("select * from byodpp.imports where key = 'cut'")
+        assert row is not None
+        lock = f"import\n{row['tenant_id']}\n{row['user_id']}\n{row['resource']}\ncut"
+        await transaction.fetchval("select pg_advisory_xact_lock(hashtextextended($1, 0))", lock)
+        assert (await client.get(f"{IMPORT}?key=cut")).json()["data"]["state"] == "running"
+        twin = await client.post(IMPORT, content="name\na\nb\n", headers=CSV | key)
+        assert (twin.status_code, code(twin)) == (409, "idempotency_in_progress")
+    again = await client.post(IMPORT, content="name\na\nb\n", headers=CSV | key)
+    data = again.json()["data"]
+    assert (data["state"], data["records"], data["created"], data["resumed"]) == ("finished", 2, 2, 1)
+    assert (await client.get(f"{GOODS}?count=exact")).json()["count"] == 2
+
+
+async def test_the_command_goes_on_with_what_was_interrupted_and_begins_nothing(
+    files: TestedApplication, tmp_path: Path
+) -> None:
+    path = tmp_path / "goods.csv"
+    path.write_text("name\na\nb\n")
+
+    async def imported(*words: str) -> tuple[int | None, str]:
+        environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
+        environ |= {
+            "POSTGRES_DB_URI": str(files.settings.postgres_db_uri),
+            "POSTGRES_SYSTEM_URI": str(files.settings.postgres_system_uri),
+            "BYODPP_ENV": "test",
+        }
+        app = ("--app", str(files.settings.app_dir))
+        command = (sys.executable, "-m", "byodpp", *app, "import", "Goods", str(path), "--tenant", "acme")
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *command, *words, env=environ, stdout=pipe, stderr=pipe
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, " ".join((out + err).decode().split())
+
+    status, told = await imported("--resume")
+    assert (status, "it was never begun" in told) == (1, True), told
+    assert (await imported())[0] == 0
+    await value(files, "delete from goods where name = 'b' returning 1")
+    await value(files, "update byodpp.imports set state = 'running', records = 1, created = 1 returning 1")
+    status, told = await imported("--resume")
+    assert (status, "behind record 1" in told, "2 created" in told) == (0, True, True), told
+    status, told = await imported("--resume")
+    assert (status, "it is finished" in told) == (1, True), told
+    assert await value(files, "select count(*) from goods") == 2
 
 
 async def test_a_logic_class_runs_for_every_row(files: TestedApplication) -> None:

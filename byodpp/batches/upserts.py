@@ -54,15 +54,23 @@ class Upserts:
 
     async def all(self, items: Sequence[BatchItem]) -> list[Any]:
         """Upsert items, all or none; return their rows in order."""
+        results, _ = await self._all(items)
+        return [results[item.index] for item in items]
+
+    async def kinds(self, items: Sequence[BatchItem]) -> list[str]:
+        """Upsert items, all or none; return whether each was a `create` or an `update`, in order."""
+        _, made = await self._all(items)
+        return ["create" if item.index in made else "update" for item in items]
+
+    async def _all(self, items: Sequence[BatchItem]) -> tuple[dict[int, Any], frozenset[int]]:
+        """Upsert items, all or none; return their rows by index, and which of them were made."""
         for _ in range(_ROUNDS):
             position = self._unit.outbox.mark()
             try:
                 async with self._unit.transaction.savepoint():
-                    results = await self._round(items)
+                    return await self._round(items)
             except _Overtaken:
                 self._unit.outbox.rewind(position)
-            else:
-                return [results[item.index] for item in items]
         raise Conflict("Other requests write the same rows at the same time; try again.")
 
     async def each(self, items: Sequence[BatchItem]) -> list[ItemOutcome]:
@@ -114,8 +122,8 @@ class Upserts:
     async def _given_up(self, item: BatchItem) -> tuple[str, Any]:
         raise Conflict("Other requests write the same row at the same time; try again.")
 
-    async def _round(self, items: Sequence[BatchItem]) -> dict[int, Any]:
-        """Write all items.
+    async def _round(self, items: Sequence[BatchItem]) -> tuple[dict[int, Any], frozenset[int]]:
+        """Write all items; return their rows by index, and which of them were made.
 
         Raises:
             _Overtaken: another request was faster; what was done must be undone.
@@ -126,6 +134,7 @@ class Upserts:
         found = {item.index: match for item, match in zip(sought, matches, strict=True)}
         missing = [item for item in sought if found[item.index].key is None]
         results = await self._create(missing) if missing else {}
+        made = frozenset(results)
         known = [item for item in items if item.index not in results]
         await self._work.lock(self._call, "update", _keys(known, matches))
         if len(missing) < len(sought):
@@ -135,7 +144,7 @@ class Upserts:
                 results[item.index] = await self._update(item, found[item.index])
             else:
                 results[item.index] = await self._work.placed(self._call, item)
-        return results
+        return results, made
 
     def _in_order(self, items: Sequence[BatchItem]) -> list[BatchItem]:
         """Return items by the values of their key, as every request sorts them."""

@@ -60,6 +60,10 @@ class BatchWork:
             return [await self.alone(call, item) for item in batch.items]
         return [await self.placed(call, item) for item in batch.items]
 
+    async def upserted(self, call: Call, batch: Batch) -> list[str]:
+        """Upsert all items or none; return whether each was a `create` or an `update`."""
+        return await Upserts(self, call, batch.on).kinds(batch.items)
+
     async def create(self, call: Call, items: Sequence[BatchItem]) -> list[Any]:
         """Create rows, at once where no logic class has a word in it."""
         alone = self._parts.logics.get(call.resource, "create") is not None

@@ -22,7 +22,7 @@ from byodpp.exceptions import Problem, StartError
 
 if TYPE_CHECKING:
     from byodpp.transfer.formats import Format
-    from byodpp.transfer.imports import Outcome
+    from byodpp.transfer.imports import Order, Outcome
 
 __all__ = ["FORMAT", "import_rows", "read_format"]
 
@@ -40,6 +40,7 @@ class _Wanted:
     format: Format
     options: Mapping[str, str]  # by the names that they have in a request
     dry_run: bool
+    resume: bool
     report: Path | None
 
 
@@ -60,6 +61,9 @@ def import_rows(
     separator: Annotated[str | None, typer.Option(help="Of CSV: comma, semicolon or tab.")] = None,
     empty: Annotated[str | None, typer.Option(help="What an empty cell is: null or default.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Also when it was imported within a day.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only go on with an import that was interrupted.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="File for the refused records (NDJSON).")] = None,
     version: Annotated[str, VERSION] = "v1",
 ) -> None:
@@ -78,6 +82,7 @@ def import_rows(
         format=_readable(file, read_format(file, format)),
         options={name: value for name, value in words.items() if value is not None},
         dry_run=dry_run,
+        resume=resume,
         report=report,
     )
     settings = place_of(context).settings()
@@ -140,11 +145,30 @@ async def _import(who: Acting, wanted: _Wanted, file: BinaryIO) -> Outcome:
     )
     hash, size = _measured(file)
     order = order_of(asked, options, wanted.format, file_hash=hash, kept=not wanted.dry_run)
+    if wanted.resume:
+        await _refuse_to_begin(who, order)
     with progress_bar(size, f"importing {who.resource.name}") as moved:
         outcome = await who.application.importer.run(order, file, size, moved)
     if wanted.report is not None:
         await _write_report(who, outcome, wanted.report)
     return outcome
+
+
+async def _refuse_to_begin(who: Acting, order: Order) -> None:
+    """Refuse an import that nobody has begun, or that has ended; tell how far the other has come.
+
+    Raises:
+        StartError: there is nothing to go on with.
+    """
+    from byodpp.transfer.progress import find
+
+    async with who.application.database.transaction(who.principal.session, read_only=True) as transaction:
+        found = await find(transaction, order.identity)
+    if found is None or found.ended:
+        state = "it was never begun" if found is None else f"it is {found.state}"
+        advice = "Leave out --resume; it goes on by itself where it was interrupted."
+        raise StartError([Problem("--resume", f"there is nothing to go on with: {state}", advice)])
+    print_step("resumed", f"behind record {found.records}")
 
 
 def _measured(file: BinaryIO) -> tuple[str, int]:

@@ -40,7 +40,10 @@ def transfer_schemas() -> dict[str, Any]:
     reject = {"$ref": "#/components/schemas/ImportReject"}
     progress = {
         "key": {**_TEXT, "description": "By which the import is found again."},
-        "state": {"enum": ["running", "finished", "failed"]},
+        "state": {
+            "enum": ["running", "interrupted", "finished", "failed"],
+            "description": "`interrupted`: nobody works on it; the same import goes on where it ended.",
+        },
         "records": {**_COUNT, "description": "Records of the file that are done."},
         "created": _COUNT,
         "updated": _COUNT,

@@ -50,6 +50,13 @@ _BEGIN: Final = """
 insert into byodpp.imports (tenant_id, user_id, resource, key, file_hash, operation, state)
 values ($1, $2, $3, $4, $5, $6, 'running') on conflict (tenant_id, user_id, resource, key) do nothing
 """
+#: Whether nobody works on an import: whoever did has let go of its lock, or died.
+_IDLE: Final = """
+select not exists (
+    select from pg_locks where locktype = 'advisory' and granted and objsubid = 1
+    and database = (select oid from pg_database where datname = current_database())
+    and (classid::bigint << 32) | objid::bigint = hashtextextended($1, 0))
+"""
 _FIND: Final = f"""
 select {_COLUMNS} from byodpp.imports where tenant_id = $1 and user_id = $2 and resource = $3 and key = $4
 """
@@ -90,6 +97,11 @@ class Identity:
         """Those of the unique key."""
         return (self.tenant_id, self.user_id, self.resource, self.key)
 
+    @property
+    def lock(self) -> str:
+        """What the advisory lock of whoever works on it is made of."""
+        return "import\n" + "\n".join(map(str, self.columns))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -98,7 +110,7 @@ class Progress:
     id: int
     tenant_id: int
     turn: int = 0
-    state: str = "running"
+    state: str = "running"  # or interrupted, finished, failed
     records: int = 0
     line: int = 0
     created: int = 0
@@ -110,7 +122,7 @@ class Progress:
     @property
     def ended(self) -> bool:
         """Whether nothing of it is left to do."""
-        return self.state != "running"
+        return self.state not in ("running", "interrupted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +148,7 @@ async def claim(transaction: Transaction, identity: Identity, *, again: bool) ->
         IdempotencyInProgress: it is running.
         IdempotencyKeyReused: the key stands for another file, or for the same read otherwise.
     """
-    if not await transaction.fetchval(_LOCK, "import\n" + "\n".join(map(str, identity.columns))):
+    if not await transaction.fetchval(_LOCK, identity.lock):
         raise IdempotencyInProgress("This import is running.", headers={"Retry-After": "5"})
     await transaction.execute(_PURGE, identity.tenant_id)
     row = await transaction.fetchrow(_FIND, *identity.columns)
@@ -155,9 +167,17 @@ async def claim(transaction: Transaction, identity: Identity, *, again: bool) ->
 
 
 async def find(transaction: Transaction, identity: Identity) -> Progress | None:
-    """Return how far an import has come; None when there is none. Its file is not looked at."""
+    """Return how far an import has come; None when there is none. Its file is not looked at.
+
+    One that has not ended, and that nobody works on any more, is told as `interrupted`.
+    """
     row = await transaction.fetchrow(_FIND, *identity.columns)
-    return None if row is None else _progress(row, identity.tenant_id)
+    if row is None:
+        return None
+    found = _progress(row, identity.tenant_id)
+    if not found.ended and await transaction.fetchval(_IDLE, identity.lock):
+        return replace(found, state="interrupted")
+    return found
 
 
 async def advance(transaction: Transaction, progress: Progress, step: Step) -> Progress:
