@@ -12,6 +12,7 @@ from byodpp.cli.audit import heads, verify
 from byodpp.cli.create import init, new_logic, new_resource
 from byodpp.cli.data import seed, token
 from byodpp.cli.exporting import export_rows
+from byodpp.cli.identity import log_out, renew, service_account
 from byodpp.cli.importing import import_rows
 from byodpp.cli.migrate import apply_revisions, new_revision, plan
 from byodpp.cli.overview import check, logics, openapi, routes
@@ -59,6 +60,11 @@ def make_program() -> typer.Typer:
     for command in (onboard, invite, suspend, reactivate, export, delete):
         tenants.command()(command)
     program.add_typer(tenants, name="tenants")
+    identity = _group(help="The identity provider: renew a realm, log everyone out, accounts of programs.")
+    identity.command()(renew)
+    identity.command()(log_out)
+    identity.command()(service_account)
+    program.add_typer(identity, name="identity")
     secrets = _group(help="What users entrust to the application: encrypt it under another key.")
     secrets.command("rotate")(rotate)
     program.add_typer(secrets, name="secrets")

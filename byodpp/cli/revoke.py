@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from byodpp.database import Transaction
     from byodpp.settings import Settings
 
-__all__ = ["revoke"]
+__all__ = ["revoke", "revoke_in"]
 
 _LONGEST = timedelta(days=366)
 _INSERT = (
@@ -57,11 +57,12 @@ def revoke(
     if len(named) != 1:
         raise StartError([Problem("revoke", "give one of --user, --token, --key, --all")])
     [(kind, subject)] = named
-    asyncio.run(_revoke(place_of(context).settings(), tenant, kind, subject))
+    asyncio.run(revoke_in(place_of(context).settings(), tenant, kind, subject))
     print_step("revoked", f"{kind} {subject}".strip())
 
 
-async def _revoke(settings: Settings, slug: str, kind: str, subject: str) -> None:
+async def revoke_in(settings: Settings, slug: str, kind: str, subject: str) -> None:
+    """Revoke something of a tenant: `token`, `user`, `key`, or with no subject the `tenant`'s everything."""
     from byodpp.authentication.revocations import BUMP
     from byodpp.cli.preparation import open_database, running_database
 

@@ -1,0 +1,99 @@
+"""`byodpp identity`: a tenant's realm renewed, everybody logged out, and accounts of programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worlds import write_application
+
+ROOT = Path(__file__).parent.parent
+MANIFEST = {
+    "resources": [
+        {"name": "Notes", "fields": {"text": {"type": "string"}}, "access": {"read": ["*"], "write": ["*"]}}
+    ],
+    "include": ["byodpp:tenancy", "byodpp:access", "byodpp:audit", "byodpp:keys"],
+}
+
+
+def byodpp(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "byodpp", "--app", str(folder), *words]
+    environment = {**os.environ, "BYODPP_ENV": "test"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_application(tmp_path_factory.mktemp("identity"), MANIFEST)
+    for words in (
+        ("migrate", "new"),
+        ("migrate", "apply"),
+        ("tenants", "onboard", "gamma", "--email", "ada@gamma.example", "--password"),
+    ):
+        done = byodpp(folder, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def ran(folder: Path, *words: str) -> str:
+    done = byodpp(folder, "identity", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def realm(folder: Path) -> dict[str, Any]:
+    """What the local issuer keeps of the tenant's realm."""
+    [found] = [
+        document
+        for path in (folder / ".byodpp" / "realms").iterdir()
+        if path.suffix == ".json"
+        and "ada@gamma.example" in (document := json.loads(path.read_text())).__str__()
+    ]
+    return dict(found)
+
+
+def test_an_account_of_a_program_is_made_renewed_and_removed(shop: Path) -> None:
+    made = ran(shop, "service-account", "gamma", "importer", "--role", "Manager", "--role", "Viewer")
+    secret = made.split()[-1]
+    assert "client id      importer" in made
+    assert realm(shop)["clients"]["importer"]["roles"] == ["Manager", "Viewer"]
+    again = ran(shop, "service-account", "gamma", "importer", "--role", "Viewer")
+    assert again.split()[-1] == secret, "the same at every call"
+    assert realm(shop)["clients"]["importer"]["roles"] == ["Viewer"]
+    renewed = ran(shop, "service-account", "gamma", "importer", "--role", "Viewer", "--renew")
+    assert renewed.split()[-1] != secret
+    gone = ran(shop, "service-account", "gamma", "importer", "--remove")
+    assert "secret" not in gone
+    assert "importer" not in realm(shop).get("clients", {})
+
+
+def test_everybody_is_logged_out(shop: Path) -> None:
+    assert "everyone of gamma" in ran(shop, "log-out", "gamma")
+    exported = byodpp(shop, "export", "Revocations", "-", "--tenant", "gamma", "--format", "csv")
+    assert exported.returncode == 0, exported.stderr
+    assert '"tenant"' in exported.stdout
+    told = byodpp(
+        shop, "export", "AuditLogs", "-", "--tenant", "gamma", "--format", "csv", "--fields", "action"
+    )
+    assert {'"LOG_OUT"', '"REVOKE"'} <= set(told.stdout.split())
+
+
+def test_a_realm_is_renewed(shop: Path) -> None:
+    assert "gamma" in ran(shop, "renew", "gamma")
+
+
+@pytest.mark.parametrize(
+    "words", [("renew", "nobody"), ("log-out", "nobody"), ("service-account", "nobody", "x")]
+)
+def test_a_tenant_that_is_not_there_is_told(shop: Path, words: tuple[str, ...]) -> None:
+    done = byodpp(shop, "identity", *words)
+    assert done.returncode == 1
+    assert "there is no tenant 'nobody'" in done.stdout + done.stderr
