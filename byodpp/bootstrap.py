@@ -18,6 +18,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from byodpp import application, migrations
+from byodpp.access_guide import AccessGuide
 from byodpp.audit import Sealer, SealKey
 from byodpp.audit.controlled import ControlledFields
 from byodpp.audit.trail import AuditTrail
@@ -39,23 +40,23 @@ from byodpp.documentation.sign_in import SignIn
 from byodpp.encryption import EncryptionKeys
 from byodpp.events import EventBus, EventHandler
 from byodpp.exceptions import ManifestError, MigrationError, Problem, StartError
-from byodpp.grant_logics import GRANT_LOGICS
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
-from byodpp.key_logics import KEY_LOGICS
 from byodpp.limits import ClassDirectory, SharedWindows, SlidingWindows, StorageQuota
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_bytes, openapi_document
+from byodpp.part_logics import PART_LOGICS
 from byodpp.part_writes import PartWrites
 from byodpp.query.cursors import Cursors
 from byodpp.query.reader import QueryReader
 from byodpp.registry import Registry
 from byodpp.repository.stores import Store
 from byodpp.routes import Route
+from byodpp.routes.finding import RouteFinder
 from byodpp.routes.identity import identity_routes
 from byodpp.routes.resources import resource_routes
 from byodpp.routes.sessions import session_routes
@@ -64,7 +65,6 @@ from byodpp.row_security import check_views
 from byodpp.schemas import SchemaMap
 from byodpp.schemas.overrides import load_schema_overrides
 from byodpp.sealed_fields import SealedFields
-from byodpp.secret_logics import SECRET_LOGICS
 from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.service import Service
 from byodpp.service.units import UnitParts
@@ -122,7 +122,7 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
         registry = load_manifest(app_dir)
         tables = Tables.build(registry)
         schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
-        logics, handlers = load_logics(app_dir, registry, (*KEY_LOGICS, *SECRET_LOGICS, *GRANT_LOGICS))
+        logics, handlers = load_logics(app_dir, registry, PART_LOGICS)
         dependents = Dependents(registry, lambda resource: logics.get(resource, "delete") is not None)
         if problems := out_of_reach(registry, dependents):
             raise ManifestError(problems)
@@ -202,28 +202,30 @@ class Application:
         ids = Ids()
         encryption = EncryptionKeys.of(settings)
         quota = StorageQuota.of(settings, blueprint.tables, database, classes)
+        store = Store(
+            registry=blueprint.registry,
+            tables=blueprint.tables,
+            statements=blueprint.statements,
+            writes=blueprint.writes,
+            schemas=blueprint.schemas,
+            database=database,
+            ids=ids,
+            reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
+            sealed=SealedFields(blueprint.registry, encryption),
+            quota=quota,
+            part_written=PartWrites(
+                watch,
+                AccessChanges(blueprint.registry, authorizer),
+                revocation_watch,
+                authenticator.forget,
+                classes,
+                tenants,
+            ),
+        )
+        routes = RouteFinder(blueprint.registry, blueprint.logics)
         parts = UnitParts(
             registry=blueprint.registry,
-            store=Store(
-                registry=blueprint.registry,
-                tables=blueprint.tables,
-                statements=blueprint.statements,
-                writes=blueprint.writes,
-                schemas=blueprint.schemas,
-                database=database,
-                ids=ids,
-                reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
-                sealed=SealedFields(blueprint.registry, encryption),
-                quota=quota,
-                part_written=PartWrites(
-                    watch,
-                    AccessChanges(blueprint.registry, authorizer),
-                    revocation_watch,
-                    authenticator.forget,
-                    classes,
-                    tenants,
-                ),
-            ),
+            store=store,
             logics=blueprint.logics,
             schemas=blueprint.schemas,
             authorizer=authorizer,
@@ -232,6 +234,7 @@ class Application:
             encryption=encryption,
             dependents=blueprint.dependents,
             tenants=tenants,
+            guide=AccessGuide(blueprint.registry, authorizer, store, routes),
             identity=issuer.administration,
         )
         service = Service(parts, database, EventBus(blueprint.handlers))

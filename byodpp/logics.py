@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import marshmallow
 
     from byodpp.authentication.tenants import TenantDirectory
+    from byodpp.access_guide import AccessGuide
     from byodpp.database import Transaction
     from byodpp.identity import IdentityAdministration
     from byodpp.ids import Ids
@@ -74,6 +75,7 @@ class LogicContext(Protocol):
     transaction: Transaction
     secrets: UserSecrets
     tenants: TenantDirectory
+    access: AccessGuide
 
     @property
     def identity(self) -> IdentityAdministration: ...
@@ -155,6 +157,11 @@ class Logic(ABC):
     def secrets(self) -> UserSecrets:
         """The caller's secrets: `await self.secrets["name"]`, `await self.secrets.get("name")`."""
         return self._context.secrets
+
+    @property
+    def access(self) -> AccessGuide:
+        """Who may do what, and why: `await self.access.explain(…)`, `await self.access.cells(…)`."""
+        return self._context.access
 
     @property
     def transaction(self) -> Transaction:

@@ -86,6 +86,8 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
         "seed",
         "token",
         "revoke",
+        "access",
+        "explain",
         "openapi",
         "init",
         "new",
@@ -105,6 +107,8 @@ def test_help_names_every_command_and_shows_how_to_begin() -> None:
             ("seed",),
             ("token",),
             ("revoke",),
+            ("access",),
+            ("explain",),
             ("openapi",),
             ("init",),
         ),
@@ -337,6 +341,19 @@ def test_check_refuses_a_row_filter_that_no_start_would_take(shop: Path) -> None
     served = byodpp("serve", "--port", "0", cwd=shop)
     assert served.returncode == 1 and served.stderr == done.stderr
     assert not (shop / ".byodpp").exists(), "nothing was started"
+
+
+def test_routes_of_the_frameworks_parts_are_served_by_the_frameworks_classes(shop: Path) -> None:
+    path = shop / "resources.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["include"] = [f"byodpp:{part}" for part in ("tenancy", "access", "audit", "keys", "secrets")]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    checked = byodpp("check", cwd=shop)
+    assert checked.returncode == 0, checked.stderr
+    assert "/api/v1/policies/explain" in byodpp("routes", "Policies", cwd=shop).stdout
+    listed = byodpp("logics", cwd=shop).stdout
+    assert "explain:get" in listed
+    assert "byodpp:keys" in listed
 
 
 def test_routes_lists_what_is_served_and_for_whom(shop: Path) -> None:

@@ -37,7 +37,7 @@ class Decision:
     reason: str  # for logs and `explain`, never for the client
     rows: Condition | None = None  # None is every row of the caller's scope
     fields: Mapping[str, Condition | None] | None = None  # None is every field; else field -> when
-    policies: tuple[str, ...] = ()  # where the policies that hold are written
+    rules: tuple[Policy, ...] = ()  # that hold for the caller, in the order in which they are written
     presets: Mapping[str, Any] = field(
         default_factory=lambda: _NO_PRESETS
     )  # of a create: field -> JSON value where the body has none
@@ -121,13 +121,13 @@ def _combined(
     """Apply the algebra to the policies that hold."""
     allows = [policy for policy in policies if not policy.deny]
     denies = [policy for policy in policies if policy.deny]
-    sources = tuple(dict.fromkeys(policy.source for policy in policies))
+    rules = tuple(policies)
     if not allows:
-        return Decision(allowed=False, reason="no policy of a held role allows it", policies=sources)
+        return Decision(allowed=False, reason="no policy of a held role allows it", rules=rules)
     barred = [policy.rows for policy in denies if policy.fields is None]
     if None in barred:
         source = next(policy.source for policy in denies if policy.fields is None and policy.rows is None)
-        return Decision(allowed=False, reason=f"denied by {source}", policies=sources)
+        return Decision(allowed=False, reason=f"denied by {source}", rules=rules)
     rows = all_of([_granted(allows, operation), *_refusals(barred)])
     fields = _fields(allows, denies, caller, resource, operation)
     everything = len(fields) == len(resource.fields) and not any(fields.values())
@@ -136,7 +136,7 @@ def _combined(
         reason=f"allowed by {', '.join(dict.fromkeys(policy.source for policy in allows))}",
         rows=rows,
         fields=None if everything else fields,
-        policies=sources,
+        rules=rules,
         presets=_presets(allows) if operation == "create" else _NO_PRESETS,
     )
 

@@ -31,7 +31,7 @@ from byodpp.conditions import Condition, Lookup, Visibility
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.registry import Registry
 
-__all__ = ["Authorizer", "Decision", "caller_of", "within"]
+__all__ = ["Authorizer", "Decision", "caller_of", "own_subjects", "within"]
 
 _log = logging.getLogger(__name__)
 
@@ -208,13 +208,21 @@ class Authorizer:
 def caller_of(rules: TenantRules, principal: Principal) -> Caller:
     """Return what decisions depend on: who somebody is, and every role that he has in a tenant."""
     if principal.anonymous:
-        return Caller(held=rules.held((_EVERYBODY,)), anonymous=True, at_home=False)
+        return Caller(held=rules.held(own_subjects(rules, principal)), anonymous=True, at_home=False)
     at_home = principal.home_tenant_id == principal.tenant_id
+    held = rules.held(own_subjects(rules, principal))
+    return Caller(held=held, at_home=at_home, on_platform=principal.at_home_on_platform)
+
+
+def own_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:
+    """Return what a caller is by itself, without what its roles inherit."""
+    if principal.anonymous:
+        return frozenset((_EVERYBODY,))
     own = {subject_of(role) for role in principal.roles} | {_SIGNED_IN, _EVERYBODY}
     # A user of another tenant (an operator) may have the number of one of this tenant's.
-    if at_home and principal.user_id in rules.users:
+    if principal.home_tenant_id == principal.tenant_id and principal.user_id in rules.users:
         own.add(f"user:{principal.user_id}")
-    return Caller(held=rules.held(own), at_home=at_home, on_platform=principal.at_home_on_platform)
+    return frozenset(own)
 
 
 def _visibility(decision: Decision, resource: ResourceDefinition) -> Visibility:

@@ -76,6 +76,7 @@ class Policy:
     fields: frozenset[str] | None = None  # None is every field
     presets: Mapping[str, Any] = field(default_factory=dict)  # field -> JSON value that a create gets
     preset_rows: Condition | None = None  # a created row must have these values
+    filter: Any = None  # `rows` as it was written: JSON of the query language
     source: str = ""  # where it is written: a JSON path, or `Policies 7`
 
 
@@ -222,6 +223,7 @@ def base_policies(registry: Registry) -> list[Policy]:
                         fields=found.fields,
                         presets=rule.preset,
                         preset_rows=found.preset_rows,
+                        filter=rule.filter,
                         source=rule.path or resource.path,
                     )
                     for role in dict.fromkeys(rule.roles)
@@ -324,11 +326,11 @@ def fitted(policy: Policy, resource: ResourceDefinition, registry: Registry) -> 
         return policy
     made = replace(policy, resource=None if row.resource == "*" else resource.id, row=None)
     try:
-        rows = _condition(_tree(row.filter), resource, registry) if row.filter is not None else None
-        presets = dict(_tree(row.presets) or {}) if row.presets is not None else {}
-        return replace(
-            made, rows=rows, presets=presets, preset_rows=preset_condition(presets, resource, registry)
-        )
+        tree = _tree(row.filter)
+        rows = _condition(tree, resource, registry) if tree is not None else None
+        presets = dict(_tree(row.presets) or {})
+        preset_rows = preset_condition(presets, resource, registry)
+        return replace(made, rows=rows, filter=tree, presets=presets, preset_rows=preset_rows)
     except (ApiError, ValueError, TypeError, RecursionError) as error:
         _log.error("%s does not fit %s: %s", policy.source, resource.name, error)
         return made if row.deny else None

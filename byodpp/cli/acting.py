@@ -19,12 +19,13 @@ from byodpp.exceptions import ApiError, Problem, StartError
 
 if TYPE_CHECKING:
     from byodpp.authentication import Principal
-    from byodpp.bootstrap import Application
+    from byodpp.authentication.tenants import Tenant
+    from byodpp.bootstrap import Application, Blueprint
     from byodpp.calls import Origin
     from byodpp.definitions import ResourceDefinition
     from byodpp.settings import Settings
 
-__all__ = ["RESOURCE", "ROLE", "TENANT", "VERSION", "Acting", "acting", "run"]
+__all__ = ["RESOURCE", "ROLE", "TENANT", "VERSION", "Acting", "acting", "in_tenant", "run"]
 
 RESOURCE = typer.Argument(metavar="RESOURCE", help="Name of the resource, e.g. Products.")
 TENANT = typer.Option(help="Slug of the tenant.")
@@ -81,28 +82,49 @@ async def acting(
     """
     from byodpp import bootstrap
     from byodpp.authentication import Principal
-    from byodpp.authentication.tenants import TenantDirectory
-    from byodpp.cli.preparation import running_database
     from byodpp.database import PLATFORM_TENANT
 
     blueprint = bootstrap.assemble(settings.app_dir)
     definition = _resource(blueprint.registry, resource, version)
+    async with in_tenant(settings, tenant, blueprint) as (application, known):
+        principal = Principal(
+            tenant_id=known.id,
+            session_tenant_id=known.id,
+            home_tenant_id=known.id,
+            roles=frozenset(roles),
+            anonymous=False,
+            platform=known.id == PLATFORM_TENANT,
+            tenant=known,
+        )
+        yield Acting(application=application, principal=principal, resource=definition)
+
+
+@asynccontextmanager
+async def in_tenant(
+    settings: Settings, tenant: str, blueprint: Blueprint | None = None
+) -> AsyncIterator[tuple[Application, Tenant]]:
+    """Yield a running application, and one of its tenants.
+
+    Args:
+        settings: of the application.
+        tenant: slug.
+        blueprint: the folder's, where it has been assembled already.
+
+    Raises:
+        StartError: there is no such tenant.
+    """
+    from byodpp import bootstrap
+    from byodpp.authentication.tenants import TenantDirectory
+    from byodpp.cli.preparation import running_database
+
+    blueprint = blueprint or bootstrap.assemble(settings.app_dir)
     async with running_database(settings) as found:
         application = bootstrap.Application.connect(found, blueprint)
         async with application.lifespan():
             known = await TenantDirectory(application.database).by_name(tenant)
             if known is None:
                 raise StartError([Problem(tenant, "there is no such tenant")])
-            principal = Principal(
-                tenant_id=known.id,
-                session_tenant_id=known.id,
-                home_tenant_id=known.id,
-                roles=frozenset(roles),
-                anonymous=False,
-                platform=known.id == PLATFORM_TENANT,
-                tenant=known,
-            )
-            yield Acting(application=application, principal=principal, resource=definition)
+            yield application, known
 
 
 def _resource(registry: Any, name: str, version: str) -> ResourceDefinition:

@@ -32,6 +32,7 @@ def check(context: typer.Context) -> None:
     from byodpp.index_check import unindexed
     from byodpp.logics import LogicMap, load_logics
     from byodpp.manifest import load_manifest
+    from byodpp.part_logics import PART_LOGICS
     from byodpp.schemas import SchemaMap
     from byodpp.schemas.overrides import load_schema_overrides
     from byodpp.tables import Tables
@@ -49,7 +50,7 @@ def check(context: typer.Context) -> None:
         for part in (
             lambda: slow.extend(unindexed(registry, Tables.build(registry))),
             lambda: base_policies(registry),
-            lambda: found.append(load_logics(app_dir, registry)[0]),
+            lambda: found.append(load_logics(app_dir, registry, PART_LOGICS)[0]),
             lambda: SchemaMap.build(registry, load_schema_overrides(app_dir)),
         ):
             with _collecting(problems):
@@ -82,10 +83,11 @@ def routes(
     `byodpp routes Products`
     """
     from byodpp.logics import load_logics
+    from byodpp.part_logics import PART_LOGICS
     from byodpp.suggestion import nearest
 
     registry = _registry(context)
-    logic_map, _ = load_logics(place_of(context).application(), registry)
+    logic_map, _ = load_logics(place_of(context).application(), registry, PART_LOGICS)
     names = sorted({one.name for one in registry})
     if resource is not None and resource not in names:
         raise StartError([Problem(resource, "there is no such resource", nearest(resource, names))])
@@ -96,9 +98,10 @@ def routes(
 def logics(context: typer.Context) -> None:
     """List the logic map: which class serves which operation or action, and where it lies."""
     from byodpp.logics import load_logics
+    from byodpp.part_logics import PART_LOGICS
 
     place = place_of(context)
-    found, _ = load_logics(place.application(), _registry(context))
+    found, _ = load_logics(place.application(), _registry(context), PART_LOGICS)
     rows = [(entry.version, entry.resource, entry.key, entry.place) for entry in found]
     print_table(
         ("VERSION", "RESOURCE", "SERVES", "CLASS"),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from byodpp import __version__
+from byodpp.cli.access import access, explain
 from byodpp.cli.audit import heads, verify
 from byodpp.cli.create import init, new_logic, new_resource
 from byodpp.cli.data import seed, token
@@ -51,6 +52,8 @@ def make_program() -> typer.Typer:
     program.command("export")(export_rows)
     program.command()(token)
     program.command()(revoke)
+    program.command()(access)
+    program.command()(explain)
     audit = _group(help="The audit trail: verify it, and print where it ends.")
     audit.command("verify")(verify)
     audit.command("heads")(heads)

@@ -214,6 +214,19 @@ class RouteTable:
             request.resource = endpoint.resource
         return handler
 
+    def find(self, method: str, path: bytes) -> tuple[Endpoint, dict[str, str]] | None:
+        """Return the endpoint of an address, and its parameters decoded; None: there is none.
+
+        Raises:
+            Malformed: a parameter cannot be decoded.
+        """
+        values: list[bytes] = []
+        served = self._root.find(path.split(b"/"), 1, values)
+        endpoint = None if served is None else served.endpoints.get(method)
+        if served is None or endpoint is None:
+            return None
+        return endpoint, {name: decoded(value) for name, value in zip(served.names, values, strict=True)}
+
     def _without_version(self, request: Request, segments: list[bytes], values: list[bytes]) -> _Served:
         """Try the path as one that leaves its version to the Accept header."""
         check_path(request.raw_path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from byodpp import wire
+from byodpp.access_guide import AccessGuide
 from byodpp.audit.notes import About
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import ANONYMOUS, Principal
@@ -71,6 +72,7 @@ class UnitParts:
     encryption: EncryptionKeys
     dependents: Dependents
     tenants: TenantDirectory
+    guide: AccessGuide
     identity: IdentityAdministration | None  # None: this process may make no realms and users
 
 
@@ -340,6 +342,7 @@ class CallContext:
         self.tenants = unit.parts.tenants
         self.transaction = unit.transaction
         self.secrets = UserSecrets(unit, call.resource.version)
+        self.access = unit.parts.guide
         self.repositories = unit.repositories(call.resource.version, call=call)
         self.system = unit.repositories(call.resource.version, system=True)
         self.published = unit.published(call.resource.version)

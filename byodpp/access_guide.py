@@ -1,0 +1,385 @@
+"""Who may do what, and why: the answers behind `byodpp access`, `byodpp explain`, and their routes.
+
+In: a tenant and a question in the words in which people write it. Out: the permission matrix, or an
+Explanation. Every answer is a decision of the `Authorizer` that requests ask; about a row it asks
+the statement by which rows are read. May reject: ValidationFailed (the question names what does not
+exist, or goes together with nothing), NotFound (a row that the asker may not read), QueryTooComplex.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from byodpp.authentication import Principal
+from byodpp.authorization import Authorizer
+from byodpp.authorization.explanation import Explanation, Voice, fields_json, held_by, voices_of
+from byodpp.authorization.matrix import Cell, matrix, roles_of
+from byodpp.authorization.policies import operation_keys
+from byodpp.conditions import Condition, Query, Refusal, Shape, Visibility, all_of
+from byodpp.database import PLATFORM_TENANT, Transaction
+from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
+from byodpp.exceptions import ApiError, Detail, NotFound, QueryTooComplex, ValidationFailed
+from byodpp.registry import Registry
+from byodpp.repository.stores import Store
+from byodpp.suggestion import nearest
+
+__all__ = ["AccessGuide", "FindRoute", "FoundRoute", "Question"]
+
+#: Cells of one matrix; each is a decision.
+_MOST_CELLS: Final = 50_000
+#: Cells before others get their turn on the event loop.
+_TURN: Final = 100
+_KEY: Final = Query(shape=Shape(fields=("id",)))
+_ROLES: Final = "select name from roles where tenant_id in (0, $1) order by name"
+_USER: Final = (
+    "select id, subject from users where tenant_id = $1"
+    " and (id::text = $2 or user_name = $2 or subject = $2) order by id limit 1"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRoute:
+    """What an address leads to."""
+
+    resource: ResourceDefinition
+    operation: str
+    id: str | None  # of the row that the address names
+
+
+#: Finds what a method and a path lead to; None: no operation of a resource.
+FindRoute = Callable[[str, str], FoundRoute | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """May somebody do something? Empty is not said."""
+
+    resource: str = ""
+    operation: str = ""
+    route: str = ""  # `DELETE /api/v1/products/3`, in place of resource, operation and id
+    version: str = ""  # of the API; the first that has the resource when not said
+    id: str | None = None  # of a row
+    roles: tuple[str, ...] = ()  # as a token brings them; those of UserRoles come with the user
+    user: str | None = None  # number, user name or subject
+    anonymous: bool = False
+
+    @property
+    def about_another(self) -> bool:
+        """Whether it is about somebody else than who asks."""
+        return bool(self.roles) or self.user is not None or self.anonymous
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What is asked about, once its names were looked up."""
+
+    resource: ResourceDefinition
+    operation: str
+    id: str | None
+
+
+class AccessGuide:
+    """Answers for every tenant of one application."""
+
+    def __init__(
+        self, registry: Registry, authorizer: Authorizer, store: Store, find_route: FindRoute
+    ) -> None:
+        """Args:
+        registry: what is asked about.
+        authorizer: of the same application.
+        store: of the same, for looking at rows.
+        find_route: finds what an address leads to.
+        """
+        self._registry = registry
+        self._authorizer = authorizer
+        self._store = store
+        self._find_route = find_route
+
+    def knows_all(self, asker: Principal) -> bool:
+        """Whether somebody may read every rule, and so hear everything that they say."""
+        policies = self._registry.get("Policies")
+        seen = self._authorizer.visibility(asker, policies, "list")
+        shown = [name for name, one in policies.fields.items() if not one.write_only]
+        return seen is not None and seen.rows is None and dict(seen.fields) == dict.fromkeys(shown)
+
+    # --- the matrix -------------------------------------------------------------------
+
+    async def cells(self, transaction: Transaction, tenant_id: int, resource: str = "") -> list[Cell]:
+        """Return the permission matrix of a tenant.
+
+        Args:
+            transaction: that may read the tenant's roles.
+            tenant_id: whose rules.
+            resource: only this one, in every version; empty is all that have routes.
+
+        Raises:
+            ValidationFailed: there is no such resource.
+            QueryTooComplex: it would be too large.
+        """
+        rules = self._authorizer.rules(tenant_id)
+        stored = [record["name"] for record in await transaction.fetch(_ROLES, tenant_id)]
+        roles = roles_of(rules, stored)
+        lines: Iterable[ResourceDefinition] = self._named(resource) if resource else self._registry
+        wanted = [one for one in lines if one.routed]
+        if len(roles) * sum(len(operation_keys(one)) for one in wanted) > _MOST_CELLS:
+            told = f"The matrix would have more than {_MOST_CELLS} cells: ask for one resource."
+            raise QueryTooComplex(details=[Detail("resource", "too_complex", told)])
+        found = []
+        for index, cell in enumerate(matrix(rules, tenant_id, roles, wanted)):
+            found.append(cell)
+            if index % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+        return found
+
+    # --- an explanation ---------------------------------------------------------------
+
+    async def explain(
+        self, transaction: Transaction, tenant_id: int, question: Question, asker: Principal | None
+    ) -> Explanation:
+        """Return why somebody of a tenant may do something, or may not.
+
+        Args:
+            transaction: of the tenant; of rows that belong to a user it must be the user's.
+            tenant_id: whose rules.
+            question: what is asked.
+            asker: about himself where the question names nobody, and bounded to rows that he may read;
+                None: somebody who may know everything, and says of whom he speaks.
+
+        Raises:
+            ValidationFailed: the question names what does not exist, or two things that exclude each other.
+            NotFound: about a row that the asker may not read.
+        """
+        asked = self._asked(question)
+        principal = await self.caller(transaction, tenant_id, question, asker)
+        told = self._without_row(asked, tenant_id, principal)
+        if asked.id is None:
+            return told
+        if asker is not None and asker is not principal:
+            await self._refuse_unreadable(transaction, asker, asked)
+        return await self._over_row(transaction, told, principal, asked.id)
+
+    def _without_row(self, asked: _Asked, tenant_id: int, principal: Principal) -> Explanation:
+        resource, operation = asked.resource, asked.operation
+        decision = self._authorizer.decide(principal, resource, operation)
+        rules = self._authorizer.rules(tenant_id)
+        return Explanation(
+            resource=resource,
+            operation=operation,
+            decision=decision,
+            allowed=False if not decision.allowed else None if decision.rows is not None else True,
+            status=None if decision.allowed else 401 if principal.anonymous else 403,
+            reason=decision.reason,
+            held=held_by(rules, principal),
+            voices=voices_of(decision, rules, principal),
+            fields=fields_json(decision, resource, operation),
+        )
+
+    async def _refuse_unreadable(self, transaction: Transaction, asker: Principal, asked: _Asked) -> None:
+        """Refuse to speak about a row that whoever asks may not know to be there."""
+        visible = self._authorizer.visibility(asker, asked.resource)
+        key = self._store.key(asked.resource, asked.id)
+        if visible is None or not await self._matches(
+            transaction, asker, asked.resource, key, [visible.rows]
+        ):
+            raise NotFound(f"{asked.resource.name} {asked.id!r} does not exist.")
+
+    async def _over_row(
+        self, transaction: Transaction, told: Explanation, principal: Principal, id: str
+    ) -> Explanation:
+        """Let PostgreSQL judge the decision, and each rule of it, over one row."""
+        resource, decision = told.resource, told.decision
+        key = self._store.key(resource, id)
+
+        async def matches(*conditions: Condition | None) -> bool:
+            return await self._matches(transaction, principal, resource, key, conditions)
+
+        voices = [replace(one, matches=await self._has_say(told, one, matches)) for one in told.voices]
+        told = replace(told, voices=tuple(voices))
+        if not decision.allowed:
+            return told
+        readable = self._authorizer.visibility(principal, resource)
+        if readable is None or not await matches(readable.rows):
+            reason = "there is no such row that this caller may read"
+            return _refused(told, 404, reason)
+        if not await matches(decision.rows):
+            return _refused(told, 404 if told.operation in READ_OPERATIONS else 403, _who_refuses(voices))
+        fields = {}
+        for name, state in told.fields.items():
+            when = None if decision.fields is None else decision.fields.get(name)
+            open = state != "no" and (when is None or await matches(when))
+            fields[name] = "yes" if open else "no"
+        return replace(told, allowed=True, fields=fields)
+
+    @staticmethod
+    async def _has_say(told: Explanation, voice: Voice, matches: Callable[..., Any]) -> bool:
+        """Whether a rule is about the row: an allow that matches, a deny that is not known not to."""
+        rule = voice.rule
+        if rule.deny:
+            return rule.rows is None or not await matches(Refusal(rule.rows))
+        return bool(await matches(rule.rows))
+
+    async def _matches(
+        self,
+        transaction: Transaction,
+        principal: Principal,
+        resource: ResourceDefinition,
+        key: Any,
+        conditions: Iterable[Condition | None],
+    ) -> bool:
+        """Whether a caller who may read rows of these conditions, and no others, would find the row."""
+        if key is None:
+            return False
+        visible = Visibility(all_of(list(conditions)), MappingProxyType({"id": None}))
+
+        def lookup(other: ResourceDefinition) -> Visibility | None:
+            return visible if other.id == resource.id else self._authorizer.visibility(principal, other)
+
+        compiled = self._store.statements.row(
+            resource, _KEY, lookup, context_in_statement=False, anywhere=principal.anywhere
+        )
+        arguments = compiled.arguments(
+            (),
+            principal.variables,
+            principal.session,
+            scope_tenant_id=principal.tenant_id,
+            named={"id": key},
+        )
+        record = await transaction.fetchrow(compiled.sql, *arguments)
+        return record is not None and record["data"] is not None
+
+    # --- names ------------------------------------------------------------------------
+
+    def _named(self, name: str) -> tuple[ResourceDefinition, ...]:
+        found = tuple(one for one in self._registry.named(name) if one.routed)
+        if not found:
+            names = sorted({one.name for one in self._registry if one.routed})
+            told = f"There is no resource {name[:64]!r} here. {nearest(name, names, list_up_to=0)}".rstrip()
+            raise ValidationFailed(details=[Detail("resource", "unknown_resource", told)])
+        return found
+
+    def _asked(self, question: Question) -> _Asked:
+        if question.route:
+            return self._by_route(question)
+        if not question.resource or not question.operation:
+            told = "Is required, where no route is named."
+            missing = [word for word in ("resource", "operation") if not getattr(question, word)]
+            raise ValidationFailed(details=[Detail(word, "required", told) for word in missing])
+        resource = self._of_version(question)
+        known = operation_keys(resource)
+        if question.operation not in known:
+            hint = nearest(question.operation, known, list_up_to=20)
+            told = f"There is no operation or action {question.operation[:64]!r} here. {hint}".rstrip()
+            raise ValidationFailed(details=[Detail("operation", "unknown_operation", told)])
+        why_not = _why_no_row(resource, question.operation)
+        if question.id is not None and why_not is not None:
+            raise ValidationFailed(details=[Detail("id", "unsupported", why_not)])
+        return _Asked(resource=resource, operation=question.operation, id=question.id)
+
+    def _of_version(self, question: Question) -> ResourceDefinition:
+        found = self._named(question.resource)
+        if not question.version:
+            return found[0]
+        for one in found:
+            if one.version == question.version:
+                return one
+        told = f"It is served in {', '.join(sorted(one.version for one in found))}."
+        raise ValidationFailed(details=[Detail("version", "enum", told)])
+
+    def _by_route(self, question: Question) -> _Asked:
+        if question.resource or question.operation or question.version or question.id is not None:
+            told = "A route says resource, operation and row: leave the others out."
+            raise ValidationFailed(details=[Detail("route", "conflict", told)])
+        method, _, path = question.route.partition(" ")
+        try:
+            found = self._find_route(method.upper(), path.strip())
+        except ApiError as error:
+            raise ValidationFailed(details=[Detail("route", "invalid", error.message)]) from None
+        if found is None:
+            told = "No operation of a resource is served there. Write it as `GET /api/v1/products/3`."
+            raise ValidationFailed(details=[Detail("route", "unknown_route", told)])
+        return _Asked(
+            resource=found.resource,
+            operation=found.operation,
+            id=found.id if _why_no_row(found.resource, found.operation) is None else None,
+        )
+
+    async def caller(
+        self,
+        transaction: Transaction,
+        tenant_id: int,
+        question: Question,
+        asker: Principal | None = None,
+    ) -> Principal:
+        """Return of whom a question speaks.
+
+        Args:
+            transaction: that may read the tenant's users.
+            tenant_id: at which he is at home.
+            question: what is asked.
+            asker: who asks, and is meant where nobody is named; None: somebody outside.
+
+        Raises:
+            ValidationFailed: there is no such user, or not for the asker; or the words exclude each other.
+        """
+        if question.anonymous and (question.roles or question.user is not None):
+            told = "Who is not signed in has no roles and is no user."
+            raise ValidationFailed(details=[Detail("anonymous", "conflict", told)])
+        if question.anonymous:
+            return Principal(tenant_id=tenant_id)
+        if asker is not None and not question.about_another:
+            return asker
+        user: Mapping[str, Any] | None = None
+        if question.user is not None:
+            user = await self._user(transaction, tenant_id, question.user, asker)
+        return Principal(
+            user_id=user["id"] if user else 0,
+            subject=user["subject"] if user else None,
+            tenant_id=tenant_id,
+            session_tenant_id=tenant_id,
+            home_tenant_id=tenant_id,
+            roles=frozenset(question.roles),
+            anonymous=False,
+            platform=tenant_id == PLATFORM_TENANT,
+        )
+
+    async def _user(
+        self, transaction: Transaction, tenant_id: int, name: str, asker: Principal | None
+    ) -> Mapping[str, Any]:
+        record: Mapping[str, Any] | None = await transaction.fetchrow(_USER, tenant_id, name)
+        if record is not None and asker is not None:
+            users = self._registry.get("Users")
+            visible = self._authorizer.visibility(asker, users)
+            if visible is None or not await self._matches(
+                transaction, asker, users, record["id"], [visible.rows]
+            ):
+                record = None
+        if record is None:
+            raise ValidationFailed(details=[Detail("user", "reference", "There is no such user.")])
+        return record
+
+
+def _why_no_row(resource: ResourceDefinition, operation: str) -> str | None:
+    """Say why an operation cannot be judged over one row; None when it can."""
+    action = next((one for one in resource.actions if one.key == operation), None)
+    if resource.kind is Kind.LOGIC:
+        return f"{resource.name} has no rows that could be looked at: leave it out."
+    if operation in ("create", "list", "batch"):
+        return f"{operation} is not done to one row: leave it out."
+    if action is not None and action.restores:
+        return "A deleted row is not looked at: leave it out."
+    return None
+
+
+def _refused(told: Explanation, status: int, reason: str) -> Explanation:
+    return replace(told, allowed=False, status=status, reason=reason, fields=dict.fromkeys(told.fields, "no"))
+
+
+def _who_refuses(voices: Iterable[Voice]) -> str:
+    for voice in voices:
+        if voice.rule.deny and voice.matches and voice.rule.fields is None:
+            return f"denied by {voice.rule.source}"
+    return "no rule that allows it matches the row"

@@ -1,0 +1,20 @@
+"""Logic classes of all the framework's parts, in the order in which `byodpp logics` lists them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from byodpp.access_logics import ACCESS_LOGICS
+from byodpp.grant_logics import GRANT_LOGICS
+from byodpp.key_logics import KEY_LOGICS
+from byodpp.logics import Logic
+from byodpp.secret_logics import SECRET_LOGICS
+
+__all__ = ["PART_LOGICS"]
+
+PART_LOGICS: Final[tuple[type[Logic], ...]] = (
+    *ACCESS_LOGICS,
+    *KEY_LOGICS,
+    *SECRET_LOGICS,
+    *GRANT_LOGICS,
+)
