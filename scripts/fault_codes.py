@@ -112,6 +112,8 @@ DETAILS: Final[Mapping[str, str]] = MappingProxyType(
         "unknown_period": "there is no such period",
         "unknown_quantifier": "none of `some`, `every`, `none`",
         "unknown_relation": "there is no such relation, or not for this caller",
+        "unknown_operation": "a question about rights names no operation, and no action's key",
+        "unknown_route": "a question about rights names an address that no operation serves",
         "unknown_resource": "there is no such resource in this version",
         "unknown_role": "a rule names a role that neither the manifest nor `Roles` knows",
         "unknown_word": "not one of the words of this parameter",

@@ -423,7 +423,8 @@ class ResourceDescription:
         if status == "204":
             return {"204": minimal}
         if logic.output is not None:
-            answer = self._answer(action.key, marshmallow_schema(logic.output))
+            name = "read" if action.method in ("GET", "HEAD") else action.key
+            answer = self._answer(name, marshmallow_schema(logic.output))
         else:
             shown: tuple[str, ...] = ("ETag",) if self._resource.versioned else ()
             shown += ("Idempotency-Replayed",) if action.method in KEYED_METHODS else ()

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from byodpp.access_guide import FoundRoute
 from byodpp.addresses import addresses
+from byodpp.exceptions import NotFound
 from byodpp.logics import LogicMap
 from byodpp.registry import Registry
 from byodpp.requests import Request
@@ -52,4 +53,4 @@ class RouteFinder:
 
 
 async def _unserved(request: Request) -> Answer:
-    raise NotImplementedError("this table is for looking up, not for serving")
+    raise NotFound("This table is looked into, and never serves.")
