@@ -55,7 +55,8 @@ class Principal:
 
     def __post_init__(self) -> None:
         """Fill in, once, what every request of the caller needs."""
-        session = SessionContext(tenant_id=self.session_tenant_id, user_id=self.user_id)
+        visiting = self.visiting_from is not None
+        session = SessionContext(tenant_id=self.session_tenant_id, user_id=self.user_id, visiting=visiting)
         object.__setattr__(self, "session", session)
         object.__setattr__(self, "variables", _Variables(self))
 
@@ -84,7 +85,8 @@ class _Variables(Mapping[str, Any]):
     def __init__(self, principal: Principal) -> None:
         claims = principal.claims
         self._known = {
-            "user.id": principal.user_id or None,
+            # A visitor has the number of some user of the tenant that he visits, and is not that user.
+            "user.id": (principal.user_id or None) if principal.visiting_from is None else None,
             "user.subject": principal.subject,
             "user.roles": sorted(principal.roles),
             "user.name": claims.name if claims else None,

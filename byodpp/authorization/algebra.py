@@ -90,6 +90,8 @@ def out_of_place(
     caller: Caller, resource: ResourceDefinition, operation: str, action: ActionDefinition | None
 ) -> str | None:
     """Say why no policy at all could allow this here; None when one could."""
+    if resource.scope is Scope.USER and not (caller.at_home or caller.anonymous or _open(action)):
+        return "rows of users are their own, and this user is another tenant's"
     reads = operation in READ_OPERATIONS or (action is not None and action.method in ("GET", "HEAD"))
     if reads:
         return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from byodpp.authentication import Principal
@@ -132,7 +133,9 @@ class AccessChanges:
         rules = old
         if principal.platform and principal.tenant_id != PLATFORM_TENANT:
             rules = self._authorizer.trial(principal.tenant_id, TenantRows())
-        return Author(caller=caller_of(rules, principal), rules=rules, operations=principal.operations)
+        # Rows of users are nothing to a visitor, and rules about them still are something that he gives.
+        caller = replace(caller_of(rules, principal), at_home=True)
+        return Author(caller=caller, rules=rules, operations=principal.operations)
 
     def _refuse_lockout(self, old: TenantRules, new: TenantRules, principal: Principal) -> None:
         policies = self._registry.get("Policies")

@@ -19,6 +19,7 @@ class SessionContext:
 
     tenant_id: int
     user_id: int = 0  # 0: nobody signed in
+    visiting: bool = False  # the user is another tenant's: his number says nothing about this one's rows
     grants: tuple[str, ...] = ()  # `table:tenant:id` of rows lent to this caller
 
     #: The values of byodpp.tenant, byodpp.user and byodpp.grants, for set_config.
@@ -32,9 +33,14 @@ class SessionContext:
         Raises:
             ValueError: a grant holds U+0000.
         """
-        settings = (f"{self.tenant_id:d}", f"{self.user_id:d}", _array_literal(self.grants))
+        settings = (f"{self.tenant_id:d}", f"{self.owner_id:d}", _array_literal(self.grants))
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "commands", _set_local(*settings))
+
+    @property
+    def owner_id(self) -> int:
+        """The user whose rows of the scope `user` are meant; 0 owns none."""
+        return 0 if self.visiting else self.user_id
 
 
 def _set_local(tenant: str, user: str, grants: str) -> str:

@@ -47,7 +47,7 @@ def scope_tenant() -> sa.BindParameter[Any]:
 def scope_user() -> sa.BindParameter[Any]:
     """Return the parameter that says which user's rows are meant."""
     return bound(
-        lambda sources: sources.context.user_id if sources.context else 0, sa.BigInteger(), "scope_user"
+        lambda sources: sources.context.owner_id if sources.context else 0, sa.BigInteger(), "scope_user"
     )
 
 

@@ -274,6 +274,10 @@ class Statements:
 
     def user(self) -> sa.ColumnElement[Any]:
         """Return the parameter with the caller's id, 0 when anonymous."""
+        return bound(_user, sa.BigInteger(), "acting_user")
+
+    def owner(self) -> sa.ColumnElement[Any]:
+        """Return the parameter with the user who owns what is written."""
         return scope_user()
 
     def session_tenant(self) -> sa.ColumnElement[Any]:
@@ -357,6 +361,10 @@ def _settings(sources: Sources) -> tuple[str, str, str]:
     if sources.context is None:
         return str(sources.scope_tenant_id), "0", "{}"
     return sources.context.settings
+
+
+def _user(sources: Sources) -> int:
+    return sources.context.user_id if sources.context is not None else 0
 
 
 def context_setting() -> sa.Subquery:
