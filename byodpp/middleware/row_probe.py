@@ -1,8 +1,8 @@
 """Lets "not found" win over refusals of the form.
 
-In: a request for one row. Out: the same. When a later stage refuses the body, the media type or
-the precondition, the row is looked for first: a row that the caller may not see answers 404 whatever was
-sent. A request that is in order costs nothing here.
+In: a request for one row. Out: the same. When a later stage refuses the body, its fields, the media type
+or the precondition, the row is looked for first: a row that the caller may not see answers 404 whatever
+was sent. A request that is in order costs nothing here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from byodpp.exceptions import (
+    Forbidden,
     NotAcceptable,
     PayloadTooLarge,
     PreconditionFailed,
@@ -26,6 +27,7 @@ __all__ = ["RowProbe"]
 
 #: Refusals that rank below "not found".
 _LOWER: Final = (
+    Forbidden,
     NotAcceptable,
     PayloadTooLarge,
     UnsupportedMediaType,

@@ -229,7 +229,12 @@ class Repository(Reading):
         self._refuse_foreign_scope()
         if not decides(self.resource, self._acting):
             refuse_standing(values, await self.row(id))
-        await check_references(self._store, self._acting, self.resource, [values])
+        try:
+            await check_references(self._store, self._acting, self.resource, [values])
+            self._permitted(operation, sent)
+        except (ValidationFailed, Forbidden):
+            await self.row(id)  # a row that cannot be seen is not there, whatever was sent
+            raise
         modifiers = {name: one for name, one in values.items() if isinstance(one, Modifier)}
         columns = tuple(sorted(self.resource.columns[name] for name in values if name not in modifiers))
         change = self._shape(
@@ -449,3 +454,5 @@ class Repository(Reading):
             raise Forbidden(f"{self.resource.name} is a view: it is read, never written.")
         if self.resource.scope is Scope.SHARED and not self._acting.principal.at_home_on_platform:
             raise Forbidden(f"{self.resource.name} is shared by all tenants: only the platform writes it.")
+        if self.resource.scope is Scope.USER and self._acting.principal.visiting_from is not None:
+            raise Forbidden(f"Rows of {self.resource.name} are their user's own: leave out X-Tenant.")

@@ -177,7 +177,7 @@ class WriteStatements:
         if resource.scope in (Scope.TENANT, Scope.USER, Scope.LIBRARY):
             values.append(self._statements.tenant())
         if resource.scope is Scope.USER:
-            values.append(self._statements.user())
+            values.append(self._statements.owner())
         return values
 
     # --- update and delete ------------------------------------------------------------
@@ -307,7 +307,10 @@ class WriteStatements:
         )
         if visibility.rows is not None:
             data = sa.case((self._statements.condition(resource, visibility.rows, row), data))
-        allowed = self._statements.condition(resource, permitted, row) if permitted is not None else sa.true()
+        allowed: sa.ColumnElement[bool] = sa.true()
+        if permitted is not None:
+            # A comparison with null is null here, where nothing makes false of it as `where` does.
+            allowed = sa.func.coalesce(self._statements.condition(resource, permitted, row), sa.false())
         version = row.c.version if resource.versioned else sa.cast(sa.null(), sa.BigInteger())
         return sa.select(
             data.label("data"), allowed.label("permitted"), row.c.id.label("id"), version.label("new_version")
