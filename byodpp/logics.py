@@ -30,8 +30,8 @@ from byodpp.suggestion import nearest
 if TYPE_CHECKING:
     import marshmallow
 
-    from byodpp.authentication.tenants import TenantDirectory
     from byodpp.access_guide import AccessGuide
+    from byodpp.authentication.tenants import TenantDirectory
     from byodpp.database import Transaction
     from byodpp.identity import IdentityAdministration
     from byodpp.ids import Ids
