@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import contestants
+from bench import authorization, contestants
 from bench.__main__ import parsed, plan_of, scale_of
 from bench.comparison import Plan, measure
 from bench.figures import Ratio, interval, ratio, verdict
@@ -207,6 +207,18 @@ def test_growth_is_measured_from_the_smallest_to_the_largest(
     for growth in growths:
         assert text.count(f"### {growth.title[0].upper()}{growth.title[1:]}\n") == 2
     assert text.count("; at least ") == sum(growth.target is not None for growth in growths)
+
+
+@pytest.mark.slow
+def test_authorization_is_measured_beside_the_same_without_it(tmp_path: Path) -> None:
+    scale = authorization.Scale(
+        asking=2, products=40, tenants=4, policies=7, rounds=2, seconds=0.1, connections=2
+    )
+    samples = authorization.measure(tmp_path, scale)
+    assert list(samples) == [authorization.UNGUARDED, authorization.GUARDED, authorization.MANY]
+    assert all(one.rate > 0 and one.cost > 0 for ones in samples.values() for one in ones)
+    text = "\n".join(authorization.report(samples))
+    assert text.count("promised") == len(authorization.PROMISES)
 
 
 def test_a_run_that_is_asked_to_end_leaves_no_server_behind(tmp_path: Path) -> None:
