@@ -248,15 +248,20 @@ async def test_c2_a_reference_to_an_unreadable_row_is_worded_like_an_unknown_one
 ) -> None:
     clerk = standing.client(role="Clerk", user="cleo")
     before = await stored(standing, "acme")
-    for call in (
-        lambda id: clerk.patch(f"{CASES}/1", json={"folderId": id}),
-        lambda id: clerk.post(CASES, json={"title": "new", "folderId": id}),
-        lambda id: clerk.post(f"{CASES}/batch", json=[{"title": "new", "folderId": id}]),
-        lambda id: clerk.post(
-            f"{CASES}/batch", json={"operation": "patch", "items": [{"id": 1, "folderId": id}]}
-        ),
+    for method, path, body in (
+        ("PATCH", "/1", {"folderId": 0}),
+        ("POST", "", {"title": "new", "folderId": 0}),
+        ("POST", "/batch", [{"title": "new", "folderId": 0}]),
+        ("POST", "/batch", {"operation": "patch", "items": [{"id": 1, "folderId": 0}]}),
     ):
-        hidden, unknown = await call(2), await call(999)
+        hidden, unknown = [
+            await clerk.request(
+                method,
+                CASES + path,
+                json=json.loads(json.dumps(body).replace('"folderId": 0', f'"folderId": {id}')),
+            )
+            for id in (2, 999)
+        ]
         assert hidden.status_code == unknown.status_code == 422
         assert hidden.json()["error"]["details"][0]["code"] == "reference"
         assert same(hidden) == same(unknown)
@@ -446,15 +451,15 @@ async def test_c7_a_rule_about_what_the_caller_lacks_opens_no_row(office: Tested
     admin = office.client()
     for to in ("ByRoles", "x", "", None, "null", "[]"):
         await made(admin, "/api/v1/letters", to=to)
-    for claims in ({}, {"email": None}, {"email": ""}, {"email": []}, {"email": {"a": 1}}):
+    for email in (None, "", [], {"a": 1}):
         for role in ("ByMail", "NotByMail"):
-            token = office.token(role=role, user="eve", **{"email": None, **claims})
+            token = office.token(role=role, user="eve", email=email)
             client = office.client(role=None, headers={"Authorization": f"Bearer {token}"})
             response = await client.get("/api/v1/letters")
             assert response.status_code in (200, 401), response.text
             if response.status_code == 200:
                 rows = response.json()["data"]
-                assert rows == [] or claims == {"email": ""}, (role, claims, rows)
+                assert rows == [] or email == "", (role, email, rows)
             gone = await client.post("/api/v1/letters/batch", json={"operation": "delete", "items": []})
             assert gone.status_code in (200, 400, 401, 403, 422)
     everybody = await office.client(role="ByRoles", user="rob").get("/api/v1/letters")
