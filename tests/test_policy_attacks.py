@@ -451,7 +451,8 @@ async def test_c7_a_rule_about_what_the_caller_lacks_opens_no_row(office: Tested
     admin = office.client()
     for to in ("ByRoles", "x", "", None, "null", "[]"):
         await made(admin, "/api/v1/letters", to=to)
-    for email in (None, "", [], {"a": 1}):
+    mails: list[Any] = [None, "", [], {"a": 1}]
+    for email in mails:
         for role in ("ByMail", "NotByMail"):
             token = office.token(role=role, user="eve", email=email)
             client = office.client(role=None, headers={"Authorization": f"Bearer {token}"})
