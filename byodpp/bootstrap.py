@@ -223,6 +223,7 @@ class Application:
             ),
         )
         routes = RouteFinder(blueprint.registry, blueprint.logics)
+        bus = EventBus(blueprint.handlers)
         parts = UnitParts(
             registry=blueprint.registry,
             store=store,
@@ -235,9 +236,10 @@ class Application:
             dependents=blueprint.dependents,
             tenants=tenants,
             guide=AccessGuide(blueprint.registry, authorizer, store, routes),
+            hears=bus.hears,
             identity=issuer.administration,
         )
-        service = Service(parts, database, EventBus(blueprint.handlers))
+        service = Service(parts, database, bus)
         sessions = Sessions(
             database,
             most=settings.transfer_sessions,

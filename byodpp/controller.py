@@ -14,6 +14,7 @@ from typing import Any, Final
 from byodpp import wire
 from byodpp.answering import answer_write, briefly, origin_of
 from byodpp.authentication import Principal
+from byodpp.authorization.presets import Presets
 from byodpp.batches import read_batch
 from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
@@ -156,7 +157,7 @@ class Controller:
         """POST many items."""
         self._refuse_query(request)
         call = self._call(request, "batch")
-        load = partial(self._load_item, request.principal)
+        load = partial(self._load_item, self._authorizer.presets(request.principal))
         call.body = await read_batch(request.json, load, self.resource)
         return await self._write(request, call)
 
@@ -242,10 +243,12 @@ class Controller:
                 details=[Detail(name, "unknown_parameter", "This operation takes no parameters.")]
             )
 
-    def _load_item(self, principal: Principal, operation: str, item: Any, prefix: str) -> LoadedBody:
+    def _load_item(self, presets: Presets, operation: str, item: Any, prefix: str) -> LoadedBody:
         if operation == "patch" and self._schemas.needs_stored(self.resource, item):
             return LoadedBody(values={}, sent=frozenset(item))  # judged when its row is locked
-        return self.load(operation, item, principal, prefix=prefix.rstrip("."))
+        return self._schemas.load(
+            self.resource, operation, item, prefix=prefix.removesuffix("."), presets=presets
+        )
 
     # --- out --------------------------------------------------------------------------
 

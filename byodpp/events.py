@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -97,7 +97,11 @@ class Outbox:
         " order by o"
     )
 
-    def __init__(self) -> None:
+    def __init__(self, hears: Callable[[str], bool] = lambda name: True) -> None:
+        """Args:
+        hears: whether a handler of this process wants an event of that name.
+        """
+        self.hears = hears
         self.events: list[Event] = []
         self._waiting: list[Event] = []
 
@@ -188,9 +192,13 @@ class EventBus:
             *self._handlers.get("*", ()),
         )
 
+    def hears(self, name: str) -> bool:
+        """Whether any handler wants events of that name."""
+        return bool(self._handlers) and bool(self.handlers(name))
+
     def wants(self, events: Iterable[Event]) -> bool:
         """Whether any handler wants one of the events."""
-        return bool(self._handlers) and any(self.handlers(event.name) for event in events)
+        return any(self.hears(event.name) for event in events)
 
     async def dispatch(self, events: Iterable[Event]) -> None:
         """Run every handler of every event; failures are logged one by one.

@@ -176,11 +176,19 @@ class Authorizer:
         )
 
     def presets(self, principal: Principal) -> Presets:
-        """Return what a caller's creations of rows get where their bodies say nothing."""
+        """Return what a caller's creations of rows get where their bodies say nothing.
+
+        For one body: of each resource in it, the rules are asked once.
+        """
+        known: dict[Hashable, Mapping[str, Any]] = {}
 
         def found(resource: ResourceDefinition) -> Mapping[str, Any]:
-            presets = self.decide(principal, resource, "create").presets
-            return preset_values(presets, resource, principal.variables) if presets else presets
+            values = known.get(resource.id)
+            if values is None:
+                presets = self.decide(principal, resource, "create").presets
+                values = preset_values(presets, resource, principal.variables) if presets else presets
+                known[resource.id] = values
+            return values
 
         return found
 

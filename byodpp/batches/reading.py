@@ -47,9 +47,9 @@ _TURN: Final = 50
 LoadItem = Callable[[str, Any, str], Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BatchItem:
-    """One item: what is to be done to which row, or why it cannot be."""
+    """One item: what is to be done to which row, or why it cannot be. Not frozen: that takes time."""
 
     index: int  # place in the body
     operation: str  # create, update, patch, delete; of an item with a key `update`, else `upsert`

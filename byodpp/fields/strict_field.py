@@ -77,6 +77,9 @@ class StrictField(marshmallow.fields.Field[Any]):
         self._default = self.load_default
         self._fresh_default = callable(self._default)
         self._plain = not (self.validators or self.pre_load or self.post_load)
+        #: Judges a value that is not None, raising FieldFault or ValidationError; None where a
+        #: validator or hook has a word in it, too.
+        self.load_value = load if self._plain else None
 
     def deserialize(
         self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any

@@ -101,6 +101,7 @@ class StringType(FieldType):
             max_bytes = MAX_INDEXED_BYTES
         inner = super().loader(definition, from_wire=from_wire, max_bytes=max_bytes)
         bytes_matter = max_bytes is not None and highest * 4 > max_bytes
+        is_all = not self.checks(definition) and definition.enum is None
 
         def load(value: Any) -> Any:
             if isinstance(value, str):
@@ -109,7 +110,10 @@ class StringType(FieldType):
                     raise FieldFault("too_long", f"Must have at most {highest} characters.")
                 if length < lowest:
                     raise FieldFault("too_short", f"Must have at least {lowest} characters.")
-            value = inner(value)
+            if is_all and type(value) is str:
+                check_text(value)
+            else:
+                value = inner(value)
             if bytes_matter and max_bytes is not None and len(value.encode()) > max_bytes:
                 raise FieldFault("too_long", f"Must have at most {max_bytes} bytes of UTF-8.")
             return value

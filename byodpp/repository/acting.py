@@ -92,6 +92,8 @@ def refuse_fields(decision: Decision, fields: Iterable[str], prefix: str = "") -
     Raises:
         Forbidden: naming each of them.
     """
+    if decision.fields is None:
+        return
     refused = sorted(name for name in fields if not decision.permits(name))
     if refused:
         told = "You may not write this field."

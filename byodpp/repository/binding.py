@@ -5,19 +5,79 @@ In: values by field, modifiers too. Out: values by column. Rejects nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from byodpp.aside import aside
 from byodpp.definitions import ResourceDefinition
+from byodpp.fields import FieldType
 from byodpp.schemas.modifiers import Modifier
 from byodpp.sealed_fields import Sealing
 
-__all__ = ["bind", "bound"]
+__all__ = ["bind", "bind_rows", "bound"]
 
 #: Writing a document of more values takes longer than other requests should wait.
 _MANY_VALUES: Final = 5_000
+
+
+async def bind_rows(
+    resource: ResourceDefinition,
+    items: Sequence[Mapping[str, Any]],
+    keys: Sequence[Any] = (),
+    *,
+    seal: Sealing | None = None,
+) -> dict[str, list[Any]]:
+    """Return the values of new rows by column, None where a row has none; aside where there is much to write.
+
+    Args:
+        resource: whose.
+        items: the rows' values by field; what is no field is left out.
+        keys: one per row, for those without an `id`; none where PostgreSQL counts.
+        seal: encrypts; needed where a field of the resource is encrypted.
+    """
+    work = partial(_columns, resource, items, keys, seal)
+    documents = [name for name, one in resource.fields.items() if one.type.document]
+    values = (item.get(name) for item in items for name in documents)
+    large = documents and _more_than(_MANY_VALUES, [one for one in values if one])
+    return await aside(work) if large else work()
+
+
+def _columns(
+    resource: ResourceDefinition,
+    items: Sequence[Mapping[str, Any]],
+    keys: Sequence[Any],
+    seal: Sealing | None,
+) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name in _names(items):
+        if (definition := resource.fields.get(name)) is None:
+            continue
+        kind, values = definition.type, [item.get(name) for item in items]
+        if Modifier in set(map(type, values)):
+            values = [one.operand if isinstance(one, Modifier) else one for one in values]
+        if seal is not None and definition.encrypted:
+            values = [None if value is None else seal(definition, value) for value in values]
+        elif type(kind).bind is not FieldType.bind:
+            values = [None if value is None else kind.bind(value, definition) for value in values]
+        found[definition.column] = values
+    if keys:
+        definition = resource.fields["id"]
+        given = found.get(definition.column) or [None] * len(items)
+        found[definition.column] = [
+            definition.type.bind(key, definition) if value is None else value
+            for value, key in zip(given, keys, strict=True)
+        ]
+    return found
+
+
+def _names(items: Iterable[Mapping[str, Any]]) -> dict[str, None]:
+    """Return the names that any of the items has; those of most batches are the same."""
+    names: dict[str, None] = {}
+    for item in items:
+        if item.keys() != names.keys():
+            names |= dict.fromkeys(item)
+    return names
 
 
 async def bind(

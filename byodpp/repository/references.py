@@ -6,7 +6,7 @@ read, and which are deleted softly. May raise ValidationFailed and ReferencedCon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,15 +48,11 @@ async def check_references(
 
 
 def references_of(
-    registry: Registry, resource: ResourceDefinition, items: Iterable[Mapping[str, Any]]
+    registry: Registry, resource: ResourceDefinition, items: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, ResourceDefinition]]:
     """Yield the reference fields that have a value in some of the items, each with its target."""
-    names: dict[str, None] = {}
-    for item in items:
-        names |= dict.fromkeys(name for name in item if item[name] is not None)
-    for name in names:
-        definition = resource.fields.get(name)
-        if definition is not None and definition.references is not None:
+    for name, definition in resource.fields.items():
+        if definition.references is not None and any(item.get(name) is not None for item in items):
             yield name, registry.target(resource, definition.references)
 
 

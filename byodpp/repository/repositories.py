@@ -172,8 +172,7 @@ class Repository(Reading):
         self._refuse_foreign_scope()
         if not items:
             return []
-        ids = self._store.ids
-        prepared = [registered(self.resource, self._with_states(item), ids) for item in items]
+        prepared = self._prepared(items)
         await check_references(self._store, self._acting, self.resource, prepared)
         permitted = self._permitted("create", sent)
         if permitted is not None:
@@ -437,6 +436,13 @@ class Repository(Reading):
             return Row(json, self.resource, registry, version=version, key=record.get("id"))
         return Row(None, self.resource, registry, values={"id": id})
 
+    def _prepared(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Return the values of new rows with what they are given at the beginning."""
+        if self.resource.states is None and self.resource.scope is not Scope.SELF:
+            return items
+        ids = self._store.ids
+        return [registered(self.resource, self._with_states(item), ids) for item in items]
+
     def _with_states(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         machine = self.resource.states
         if machine is None or machine.field in values:
@@ -444,10 +450,12 @@ class Repository(Reading):
         return {**values, machine.field: machine.initial}
 
     def _remember_events(self, operation: str, rows: Sequence[Row], records: Sequence[Any]) -> None:
-        if emits(self.resource, operation):
+        """Let the handlers of this process have events that the statement has written to the outbox."""
+        name = past_tense(self.resource.segment, operation)
+        if emits(self.resource, operation) and self._acting.outbox.hears(name):
             for row, record in zip(rows, records, strict=True):
                 id = record["id"] if "id" in record else row.get("id")
-                self.emit(past_tense(self.resource.segment, operation), row, id, stored=True)
+                self.emit(name, row, id, stored=True)
 
     def _refuse_foreign_scope(self) -> None:
         if self.resource.kind is Kind.VIEW:

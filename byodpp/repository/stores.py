@@ -36,7 +36,7 @@ from byodpp.query.reader import QueryReader
 from byodpp.query.text import RawQuery
 from byodpp.registry import Registry
 from byodpp.repository.acting import Acting
-from byodpp.repository.binding import bind, bound
+from byodpp.repository.binding import bind, bind_rows, bound
 from byodpp.repository.constraint_errors import explained
 from byodpp.rows import GroupPage, Page, Row
 from byodpp.schemas import SchemaMap
@@ -238,9 +238,14 @@ class Store:
         """Insert validated rows with one statement; the records come in the items' order."""
         await self.refuse_full(acting, resource)
         seal = self.sealed.sealing(resource, acting.principal.tenant_id)
-        made = [await bind(resource, item, self.ids.for_resource(resource), seal=seal) for item in items]
-        columns = tuple(sorted(frozenset[str]().union(*made)))
         many = len(items) > 1
+        values: Mapping[str, Any]
+        if many:
+            ids = () if resource.key == "bigint" else [self.ids.for_resource(resource) for _ in items]
+            values = await bind_rows(resource, items, ids, seal=seal)
+        else:
+            values = await bind(resource, items[0], self.ids.for_resource(resource), seal=seal)
+        columns = tuple(sorted(values))
         compiled = self.writes.insert(
             resource,
             columns,
@@ -251,11 +256,9 @@ class Store:
             context_in_statement=not acting.transaction.sets_context,
         )
         named = self.told(acting, resource, "create")
+        named |= {f"v_{column}": value for column, value in values.items()}
         if many:
-            named |= {f"v_{column}": [values.get(column) for values in made] for column in columns}
             named["count_only"] = [0] * len(items)  # asked for where there is no column
-        else:
-            named |= {f"v_{column}": value for column, value in made[0].items()}
         arguments = self._arguments(compiled, acting, (), named)
         async with self.guard(acting, resource):
             try:

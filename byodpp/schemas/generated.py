@@ -2,22 +2,25 @@
 
 In: as for marshmallow. Out: the same values and the same messages. Marshmallow builds a closure and
 looks at options for every field of every body, also for those that are absent and may be; here the
-fields are sorted out once. Whatever is out of the ordinary goes marshmallow's own way.
+fields are sorted out once, and only what is there, or whose absence means something, is looked at.
+Whatever is out of the ordinary goes marshmallow's own way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import marshmallow
 from marshmallow.utils import set_value
 
-from byodpp.fields.strict_field import ReadOnlyField, StrictField
+from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, StrictField
 
 __all__ = ["GeneratedSchema"]
 
-_Way = tuple[str, str, bool, Any]
+#: Place in the result, what judges a value that is there where the field does nothing else, the field.
+_Way = tuple[str, Callable[[Any], Any] | None, Any]
 
 
 class GeneratedSchema(marshmallow.Schema):
@@ -29,7 +32,9 @@ class GeneratedSchema(marshmallow.Schema):
         unknown = marshmallow.RAISE
         register = False
 
-    _ways: tuple[_Way, ...] = ()
+    _ways: Mapping[str, _Way] = MappingProxyType({})  # by the key in the body
+    _fillers: tuple[str, ...] = ()  # keys whose absence means something
+    _is_plain = True  # no two fields share a key or a place
 
     def _deserialize(  # type: ignore[override, unused-ignore]
         self,
@@ -41,40 +46,86 @@ class GeneratedSchema(marshmallow.Schema):
         unknown: Any = marshmallow.RAISE,
         index: int | None = None,
     ) -> Any:
-        if many or partial is not None or unknown != marshmallow.RAISE or type(data) is not dict:
+        if not self._ways:
+            self._sort_out()
+        usual = partial is None and unknown == marshmallow.RAISE and self._is_plain
+        if many or not usual or not isinstance(data, dict):
             return super()._deserialize(
                 data, error_store=error_store, many=many, partial=partial, unknown=unknown, index=index
             )
-        if not self._ways:
-            self._ways = tuple(_way(name, field) for name, field in self.load_fields.items())
         loaded: dict[str, Any] = self.dict_class()
-        known = 0
-        for key, place, skipped, field in self._ways:
-            value = data.get(key, marshmallow.missing)
-            if value is not marshmallow.missing:
-                known += 1
-            elif skipped:
+        ways = self._ways
+        for key, value in data.items():
+            way = ways.get(key)
+            if way is None:
+                error_store.store_error([self.error_messages["unknown"]], key, None)
+                continue
+            place, load, _ = way
+            if load is None or value is None:
+                self._put(loaded, way, key, value, data, error_store)
                 continue
             try:
-                value = field.deserialize(value, key, data)
+                loaded[place] = load(value)
+            except FieldFault as fault:
+                error_store.store_error([Fault(fault.code, str(fault))], key, index=None)
             except marshmallow.ValidationError as error:
-                error_store.store_error(error.messages, key, index=None)
-                value = error.valid_data or marshmallow.missing
-            if value is not marshmallow.missing:
-                if "." in place:
-                    set_value(loaded, place, value)
-                else:
-                    loaded[place] = value
-        if known < len(data):
-            keys = {way[0] for way in self._ways}
-            for name in data:
-                if name not in keys:
-                    error_store.store_error([self.error_messages["unknown"]], name, None)
+                self._store_error(loaded, place, key, error, error_store)
+        for key in self._fillers:
+            if key not in data:
+                self._put(loaded, ways[key], key, marshmallow.missing, data, error_store)
         return loaded
+
+    def _put(
+        self, loaded: dict[str, Any], way: _Way, key: str, value: Any, data: Any, error_store: Any
+    ) -> None:
+        """Let a field judge a value, or the absence of one, and put the result into its place."""
+        place, _, field = way
+        try:
+            value = field.deserialize(value, key, data)
+        except marshmallow.ValidationError as error:
+            self._store_error(loaded, place, key, error, error_store)
+        else:
+            if value is not marshmallow.missing:
+                _set(loaded, place, value)
+
+    def _store_error(
+        self,
+        loaded: dict[str, Any],
+        place: str,
+        key: str,
+        error: marshmallow.ValidationError,
+        error_store: Any,
+    ) -> None:
+        error_store.store_error(error.messages, key, index=None)
+        if error.valid_data:
+            _set(loaded, place, error.valid_data)
+
+    def _sort_out(self) -> None:
+        found = {name: _way(name, field) for name, field in self.load_fields.items()}
+        ways = {_key(name, field): found[name] for name, field in self.load_fields.items()}
+        self._is_plain = len({way[0] for way in found.values()}) == len(ways) == len(found)
+        self._fillers = tuple(key for key, (_, _, field) in ways.items() if not _is_skipped(field))
+        self._ways = ways
+
+
+def _set(loaded: dict[str, Any], place: str, value: Any) -> None:
+    if "." in place:
+        set_value(loaded, place, value)
+    else:
+        loaded[place] = value
+
+
+def _key(name: str, field: Any) -> str:
+    key: str | None = field.data_key
+    return name if key is None else key
+
+
+def _is_skipped(field: Any) -> bool:
+    """Whether the absence of a value means nothing."""
+    ours = type(field) in (StrictField, ReadOnlyField)
+    return ours and not field.required and field.load_default is marshmallow.missing
 
 
 def _way(name: str, field: Any) -> _Way:
-    """Return key in the body, place in the result, whether absence means nothing, and the field."""
-    ours = type(field) in (StrictField, ReadOnlyField)
-    skipped = ours and not field.required and field.load_default is marshmallow.missing
-    return field.data_key if field.data_key is not None else name, field.attribute or name, skipped, field
+    place = field.attribute or name
+    return place, field.load_value if type(field) is StrictField and "." not in place else None, field

@@ -49,9 +49,9 @@ __all__ = [
 _OWN_NAMES: Final = frozenset({"id", "tenantId", "ownerId", "createdAt", "updatedAt", "version", "deletedAt"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LoadedBody:
-    """What a valid body says."""
+    """What a valid body says. One for every item of a batch, so it is not frozen: that takes time."""
 
     values: dict[str, Any]  # field name -> Python value; defaults filled in as the operation asks
     read_only: dict[str, Any] = field(default_factory=dict)  # update only: sent, to be compared with the row
@@ -389,7 +389,9 @@ def _options(resource: ResourceDefinition, definition: FieldDefinition, operatio
 
 def _fresh(default: Any) -> Any:
     """Return a default that no two rows share."""
-    return (lambda: copy.deepcopy(default)) if isinstance(default, dict | list) else default
+    if not isinstance(default, dict | list):
+        return default
+    return (lambda: copy.deepcopy(default)) if default else type(default)
 
 
 def _index_limits(resource: ResourceDefinition) -> dict[str, int]:

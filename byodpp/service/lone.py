@@ -7,7 +7,7 @@ until the statement is sent: who sends it looks again (`Transaction.needs_more`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from byodpp.calls import Call
@@ -52,7 +52,7 @@ def _is_certain(
     parts: UnitParts,
     call: Call,
     decision: Decision,
-    items: Iterable[Mapping[str, Any]],
+    items: Sequence[Mapping[str, Any]],
     sent: Iterable[str],
 ) -> bool:
     """Whether rows with these values may be written whatever else they will hold."""

@@ -175,7 +175,7 @@ class Service:
 
     def hears(self, event: str) -> bool:
         """Tell whether some handler of this process wants an event of that name."""
-        return bool(self._bus.handlers(event))
+        return self._bus.hears(event)
 
     async def announce(self, events: Sequence[Event]) -> None:
         """Let the handlers have events whose change is committed, and wait for them."""

@@ -73,6 +73,7 @@ class UnitParts:
     dependents: Dependents
     tenants: TenantDirectory
     guide: AccessGuide
+    hears: Callable[[str], bool]  # whether a handler of this process wants an event of that name
     identity: IdentityAdministration | None  # None: this process may make no realms and users
 
 
@@ -86,7 +87,7 @@ class Unit:
         self.transaction = transaction
         self.principal = principal
         self.origin = origin
-        self.outbox = Outbox()
+        self.outbox = Outbox(parts.hears)
         self.cascades = Cascades(self)
         self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
