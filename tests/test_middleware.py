@@ -376,7 +376,7 @@ async def test_headers_of_a_refusal_are_sent() -> None:
     assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
-async def test_a_cancelled_request_stays_cancelled_and_is_logged() -> None:
+async def test_a_request_that_a_stop_has_cancelled_stays_cancelled_is_answered_and_logged() -> None:
     lines: list[str] = []
 
     async def sleep(request: Request) -> Answer:
@@ -389,7 +389,7 @@ async def test_a_cancelled_request_stays_cancelled_and_is_logged() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert json.loads(lines[0])["status"] == 499
+    assert json.loads(lines[0])["status"] == 503
 
 
 async def test_a_header_made_of_data_cannot_add_another() -> None:

@@ -30,8 +30,8 @@ def test_resources_come_in_declared_order_and_parts_after_them(registry: Registr
     ids = [resource.id for resource in registry]
     assert ids[:4] == [("v1", "Categories"), ("v1", "Products"), ("v2", "Products"), ("v10", "Categories")]
     assert {name for _, name in ids[4:]} == {
-        "ApiKeys", "AuditLogs", "Policies", "Revocations", "Roles", "Secrets", "TenantClasses", "Tenants",
-        "UserRoles", "Users",
+        "ApiKeys", "AuditLogs", "Grants", "Policies", "Revocations", "Roles", "Secrets",
+        "TenantClasses", "Tenants", "UserRoles", "Users",
     }  # fmt: skip
     assert not any(resource.routed for resource in list(registry)[4:])
 

@@ -144,7 +144,8 @@ def test_it_answers_without_telling_what_it_is(served: Served) -> None:
         b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\n{}",
         b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n{}",
         b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\n{}\r\n0\r\n\r\n",
+        b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n5;x\r\n{}\r\n0\r\n\r\n",
         b"GET /pid HTTP/1.1\r\nHost: a\r\nX-A: b\r\n folded\r\n\r\n",
         b"GET /pid HTTP/1.1\r\nHost : a\r\n\r\n",
         b"GET /pid HTTP/1.1\r\nHost: a\r\nX-A: a\0b\r\n\r\n",
