@@ -263,8 +263,14 @@ class Application:
             sealer=_sealer(settings, blueprint, database),
             quota=quota,
             service=service,
-            importer=Importer(service, sessions, chunks),
-            exporter=Exporter(parts.store, trail, sessions, most_seconds=settings.export_seconds),
+            importer=Importer(service, sessions, chunks, authenticator.require_standing),
+            exporter=Exporter(
+                parts.store,
+                trail,
+                sessions,
+                authenticator.require_standing,
+                most_seconds=settings.export_seconds,
+            ),
             browser_sessions=BrowserSessions.of(settings, encryption),
         )
 

@@ -14,9 +14,11 @@ import pytest
 import pytest_asyncio
 from defusedxml.ElementTree import fromstring
 
+from byodpp.authentication.revocations import BUMP
 from byodpp.bootstrap import Blueprint
+from byodpp.exceptions import Unauthenticated
 from byodpp.testing import Bench, TestedApplication
-from byodpp.transfer import xlsx
+from byodpp.transfer import exports, imports, xlsx
 from tests.transfer_world import FILE_LOGICS, FILES, GOODS, NDJSON, lines_of
 from tests.worlds import build
 
@@ -238,14 +240,14 @@ async def test_an_export_is_one_snapshot_and_memory_does_not_grow(
         assert max(map(len, parts)) < 1_000_000
 
 
-def _stream(tested: TestedApplication, transfers: Any) -> Any:
+def _stream(tested: TestedApplication, transfers: Any, principal: Any = None) -> Any:
     from byodpp.authentication import Principal
     from byodpp.calls import Origin
     from byodpp.transfer.exports import Wanted
     from byodpp.transfer.formats import Format
     from byodpp.transfer.queries import export_query
 
-    principal = Principal(
+    principal = principal or Principal(
         tenant_id=1, session_tenant_id=1, home_tenant_id=1, roles=frozenset({"Admin"}), anonymous=False
     )
     lookup = tested.connected.authorizer.lookup(principal)
@@ -298,6 +300,76 @@ async def test_an_export_that_takes_too_long_is_cut(byodpp_bench: Bench, bluepri
         with pytest.raises(Exception, match="at most 1 seconds"):
             async for _ in stream:
                 pass
+
+
+async def _goods(tested: TestedApplication, count: int) -> None:
+    sent = "name\n" + "".join(f"n{number}\n" for number in range(count))
+    made = await tested.client().post(f"{GOODS}/import", content=sent, headers={"Content-Type": "text/csv"})
+    assert made.json()["data"]["created"] == count, made.text
+
+
+@pytest.mark.parametrize("what", ["tenant", "user", "token"])
+async def test_an_export_ends_when_its_caller_is_locked_out(
+    byodpp_bench: Bench, blueprint: Blueprint, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    async with byodpp_bench.application(blueprint) as tested:
+        await _goods(tested, 2_000)
+        monkeypatch.setattr(exports, "STANDING_SECONDS", 0.0)
+        authenticator = tested.connected.authenticator
+        principal = await authenticator.authenticate(tested.client(user="ada").headers["authorization"])
+        stream = _stream(
+            tested, tested.connected.transfers(tested.blueprint.registry.get("Goods")), principal
+        )
+        await anext(stream)
+        async with tested.connected.database.system() as transaction:
+            if what == "tenant":
+                await transaction.execute("update tenants set status = 'deactivated' where slug = 'acme'")
+            elif what == "user":
+                sql = "update users set status = 'deactivated' where id = $1"
+                await transaction.execute(sql, principal.user_id)
+            else:
+                sql = (
+                    "insert into revocations (tenant_id, kind, subject, expires_at, created_at)"
+                    " values ($1, 'token', $2, now() + interval '1 hour', now())"
+                )
+                assert principal.claims is not None
+                await transaction.execute(sql, principal.home_tenant_id, principal.claims.token_id)
+                await transaction.execute(BUMP)
+        await tested.connected.revocation_watch.refresh()
+        authenticator.forget()
+        with pytest.raises(Unauthenticated):
+            async for _ in stream:
+                pass
+
+
+async def test_an_import_ends_when_its_caller_is_locked_out_and_can_be_gone_on_with(
+    byodpp_bench: Bench, blueprint: Blueprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk = imports.Importer._chunk
+
+    async with byodpp_bench.application(blueprint) as tested:
+
+        async def then_suspended(self: Any, *rest: Any) -> None:
+            await chunk(self, *rest)
+            async with tested.connected.database.system() as transaction:
+                await transaction.execute("update tenants set status = 'deactivated' where slug = 'acme'")
+            tested.connected.authenticator.forget()
+
+        sent = "name\n" + "".join(f"n{number}\n" for number in range(5_000))
+        headers = {"Content-Type": "text/csv", "Idempotency-Key": "one"}
+        with monkeypatch.context() as patched:
+            patched.setattr(imports, "STANDING_SECONDS", 0.0)
+            patched.setattr(imports.Importer, "_chunk", then_suspended)
+            cut = await tested.client().post(f"{GOODS}/import", content=sent, headers=headers)
+        assert cut.status_code == 401, cut.text
+        async with tested.connected.database.system() as transaction:
+            await transaction.execute("update tenants set status = 'activated' where slug = 'acme'")
+        tested.connected.authenticator.forget()
+        found = (await tested.client().get(f"{GOODS}/import?key=one")).json()["data"]
+        assert (found["state"], found["records"]) == ("interrupted", 4_000)
+        rest = await tested.client().post(f"{GOODS}/import", content=sent, headers=headers)
+        assert rest.json()["data"]["created"] == 5_000
+        assert (await tested.client().get(f"{GOODS}?count=exact&limit=1")).json()["count"] == 5_000
 
 
 def test_a_file_that_was_cut_is_no_whole_file() -> None:

@@ -190,6 +190,24 @@ class Authenticator:
         if self._revocations.refuses(principal.home_tenant_id, principal.user_id, made_at, token_id):
             raise Unauthenticated("What was sent to sign in with was revoked", error="invalid_token")
 
+    async def require_standing(self, principal: Principal) -> None:
+        """See that a caller who was let in some time ago would be let in now; for what takes long.
+
+        The end of a token ends nothing that has begun.
+
+        Raises:
+            Unauthenticated: tenant or user is not active any more, or the token was revoked.
+        """
+        claims = principal.claims
+        if claims is None:
+            return
+        home = await self._tenants.by_realm(claims.realm)
+        if home is None or not home.active:
+            raise Unauthenticated("The token's tenant is not active", error="invalid_token")
+        if not (await self._users.resolve(claims, home)).active:
+            raise Unauthenticated("The token's user is not active", error="invalid_token")
+        self._refuse_revoked(principal, claims.issued_at, claims.token_id)
+
     def forget(self) -> None:
         """Look at every tenant and user anew: one has changed."""
         self._principals.forget()

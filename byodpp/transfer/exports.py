@@ -28,6 +28,7 @@ from byodpp.repository.stores import Store
 from byodpp.transfer.formats import Format
 from byodpp.transfer.forms import form_of
 from byodpp.transfer.opened_rows import OpenedRows
+from byodpp.transfer.standing import STANDING_SECONDS, Standing
 
 __all__ = ["Exporter", "Wanted"]
 
@@ -51,14 +52,18 @@ class Wanted:
 class Exporter:
     """Streams exports for one application."""
 
-    def __init__(self, store: Store, trail: AuditTrail, sessions: Sessions, *, most_seconds: float) -> None:
+    def __init__(
+        self, store: Store, trail: AuditTrail, sessions: Sessions, standing: Standing, *, most_seconds: float
+    ) -> None:
         """Args:
         store: whose statements and rules are used.
         trail: notes exports of controlled fields.
         sessions: an export takes one.
+        standing: tells whether the caller would still be let in.
         most_seconds: longest time of one; it holds a snapshot, and what is deleted meanwhile stays.
         """
         self._store = store
+        self._standing = standing
         self._trail = trail
         self._sessions = sessions
         self._most_seconds = most_seconds
@@ -68,6 +73,7 @@ class Exporter:
 
         Raises:
             QueryTimeout: it takes too long; what was sent is not whole.
+            Unauthenticated: the caller was locked out meanwhile; the same.
         """
         principal, statements = wanted.principal, self._store.statements
         names = statements.exported_names(wanted.resource, wanted.query, wanted.lookup)
@@ -86,6 +92,7 @@ class Exporter:
             about = About(operation="export", resource=wanted.resource)
             await self._trail.exported(principal, wanted.origin, about, wanted.query.shape, wanted.lookup)
         until, count = time.monotonic() + self._most_seconds, 0
+        look = time.monotonic() + STANDING_SECONDS
         async with (
             self._sessions.open() as session,
             session.transaction(principal.session, read_only=True, isolation="repeatable read") as reading,
@@ -100,6 +107,9 @@ class Exporter:
                     texts = rows if opened is None else await aside(partial(opened.texts, rows))
                     yield begin + form.some(texts), count
                     begin = b""
+                    if time.monotonic() > look:
+                        await self._standing(principal)
+                        look = time.monotonic() + STANDING_SECONDS
                     if time.monotonic() > until:
                         raise QueryTimeout(f"An export takes at most {self._most_seconds:.0f} seconds.")
             yield begin + form.end(count), count

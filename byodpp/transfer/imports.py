@@ -3,7 +3,8 @@
 In: an `Order` and an open file. Out: an `Outcome`. A chunk's rows, their audit entries and events, its
 refusals and the progress commit together, so that a process that dies anywhere is taken up where it
 ended. An atomic import is one transaction instead: all rows or none. May raise whatever is no row's
-fault: Forbidden (no right to create at all), IdempotencyInProgress, IdempotencyKeyReused, Unavailable.
+fault: Forbidden (no right to create at all), IdempotencyInProgress, IdempotencyKeyReused, Unavailable,
+Unauthenticated (whoever sent it was locked out meanwhile; what is done stays, and can be gone on with).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final
@@ -25,6 +27,7 @@ from byodpp.service import Service
 from byodpp.transfer.chunks import Chunks
 from byodpp.transfer.judging import Chunk, Reading, Reject
 from byodpp.transfer.progress import Identity, Progress, Step, advance, claim, conclude, forget, rejects
+from byodpp.transfer.standing import STANDING_SECONDS, Standing
 from byodpp.transfer.writing import Writing
 
 __all__ = ["SHOWN_REJECTS", "Importer", "Order", "Outcome"]
@@ -76,13 +79,15 @@ class Outcome:
 class Importer:
     """Runs imports for one application."""
 
-    def __init__(self, service: Service, sessions: Sessions, chunks: Chunks) -> None:
+    def __init__(self, service: Service, sessions: Sessions, chunks: Chunks, standing: Standing) -> None:
         """Args:
         service: whose repositories, rights and events are used.
         sessions: an import takes one.
         chunks: read the files.
+        standing: tells whether the caller would still be let in.
         """
         self._service = service
+        self._standing = standing
         self._sessions = sessions
         self._chunks = chunks
 
@@ -127,7 +132,11 @@ class Importer:
         )
         chunks = self._chunks.of(file, size, reading)
         try:
+            look = time.monotonic() + STANDING_SECONDS
             async for chunk in chunks:
+                if time.monotonic() > look:
+                    await self._standing(order.principal)
+                    look = time.monotonic() + STANDING_SECONDS
                 await self._chunk(order, session, writing, chunk, outcome)
                 if told is not None:
                     told(chunk.position, outcome.progress)
@@ -222,7 +231,11 @@ class Importer:
         reading = replace(order.reading, documents=writing.needs_documents(order.principal))
         chunks = self._chunks.of(file, size, reading)
         try:
+            look = time.monotonic() + STANDING_SECONDS
             async for chunk in chunks:
+                if time.monotonic() > look:
+                    await self._standing(order.principal)
+                    look = time.monotonic() + STANDING_SECONDS
                 if order.kept and (outcome.progress.rejected or chunk.rejects):
                     # All of it will be undone: the rest is only judged.
                     step = Step(
