@@ -206,12 +206,14 @@ class Controller:
         self, request: Request, call: Call, work: Callable[[Unit], Awaitable[Any]] | None = None
     ) -> Answer:
         """Run a call that writes, or the work that makes one of it, and answer it."""
+        lone = work is None and self._service.is_lone(call)
 
         async def answered(unit: Unit) -> Answer:
-            result = await (unit.execute(call.having()) if work is None else work(unit))
+            # A logic class may change its call, and there may be another try.
+            own = call if lone else call.having()
+            result = await (unit.execute(own) if work is None else work(unit))
             return self._answer(request, call, result)
 
-        lone = work is None and self._service.is_lone(call)
         return await answer_write(self._service, request, answered, lone=lone)
 
     # --- in ---------------------------------------------------------------------------

@@ -99,6 +99,21 @@ class Registry:
         """Return every field, of any resource, that holds keys of this resource's table."""
         return self._references.get(resource.table, ())
 
+    def references(self, resource: ResourceDefinition) -> tuple[tuple[str, ResourceDefinition], ...]:
+        """Return the fields of a resource that hold keys of others, each with its target."""
+        return self._targets[resource.id]
+
+    @cached_property
+    def _targets(self) -> Mapping[tuple[str, str], tuple[tuple[str, ResourceDefinition], ...]]:
+        return {
+            resource.id: tuple(
+                (name, self.target(resource, one.references))
+                for name, one in resource.fields.items()
+                if one.references is not None
+            )
+            for resource in self
+        }
+
     @cached_property
     def _references(self) -> Mapping[str, tuple[tuple[ResourceDefinition, FieldDefinition], ...]]:
         found: dict[str, list[tuple[ResourceDefinition, FieldDefinition]]] = {}

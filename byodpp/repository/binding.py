@@ -84,9 +84,10 @@ async def bind(
     resource: ResourceDefinition, values: Mapping[str, Any], key: Any = None, *, seal: Sealing | None = None
 ) -> dict[str, Any]:
     """Return what `bound` returns, aside where there is much to write."""
-    work = partial(bound, resource, values, key, seal=seal)
-    large = any(_more_than(_MANY_VALUES, value) for value in values.values())
-    return await aside(work) if large else work()
+    for value in values.values():
+        if isinstance(value, dict | list) and _more_than(_MANY_VALUES, value):
+            return await aside(partial(bound, resource, values, key, seal=seal))
+    return bound(resource, values, key, seal=seal)
 
 
 def bound(
@@ -100,16 +101,18 @@ def bound(
         key: of a new row, unless the values hold one; None where PostgreSQL counts.
         seal: encrypts; needed where a field of the resource is encrypted.
     """
-    found = {
-        definition.column: None
-        if value is None
-        else seal(definition, value)
-        if seal is not None and definition.encrypted
-        else definition.type.bind(value, definition)
-        for name, given in values.items()
-        for value in (given.operand if isinstance(given, Modifier) else given,)
-        if (definition := resource.fields.get(name)) is not None
-    }
+    found, fields = {}, resource.fields
+    for name, value in values.items():
+        if (definition := fields.get(name)) is None:
+            continue
+        if isinstance(value, Modifier):
+            value = value.operand
+        if value is None:
+            found[definition.column] = None
+        elif seal is not None and definition.encrypted:
+            found[definition.column] = seal(definition, value)
+        else:
+            found[definition.column] = definition.type.bind(value, definition)
     if key is not None:
         definition = resource.fields["id"]
         found.setdefault(definition.column, definition.type.bind(key, definition))

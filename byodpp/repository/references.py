@@ -51,9 +51,9 @@ def references_of(
     registry: Registry, resource: ResourceDefinition, items: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, ResourceDefinition]]:
     """Yield the reference fields that have a value in some of the items, each with its target."""
-    for name, definition in resource.fields.items():
-        if definition.references is not None and any(item.get(name) is not None for item in items):
-            yield name, registry.target(resource, definition.references)
+    for name, target in registry.references(resource):
+        if any(item.get(name) is not None for item in items):
+            yield name, target
 
 
 def needs_look(visibility: Visibility | None, target: ResourceDefinition) -> bool:
