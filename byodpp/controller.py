@@ -30,7 +30,7 @@ from byodpp.query.parameters import read_parameters
 from byodpp.query.text import parse
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
-from byodpp.rows import Page, Row
+from byodpp.rows import Page, Row, Rows
 from byodpp.schemas import LoadedBody
 from byodpp.service import Service
 from byodpp.service.units import Unit
@@ -317,7 +317,7 @@ def present(request: Request, result: Any, *, status: int = 200, message: str | 
 
 def _json(result: Any) -> bytes:
     """Write rows as PostgreSQL wrote them, everything else by its type."""
-    if isinstance(result, Row | Page):
+    if isinstance(result, Row | Rows | Page):
         return result.json
     if isinstance(result, ItemOutcome):
         return _outcome(result)

@@ -13,7 +13,7 @@ from byodpp import wire
 from byodpp.definitions import ResourceDefinition
 from byodpp.registry import Registry
 
-__all__ = ["GroupPage", "Page", "Row", "python_row", "row_json"]
+__all__ = ["GroupPage", "Page", "Row", "Rows", "python_row", "row_json"]
 
 
 def python_row(values: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
@@ -119,6 +119,47 @@ class Row(Mapping[str, Any]):
         return f"Row({self._resource.name}, {self.json.decode()})"
 
 
+class Rows(Sequence[Row]):
+    """Some rows as one piece of JSON, each decoded at first look."""
+
+    __slots__ = ("_number", "_registry", "_resource", "_rows", "json")
+
+    def __init__(self, json: bytes, resource: ResourceDefinition, registry: Registry, number: int) -> None:
+        """Args:
+        json: a JSON array of rows in wire format.
+        resource: what they are rows of.
+        registry: for decoding included rows.
+        number: of rows.
+        """
+        self.json = json
+        self._resource = resource
+        self._registry = registry
+        self._number = number
+        self._rows: tuple[Row, ...] | None = None
+
+    def _decoded(self) -> tuple[Row, ...]:
+        if self._rows is None:
+            self._rows = _rows_of(self.json, self._resource, self._registry)
+        return self._rows
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        return self._decoded()[index]
+
+    def __len__(self) -> int:
+        return self._number
+
+
+def _rows_of(json: bytes, resource: ResourceDefinition, registry: Registry) -> tuple[Row, ...]:
+    return tuple(
+        Row(None, resource, registry, values=python_row(values, resource, registry))
+        for values in wire.loads(json)
+    )
+
+
 class Page(Sequence[Row]):
     """Some rows of a list, in its order, and how many there are in all."""
 
@@ -155,15 +196,7 @@ class Page(Sequence[Row]):
 
     def _decoded(self) -> tuple[Row, ...]:
         if self._rows is None:
-            self._rows = tuple(
-                Row(
-                    None,
-                    self._resource,
-                    self._registry,
-                    values=python_row(values, self._resource, self._registry),
-                )
-                for values in wire.loads(self.json)
-            )
+            self._rows = _rows_of(self.json, self._resource, self._registry)
         return self._rows
 
     @overload

@@ -308,6 +308,8 @@ def jsonb_text(value: Any) -> str:
         TypeError: the value holds something that is no JSON value.
         ValueError: a float is not finite.
     """
+    if not value and isinstance(value, dict):
+        return "{}"  # the default of most documents
     if value is None or isinstance(value, bool | str):
         return text(value)
     if isinstance(value, int | Decimal | float):

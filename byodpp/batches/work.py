@@ -46,7 +46,7 @@ class BatchWork:
         self.unit = unit
         self._parts = unit.parts
 
-    async def run(self, call: Call, batch: Batch) -> list[Any]:
+    async def run(self, call: Call, batch: Batch) -> Sequence[Any]:
         """Return the results in the order of the items: rows, or ItemOutcomes where it is not atomic."""
         if batch.selection is not None:
             return await Selecting(self, call, batch.operation, batch.selection).run()
@@ -64,14 +64,14 @@ class BatchWork:
         """Upsert all items or none; return whether each was a `create` or an `update`."""
         return await Upserts(self, call, batch.on).kinds(batch.items)
 
-    async def create(self, call: Call, items: Sequence[BatchItem]) -> list[Any]:
+    async def create(self, call: Call, items: Sequence[BatchItem]) -> Sequence[Any]:
         """Create rows, at once where no logic class has a word in it."""
         alone = self._parts.logics.get(call.resource, "create") is not None
         if not alone and not any(item.values.nested for item in items):
             return await self.create_all(call, items)
         return [await self.placed(call, item) for item in items]
 
-    async def create_all(self, call: Call, items: Sequence[BatchItem]) -> list[Any]:
+    async def create_all(self, call: Call, items: Sequence[BatchItem]) -> Sequence[Any]:
         """Insert all with one statement; when that fails, find the item that is to blame."""
         creating = self.item_call(call, "create")
         repository = self.repository(creating)
@@ -83,7 +83,7 @@ class BatchWork:
             async with transaction.savepoint() if transaction.sets_context else nullcontext():
                 values = [item.values.values for item in items]
                 sent = frozenset[str]().union(*(item.values.sent for item in items))
-                return list(await repository.insert_many(values, sent=sent))
+                return await repository.insert_many(values, sent=sent, joined=True)
         except ApiError as error:
             self.unit.outbox.rewind(position)
             if error.retryable or error.status >= 500:

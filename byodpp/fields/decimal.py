@@ -55,11 +55,14 @@ class DecimalType(FieldType):
 
     def from_json(self, value: Any, definition: FieldDefinition) -> Decimal:
         """Take a number or, where the field travels as text, its digits."""
-        if isinstance(value, str) and definition.constraints.get("asString"):
+        if type(value) is Decimal:
+            number = value
+        elif isinstance(value, str) and definition.constraints.get("asString"):
             return self.from_text(value, definition)
-        if isinstance(value, bool) or not isinstance(value, Decimal | int | float):
+        elif isinstance(value, bool) or not isinstance(value, Decimal | int | float):
             raise FieldFault("type", f"Must be a decimal number, not {kind_of(value)}.")
-        number = exact(value)
+        else:
+            number = exact(value)
         if not number.is_finite():
             raise FieldFault("out_of_range", "Must be finite.")
         exponent = number.as_tuple().exponent

@@ -101,7 +101,8 @@ def bound(
         key: of a new row, unless the values hold one; None where PostgreSQL counts.
         seal: encrypts; needed where a field of the resource is encrypted.
     """
-    found, fields = {}, resource.fields
+    found: dict[str, Any] = {}
+    fields = resource.fields
     for name, value in values.items():
         if (definition := fields.get(name)) is None:
             continue

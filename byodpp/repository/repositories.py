@@ -30,7 +30,7 @@ from byodpp.repository.own_record import decides, refuse_standing, registered
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
 from byodpp.repository.stores import Match, Store
-from byodpp.rows import Row
+from byodpp.rows import Row, Rows
 from byodpp.schemas.modifiers import Modifier, ModifierKind, readable
 from byodpp.statements.writes import Change
 
@@ -155,13 +155,14 @@ class Repository(Reading):
         return (await self.insert_many([values], sent=sent))[0]
 
     async def insert_many(
-        self, items: Sequence[Mapping[str, Any]], *, sent: frozenset[str] = frozenset()
+        self, items: Sequence[Mapping[str, Any]], *, sent: frozenset[str] = frozenset(), joined: bool = False
     ) -> Sequence[Row]:
         """Create rows from validated values, with one statement; all or none.
 
         Args:
             items: values by field.
             sent: fields that the caller asked for and must have the right to write.
+            joined: the rows are wanted for an answer, and may come in one piece.
 
         Raises:
             ValidationFailed: a reference leads to nothing that the caller may read.
@@ -177,7 +178,13 @@ class Repository(Reading):
         permitted = self._permitted("create", sent)
         if permitted is not None:
             self._acting.transaction.needs_more()
-        records = await self._store.insert(self._acting, self.resource, prepared, permitted)
+        seen = self._acting.visibility(self.resource)
+        if joined and permitted is None and seen.rows is None and self._is_joinable(len(items)):
+            [record] = await self._store.insert(
+                self._acting, self.resource, prepared, permitted, seen, joined=True
+            )
+            return Rows(record["data"].encode(), self.resource, self._store.registry, len(items))
+        records = await self._store.insert(self._acting, self.resource, prepared, permitted, seen)
         if not all(record["permitted"] for record in records):
             raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))
         rows = [self._shown(record, record["id"]) for record in records]
@@ -435,6 +442,13 @@ class Repository(Reading):
             json = self._store.sealed.opened(data.encode(), self.resource)
             return Row(json, self.resource, registry, version=version, key=record.get("id"))
         return Row(None, self.resource, registry, values={"id": id})
+
+    def _is_joinable(self, number: int) -> bool:
+        """Whether created rows that are all seen may come in one piece: nobody asks for each of them."""
+        heard = emits(self.resource, "create") and self._acting.outbox.hears(
+            past_tense(self.resource.segment, "create")
+        )
+        return number > 1 and not heard and not self._store.sealed.concern(self.resource)
 
     def _prepared(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return the values of new rows with what they are given at the beginning."""

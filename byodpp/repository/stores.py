@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from byodpp import wire
+from byodpp.array_text import array_text
 from byodpp.authentication import Principal
 from byodpp.conditions import (
     Condition,
@@ -234,8 +235,20 @@ class Store:
         resource: ResourceDefinition,
         items: Sequence[Mapping[str, Any]],
         permitted: Condition | None,
+        seen: Visibility,
+        *,
+        joined: bool = False,
     ) -> list[Any]:
-        """Insert validated rows with one statement; the records come in the items' order."""
+        """Insert validated rows with one statement; the records come in the items' order.
+
+        Args:
+            acting: who does.
+            resource: of the rows.
+            items: values by field.
+            permitted: rows that the caller may have; None is all.
+            seen: what the caller sees of them.
+            joined: one record with all of them; only where the caller may have and see every row.
+        """
         await self.refuse_full(acting, resource)
         seal = self.sealed.sealing(resource, acting.principal.tenant_id)
         many = len(items) > 1
@@ -249,16 +262,19 @@ class Store:
         compiled = self.writes.insert(
             resource,
             columns,
-            acting.visibility(resource),
+            seen,
             permitted,
             event="create" in resource.events,
             many=many,
             context_in_statement=not acting.transaction.sets_context,
+            joined=joined,
         )
         named = self.told(acting, resource, "create")
-        named |= {f"v_{column}": value for column, value in values.items()}
         if many:
-            named["count_only"] = [0] * len(items)  # asked for where there is no column
+            named |= {f"v_{column}": array_text(column_values) for column, column_values in values.items()}
+            named["count_only"] = array_text([0] * len(items))  # asked for where there is no column
+        else:
+            named |= {f"v_{column}": value for column, value in values.items()}
         arguments = self._arguments(compiled, acting, (), named)
         async with self.guard(acting, resource):
             try:

@@ -33,7 +33,9 @@ class GeneratedSchema(marshmallow.Schema):
         register = False
 
     _ways: Mapping[str, _Way] = MappingProxyType({})  # by the key in the body
-    _fillers: tuple[str, ...] = ()  # keys whose absence means something
+    _fillers: tuple[str, ...] = ()  # keys of whose absence the field makes something
+    #: Of the others: key, place, and what an absent value is, or what makes it.
+    _defaults: tuple[tuple[str, str, Any, bool], ...] = ()
     _is_plain = True  # no two fields share a key or a place
 
     def _deserialize(  # type: ignore[override, unused-ignore]
@@ -70,6 +72,9 @@ class GeneratedSchema(marshmallow.Schema):
                 error_store.store_error([Fault(fault.code, str(fault))], key, index=None)
             except marshmallow.ValidationError as error:
                 self._store_error(loaded, place, key, error, error_store)
+        for key, place, default, is_made in self._defaults:
+            if key not in data:
+                loaded[place] = default() if is_made else default
         for key in self._fillers:
             if key not in data:
                 self._put(loaded, ways[key], key, marshmallow.missing, data, error_store)
@@ -104,7 +109,14 @@ class GeneratedSchema(marshmallow.Schema):
         found = {name: _way(name, field) for name, field in self.load_fields.items()}
         ways = {_key(name, field): found[name] for name, field in self.load_fields.items()}
         self._is_plain = len({way[0] for way in found.values()}) == len(ways) == len(found)
-        self._fillers = tuple(key for key, (_, _, field) in ways.items() if not _is_skipped(field))
+        missing = {key: way for key, way in ways.items() if not _is_skipped(way[2])}
+        self._defaults = tuple(
+            (key, place, field.load_default, callable(field.load_default))
+            for key, (place, _, field) in missing.items()
+            if _is_filled_in(field) and "." not in place
+        )
+        known = {one[0] for one in self._defaults}
+        self._fillers = tuple(key for key in missing if key not in known)
         self._ways = ways
 
 
@@ -124,6 +136,13 @@ def _is_skipped(field: Any) -> bool:
     """Whether the absence of a value means nothing."""
     ours = type(field) in (StrictField, ReadOnlyField)
     return ours and not field.required and field.load_default is marshmallow.missing
+
+
+def _is_filled_in(field: Any) -> bool:
+    """Whether an absent value is the default, and nothing else has a word in it."""
+    if field.required or field.load_default is marshmallow.missing:
+        return False
+    return type(field) is ReadOnlyField or (type(field) is StrictField and field.load_value is not None)
 
 
 def _way(name: str, field: Any) -> _Way:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.sql.elements import BindParameter
 
@@ -26,6 +27,7 @@ __all__ = [
     "Context",
     "Sources",
     "SqlText",
+    "array_parameter",
     "bound",
     "compile_statement",
     "operand_key",
@@ -89,6 +91,18 @@ def bound(source: Source, type_: sa.types.TypeEngine[Any], key: str | None = Non
     parameter = _SourcedParameter(key, None, type_=type_, unique=key is None, required=False)
     parameter.source = source
     return parameter
+
+
+def array_parameter(name: str, of: sa.types.TypeEngine[Any]) -> sa.ColumnElement[Any]:
+    """Return a parameter that is the text of an array (`array_text`): the driver passes it on as it is.
+
+    Lengths and scales of the type stay out of it: a cast would cut or round.
+    """
+    if isinstance(of, sa.String):
+        of = sa.Text()
+    elif isinstance(of, sa.Numeric) and not isinstance(of, sa.Float):
+        of = sa.Numeric()
+    return sa.cast(sa.bindparam(name, type_=sa.Text()), ARRAY(of))
 
 
 def operand_key(operand: Operand, type_: sa.types.TypeEngine[Any]) -> str | None:

@@ -18,6 +18,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import ResourceDefinition
+from byodpp.statements.parameters import array_parameter
 from byodpp.statements.reads import Compiled, Statements
 from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
@@ -144,10 +145,7 @@ class StagingStatements:
     def _staged(self, columns: Sequence[str]) -> sa.TableValuedAlias:
         """Return the rows, as many columns of them as are needed; all values are texts."""
         names = (_RECORD, _LINE, *columns)
-        # A text that is cast to an array: the driver passes it on as it is.
-        arrays = [
-            sa.cast(sa.bindparam(_parameter(name), type_=sa.Text()), ARRAY(sa.Text())) for name in names
-        ]
+        arrays = [array_parameter(_parameter(name), sa.Text()) for name in names]
         return (
             sa.func.unnest(*arrays)
             .table_valued(*(sa.column(quoted_name(name, True), sa.Text()) for name in names))

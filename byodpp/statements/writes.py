@@ -21,8 +21,10 @@ from byodpp.registry import Registry
 from byodpp.schemas.modifiers import ModifierKind
 from byodpp.statements.audit_entries import former_values, recorded
 from byodpp.statements.consequences import Consequences, shown_as_told
+from byodpp.statements.json import json_array
 from byodpp.statements.keys import KeyStatements, bind_key
 from byodpp.statements.modifiers import modified, unfit
+from byodpp.statements.parameters import array_parameter
 from byodpp.statements.reads import Compiled, Statements, context_setting
 from byodpp.tables import Tables
 
@@ -71,23 +73,30 @@ class WriteStatements:
         event: bool,
         many: bool = False,
         context_in_statement: bool = False,
+        joined: bool = False,
     ) -> Compiled:
-        """One row from parameters `v_<column>`, or many from arrays of that name.
+        """One row from parameters `v_<column>`, or many from texts of arrays (`array_text`) of that name.
 
         With `context_in_statement` it is a transaction by itself: each row is made from the context that
         is set, so that nothing is judged by row-level security before.
 
         The result has a row per inserted row, in order: `data` (JSON text; null when the caller
         may not see it), `permitted` (whether the caller may have such a row), `id`, and `new_version`.
+        With `joined` it is one row, whose `data` is a JSON array: for a caller who may have, and see,
+        every row.
         """
-        options = (event, many, context_in_statement)
+        options = (event, many, context_in_statement, joined)
         key = ("insert", resource.id, columns, visibility, permitted, options)
 
         def build() -> sa.Select[Any]:
             source = (self._many_values if many else self._one_value)(resource, columns)
             if context_in_statement:
                 source = source.select_from(context_setting())
-            return self._build_insert(resource, columns, source, visibility, permitted, event=event)
+            answer = self._build_insert(resource, columns, source, visibility, permitted, event=event)
+            if not joined:
+                return answer
+            rows = answer.subquery("_answer")
+            return sa.select(json_array(rows.c.data).label("data")).select_from(rows)
 
         return self._statements.cached(key, build)
 
@@ -154,7 +163,7 @@ class WriteStatements:
         table = self._tables[resource]
         # A row that consists of defaults only still needs something that says how many there are.
         types = {f"v_{column}": table.c[column].type for column in columns} or {"count_only": sa.Integer()}
-        arrays = [sa.bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
+        arrays = [array_parameter(name, kind) for name, kind in types.items()]
         items = (
             sa.func.unnest(*arrays)
             .table_valued(

@@ -6,12 +6,10 @@ nothing: PostgreSQL reads each value as the statement of a single creation would
 
 from __future__ import annotations
 
-import datetime
-import uuid
-from collections.abc import Callable, Mapping
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Any, Final
 
+from byodpp.array_text import cell_text
 from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.fields import FieldType
 
@@ -45,8 +43,7 @@ class Columns:
                 continue
             if not plain:
                 value = definition.type.bind(value, definition)
-            write = _WRITERS.get(type(value))
-            text = _text(str(value)) if write is None else write(value)
+            text = cell_text(value)
             size += len(text)
             cells.append(text)
         self.size += size
@@ -58,29 +55,3 @@ class Columns:
             cells.clear()
         self.size = 0
         return found
-
-
-def _text(value: str) -> str:
-    if "\\" in value:
-        value = value.replace("\\", "\\\\")
-    if '"' in value:
-        value = value.replace('"', '\\"')
-    return f'"{value}"'
-
-
-def _moment(value: datetime.datetime | datetime.date | datetime.time) -> str:
-    return f'"{value.isoformat()}"'
-
-
-#: Only texts and moments need quotes in the text of an array.
-_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = {
-    str: _text,
-    bool: lambda value: "t" if value else "f",
-    int: str,
-    Decimal: str,
-    float: repr,
-    uuid.UUID: str,
-    datetime.datetime: _moment,
-    datetime.date: _moment,
-    datetime.time: _moment,
-}
