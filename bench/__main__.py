@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,8 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     option("--contestants", type=_some_of(CONTESTANTS), help=f"some of {', '.join(CONTESTANTS)}")
     option("--connections", type=_numbers, help="one or several numbers, default 1,16,64")
     option("--rounds", type=_positive, help="default 7, of growth 15")
-    option("--seconds", type=float, help="length of each turn, default 1, of growth 0.7")
+    option("--seconds", type=float, help="length of each turn, default 1, of growth 0.7; at other numbers "
+           "of connections than 16 at most 0.5")  # fmt: skip
     option("--tenants", type=_positive, default=Size().tenants, help="of the comparison")
     option("--products", type=_positive, default=Size().products, help="of each tenant of the comparison")
     option("--quick", action="store_true", help="smaller sizes, fewer and shorter rounds: a look, no proof")
@@ -111,26 +112,35 @@ def main(words: Sequence[str] | None = None) -> None:
     # Else nobody would end the servers.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     place = Path(tempfile.mkdtemp(prefix="byodpp-bench-"))
+    lines: list[str] = []
     try:
-        lines, rounds = measured(place, options)
+        for lines, rounds in measured(place, options):
+            if options.report is not None:
+                write(options.report, [*lines, machine()], rounds)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    lines.append(machine())
-    print("\n".join(lines))
-    if options.report is not None:
-        head = [
-            "# Measurements",
-            "",
-            "What is measured, and how: [README.md](README.md). Repeat it: `make bench`.",
-            "",
-        ]
-        text = "\n".join([*head, *lines, "", "## Every round", "", *rounds])
-        options.report.write_text(text.rstrip() + "\n", encoding="utf-8")
+    print("\n".join([*lines, machine()]))
 
 
-def measured(place: Path, options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Measure what is asked for; return the lines of the report, and those of its rounds."""
-    lines, rounds = [], ["Answers per second (microseconds of computing per answer in the server)."]
+def write(report: Path, lines: Sequence[str], rounds: Sequence[str]) -> None:
+    """Write what there is so far."""
+    head = [
+        "# Measurements",
+        "",
+        "What is measured, and how: [README.md](README.md). Repeat it: `make bench`.",
+        "",
+    ]
+    text = "\n".join([*head, *lines, "", "## Every round", "", *rounds])
+    report.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def measured(place: Path, options: argparse.Namespace) -> Iterator[tuple[list[str], list[str]]]:
+    """Measure what is asked for; after each part, yield the lines of the report and those of its rounds.
+
+    Whatever cuts a run off leaves what it has found before.
+    """
+    lines: list[str] = []
+    rounds = ["Answers per second (microseconds of computing per answer in the server)."]
     if "comparison" in options.parts:
         plan, size = plan_of(options), Size(tenants=options.tenants, products=options.products)
         tell("making tables and rows")
@@ -138,13 +148,12 @@ def measured(place: Path, options: argparse.Namespace) -> tuple[list[str], list[
             found = measure(world, plan, tell)
         lines += comparison_report(found, plan, size)
         rounds += rounds_report(found, plan)
-    kinds = [part for part in options.parts if part in GROWTHS]
-    if kinds:
-        scale = scale_of(options)
-        growths = growth.measure(place, scale, kinds, tell)
-        lines += growth_report(growths, scale)
-        rounds += growth_rounds(growths)
-    return lines, rounds
+        yield lines, rounds
+    scale, growths = scale_of(options), []
+    for part in options.parts:
+        if part in GROWTHS:
+            growths += growth.measure(place, scale, [part], tell)
+            yield [*lines, *growth_report(growths, scale)], [*rounds, *growth_rounds(growths)]
 
 
 def tell(line: str) -> None:

@@ -17,7 +17,10 @@ from bench.turns import Sample, Side, alternate
 from bench.works import WORKS, Work, requests_of
 from bench.world import World
 
-__all__ = ["Found", "Plan", "greet", "measure"]
+__all__ = ["PROMISED_AT", "Found", "Plan", "greet", "measure"]
+
+#: Connections at which least ratios are promised.
+PROMISED_AT = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,12 @@ class Plan:
     connections: tuple[int, ...] = (1, 16, 64)
     rounds: int = 7
     seconds: float = 1.0
+    #: Of a turn at other numbers of connections than the one at which something is promised.
+    beside_seconds: float = 0.5
+
+    def seconds_at(self, connections: int) -> float:
+        """Return the length of a turn at so many connections."""
+        return self.seconds if connections == PROMISED_AT else min(self.seconds, self.beside_seconds)
 
     def steps(self) -> Iterator[tuple[Work, int]]:
         """Yield each work with each number of connections that it is measured at."""
@@ -73,7 +82,11 @@ def measure(world: World, plan: Plan, tell: Callable[[str], None] = lambda line:
         for work, connections in plan.steps():
             sides = {name: _side(world, name, server, work) for name, server in servers.items()}
             samples = alternate(
-                generator, sides, rounds=plan.rounds, seconds=plan.seconds, connections=connections
+                generator,
+                sides,
+                rounds=plan.rounds,
+                seconds=plan.seconds_at(connections),
+                connections=connections,
             )
             found.samples[work.name, connections] = samples
             last = ", ".join(f"{name} {ones[-1].rate:,.0f}/s" for name, ones in samples.items())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.comparison import Found, Plan
-from bench.contestants import CONTESTANTS
+from bench.comparison import PROMISED_AT, Found, Plan
+from bench.contestants import CONTESTANTS, OTHERS
 from bench.figures import ratio, verdict
 from bench.growth import Growth, Scale
 from bench.turns import Sample
@@ -22,8 +23,11 @@ from byodpp.embedded.programs import find_programs
 __all__ = ["comparison_report", "growth_report", "growth_rounds", "machine", "rounds_report"]
 
 OURS = "byodpp"
-TARGETS_AT = 16  # connections
 _PACKAGES = ("asyncpg", "starlette", "uvicorn", "uvloop", "httptools", "marshmallow", "sqlalchemy")
+_OTHER_PACKAGES = (
+    *("fastapi", "pydantic", "pyjwt", "sqlalchemy", "asyncpg", "uvicorn", "uvloop", "httptools"),
+    *("fastcrud", "django", "djangorestframework", "gunicorn", "psycopg"),
+)
 
 
 def machine() -> str:
@@ -36,9 +40,22 @@ def machine() -> str:
     return (
         f"{platform.system()} {platform.machine()}, {model}, {os.cpu_count()} cores, which servers, load "
         f"generator, and PostgreSQL share; Python {platform.python_version()}, "
-        f"PostgreSQL {find_programs(None).major}, {versions}; {datetime.now(UTC):%Y-%m-%d}, "
+        f"PostgreSQL {find_programs(None).major}, {versions}; {_others()}{datetime.now(UTC):%Y-%m-%d}, "
         f"load average at the end {os.getloadavg()[0]:.1f}."
     )
+
+
+def _others() -> str:
+    """Return what the competitors run on, as far as they are installed."""
+    if not OTHERS.exists():
+        return ""
+    program = (
+        f"from importlib.metadata import version\nfor name in {_OTHER_PACKAGES}: print(name, version(name))"
+    )
+    done = subprocess.run(
+        [str(OTHERS), "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    return f"the others: {', '.join(done.stdout.splitlines())}; "
 
 
 def _lines(path: str) -> list[str]:
@@ -60,7 +77,8 @@ def comparison_report(found: Found, plan: Plan, size: Size) -> list[str]:
         "",
         f"{products:,} products in {size.tenants} tenants, {size.tenants * size.categories:,} categories, "
         f"{products * size.parts:,} parts; "
-        f"{plan.rounds} interleaved rounds of {plan.seconds:g} s, one worker process each, one PostgreSQL. "
+        f"{plan.rounds} interleaved rounds of {plan.seconds:g} s at {PROMISED_AT} connections and of "
+        f"{min(plan.seconds, plan.beside_seconds):g} s at others, one worker process each, one PostgreSQL. "
         f"The load generator took at most {busiest:.2f} of a core.",
         "",
         *(f"- **{name}**: {CONTESTANTS[name].title}" for name in plan.contestants),
@@ -76,7 +94,7 @@ def comparison_report(found: Found, plan: Plan, size: Size) -> list[str]:
 def _ratios(found: Found, plan: Plan, others: Sequence[str]) -> Iterator[str]:
     """Yield the table of ratios: how many times the throughput of each other one BYO DPP has."""
     yield "Throughput of BYO DPP as a multiple of the others': median of the rounds, 95 % interval, and"
-    yield f"at {TARGETS_AT} connections the promised least, where one is promised."
+    yield f"at {PROMISED_AT} connections the promised least, where one is promised."
     yield ""
     yield f"| work | connections | {' | '.join(f'to {name}' for name in others)} |"
     yield "|---|---|" + "---|" * len(others)
@@ -86,7 +104,7 @@ def _ratios(found: Found, plan: Plan, others: Sequence[str]) -> Iterator[str]:
             one = ratio(_rates(samples[OURS]), _rates(samples[other]))
             cell = f"**{one.median:.2f}** ({one.low:.2f} to {one.high:.2f})"
             target = WORKS[name].targets.get(other)
-            if target is not None and connections == TARGETS_AT:
+            if target is not None and connections == PROMISED_AT:
                 cell += f"; at least {target:g}: {verdict(one, target)}"
             cells.append(cell)
         yield f"| {WORKS[name].title} | {connections} | {' | '.join(cells)} |"
