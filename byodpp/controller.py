@@ -157,7 +157,8 @@ class Controller:
         """POST many items."""
         self._refuse_query(request)
         call = self._call(request, "batch")
-        load = partial(self._load_item, self._authorizer.presets(request.principal))
+        presets = self._authorizer.presets(request.principal)
+        load = partial(self._load_item, presets, self._schemas.creating(self.resource, presets))
         call.body = await read_batch(request.json, load, self.resource)
         return await self._write(request, call)
 
@@ -245,7 +246,16 @@ class Controller:
                 details=[Detail(name, "unknown_parameter", "This operation takes no parameters.")]
             )
 
-    def _load_item(self, presets: Presets, operation: str, item: Any, prefix: str) -> LoadedBody:
+    def _load_item(
+        self,
+        presets: Presets,
+        create: Callable[[Any, str], LoadedBody],
+        operation: str,
+        item: Any,
+        prefix: str,
+    ) -> LoadedBody:
+        if operation == "create":
+            return create(item, prefix.removesuffix("."))
         if operation == "patch" and self._schemas.needs_stored(self.resource, item):
             return LoadedBody(values={}, sent=frozenset(item))  # judged when its row is locked
         return self._schemas.load(

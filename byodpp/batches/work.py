@@ -75,8 +75,9 @@ class BatchWork:
         """Insert all with one statement; when that fails, find the item that is to blame."""
         creating = self.item_call(call, "create")
         repository = self.repository(creating)
-        for item in items:
-            refuse_fields(creating.decision, item.values.sent, str(item.index))
+        if creating.decision.fields is not None:
+            for item in items:
+                refuse_fields(creating.decision, item.values.sent, str(item.index))
         position = self.unit.outbox.mark()
         transaction = self.unit.transaction
         try:
