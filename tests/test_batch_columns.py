@@ -119,6 +119,7 @@ _COLUMNS: Final[dict[str, list[Any]]] = {
     "timestamptz": [datetime.datetime(2025, 1, 31, 8, 0, 0, 123456, datetime.UTC), None],
     "date": [datetime.date(1, 1, 1), datetime.date(9999, 12, 31), None],
     "time": [datetime.time(23, 59, 59, 999999), None],
+    "bytea": [b"", b"\\x00\x00\xff", bytes(range(256)), None],
     "uuid": [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), None],
 }
 
