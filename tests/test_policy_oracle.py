@@ -62,12 +62,14 @@ async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[Tes
         yield application
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(_QUICK))
 async def test_everybody_gets_exactly_what_the_rules_say(tested: TestedApplication, number: int) -> None:
     await _judge(tested, random.Random(f"quick {random.random()}"))
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", range(_FULL))
 async def test_everybody_gets_exactly_what_the_rules_say_in_twenty_sets(
     tested: TestedApplication, number: int
@@ -488,7 +490,12 @@ class Judge:
         statuses = [self._deleted(access, resource, row) for row in rows]
         await self._loose(person, path, "delete", [{"id": row["id"]} for row in rows], statuses)
         await self._refill()
+        await self._by_filter(person, resource)
+        await self._together(person, resource)
+        await self._imported(person, resource)
+        await self._refill()
         if resource == "Tasks":
+            await self._import_upserts(person)
             await self._upsert(person)
         else:
             await self._nested(person)
@@ -515,6 +522,117 @@ class Judge:
         found = [one["error"]["statusCode"] if "error" in one else 200 for one in response.json()["data"]]
         wanted = [status if status >= 400 else 200 for status in statuses]
         assert found == wanted, self._told(person, f"{path} {body}", response, wanted)
+
+    async def _by_filter(self, person: Person, resource: str) -> None:
+        """A batch by filter writes every row that a list finds, or none."""
+        access, path = self._access(person), f"{PATHS[resource]}/batch"
+        state = self._dice.choice(["new", "open", "done"])
+        name = self._dice.choice([*FIELDS[resource]])
+        patch = {name: self._body(resource)[name]}
+        for operation, data in (("patch", {"data": patch}), ("delete", {})):
+            found = [row["id"] for row in self._visible(access, resource, "list") if row["state"] == state]
+            rows = [row for row in self._rows[resource] if row["id"] in found]
+            body = {"operation": operation, "filter": {"state": state}, "max": 99, **data}
+            statuses = {
+                self._deleted(access, resource, row)
+                if operation == "delete"
+                else self._changed(access, resource, "patch", row, patch)
+                for row in rows
+            }
+            before = {one: list(kept) for one, kept in self._rows.items()}
+            self.asked += 1
+            response = await self._client(person).post(path, json=body)
+            told = self._told(person, f"{path} {body}", response, statuses)
+            await self._look()
+            if not all(access.at_all(resource, one) for one in ("batch", operation)):
+                assert response.status_code == 403, told
+            elif not access.at_all(resource, "list") or not access.known(resource, "list", "state"):
+                assert response.status_code in (400, 403), told
+            elif any(status >= 400 for status in statuses):
+                assert response.status_code in {one for one in statuses if one >= 400}, told
+            elif rows:
+                assert response.status_code == 200, told
+                gone = [row for row in before[resource] if row not in self._rows[resource]]
+                changed = {row["id"] for row in gone}
+                same = {row["id"] for row in rows if operation == "patch" and row == {**row, **patch}}
+                assert changed | same == set(found), told
+            if response.status_code >= 400:
+                assert self._rows == before, told
+
+    async def _together(self, person: Person, resource: str) -> None:
+        """An operation of a batch over several resources is judged as if it had come alone."""
+        access, row = self._access(person), self._dice.choice(self._rows[resource])
+        name = self._dice.choice([*FIELDS[resource]])
+        patch = {name: self._body(resource)[name]}
+        wanted = self._changed(access, resource, "patch", row, patch)
+        if wanted == 404 and not access.known(resource, "patch", name):
+            wanted = 403  # what is wrong with the bodies is told before any row is looked for
+        body = [{"operation": "patch", "resource": resource, "id": row["id"], "data": patch}]
+        await self._send(person, "POST", "/api/v1/batch", body, wanted, row)
+
+    async def _imported(self, person: Person, resource: str) -> None:
+        """A record of a file is judged like a creation."""
+        access = self._access(person)
+        records = []
+        for _ in range(3):
+            body = self._body(resource)
+            names = [name for name in body if access.known(resource, "create", name)]
+            records.append({name: body[name] for name in names if self._dice.random() < 0.8})
+        wanted = [self._created(access, resource, record) for record in records]
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        before = list(self._rows[resource])
+        self.asked += 1
+        response = await self._client(person).post(
+            f"{PATHS[resource]}/import?again=true",
+            content=text,
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        told = self._told(person, f"import {records}", response, wanted)
+        await self._look()
+        made = [{**row, "id": 0} for row in self._rows[resource] if row not in before]
+        if not access.at_all(resource, "create"):
+            assert response.status_code == 403, told
+            assert made == [], told
+            return
+        assert response.status_code == 200, told
+        assert made == [{**row, "id": 0} for status, row in wanted if status == 201], told
+
+    async def _import_upserts(self, person: Person) -> None:
+        """Whatever an import with upserts has changed, the rules let its sender change."""
+        access = self._access(person)
+        known = [row for row in self._rows["Tasks"] if row["code"]]
+        codes = [row["code"] for row in self._dice.sample(known, min(3, len(known)))]
+        codes.append(f"i{self._dice.randrange(10**9)}")
+        title = self._dice.choice(["alpha", "beta", "gamma"])
+        text = "".join(json.dumps({"code": code, "title": title}) + "\n" for code in codes)
+        before = {row["id"]: row for row in self._rows["Tasks"]}
+        self.asked += 1
+        response = await self._client(person).post(
+            "/api/v1/tasks/import?again=true&operation=upsert&on=code",
+            content=text,
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        told = self._told(person, f"import {text}", response, "")
+        assert response.status_code in (200, 403), told
+        await self._look()
+        for row in self._rows["Tasks"]:
+            old = before.get(row["id"])
+            if old is None:
+                assert access.row("Tasks", "create", row), told
+                assert all(access.field("Tasks", "create", row, one) for one in ("code", "title")), told
+            elif old != row:
+                assert access.row("Tasks", "read", old), told
+                for one in (old, row):
+                    assert access.row("Tasks", "update", one), told
+                    assert access.field("Tasks", "update", one, "title"), told
+        if access.at_all("Tasks", "create") and access.at_all("Tasks", "update"):
+            writable = access.known("Tasks", "create", "code") and access.known("Tasks", "create", "title")
+            new: Row = {**dict.fromkeys(FIELDS["Tasks"]), "state": "new", **access.presets("Tasks")}
+            new |= {"code": codes[-1], "title": title}
+            fine = writable and access.row("Tasks", "create", new)
+            fine = fine and all(access.field("Tasks", "create", new, one) for one in ("code", "title"))
+            stored = codes[-1] in {row["code"] for row in self._rows["Tasks"]}
+            assert stored == fine, told
 
     async def _upsert(self, person: Person) -> None:
         """An upsert creates or replaces, with the right to do so."""

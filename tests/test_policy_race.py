@@ -51,6 +51,7 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
     return build(tmp_path_factory.mktemp("raced"), _MANIFEST)
 
 
+@pytest.mark.slow
 async def test_c37_rules_that_change_under_load_are_in_force_within_a_second(
     byodpp_bench: Bench, blueprint: Blueprint, tmp_path: Path
 ) -> None:
