@@ -3,7 +3,8 @@
 In: a tenant and a question in the words in which people write it. Out: the permission matrix, or an
 Explanation. Every answer is a decision of the `Authorizer` that requests ask; about a row it asks
 the statement by which rows are read. May reject: ValidationFailed (the question names what does not
-exist, or goes together with nothing), NotFound (a row that the asker may not read), QueryTooComplex.
+exist, or goes together with nothing), NotFound (a row that the asker may not read), Forbidden (what would
+tell him a hidden value), QueryTooComplex.
 """
 
 from __future__ import annotations
@@ -18,11 +19,22 @@ from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer
 from byodpp.authorization.explanation import Explanation, Voice, fields_json, held_by, voices_of
 from byodpp.authorization.matrix import Cell, matrix, roles_of
-from byodpp.authorization.policies import operation_keys
-from byodpp.conditions import Condition, Query, Refusal, Shape, Visibility, all_of
+from byodpp.authorization.policies import Policy, operation_keys
+from byodpp.conditions import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    Negation,
+    Query,
+    Refusal,
+    Shape,
+    Visibility,
+    all_of,
+)
 from byodpp.database import PLATFORM_TENANT, Transaction
 from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
-from byodpp.exceptions import ApiError, Detail, NotFound, QueryTooComplex, ValidationFailed
+from byodpp.exceptions import ApiError, Detail, Forbidden, NotFound, QueryTooComplex, ValidationFailed
 from byodpp.registry import Registry
 from byodpp.repository.stores import Store
 from byodpp.suggestion import nearest
@@ -152,15 +164,29 @@ class AccessGuide:
         Raises:
             ValidationFailed: the question names what does not exist, or two things that exclude each other.
             NotFound: about a row that the asker may not read.
+            Forbidden: a rule compares what the asker may not read of it.
         """
         asked = self._asked(question)
         principal = await self.caller(transaction, tenant_id, question, asker)
         told = self._without_row(asked, tenant_id, principal)
         if asked.id is None:
             return told
+        seen = None if asker is None else self._shown_to(asker, asked.resource)
         if asker is not None and asker is not principal:
             await self._refuse_unreadable(transaction, asker, asked)
-        return await self._over_row(transaction, told, principal, asked.id)
+            read = self._authorizer.decide(principal, asked.resource, "read")
+            if not all(_is_about(rule, seen) for rule in (*told.decision.rules, *read.rules)):
+                raise Forbidden("A rule compares what you may not read: its answer would tell you.")
+        return await self._over_row(transaction, told, principal, asked.id, seen)
+
+    def _shown_to(self, asker: Principal, resource: ResourceDefinition) -> frozenset[str]:
+        """Return the fields that somebody may read of every row."""
+        visible = self._authorizer.visibility(asker, resource)
+        return (
+            frozenset(name for name, when in visible.fields.items() if when is None)
+            if visible
+            else frozenset()
+        )
 
     def _without_row(self, asked: _Asked, tenant_id: int, principal: Principal) -> Explanation:
         resource, operation = asked.resource, asked.operation
@@ -188,16 +214,27 @@ class AccessGuide:
             raise NotFound(f"{asked.resource.name} {asked.id!r} does not exist.")
 
     async def _over_row(
-        self, transaction: Transaction, told: Explanation, principal: Principal, id: str
+        self,
+        transaction: Transaction,
+        told: Explanation,
+        principal: Principal,
+        id: str,
+        seen: frozenset[str] | None,
     ) -> Explanation:
-        """Let PostgreSQL judge the decision, and each rule of it, over one row."""
+        """Let PostgreSQL judge the decision, and each rule of it, over one row.
+
+        Of a rule that compares other fields than those `seen` nothing is told; None is all.
+        """
         resource, decision = told.resource, told.decision
         key = self._store.key(resource, id)
 
         async def matches(*conditions: Condition | None) -> bool:
             return await self._matches(transaction, principal, resource, key, conditions)
 
-        voices = [replace(one, matches=await self._has_say(told, one, matches)) for one in told.voices]
+        voices = [
+            replace(one, matches=await self._has_say(one, matches)) if _is_about(one.rule, seen) else one
+            for one in told.voices
+        ]
         told = replace(told, voices=tuple(voices))
         if not decision.allowed:
             return told
@@ -215,7 +252,7 @@ class AccessGuide:
         return replace(told, allowed=True, fields=fields)
 
     @staticmethod
-    async def _has_say(told: Explanation, voice: Voice, matches: Callable[..., Any]) -> bool:
+    async def _has_say(voice: Voice, matches: Callable[..., Any]) -> bool:
         """Whether a rule is about the row: an allow that matches, a deny that is not known not to."""
         rule = voice.rule
         if rule.deny:
@@ -372,6 +409,23 @@ def _why_no_row(resource: ResourceDefinition, operation: str) -> str | None:
     if action is not None and action.restores:
         return "A deleted row is not looked at: leave it out."
     return None
+
+
+def _is_about(rule: Policy, seen: frozenset[str] | None) -> bool:
+    """Whether the rows of a rule are told by these fields alone; None is all."""
+    return seen is None or rule.rows is None or _compares(rule.rows, seen)
+
+
+def _compares(condition: Condition, seen: frozenset[str]) -> bool:
+    """Whether a condition compares these fields of the row itself and nothing else."""
+    match condition:
+        case Comparison():
+            return not condition.path and condition.field in seen
+        case AllOf() | AnyOf():
+            return all(_compares(part, seen) for part in condition.parts)
+        case Negation() | Refusal():
+            return _compares(condition.part, seen)
+    return False
 
 
 def _refused(told: Explanation, status: int, reason: str) -> Explanation:

@@ -178,6 +178,31 @@ async def test_an_asker_with_a_row_filter_of_his_own_hears_nothing_of_other_rows
     assert await refused(deputy, **about) == {("user", "reference")}, "he may not read users"
 
 
+async def test_no_answer_tells_a_value_that_the_asker_may_not_read(desk: TestedApplication) -> None:
+    admin = desk.client()
+    hidden = {"subject": "Deputy", "object": "Items", "action": "read", "effect": "deny", "fields": ["price"]}
+    await made(admin, "/api/v1/policies", subject="Deputy", object="Policies", action="read")
+    await made(admin, "/api/v1/policies", subject="Deputy", object="Items", action="read")
+    await made(admin, "/api/v1/policies", **hidden)
+    for limit in (1, 3):
+        rule = {
+            "subject": "Clerk",
+            "object": "Items",
+            "action": "read",
+            "condition": {"price": {"gt": limit}},
+        }
+        await made(admin, "/api/v1/policies", **rule)
+    deputy = desk.client(role="Deputy", user="dora")
+    asked = {"resource": "Items", "operation": "read", "id": 1}
+    response = await deputy.get(EXPLAIN, params={**asked, "role": "Clerk"})
+    assert response.status_code == 403, response.text
+    about = await told(deputy, **asked)
+    assert (about["allowed"], about["fields"]["price"]) == ("yes", "no")
+    compared = [rule for rule in about["rules"] if rule["condition"] is not None]
+    assert compared and not any("matches" in rule for rule in compared)
+    assert (await told(admin, **asked, role="Clerk"))["allowed"] == "yes"
+
+
 async def test_another_tenants_rows_and_users_are_as_unknown(desk: TestedApplication) -> None:
     beta = desk.client(tenant="beta", user="bea")
     response = await beta.get(
