@@ -218,7 +218,7 @@ def test_authorization_is_measured_beside_the_same_without_it(tmp_path: Path) ->
     assert list(samples) == [authorization.UNGUARDED, authorization.GUARDED, authorization.MANY]
     assert all(one.rate > 0 and one.cost > 0 for ones in samples.values() for one in ones)
     text = "\n".join(authorization.report(samples))
-    assert text.count("promised") == len(authorization.PROMISES)
+    assert text.count("promised") == 2 * len(authorization.PROMISES)
 
 
 def test_a_run_that_is_asked_to_end_leaves_no_server_behind(tmp_path: Path) -> None:
