@@ -193,7 +193,7 @@ async def test_no_answer_tells_a_value_that_the_asker_may_not_read(desk: TestedA
         }
         await made(admin, "/api/v1/policies", **rule)
     deputy = desk.client(role="Deputy", user="dora")
-    asked = {"resource": "Items", "operation": "read", "id": 1}
+    asked: dict[str, Any] = {"resource": "Items", "operation": "read", "id": 1}
     response = await deputy.get(EXPLAIN, params={**asked, "role": "Clerk"})
     assert response.status_code == 403, response.text
     about = await told(deputy, **asked)
