@@ -148,6 +148,34 @@ async def test_a_value_of_each_type_comes_back_as_it_was_sent(tested: TestedAppl
     assert [one["note"] for one in batch.json()["data"]] == [FULL["note"], None]
 
 
+async def test_every_way_of_writing_encrypts(tested: TestedApplication) -> None:
+    client = tested.client()
+    rows = [await a_person(client, taxNumber=f"{WORD} {number}") for number in range(3)]
+    url = f"{PEOPLE}/{rows[0]['id']}"
+    steps = [{"op": "test", "path": "/taxNumber", "value": f"{WORD} 0"},
+             {"op": "replace", "path": "/taxNumber", "value": f"{WORD} patched"}]  # fmt: skip
+    kind = {"Content-Type": "application/json-patch+json"}
+    patched = await client.patch(url, content=json.dumps(steps), headers=kind)
+    assert patched.json()["data"]["taxNumber"] == f"{WORD} patched", patched.text
+    many = {"operation": "patch", "filter": {"name": "Ada"}, "max": 10, "data": {"taxNumber": f"{WORD} bulk"}}
+    bulk = await client.post(f"{PEOPLE}/batch", json=many)
+    assert bulk.status_code == 200, bulk.text
+    steps = [
+        {"resource": "People", "operation": "create", "data": {"name": "Cy", "taxNumber": f"{WORD} one"}}
+    ]
+    made = await client.post("/api/v1/batch", json=steps)
+    assert made.status_code == 200, made.text
+    team = await client.post(
+        TEAMS, json={"name": "Red", "people": [{"name": "Di", "taxNumber": f"{WORD} in"}]}
+    )
+    assert team.json()["data"]["people"][0]["taxNumber"] == f"{WORD} in", team.text
+    found = (await client.get(f"{PEOPLE}?sort=id&fields=taxNumber")).json()["data"]
+    assert [one["taxNumber"] for one in found] == [*[f"{WORD} bulk"] * 3, f"{WORD} one", f"{WORD} in"]
+    assert WORD.encode().hex() not in str(await stored(tested, "select json_agg(p)::text from people p"))
+    tried = await client.patch(url, json={"taxNumber": "tried"}, headers={"Prefer": "tx=rollback"})
+    assert tried.json()["data"]["taxNumber"] == "tried"
+
+
 async def test_included_rows_are_opened_too(tested: TestedApplication) -> None:
     client = tested.client()
     team = (await client.post(TEAMS, json={"name": "Red"})).json()["data"]["id"]
