@@ -139,8 +139,8 @@ async def test_an_upsert_looks_for_all_its_rows_at_once(counted: Counted, number
     body = {"operation": "upsert", "on": ["sku"], "items": items}
     inserting = ["savepoint", "select", "savepoint", "insert", "release", "release"]
     await counted("POST", f"{ITEMS}/batch", around(*inserting), json=body)
-    locking = ["select"] if number > 1 else []
-    changing = ["savepoint", "select", "select", *locking, *["change"] * number, "release"]
+    together = ["select", "savepoint", "change", "release"]
+    changing = ["savepoint", "select", "select", *(together if number > 1 else ["change"]), "release"]
     await counted("POST", f"{ITEMS}/batch", around(*changing), json=body)
 
 

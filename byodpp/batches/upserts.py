@@ -14,7 +14,7 @@ ids as every batch locks them. A request that has to look again lets go of every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from byodpp.batches.reading import BatchItem
 from byodpp.calls import Call
 from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, UniqueConflict
-from byodpp.judged_calls import at_index
+from byodpp.judged_calls import at_index, writing
 from byodpp.repository.stores import Match
 
 if TYPE_CHECKING:
@@ -139,7 +139,10 @@ class Upserts:
         await self._work.lock(self._call, "update", _keys(known, matches))
         if len(missing) < len(sought):
             await self._look_again([item for item in sought if item.index not in results], found)
+        results |= await self._update_together([item for item in known if item.operation == "upsert"], found)
         for item in known:
+            if item.index in results:
+                continue
             if item.operation == "upsert":
                 results[item.index] = await self._update(item, found[item.index])
             else:
@@ -160,6 +163,43 @@ class Upserts:
             if match.key != found[item.index].key:
                 raise _Overtaken
             found[item.index] = match
+
+    async def _update_together(
+        self, items: Sequence[BatchItem], found: Mapping[int, Match]
+    ) -> dict[int, Any]:
+        """Replace rows by one statement; none where one of them needs a look of its own, or is refused."""
+        resource, unit = self._call.resource, self._unit
+        if (
+            len(items) < 2
+            or resource.part is not None
+            or resource.version_required
+            or unit.parts.logics.get(resource, "update") is not None
+            or not all(found[item.index].visible for item in items)
+        ):
+            return {}
+        position = unit.outbox.mark()
+        try:
+            async with unit.transaction.savepoint():
+                call = self._work.item_call(self._call, "update")
+                judged = [self._judged(item, call) for item in items]
+                first = judged[0]
+                if not all(_alike(one, first) for one in judged):
+                    return {}
+                keys = [found[item.index].key for item in items]
+                repository = self._work.repository(call)
+                rows = await repository.replace_many(keys, [one.body for one in judged], sent=first.sent)
+        except ApiError as error:
+            unit.outbox.rewind(position)
+            if error.retryable or error.status >= 500:
+                raise
+            return {}  # one by one they tell which it is
+        return {item.index: row for item, row in zip(items, rows, strict=True)}
+
+    def _judged(self, item: BatchItem, call: Call) -> Call:
+        """Return the update of one item as far as its caller may write it."""
+        presets = self._unit.parts.authorizer.presets(self._unit.principal)
+        loaded = self._unit.parts.schemas.load(call.resource, "update", item.document, presets=presets)
+        return writing(call, loaded)
 
     async def _update(self, item: BatchItem, match: Match) -> Any:
         """Replace the row that is there."""
@@ -208,6 +248,12 @@ class Upserts:
         told = " and ".join(self._on)
         details = [Detail(name, "unique", f"This {told} exists already.") for name in self._on]
         return UniqueConflict(f"{self._call.resource.name} with this {told} exists already.", details=details)
+
+
+def _alike(call: Call, first: Call) -> bool:
+    """Whether an update can be part of one statement with another: same fields, nothing to compare."""
+    alone = call.read_only or call.nested
+    return not alone and call.sent == first.sent and call.body.keys() == first.body.keys()
 
 
 def _keys(items: Sequence[BatchItem], matches: Sequence[Match]) -> list[Any]:

@@ -205,6 +205,35 @@ class Repository(Reading):
             id, values, operation="update", read_only=read_only, expected_version=expected_version, sent=sent
         )
 
+    async def replace_many(
+        self, ids: Sequence[Any], items: Sequence[Mapping[str, Any]], *, sent: frozenset[str] = frozenset()
+    ) -> Sequence[Row]:
+        """Replace rows by validated values, with one statement; all or none.
+
+        Args:
+            ids: of the rows, each once.
+            items: values by field, the same fields in each, in the order of the ids.
+            sent: fields that the caller asked for and must have the right to write on every row.
+
+        Raises:
+            Conflict: one of them is not there, or may not be changed, or not like this: ask one by one.
+        """
+        self._refuse_without_rows()
+        self._refuse_foreign_scope()
+        await check_references(self._store, self._acting, self.resource, items)
+        columns = tuple(sorted(self.resource.columns[name] for name in items[0]))
+        change = self._shape("update", "update", columns, None, sent=sent)
+        found = await self._store.change_many(
+            self._acting, self.resource, change, ids, items, operation="update"
+        )
+        records = {str(record["id"]): record for record in found}
+        if len(records) != len(ids) or not all(record["permitted"] for record in found):
+            raise self._undo(Conflict("Not all of these rows may be changed like this."))
+        ordered = [records[str(id)] for id in ids]
+        rows = [self._shown(record, record["id"]) for record in ordered]
+        self._remember_events("update", rows, ordered)
+        return rows
+
     async def change(
         self,
         id: Any,

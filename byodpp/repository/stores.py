@@ -318,6 +318,43 @@ class Store:
                 deleting = change.kind == "delete"
                 raise explained(self.tables, error, resource, deleting=deleting) from error
 
+    async def change_many(
+        self,
+        acting: Acting,
+        resource: ResourceDefinition,
+        change: Change,
+        keys: Sequence[Any],
+        items: Sequence[Mapping[str, Any]],
+        *,
+        operation: str,
+    ) -> list[Any]:
+        """Update rows with one statement; the records of `WriteStatements.change_many`.
+
+        Args:
+            acting: who does it.
+            resource: of the rows.
+            change: its shape; every item has values for its columns.
+            keys: of the rows, each once.
+            items: values by field, in the order of the keys.
+            operation: whose event it is.
+        """
+        await self.refuse_full(acting, resource)
+        seal = self.sealed.sealing(resource, acting.principal.tenant_id)
+        made = [await bind(resource, item, seal=seal) for item in items]
+        change = replace(change, event=emits(resource, operation))
+        compiled = self.writes.change_many(resource, change)
+        named = {
+            **self.told(acting, resource, operation),
+            **{f"v_{column}": [values[column] for values in made] for column in change.columns},
+            "ids": [self.key(resource, key) for key in keys],
+        }
+        arguments = self._arguments(compiled, acting, (), named)
+        async with self.guard(acting, resource):
+            try:
+                return list(await acting.transaction.fetch(compiled.sql, *arguments))
+            except ApiError as error:
+                raise explained(self.tables, error, resource) from error
+
     async def refuse_full(self, acting: Acting, resource: ResourceDefinition) -> None:
         """Refuse to store more for a tenant that stores what it may; what the framework notes is no matter.
 

@@ -8,7 +8,7 @@ part of every statement, and row-level security stands behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -225,9 +225,44 @@ class WriteStatements:
             sa.select(shown.c.new_version).scalar_subquery().label("new_version"),
         ).add_cte(*extra)
 
-    def _locked(self, resource: ResourceDefinition, table: sa.Table, change: Change) -> sa.Select[Any]:
+    def change_many(self, resource: ResourceDefinition, change: Change) -> Compiled:
+        """Update the rows with the keys of parameter `ids` from arrays `v_<column>`, in the keys' order.
+
+        The result has a row per changed row, in no order: `id`, `data` (JSON text), `permitted` (whether the
+        caller may have such a row) and `new_version`. What is not there, or may not be changed, is missing.
+        """
+        key = ("change many", resource.id, change)
+        return self._statements.cached(key, lambda: self._build_change_many(resource, change))
+
+    def _build_change_many(self, resource: ResourceDefinition, change: Change) -> sa.Select[Any]:
+        table = self._tables[resource]
+        ids = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
+        old = self._locked(resource, table, change, table.c.id == sa.any_(ids)).cte("_old")
+        names = ("id", *change.columns)
+        arrays = [ids, *(sa.bindparam(f"v_{name}", type_=ARRAY(table.c[name].type)) for name in names[1:])]
+        items = (
+            sa.func.unnest(*arrays)
+            .table_valued(*(sa.column(f"c{i}", table.c[name].type) for i, name in enumerate(names)))
+            .render_derived()
+            .alias("_items")
+        )
+        values = {name: items.c[f"c{i}"] for i, name in enumerate(names) if i}
+        update = self._updated(resource, table, old, change, values)
+        written = update.where(items.c.c0 == table.c.id).returning(*table.c).cte("_row")
+        former = old if change.audited else None
+        told, extra = self._consequences.of(resource, written, former, deleted=False, event=change.event)
+        return self._answer(resource, written, told, change.visibility, change.permitted).add_cte(*extra)
+
+    def _locked(
+        self,
+        resource: ResourceDefinition,
+        table: sa.Table,
+        change: Change,
+        which: sa.ColumnElement[bool] | None = None,
+    ) -> sa.Select[Any]:
         """Select the row as it is, locked, with everything that decides whether it may be changed."""
-        rows = [self._statements.scope(resource, table), table.c.id == bind_key(table)]
+        meant = table.c.id == bind_key(table) if which is None else which
+        rows = [self._statements.scope(resource, table), meant]
         if resource.soft_delete:
             deleted = table.c.deleted_at.is_not(None)
             rows.append(deleted if change.kind == "restore" else sa.not_(deleted))
@@ -258,6 +293,25 @@ class WriteStatements:
     def _own(self, resource: ResourceDefinition, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
         """A row of the library is readable by all and written by its owner."""
         return [table.c.tenant_id == self._statements.tenant()] if resource.scope is Scope.LIBRARY else []
+
+    def _updated(
+        self,
+        resource: ResourceDefinition,
+        table: sa.Table,
+        old: sa.CTE,
+        change: Change,
+        values: Mapping[str, Any],
+    ) -> sa.Update:
+        """Return the update of rows that were locked and may be changed."""
+        written = {**values, "updated_at": sa.func.now()}
+        if resource.versioned:
+            written["version"] = table.c.version + 1
+        guards = (
+            self._statements.scope(resource, table, writing=True),
+            table.c.id == old.c.id,
+            old.c.permitted,
+        )
+        return sa.update(table).where(*guards).values(written)
 
     def _written(self, resource: ResourceDefinition, table: sa.Table, old: sa.CTE, change: Change) -> Any:
         guards = [
