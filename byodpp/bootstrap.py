@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from byodpp import application, migrations
 from byodpp.access_guide import AccessGuide
-from byodpp.audit import Sealer, SealKey
+from byodpp.audit import Sealer
 from byodpp.audit.controlled import ControlledFields
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
@@ -260,7 +260,7 @@ class Application:
             if settings.redis_uri is None
             else SharedWindows(settings.redis_uri),
             trail=trail,
-            sealer=_sealer(settings, blueprint, database),
+            sealer=Sealer.of(settings, blueprint.registry, blueprint.tables, database),
             quota=quota,
             service=service,
             importer=Importer(service, sessions, chunks, authenticator.require_standing),
@@ -471,11 +471,6 @@ def _database(settings: Settings, shares: Mapping[int, int] | None = None) -> Da
         statement_timeout_seconds=settings.statement_timeout_seconds,
         shares=shares,
     )
-
-
-def _sealer(settings: Settings, blueprint: Blueprint, database: Database) -> Sealer:
-    entries = blueprint.tables[blueprint.registry.get("AuditLogs")]
-    return Sealer(database, entries, SealKey.derived(application_secret(settings)))
 
 
 def _authenticator(

@@ -152,12 +152,17 @@ async def test_every_way_of_writing_encrypts(tested: TestedApplication) -> None:
     client = tested.client()
     rows = [await a_person(client, taxNumber=f"{WORD} {number}") for number in range(3)]
     url = f"{PEOPLE}/{rows[0]['id']}"
-    steps = [{"op": "test", "path": "/taxNumber", "value": f"{WORD} 0"},
+    steps: Any = [{"op": "test", "path": "/taxNumber", "value": f"{WORD} 0"},
              {"op": "replace", "path": "/taxNumber", "value": f"{WORD} patched"}]  # fmt: skip
     kind = {"Content-Type": "application/json-patch+json"}
     patched = await client.patch(url, content=json.dumps(steps), headers=kind)
     assert patched.json()["data"]["taxNumber"] == f"{WORD} patched", patched.text
-    many = {"operation": "patch", "filter": {"name": "Ada"}, "max": 10, "data": {"taxNumber": f"{WORD} bulk"}}
+    many: Any = {
+        "operation": "patch",
+        "filter": {"name": "Ada"},
+        "max": 10,
+        "data": {"taxNumber": f"{WORD} bulk"},
+    }
     bulk = await client.post(f"{PEOPLE}/batch", json=many)
     assert bulk.status_code == 200, bulk.text
     steps = [

@@ -27,7 +27,11 @@ from byodpp.audit.entries import SESSION, columns_of, digest_sql
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import ApiError
+from byodpp.registry import Registry
+from byodpp.settings import Settings
+from byodpp.settings.secret_key import application_secret
 from byodpp.sql_text import quote
+from byodpp.tables import Tables
 from byodpp.tables.framework import ARRIVAL
 
 __all__ = ["Sealer"]
@@ -108,6 +112,12 @@ class Sealer:
         self._told: OrderedDict[int, float] = OrderedDict()  # tenant -> when its head was logged
         self._away = False  # told once per outage
         self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, registry: Registry, tables: Tables, database: Database) -> Sealer:
+        """Return the sealer of an application, with a key that is derived from its secret."""
+        key = SealKey.derived(application_secret(settings))
+        return cls(database, tables[registry.get("AuditLogs")], key)
 
     async def start(self) -> None:
         """Seal from now on until `stop`."""

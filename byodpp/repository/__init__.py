@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
-from byodpp.repository.repositories import Repositories, Repository
+from byodpp.repository.by_name import Repositories
+from byodpp.repository.repositories import Repository
 
 __all__ = ["Repositories", "Repository"]

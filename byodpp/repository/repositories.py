@@ -1,14 +1,14 @@
-"""Repositories: the rows of each resource, on one transaction, as one caller may see and write them.
+"""The repository: the rows of one resource, on one transaction, as one caller may see and write them.
 
-A `Store` lives as long as the application; `Repositories` belong to one unit of work and find a
-`Repository` by its resource's name. A repository never commits. Its methods raise NotFound,
+A `Store` lives as long as the application; a repository belongs to one unit of work and is found by its
+resource's name (`by_name`). It never commits. Its methods raise NotFound,
 Forbidden, ValidationFailed, Conflict and PreconditionFailed as the contract words them; what the
 driver raises was turned into such answers by `database` and gets its field names here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,48 +24,16 @@ from byodpp.exceptions import (
     StateConflict,
     ValidationFailed,
 )
-from byodpp.repository.acting import Acting
 from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
-from byodpp.repository.stores import Match, Store
+from byodpp.repository.stores import Match
 from byodpp.rows import Row, Rows
 from byodpp.schemas.modifiers import Modifier, ModifierKind, readable
 from byodpp.statements.writes import Change
 
-__all__ = ["Repositories", "Repository"]
-
-
-class Repositories(Mapping[str, "Repository"]):
-    """Every resource's repository by name, for one transaction and one way of acting."""
-
-    def __init__(self, store: Store, acting: Acting, version: str) -> None:
-        """Args:
-        store: the application's.
-        acting: transaction, caller, and whether the caller's rules hold.
-        version: API version whose names are meant.
-        """
-        self._store = store
-        self._acting = acting
-        self._version = version
-        self._known: dict[str, Repository] = {}
-
-    def __getitem__(self, name: str) -> Repository:
-        """Raises:
-        KeyError: there is no such resource in this version.
-        """
-        repository = self._known.get(name)
-        if repository is None:
-            resource = self._store.registry.get(name, self._version)
-            repository = self._known[name] = Repository(self._store, self._acting, resource)
-        return repository
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({name: None for _, name in self._store.registry.resources})
-
-    def __len__(self) -> int:
-        return len({name for _, name in self._store.registry.resources})
+__all__ = ["Repository"]
 
 
 class Repository(Reading):
