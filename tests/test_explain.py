@@ -45,6 +45,15 @@ async def desk(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[Teste
         yield tested
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def standing(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """The same, for tests that only ask."""
+    async with byodpp_bench.application(blueprint) as tested:
+        for name, price in (("pen", 2), ("lamp", 40), ("gift", None)):
+            await made(tested.client(), ITEMS, name=name, price=price)
+        yield tested
+
+
 async def told(client: httpx2.AsyncClient, **asked: Any) -> dict[str, Any]:
     response = await client.get(EXPLAIN, params=asked)
     assert response.status_code == 200, response.text
@@ -59,9 +68,9 @@ async def refused(client: httpx2.AsyncClient, **asked: Any) -> set[tuple[str, st
 
 
 async def test_an_explanation_names_the_rule_that_allows_with_its_rows_and_fields(
-    desk: TestedApplication,
+    standing: TestedApplication,
 ) -> None:
-    answer = await told(desk.client(), resource="Items", operation="read", role="Deputy")
+    answer = await told(standing.client(), resource="Items", operation="read", role="Deputy")
     assert (answer["allowed"], answer["status"]) == ("on some rows", None)
     assert answer["rows"] == {"anyOf": [{"price": {"lt": 10}}], "noneOf": []}
     assert answer["fields"]["name"] == answer["fields"]["price"] == "on some rows"
@@ -147,9 +156,9 @@ async def test_a_user_brings_the_roles_and_rules_of_his_own(desk: TestedApplicat
 
 
 async def test_who_may_not_read_the_rules_hears_about_himself_alone_and_no_rule(
-    desk: TestedApplication,
+    standing: TestedApplication,
 ) -> None:
-    deputy = desk.client(role="Deputy", user="dora")
+    deputy = standing.client(role="Deputy", user="dora")
     answer = await told(deputy, resource="Items", operation="read")
     assert answer["allowed"] == "on some rows"
     assert answer["rules"] is answer["rows"] is answer["roles"] is None
@@ -203,15 +212,15 @@ async def test_no_answer_tells_a_value_that_the_asker_may_not_read(desk: TestedA
     assert (await told(admin, **asked, role="Clerk"))["allowed"] == "yes"
 
 
-async def test_another_tenants_rows_and_users_are_as_unknown(desk: TestedApplication) -> None:
-    beta = desk.client(tenant="beta", user="bea")
+async def test_another_tenants_rows_and_users_are_as_unknown(standing: TestedApplication) -> None:
+    beta = standing.client(tenant="beta", user="bea")
     response = await beta.get(
         EXPLAIN, params={"resource": "Items", "operation": "read", "role": "Admin", "id": 1}
     )
     assert response.status_code == 404
     asked = {"resource": "Items", "operation": "read"}
     assert await refused(beta, **asked, user="demo") == {("user", "reference")}
-    assert (await told(desk.client(), **asked, user="demo"))["status"] == 403, (
+    assert (await told(standing.client(), **asked, user="demo"))["status"] == 403, (
         "a user brings no token's roles"
     )
 
@@ -237,22 +246,22 @@ async def test_another_tenants_rows_and_users_are_as_unknown(desk: TestedApplica
     ],
 )
 async def test_a_question_about_what_does_not_exist_is_refused(
-    desk: TestedApplication, asked: dict[str, str], fault: tuple[str, str]
+    standing: TestedApplication, asked: dict[str, str], fault: tuple[str, str]
 ) -> None:
-    assert fault in await refused(desk.client(), **asked)
+    assert fault in await refused(standing.client(), **asked)
 
 
-async def test_an_id_that_no_row_could_have_is_no_row(desk: TestedApplication) -> None:
+async def test_an_id_that_no_row_could_have_is_no_row(standing: TestedApplication) -> None:
     asked = {"resource": "Items", "operation": "read"}
-    assert (await told(desk.client(), **asked, id="abc"))["status"] == 404
+    assert (await told(standing.client(), **asked, id="abc"))["status"] == 404
 
 
-async def test_a_key_hears_what_the_key_may_do(desk: TestedApplication) -> None:
-    admin = desk.client()
+async def test_a_key_hears_what_the_key_may_do(standing: TestedApplication) -> None:
+    admin = standing.client()
     body = {"name": "narrow", "operations": ["Items:read", "Policies:explain:get", "Policies:read"]}
     response = await admin.post("/api/v1/api-keys", json=body)
     key = response.json()["data"]["key"]
-    narrow = desk.client(role=None, headers={"Authorization": f"Bearer {key}"})
+    narrow = standing.client(role=None, headers={"Authorization": f"Bearer {key}"})
     answer = await told(narrow, resource="Items", operation="delete")
     assert (answer["allowed"], answer["reason"]) == ("no", "the operations of the API key leave it out")
     assert (await told(narrow, resource="Items", operation="read"))["allowed"] == "yes"
@@ -281,16 +290,16 @@ async def test_the_matrix_says_what_every_role_gets(desk: TestedApplication) -> 
         assert (status == 200) == (cell["may"] != "no"), role
 
 
-async def test_the_matrix_holds_every_resource_that_has_routes(desk: TestedApplication) -> None:
-    data = (await desk.client().get(MATRIX)).json()["data"]
-    routed = {one.name for one in desk.blueprint.registry if one.routed}
+async def test_the_matrix_holds_every_resource_that_has_routes(standing: TestedApplication) -> None:
+    data = (await standing.client().get(MATRIX)).json()["data"]
+    routed = {one.name for one in standing.blueprint.registry if one.routed}
     assert {one["resource"] for one in data["resources"]} == routed
-    assert (await desk.client().get(MATRIX, params={"resource": "Itmes"})).status_code == 422
+    assert (await standing.client().get(MATRIX, params={"resource": "Itmes"})).status_code == 422
 
 
-async def test_people_read_the_same_as_programs(desk: TestedApplication) -> None:
-    guide, tenant = desk.connected.service.parts.guide, await desk.tenant("acme")
-    async with desk.connected.database.system() as transaction:
+async def test_people_read_the_same_as_programs(standing: TestedApplication) -> None:
+    guide, tenant = standing.connected.service.parts.guide, await standing.tenant("acme")
+    async with standing.connected.database.system() as transaction:
         headings, lines = matrix_table(await guide.cells(transaction, tenant.id, "Items"))
         [read] = [line for line in lines if line[2] == "read"]
         assert dict(zip(headings, read, strict=True))["Deputy"] == "rows, fields"
@@ -304,22 +313,24 @@ async def test_people_read_the_same_as_programs(desk: TestedApplication) -> None
     assert "hidden   " in text
 
 
-async def test_the_commands_tell_what_the_routes_tell(desk: TestedApplication) -> None:
-    admin, words = desk.client(), ("--tenant", "acme", "--json")
-    code, out, err = await byodpp(desk, "explain", "Items", "read", "--role", "Deputy", "--id", "2", *words)
+async def test_the_commands_tell_what_the_routes_tell(standing: TestedApplication) -> None:
+    admin, words = standing.client(), ("--tenant", "acme", "--json")
+    code, out, err = await byodpp(
+        standing, "explain", "Items", "read", "--role", "Deputy", "--id", "2", *words
+    )
     assert code == 0, err
     assert json.loads(out) == await told(admin, resource="Items", operation="read", role="Deputy", id=2)
-    code, out, err = await byodpp(desk, "access", "Items", *words)
+    code, out, err = await byodpp(standing, "access", "Items", *words)
     assert code == 0, err
     data = (await admin.get(MATRIX, params={"resource": "Items"})).json()["data"]
     assert json.loads(out) == data["resources"]
 
 
-async def test_the_commands_say_what_they_cannot_answer(desk: TestedApplication) -> None:
-    code, _, err = await byodpp(desk, "explain", "Itmes", "read", "--tenant", "acme")
+async def test_the_commands_say_what_they_cannot_answer(standing: TestedApplication) -> None:
+    code, _, err = await byodpp(standing, "explain", "Itmes", "read", "--tenant", "acme")
     assert code == 1
     assert "Did you mean 'Items'?" in err
-    code, _, err = await byodpp(desk, "access", "--tenant", "nobody")
+    code, _, err = await byodpp(standing, "access", "--tenant", "nobody")
     assert code == 1
     assert "there is no such tenant" in err
 
@@ -353,31 +364,31 @@ async def test_operators_ask_for_the_tenant_that_they_name(desk: TestedApplicati
     assert [one.json()["data"]["allowed"] for one in (at_acme, at_beta)] == ["yes", "no"]
 
 
-async def test_every_route_of_a_resource_can_be_asked_about(desk: TestedApplication) -> None:
+async def test_every_route_of_a_resource_can_be_asked_about(standing: TestedApplication) -> None:
     served = {
         (one.method, one.pattern, one.resource, one.operation)
-        for one in RouteTable.build(desk.connected.routes()).listing()
+        for one in RouteTable.build(standing.connected.routes()).listing()
         if one.resource
     }
-    registry, logics = desk.blueprint.registry, desk.blueprint.logics
+    registry, logics = standing.blueprint.registry, standing.blueprint.logics
     known = {
         (one.method, one.url, resource.name, one.operation)
         for resource in registry
         for one in addresses(resource, logics)
     }
     assert known == served
-    guide, tenant = desk.connected.service.parts.guide, await desk.tenant("acme")
+    guide, tenant = standing.connected.service.parts.guide, await standing.tenant("acme")
     session = SessionContext(tenant_id=tenant.id)
-    async with desk.connected.database.transaction(session, read_only=True) as transaction:
+    async with standing.connected.database.transaction(session, read_only=True) as transaction:
         for method, pattern, name, operation in sorted(served):
             asked = Question(route=f"{method} {pattern.replace('{id}', '1')}", roles=("Nobody",))
             found = await guide.explain(transaction, tenant.id, asked, None)
             assert (found.resource.name, found.operation) == (name, operation)
 
 
-async def test_logic_classes_ask_as_well(desk: TestedApplication) -> None:
-    guide, tenant = desk.connected.service.parts.guide, await desk.tenant("acme")
-    async with desk.connected.database.system() as transaction:
+async def test_logic_classes_ask_as_well(standing: TestedApplication) -> None:
+    guide, tenant = standing.connected.service.parts.guide, await standing.tenant("acme")
+    async with standing.connected.database.system() as transaction:
         with pytest.raises(ValidationFailed):
             await guide.explain(transaction, tenant.id, Question(resource="Items"), None)
         with pytest.raises(NotFound):
