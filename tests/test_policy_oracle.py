@@ -491,6 +491,7 @@ class Judge:
         await self._loose(person, path, "delete", [{"id": row["id"]} for row in rows], statuses)
         await self._refill()
         await self._by_filter(person, resource)
+        await self._refill()
         await self._together(person, resource)
         await self._imported(person, resource)
         await self._refill()
