@@ -23,6 +23,8 @@ __all__ = [
 
 RESOURCES: Final = ("Tasks", "Projects")
 PATHS: Final = {"Tasks": "/api/v1/tasks", "Projects": "/api/v1/projects"}
+#: What the group `write` stands for, the step of the tasks' states too.
+_WRITES: Final = frozenset({"create", "update", "patch", "delete", "batch", "go:post"})
 _ROLES: Final = ("Reader", "Writer", "Chief")
 #: Fields that conditions are about, and values for them.
 _VALUES: Final[Mapping[str, Sequence[Any]]] = {
@@ -56,7 +58,7 @@ BASE: Final = (
     Rule(
         subject="Writer",
         object="Tasks",
-        actions=frozenset({"create", "update", "patch", "delete", "batch"}),
+        actions=_WRITES,
         condition={"points": {"lt": 3}},
     ),
     Rule(subject="Chief", object="Tasks", actions=frozenset(READS), condition={"state": {"ne": "done"}}),
@@ -87,6 +89,11 @@ MANIFEST: Final[dict[str, Any]] = {
                 "code": {"type": "string", "maxLength": 40, "unique": True},
                 "report": {"type": "string", "audience": ["Chief"]},
                 "projectId": {"references": "Projects", "onDelete": "setNull"},
+            },
+            "states": {
+                "field": "step",
+                "initial": "a",
+                "transitions": {"go": {"from": ["a", "b"], "to": "b"}},
             },
             "search": ["title", "note"],
             "access": {
@@ -156,8 +163,7 @@ def _person(
 
 def _rule(row: Mapping[str, Any]) -> Rule:
     action = row["action"]
-    writes = frozenset({"create", "update", "patch", "delete", "batch"})
-    actions = {"*": None, "read": frozenset(READS), "write": writes}.get(action, frozenset({action}))
+    actions = {"*": None, "read": frozenset(READS), "write": _WRITES}.get(action, frozenset({action}))
     return Rule(
         subject=row["subject"],
         object=row["object"],
@@ -176,10 +182,25 @@ def _policy(dice: random.Random, users: Mapping[str, int]) -> dict[str, Any]:
         "subject": dice.choice([*_ROLES, "*", f"user:{users['bob']}"]),
         "object": dice.choice([*RESOURCES, "Tasks", "*"]),
         "action": dice.choice(
-            ["read", "read", "read", "list", "write", "write", "create", "patch", "update", "delete", "*"]
+            [
+                "read",
+                "read",
+                "read",
+                "list",
+                "write",
+                "write",
+                "go:post",
+                "create",
+                "patch",
+                "update",
+                "delete",
+                "*",
+            ]
         ),
         "effect": "deny" if deny else "allow",
     }
+    if row["action"] == "go:post":
+        row["object"] = "Tasks"
     # A deny of everything to everybody would leave little to look at.
     if dice.random() < (0.9 if deny else 0.6):
         row["condition"] = _condition(dice, 2)

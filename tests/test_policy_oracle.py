@@ -496,6 +496,7 @@ class Judge:
         await self._imported(person, resource)
         await self._refill()
         if resource == "Tasks":
+            await self._stepped(person)
             await self._import_upserts(person)
             await self._upsert(person)
         else:
@@ -570,6 +571,14 @@ class Judge:
             wanted = 403  # what is wrong with the bodies is told before any row is looked for
         body = [{"operation": "patch", "resource": resource, "id": row["id"], "data": patch}]
         await self._send(person, "POST", "/api/v1/batch", body, wanted, row)
+
+    async def _stepped(self, person: Person) -> None:
+        """A step of the states needs its own right to the row."""
+        access, row = self._access(person), self._dice.choice(self._rows["Tasks"])
+        wanted = 200 if access.row("Tasks", "go:post", row) else 403
+        if access.at_all("Tasks", "go:post") and not access.row("Tasks", "read", row):
+            wanted = 404
+        await self._send(person, "POST", f"/api/v1/tasks/{row['id']}/go", None, wanted, row)
 
     async def _imported(self, person: Person, resource: str) -> None:
         """A record of a file is judged like a creation."""
