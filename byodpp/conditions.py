@@ -140,7 +140,12 @@ class Search:
     operand: Operand
 
 
-Condition = Comparison | AllOf | AnyOf | Negation | Refusal | Quantified | Search
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The row was opened to the session's tenant by a grant, or is everybody's reference data."""
+
+
+Condition = Comparison | AllOf | AnyOf | Negation | Refusal | Quantified | Search | Opened
 
 #: True for every row.
 EVERYTHING = AllOf(())
@@ -181,6 +186,8 @@ def with_constants(condition: Condition, values: Sequence[Any]) -> Condition:
             return replace(condition, operand=fixed(operand))
         case AllOf() | AnyOf():
             return type(condition)(tuple(with_constants(part, values) for part in condition.parts))
+        case Opened():
+            return condition
         case _:
             return replace(condition, part=with_constants(condition.part, values))
 

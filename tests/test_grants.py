@@ -25,7 +25,14 @@ MANIFEST = {
                 "kindId": {"references": "Kinds"},
             },
             "history": True,
-            "access": {"read": ["Admin", "Viewer"], "write": ["Admin"]},
+            "access": {
+                "read": [
+                    "Admin",
+                    "Viewer",
+                    {"roles": ["public"], "filter": {"name": "published"}, "fields": ["id"]},
+                ],
+                "write": ["Admin"],
+            },
         },
         {"name": "Kinds", "fields": {"name": NAME}, "access": {"read": ["*"], "write": ["Admin"]}},
         {
@@ -64,6 +71,7 @@ async def opened(tested: TestedApplication, **more: Any) -> tuple[dict[str, Any]
     kind = await made(acme, "/api/v1/kinds", name="annual")
     row = await made(acme, REPORTS, name="open", secret="ours", kindId=kind["id"])
     await made(acme, REPORTS, name="closed")
+    await made(acme, REPORTS, name="published")  # which shows no more to a guest than to everybody
     grant = await made(acme, GRANTS, object="Reports", rowId=str(row["id"]), grantee="beta", **more)
     return row, grant
 
@@ -128,7 +136,7 @@ async def test_a_revoked_grant_is_gone_with_the_next_statement(tested: TestedApp
     row, grant = await opened(tested)
     acme, beta = await tested.tenant("acme"), await tested.tenant("beta")
     assert (await guest(tested).get(f"{REPORTS}/{row['id']}")).status_code == 200
-    sql = "select count(*) from reports where tenant_id = $1"
+    sql = "select count(*) from reports where tenant_id = $1 and name <> 'published'"
     async with tested.connected.database.transaction(SessionContext(tenant_id=beta.id)) as transaction:
         assert await transaction.fetchval(sql, acme.id) == 1
         answer = await tested.client().delete(f"{GRANTS}/{grant['id']}")

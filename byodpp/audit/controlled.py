@@ -17,6 +17,7 @@ from byodpp.conditions import (
     Include,
     Lookup,
     Negation,
+    Opened,
     Quantified,
     Refusal,
     Relevance,
@@ -91,7 +92,7 @@ class ControlledFields:
         self, resource: ResourceDefinition, condition: Condition | None, way: tuple[str, ...]
     ) -> Iterator[str]:
         match condition:
-            case None:
+            case None | Opened():
                 return
             case Comparison():
                 yield from self._named(resource, condition.path, condition.field, way)

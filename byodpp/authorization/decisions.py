@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -27,7 +28,7 @@ from byodpp.authorization.policies import (
     subject_of,
 )
 from byodpp.authorization.presets import Presets, preset_values
-from byodpp.conditions import Condition, Lookup, Visibility
+from byodpp.conditions import Condition, Lookup, Opened, Visibility, all_of
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.registry import Registry
 
@@ -138,7 +139,7 @@ class Authorizer:
         except Exception:
             _log.exception("no decision on %s of %s: refused", operation_key, resource.name)
             return Decision(allowed=False, reason="the policies could not be evaluated")
-        return decision
+        return _for_guest(decision) if principal.guest else decision
 
     def visibility(
         self, principal: Principal, resource: ResourceDefinition, operation: str = "read"
@@ -151,6 +152,9 @@ class Authorizer:
         except Exception:
             _log.exception("no decision on %s of %s: refused", operation, resource.name)
             return None
+        if principal.guest:
+            decision = self.decide(principal, resource, operation)
+            return _visibility(decision, resource) if decision.allowed else None
         try:
             return self._visibilities[key]
         except KeyError:
@@ -231,6 +235,11 @@ def own_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:
     if principal.home_tenant_id == principal.tenant_id and principal.user_id in rules.users:
         own.add(f"user:{principal.user_id}")
     return frozenset(own)
+
+
+def _for_guest(decision: Decision) -> Decision:
+    """Leave of a decision what was opened: what is published is shown to a guest as to everybody else."""
+    return replace(decision, rows=all_of([decision.rows, Opened()])) if decision.allowed else decision
 
 
 def _visibility(decision: Decision, resource: ResourceDefinition) -> Visibility:

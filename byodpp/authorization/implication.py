@@ -16,6 +16,7 @@ from byodpp.conditions import (
     Condition,
     Constant,
     Negation,
+    Opened,
     Quantified,
     Refusal,
     Search,
@@ -75,6 +76,8 @@ def _personal(condition: Condition) -> bool:
             return _personal(part)
         case Search():
             return False
+        case Opened():
+            return True
 
 
 def _alike(first: Comparison, second: Comparison) -> bool:

@@ -7,6 +7,7 @@ followed. Whatever the path that leads to a table, it is the same view that look
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from byodpp.conditions import (
     Constant,
     Lookup,
     Negation,
+    Opened,
     Quantified,
     Refusal,
     Search,
@@ -30,6 +32,7 @@ from byodpp.conditions import (
 )
 from byodpp.definitions import FieldDefinition, Kind, RelationDefinition, ResourceDefinition, Scope
 from byodpp.registry import Registry
+from byodpp.sql_text import quote_text
 from byodpp.statements.history import Past, past_rows
 from byodpp.statements.operators import POSITIVE, compare, operand_parameter
 from byodpp.statements.parameters import bound, operand_key, operand_source
@@ -191,6 +194,8 @@ class View:
                 return self._quantified(resource, table, condition, lean)
             case Search():
                 return self._search(resource, table, condition)
+            case Opened():
+                return self._opened(resource, table)
 
     def _through(
         self,
@@ -295,6 +300,23 @@ class View:
     ) -> sa.ColumnElement[Any]:
         words, document = self._searched(resource, table, search)
         return document.bool_op("@@")(words)
+
+    def _opened(self, resource: ResourceDefinition, table: sa.FromClause) -> sa.ColumnElement[Any]:
+        """Return whether a grant names the row, in the words of row-level security."""
+        if resource.scope in (Scope.SHARED, Scope.SELF):
+            return sa.true()
+        parts: tuple[sa.ColumnElement[Any], ...] = (
+            sa.literal_column(quote_text(f"{resource.table}:")),
+            sa.cast(table.c.tenant_id, sa.Text()),
+            sa.literal_column("':'"),
+            sa.cast(table.c.id, sa.Text()),
+        )
+        row: Any = functools.reduce(lambda left, right: left.op("||")(right), parts)
+        granted: sa.ColumnElement[Any] = sa.literal_column("(SELECT byodpp.grants())::text[]")
+        opened: sa.ColumnElement[Any] = row == sa.any_(granted)
+        if resource.scope is Scope.LIBRARY:
+            return sa.or_(table.c.tenant_id == sa.literal_column("0"), opened)
+        return opened
 
     def relevance(
         self, resource: ResourceDefinition, table: sa.FromClause, search: Search
