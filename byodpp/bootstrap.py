@@ -74,6 +74,7 @@ from byodpp.statements import Statements
 from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
 from byodpp.tenant_life import TenantLife
+from byodpp.tenant_life.moves import Moves
 from byodpp.transfer.chunks import Chunks
 from byodpp.transfer.exports import Exporter
 from byodpp.transfer.imports import Importer
@@ -221,6 +222,7 @@ class Application:
                 classes,
                 tenants,
             ),
+            everywhere=tenants.everywhere,
         )
         routes = RouteFinder(blueprint.registry, blueprint.logics)
         bus = EventBus(blueprint.handlers)
@@ -316,6 +318,9 @@ class Application:
             tables=self.blueprint.tables,
             identity=self.issuer.administration,
             app_dir=self.blueprint.app_dir,
+            moves=Moves.of(
+                self.settings, self.blueprint.registry, self.blueprint.tables, self.authenticator.forget
+            ),
         )
 
     def transfers(self, resource: ResourceDefinition) -> Transfers:
@@ -486,12 +491,5 @@ def _authenticator(
     async def most_users(tenant: Tenant) -> int | None:
         return (await classes.limits_of(tenant)).users
 
-    verifier = TokenVerifier(
-        issuer,
-        audience=settings.token_audience,
-        clients=settings.token_clients,
-        leeway_seconds=settings.token_leeway_seconds,
-        known_realm=tenants.serves,
-    )
-    users = UserDirectory(database, most_users)
+    verifier, users = TokenVerifier.of(settings, issuer, tenants.serves), UserDirectory(database, most_users)
     return Authenticator(verifier, tenants, users, keys=keys, revocations=revocations)

@@ -437,6 +437,16 @@ class Unavailable(ApiError):
         self.headers.setdefault("Retry-After", str(retry_after_seconds))
 
 
+class TenantMoving(Unavailable):
+    """The tenant's rows are being moved, or brought up to date; try again."""
+
+    code = "tenant_moving"
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5, **kwargs: Any) -> None:
+        """Args: as for Unavailable."""
+        super().__init__(message, retry_after_seconds=retry_after_seconds, **kwargs)
+
+
 class AuthUnavailable(Unavailable):
     """The identity provider cannot be reached."""
 

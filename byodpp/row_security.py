@@ -66,6 +66,8 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "access_versions": ("select", "insert", "update"),
     "policy_version": ("select", "insert", "update"),
     "tenant_procedures": (),
+    "tenant_places": (),
+    "platform_keys": ("select", "insert", "delete"),
     "revocation_version": ("select", "insert", "update"),
     "api_key_hashes": ("select", "insert", "update"),
     "secret_values": _ALL,
@@ -111,12 +113,13 @@ class SqlFunction:
     returns: str
     body: str  # PL/pgSQL
     arguments: str = ""
+    marks: str = "STABLE PARALLEL SAFE"
 
     def create(self) -> str:
         """Return the statement that makes or replaces it."""
         return (
             f"CREATE OR REPLACE FUNCTION byodpp.{quote(self.name)}({self.arguments}) RETURNS {self.returns}\n"
-            f"    LANGUAGE plpgsql STABLE PARALLEL SAFE AS $function${self.body}$function$"
+            f"    LANGUAGE plpgsql {self.marks} AS $function${self.body}$function$"
         )
 
 
@@ -169,6 +172,73 @@ BEGIN
         'SELECT EXISTS (SELECT 1 FROM %s WHERE id = %L AND tenant_id IN (0, byodpp.tenant()))', target, key
     ) INTO found;
     RETURN found;
+END
+""",
+    ),
+    SqlFunction(
+        name="refuse_moving",
+        returns="trigger",
+        marks="VOLATILE",
+        body="""
+BEGIN
+    -- Who moves the rows says so.
+    IF current_setting('byodpp.moving', true) = 'on' THEN
+        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    END IF;
+    RAISE EXCEPTION 'the tenant does not write here' USING ERRCODE = 'BY001';
+END
+""",
+    ),
+    SqlFunction(
+        name="platform_key",
+        arguments="stored jsonb, names text[], live boolean",
+        returns="text",
+        body="""
+BEGIN
+    IF live AND stored ->> 'deleted_at' IS NOT NULL
+        OR EXISTS (SELECT FROM unnest(names) AS n WHERE stored ->> n IS NULL) THEN
+        RETURN NULL;
+    END IF;
+    RETURN encode(sha256(convert_to((SELECT jsonb_agg(stored -> n ORDER BY place)::text
+        FROM unnest(names) WITH ORDINALITY AS u(n, place)), 'UTF8')), 'hex');
+END
+""",
+    ),
+    SqlFunction(
+        name="claim_key",
+        returns="trigger",
+        marks="VOLATILE",
+        body="""
+DECLARE
+    names text[] := TG_ARGV[1];
+    former text;
+    present text;
+BEGIN
+    IF current_setting('byodpp.moving', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP <> 'INSERT' THEN
+        former := byodpp.platform_key(to_jsonb(OLD), names, TG_ARGV[2] = 'live');
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        present := byodpp.platform_key(to_jsonb(NEW), names, TG_ARGV[2] = 'live');
+    END IF;
+    IF former IS NOT DISTINCT FROM present THEN
+        RETURN NULL;
+    END IF;
+    IF former IS NOT NULL THEN
+        DELETE FROM byodpp.platform_keys k
+        WHERE k.name = TG_ARGV[0] AND k.key = former AND k.tenant_id = OLD.tenant_id;
+    END IF;
+    IF present IS NOT NULL THEN
+        INSERT INTO byodpp.platform_keys (name, key, tenant_id)
+        VALUES (TG_ARGV[0], present, NEW.tenant_id) ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the value is taken' USING
+                ERRCODE = 'unique_violation', CONSTRAINT = TG_ARGV[0], TABLE = TG_TABLE_NAME;
+        END IF;
+    END IF;
+    RETURN NULL;
 END
 """,
     ),

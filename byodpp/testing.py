@@ -35,7 +35,7 @@ from ulid import ULID
 
 from byodpp import migrations
 from byodpp.authentication import Principal
-from byodpp.authentication.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform
+from byodpp.authentication.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform, find_tenant
 from byodpp.bootstrap import Application, Blueprint, assemble
 from byodpp.calls import Origin
 from byodpp.definitions import Kind
@@ -145,12 +145,10 @@ class TestedApplication:
             KeyError: it is not.
         """
         async with self.connected.database.system() as transaction:
-            row = await transaction.fetchrow(
-                "select id, ulid, slug, status from tenants where slug = $1", slug
-            )
-        if row is None:
+            found = await find_tenant(transaction, slug)
+        if found is None:
             raise KeyError(slug)
-        return Tenant(id=row["id"], ulid=row["ulid"], slug=row["slug"], status=row["status"])
+        return found
 
     @asynccontextmanager
     async def repositories(self, tenant: str = "acme", version: str = "v1") -> AsyncIterator[Repositories]:
@@ -253,7 +251,9 @@ class Bench:
         template = await self._template(blueprint)
         self._counter += 1
         name = f"test_{os.getpid()}_{self._counter}"
-        await self._administrate(f'create database "{name}" template "{template}" strategy wal_log')
+        await self._administrate(
+            f'create database "{name}" owner {OWNER} template "{template}" strategy wal_log'
+        )
         try:
             yield name
         finally:

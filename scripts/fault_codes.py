@@ -53,6 +53,8 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "internal_error": "a fault of ours; the log has it under the answer's `requestId`",
         "bad_gateway": "a service behind a logic class failed",
         "unavailable": "the database is away or has no free connection; nothing was changed",
+        "tenant_moving": "the tenant is being moved to another place and only read meanwhile, or its "
+        "place lacks a revision; nothing was changed",
         "auth_unavailable": "a token's key is not known and the identity provider is away",
         "query_timeout": "the statement passed `statement_timeout_seconds`; nothing was changed",
         "outcome_unknown": "the connection was lost during the commit, or the server stopped amid a write: "

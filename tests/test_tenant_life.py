@@ -42,7 +42,7 @@ ADA = Newcomer(
     domain="passports.gamma.example",
 )
 STEPS = [
-    "tenant", "realm", "administrator", "user", "beginnings 010-categories", "beginnings 020-notes",
+    "tenant", "place", "realm", "administrator", "user", "beginnings 010-categories", "beginnings 020-notes",
     "activation", "invitation", "end",
 ]  # fmt: skip
 
@@ -512,7 +512,7 @@ async def test_g16_an_export_holds_every_row_of_the_tenant_and_nobody_elses(
     assert [path] == files_in(tmp_path / "a folder"), "nothing half-written is left"
 
 
-DELETION = ["status", "export", "realm", "rows"]
+DELETION = ["status", "export", "realm", "rows", "place"]
 
 
 @pytest.mark.parametrize("after", [None, *DELETION])

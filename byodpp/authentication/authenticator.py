@@ -19,7 +19,7 @@ from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirector
 from byodpp.authentication.tokens import Claims, TokenVerifier
 from byodpp.authentication.users import User, UserDirectory
 from byodpp.database import NOBODY, PLATFORM_TENANT, SessionContext
-from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, Unauthenticated
+from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, TenantMoving, Unauthenticated
 from byodpp.expiring import Expiring
 
 __all__ = ["ANONYMOUS", "Authenticator", "Principal"]
@@ -56,7 +56,10 @@ class Principal:
     def __post_init__(self) -> None:
         """Fill in, once, what every request of the caller needs."""
         visiting = self.visiting_from is not None
-        session = SessionContext(tenant_id=self.session_tenant_id, user_id=self.user_id, visiting=visiting)
+        place = None if self.tenant is None else self.tenant.place
+        session = SessionContext(
+            tenant_id=self.session_tenant_id, user_id=self.user_id, visiting=visiting, place=place
+        )
         object.__setattr__(self, "session", session)
         object.__setattr__(self, "variables", _Variables(self))
 
@@ -156,6 +159,7 @@ class Authenticator:
             Forbidden: a tenant's user names another tenant that has opened no row to the user's own.
             NotFound: the named tenant does not exist.
             InvalidHeader: X-Tenant is not a name at all.
+            TenantMoving: the tenant's own tables lack a revision.
             AuthUnavailable: the identity provider is away and the token's key unknown.
         """
         if authorization is None:
@@ -250,6 +254,7 @@ class Authenticator:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
         platform = claims.realm == PLATFORM_REALM
         tenant = home if x_tenant is None else await self._chosen(x_tenant, home, platform=platform)
+        _refuse_behind(tenant)
         guest = not platform and tenant.id != home.id
         return Principal(
             user_id=user.id,
@@ -291,7 +296,13 @@ class Authenticator:
         tenant = await self._tenants.by_name(name)
         if tenant is None or not tenant.active:
             raise NotFound("The tenant that X-Tenant names does not exist")
+        _refuse_behind(tenant)
         return Principal(tenant_id=tenant.id, tenant=tenant)
+
+
+def _refuse_behind(tenant: Tenant) -> None:
+    if tenant.behind:
+        raise TenantMoving("The tenant's tables are being brought up to date; try again.")
 
 
 def _check_name(name: str) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Tenant",
     "TenantDirectory",
     "ensure_platform",
+    "find_tenant",
     "register_tenant",
 ]
 
@@ -39,7 +40,14 @@ ACTIVE: Final = "activated"
 _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-_SELECT: Final = "select id, ulid, slug, name, status, tenant_class_id from tenants where "
+_SELECT: Final = """
+    select id, ulid, slug, name, status, tenant_class_id,
+        case when p.tier <> 'shared' then p.place end as place,
+        p.tier <> 'shared' and p.fingerprint is distinct from (
+            select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1
+        ) as behind
+    from tenants left join byodpp.tenant_places p on p.tenant_id = tenants.id where """
+_EVERYWHERE: Final = "select place from byodpp.tenant_places where tenant_id = -1"
 _OPENED: Final = (
     " and exists (select from grants g where g.tenant_id = tenants.id and g.grantee_id = $2"
     " and (g.expires_at is null or g.expires_at > now()))"
@@ -62,6 +70,8 @@ class Tenant:
     status: str
     tenant_class: int | None = None  # id of its TenantClass; None is the default class
     name: str = ""
+    place: str | None = None  # schema of its own tables; None: it has none
+    behind: bool = False  # its place lacks what the shared tables have got
 
     @property
     def active(self) -> bool:
@@ -96,6 +106,18 @@ class TenantDirectory:
         self._found: Expiring[str, tuple[Tenant | None]] = Expiring(
             seconds=seconds, max_entries=max_entries, clock=clock
         )
+        self._everywhere: Expiring[str, tuple[str | None]] = Expiring(
+            seconds=seconds, max_entries=1, clock=clock
+        )
+
+    async def everywhere(self) -> str | None:
+        """Return the place where rows of all tenants are found together; None: in the shared tables."""
+        known = self._everywhere.get("")
+        if known is None:
+            async with self._database.system() as transaction:
+                known = (await transaction.fetchval(_EVERYWHERE),)
+            self._everywhere.put("", known)
+        return known[0]
 
     async def by_realm(self, realm: str) -> Tenant | None:
         """Return the tenant whose users sign in at this realm."""
@@ -130,6 +152,7 @@ class TenantDirectory:
     def forget(self) -> None:
         """Look everything up anew: a tenant of this process has changed."""
         self._found.forget()
+        self._everywhere.forget()
 
     async def _find(self, column: str, value: str | int, guest_id: int | None = None) -> Tenant | None:
         key = f"{column}:{value}" if guest_id is None else f"{guest_id}>{column}:{value}"
@@ -152,6 +175,17 @@ async def ensure_platform(transaction: Transaction) -> None:
     await transaction.execute(
         _INSERT_PLATFORM, PLATFORM_TENANT, PLATFORM_ULID, PLATFORM_SLUG, "Platform", ACTIVE
     )
+
+
+async def find_tenant(transaction: Transaction, slug: str) -> Tenant | None:
+    """Return the tenant with this slug.
+
+    Args:
+        transaction: of the system role.
+        slug: of the tenant.
+    """
+    found = await transaction.fetchrow(f"{_SELECT}slug = $1", slug)
+    return None if found is None else _tenant(found)
 
 
 async def register_tenant(
@@ -187,4 +221,6 @@ def _tenant(row: Any) -> Tenant:
         name=row["name"] or "",
         status=row["status"],
         tenant_class=row["tenant_class_id"],
+        place=row["place"],
+        behind=bool(row["behind"]),
     )

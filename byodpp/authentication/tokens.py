@@ -22,6 +22,7 @@ from joserfc.errors import JoseError
 
 from byodpp.authentication.signing_keys import KEY_ID, KeyRing, KeySource, SigningKeys, VerificationKey
 from byodpp.exceptions import Problem, SettingsError, Unauthenticated
+from byodpp.settings import Settings
 
 __all__ = ["ASYMMETRIC_ALGORITHMS", "MAX_TOKEN_BYTES", "Claims", "TokenVerifier"]
 
@@ -119,6 +120,19 @@ class TokenVerifier:
         self._clock = clock
         self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
         self._registry = jws.JWSRegistry(algorithms=sorted(self._algorithms), strict_check_header=False)
+
+    @classmethod
+    def of(
+        cls, settings: Settings, source: KeySource, known_realm: Callable[[str], Awaitable[bool]]
+    ) -> TokenVerifier:
+        """Return the verifier of an application."""
+        return cls(
+            source,
+            audience=settings.token_audience,
+            clients=settings.token_clients,
+            leeway_seconds=settings.token_leeway_seconds,
+            known_realm=known_realm,
+        )
 
     def forget(self) -> None:
         """Check every token anew."""

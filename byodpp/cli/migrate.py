@@ -14,6 +14,7 @@ from byodpp.exceptions import MigrationError, Problem
 if TYPE_CHECKING:
     from byodpp.bootstrap import Blueprint
     from byodpp.migrations import Plan
+    from byodpp.places import PlaceBuilder
     from byodpp.settings import Settings
 
 __all__ = ["apply_revisions", "bring_up_to_date", "new_revision", "plan"]
@@ -132,15 +133,45 @@ async def _apply_here(settings: Settings, allow_destructive: bool) -> list[str]:
 
 
 async def _apply(settings: Settings, *, allow_destructive: bool) -> list[str]:
-    """Run what is due and return the names of what was run."""
-    from byodpp import migrations
+    """Run what is due, in the shared tables and then in every place; return the names of what was run.
 
-    revisions = await migrations.apply(
-        settings.app_dir, _owner(settings), allow_destructive=allow_destructive
-    )
-    for revision in revisions:
-        print_step("applied", revision.revision)
+    Raises:
+        MigrationError: also for places that could not follow, when all others have.
+    """
+    from byodpp import migrations
+    from byodpp.manifest import load_manifest
+    from byodpp.places import PlaceBuilder
+    from byodpp.places.following import make_way
+    from byodpp.tables import Tables
+
+    owner = _owner(settings)
+    registry = load_manifest(settings.app_dir)
+    builder = PlaceBuilder(registry, Tables.build(registry), owner)
+    places = await make_way(builder)
+    try:
+        revisions = await migrations.apply(settings.app_dir, owner, allow_destructive=allow_destructive)
+        for revision in revisions:
+            print_step("applied", revision.revision)
+    finally:
+        if places:
+            await _follow(settings, builder)
     return [revision.revision for revision in revisions]
+
+
+async def _follow(settings: Settings, builder: PlaceBuilder) -> None:
+    from byodpp import migrations
+    from byodpp.places.following import follow
+
+    if settings.postgres_system_uri is None:
+        advice = "Set POSTGRES_SYSTEM_URI: it knows which tenants have a schema of their own."
+        raise MigrationError([Problem("postgres_system_uri", "is needed to migrate", advice)])
+    status = await migrations.status(settings.app_dir, builder.registry, _owner(settings))
+    followed = await follow(builder, settings.postgres_system_uri, lossy=not status.pending)
+    for one in followed:
+        if one.steps:
+            print_step("followed", f"{one.place}: {one.steps} steps")
+    if problems := [problem for one in followed if one.failure for problem in one.failure.problems]:
+        raise MigrationError(problems)
 
 
 def _loses_data(settings: Settings, name: str) -> bool:

@@ -21,7 +21,7 @@ from byodpp.cli.place import Place
 from byodpp.cli.revoke import revoke
 from byodpp.cli.secrets import rotate
 from byodpp.cli.serve import serve
-from byodpp.cli.tenants import delete, export, invite, list_tenants, onboard, reactivate, suspend
+from byodpp.cli.tenants import delete, export, invite, list_tenants, move, onboard, reactivate, suspend
 
 __all__ = ["make_program"]
 
@@ -58,10 +58,11 @@ def make_program() -> typer.Typer:
     audit.command("verify")(verify)
     audit.command("heads")(heads)
     program.add_typer(audit, name="audit")
-    tenants = _group(help="Tenants: list, onboard, invite, suspend, reactivate, export, delete.")
+    tenants = _group(help="Tenants: list, onboard, invite, suspend, reactivate, migrate, export, delete.")
     tenants.command("list")(list_tenants)
     for command in (onboard, invite, suspend, reactivate, export, delete):
         tenants.command()(command)
+    tenants.command("migrate")(move)
     program.add_typer(tenants, name="tenants")
     identity = _group(help="The identity provider: renew a realm, log everyone out, accounts of programs.")
     identity.command()(renew)

@@ -1,4 +1,4 @@
-"""`tenants`: list, onboard, invite, suspend, reactivate, export, and delete them.
+"""`tenants`: list, onboard, invite, suspend, reactivate, migrate, export, and delete them.
 
 Everything here may be called again: what was cut off is taken up where it stopped.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 import typer
 
@@ -18,12 +19,22 @@ from byodpp.cli.place import place_of
 from byodpp.exceptions import ApiError, Problem, StartError
 
 if TYPE_CHECKING:
+    from byodpp.places.placement import Tier
     from byodpp.settings import Settings
     from byodpp.tenant_life import TenantLife
 
-__all__ = ["delete", "export", "invite", "list_tenants", "onboard", "reactivate", "suspend"]
+__all__ = ["delete", "export", "invite", "list_tenants", "move", "onboard", "reactivate", "suspend"]
 
 T = TypeVar("T")
+
+
+class _Tier(StrEnum):
+    """Where a tenant's rows may be."""
+
+    SHARED = "shared"
+    SCHEMA = "schema"
+
+
 #: 24 characters of 6 bits, and one of each kind that a stricter realm may ask for.
 _PASSWORD_BYTES: Final = 18
 _KINDS: Final = "Aa1-"
@@ -37,10 +48,12 @@ def list_tenants(context: typer.Context) -> None:
 
     async def run(life: TenantLife) -> None:
         rows = [
-            (line.slug, line.name, line.status, line.realm, _under_way(line.under_way))
+            (line.slug, line.name, line.status, line.tier, line.realm, _under_way(line.under_way))
             for line in await life.list()
         ]
-        print_table(("SLUG", "NAME", "STATUS", "REALM", "UNDER WAY"), rows, empty="There are no tenants.")
+        print_table(
+            ("SLUG", "NAME", "STATUS", "TIER", "REALM", "UNDER WAY"), rows, empty="There are no tenants."
+        )
 
     _with_life(context, run)
 
@@ -136,6 +149,22 @@ def suspend(
 def reactivate(context: typer.Context, slug: Slug) -> None:
     """Let a suspended tenant's users in again."""
     _with_life(context, lambda life: life.reactivate(slug, told=_tell))
+
+
+def move(
+    context: typer.Context,
+    slug: Slug,
+    to: Annotated[
+        _Tier | None, typer.Option(help="Where its rows shall be.", show_default="what its class says")
+    ] = None,
+) -> None:
+    """Move a tenant's rows into a schema of its own, or back into the shared tables.
+
+    The tenant is only read meanwhile; what was cut off goes on where it stopped.
+
+    `byodpp tenants migrate acme --to schema`
+    """
+    _with_life(context, lambda life: life.move(slug, cast("Tier | None", to and to.value), told=_tell))
 
 
 def export(context: typer.Context, slug: Slug, to: To = None) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import asyncpg
 
 from byodpp.containment import contained
-from byodpp.database.context import SessionContext
+from byodpp.database.context import SessionContext, search_path
 from byodpp.database.pool import Connection
 from byodpp.database.sqlstate import translate
 from byodpp.exceptions import ApiError, InternalError
@@ -63,33 +64,33 @@ class Transaction:
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         try:
-            rows: list[asyncpg.Record] = await self.connection.fetch(sql, *args)
+            rows: list[asyncpg.Record] = await self.connection.fetch(self._placed(sql), *args)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
         return rows
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         try:
-            return await self.connection.fetchrow(sql, *args)
+            return await self.connection.fetchrow(self._placed(sql), *args)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
     async def fetchval(self, sql: str, *args: Any, column: int = 0) -> Any:
         try:
-            return await self.connection.fetchval(sql, *args, column=column)
+            return await self.connection.fetchval(self._placed(sql), *args, column=column)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
     async def execute(self, sql: str, *args: Any) -> str:
         try:
-            status: str = await self.connection.execute(sql, *args)
+            status: str = await self.connection.execute(self._placed(sql), *args)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
         return status
 
     async def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> None:
         try:
-            await self.connection.executemany(sql, args)
+            await self.connection.executemany(self._placed(sql), args)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
@@ -106,7 +107,7 @@ class Transaction:
         """
         rows = first
         try:
-            cursor = await self.connection.cursor(sql, *args)
+            cursor = await self.connection.cursor(self._placed(sql), *args)
             while portion := [record[0] for record in await cursor.fetch(rows)]:
                 yield portion
                 average = sum(map(len, portion)) / len(portion)
@@ -136,6 +137,20 @@ class Transaction:
             NeedsTransaction: this is one statement alone.
         """
 
+    @asynccontextmanager
+    async def elsewhere(self, place: str) -> AsyncIterator[None]:
+        """Look for tables in another place first, during the block."""
+        own = self.context
+        self.context = replace(own, place=place)
+        try:
+            await self.execute("select" + search_path(place))
+            yield
+            # After a failure there is nothing to go back to but the end, or a savepoint that does it.
+            back = search_path(own.place) or "; set local search_path = default"
+            await self.execute("select" + back)
+        finally:
+            self.context = own
+
     def refuse_commit(self, error: ApiError) -> ApiError:
         """Let the transaction end in this error even if it is caught: what it refuses is done already.
 
@@ -163,6 +178,14 @@ class Transaction:
                     await callback()
             except Exception:
                 _log.exception("an after_commit callback failed")
+
+    def _placed(self, sql: str) -> str:
+        """Return a statement in words of its own where it means tables of a place.
+
+        A prepared statement is planned anew when it finds other tables under its names. So that those of
+        the shared tables never are, the others have their own; one for all places.
+        """
+        return sql if self.context.place is None else f"/* placed */ {sql}"
 
     async def _back_to(self, name: str, callbacks: int) -> None:
         try:

@@ -32,7 +32,7 @@ from byodpp.database.pool import Connection, ConnectionPool
 from byodpp.database.scopes import RELEASE_TIMEOUT_SECONDS, TransactionScope, cut, release
 from byodpp.database.sqlstate import is_connection_loss, is_retryable, translate
 from byodpp.database.transaction import DRIVER_ERRORS, Transaction
-from byodpp.exceptions import DatabaseStartError, Unavailable
+from byodpp.exceptions import ApiError, DatabaseStartError, Unavailable
 
 __all__ = [
     "NOBODY",
@@ -163,6 +163,8 @@ class Database:
     def lone(self, context: SessionContext) -> TransactionScope:
         """Return ``async with`` for a transaction of one statement; see `lone`."""
         begin = f"begin isolation level read committed; {context.commands}"
+        if context.place is not None:  # tables are found before the statement could say where
+            return TransactionScope(self, self._pool(self._app), begin, context)
         return LoneScope(self, self._pool(self._app), begin, context)
 
     def system(self, context: SessionContext | None = None) -> TransactionScope:
@@ -177,13 +179,24 @@ class Database:
         begin = f"begin isolation level read committed; {context.commands}"
         return TransactionScope(self, self._pool(self._system), begin, context)
 
-    async def read(self, sql: str, args: Sequence[Any], tenant_id: int = NOBODY) -> asyncpg.Record | None:
+    async def read(
+        self, sql: str, args: Sequence[Any], tenant_id: int = NOBODY, *, place: str | None = None
+    ) -> asyncpg.Record | None:
         """Run one reading statement in one trip and return its only row.
 
         The statement sets its own context: ``select (select ...) from (select
         set_config('byodpp.tenant', $1, true), ...) s``. Tried again once when the connection was
         dead or the table has changed; nothing can have happened twice.
+
+        Args:
+            sql: reads.
+            args: of the statement.
+            tenant_id: for whom, as the pool counts connections.
+            place: where its tables are looked for first. Names are looked up before the statement could
+                say where, so that this takes a transaction: three trips.
         """
+        if place is not None:
+            return await self._read_placed(sql, args, SessionContext(tenant_id=tenant_id, place=place))
         try:
             return await self._read_once(sql, args, tenant_id)
         except DRIVER_ERRORS as error:
@@ -194,6 +207,18 @@ class Database:
             return await self._read_once(sql, args, tenant_id)
         except DRIVER_ERRORS as error:
             raise translate(error) from error
+
+    async def _read_placed(
+        self, sql: str, args: Sequence[Any], context: SessionContext
+    ) -> asyncpg.Record | None:
+        try:
+            async with self.transaction(context, read_only=True) as transaction:
+                return await transaction.fetchrow(sql, *args)
+        except ApiError as error:
+            if not is_retryable(error):
+                raise
+        async with self.transaction(context, read_only=True) as transaction:
+            return await transaction.fetchrow(sql, *args)
 
     async def ping(self) -> None:
         """Ask the server for an answer.

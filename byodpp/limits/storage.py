@@ -33,6 +33,11 @@ _DUE: Final = (
     " and coalesce((select max(measured_at) < now() - make_interval(secs => $1)"
     " from byodpp.tenant_storage), true)"
 )
+_OWN: Final = (
+    "select p.place, c.relname as name from byodpp.tenant_places p join pg_namespace n on n.nspname = p.place"
+    " join pg_class c on c.relnamespace = n.oid and c.relkind = 'r' and c.relname = any($1::text[])"
+    " where p.tier <> 'shared'"
+)
 _PAGES: Final = "select greatest(relpages, 1) from pg_class where oid = to_regclass($1)"
 _SUM: Final = "select tenant_id, sum(pg_column_size(t)) * $1::float8 as bytes from {table} t{part} group by 1"
 _KEEP: Final = (
@@ -86,19 +91,24 @@ class StorageMeter:
             if not await transaction.fetchval(_LOCK):
                 return False
             found: dict[int, float] = {}
-            for table in self._tables:
+            for table in await self._addresses(transaction):
                 for tenant, size in await self._sizes(transaction, table):
                     found[tenant] = found.get(tenant, 0.0) + size
             await transaction.execute(_KEEP, list(found), [round(size) for size in found.values()])
         return True
 
+    async def _addresses(self, transaction: Transaction) -> list[str]:
+        """Return the tables as SQL: those of all tenants together, and those of tenants with a place."""
+        own = await transaction.fetch(_OWN, list(self._tables))
+        return [*map(quote, self._tables), *(f"{quote(row['place'])}.{quote(row['name'])}" for row in own)]
+
     async def _sizes(self, transaction: Transaction, table: str) -> list[tuple[int, float]]:
-        pages: int = await transaction.fetchval(_PAGES, quote(table))
+        pages: int = await transaction.fetchval(_PAGES, table)
         part, factor = "", 1.0
         if pages > self._most_pages:
             factor = pages / self._most_pages
             part = f" tablesample system ({100 / factor:.6f})"
-        sql = _SUM.format(table=quote(table), part=part)
+        sql = _SUM.format(table=table, part=part)
         return [(row["tenant_id"], row["bytes"]) for row in await transaction.fetch(sql, factor)]
 
 

@@ -21,14 +21,26 @@ __all__ = ["newest_revision", "plan_for"]
 _CONSTANT: Final = re.compile(r"""(?:'(?:[^']|'')*'|-?\d+(?:\.\d+)?|true|false)(?:::[\w ."()\[\],]+)?""")
 
 
-async def plan_for(wanted: Snapshot, connection: asyncpg.Connection[Any]) -> Plan:
+async def plan_for(
+    wanted: Snapshot, connection: asyncpg.Connection[Any], *, framework: bool = True
+) -> Plan:
     """Return the steps from the database as it is to the wanted one; nothing is changed.
 
     Args:
         wanted: made by `describe`.
         connection: of the owner role; its search path names the application's schema.
+        framework: False compares the tables of that schema alone.
     """
     found = await read(connection, wanted.tables.keys())
+    if not framework:
+        here = {key: table for key, table in found.tables.items() if table.schema is None}
+        found = replace(
+            found,
+            tables=MappingProxyType(here),
+            functions=wanted.functions,
+            collations=wanted.collations,
+            usage=True,
+        )
     found = await _with_equal_defaults(wanted, found, connection)
     return Plan(
         steps=difference(wanted, found),

@@ -7,7 +7,7 @@ from `database`; those that name a constraint get the names of its fields here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -49,6 +49,11 @@ from byodpp.tables import Tables
 __all__ = ["Match", "Store"]
 
 
+async def _in_shared_tables() -> str | None:
+    """Return where rows of all tenants are found together: in no place, but in the shared tables."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """The row that has the values of an item."""
@@ -75,6 +80,7 @@ class Store:
         sealed: SealedFields,
         quota: StorageQuota | None = None,
         part_written: PartWritten | None = None,
+        everywhere: Callable[[], Awaitable[str | None]] = _in_shared_tables,
     ) -> None:
         self.registry = registry
         self.tables = tables
@@ -87,6 +93,7 @@ class Store:
         self.sealed = sealed
         self._quota = quota
         self._part_written = part_written
+        self._everywhere = everywhere
 
     # --- reading ----------------------------------------------------------------------
 
@@ -101,12 +108,13 @@ class Store:
         compiled = self.statements.page(
             resource, query, lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
-        fetch = acting.transaction.fetchrow
-        record: Any = await fetch(compiled.sql, *self._arguments(compiled, acting, query.values))
+        record: Any = await self._found(acting, compiled.sql, self._arguments(compiled, acting, query.values))
         total = record["total"]
         if _is_cut(query, total):
             asked = self.statements.estimate(resource, query, lookup, anywhere=acting.principal.anywhere)
-            total = _planned(await fetch(asked.sql, *self._arguments(asked, acting, query.values)))
+            total = _planned(
+                await self._found(acting, asked.sql, self._arguments(asked, acting, query.values))
+            )
         return await self._page(acting.principal, resource, query, record, total)
 
     async def row(self, acting: Acting, resource: ResourceDefinition, key: Any, query: Query) -> Row | None:
@@ -118,7 +126,7 @@ class Store:
             resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
         arguments = self._arguments(compiled, acting, query.values, {"id": id})
-        return await self._row(resource, query, await acting.transaction.fetchrow(compiled.sql, *arguments))
+        return await self._row(resource, query, await self._found(acting, compiled.sql, arguments))
 
     async def page_once(
         self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
@@ -127,12 +135,12 @@ class Store:
         compiled = self.statements.page(resource, query, lookup, anywhere=principal.anywhere)
         given = (query.values, principal.variables, principal.session)
         arguments = compiled.arguments(*given, scope_tenant_id=principal.tenant_id)
-        record: Any = await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
+        record: Any = await self._read(principal, compiled.sql, arguments)
         total = record["total"]
         if _is_cut(query, total):
             asked = self.statements.estimate(resource, query, lookup, anywhere=principal.anywhere)
             arguments = asked.arguments(*given, scope_tenant_id=principal.tenant_id)
-            total = _planned(await self.database.read(asked.sql, arguments, principal.session_tenant_id))
+            total = _planned(await self._read(principal, asked.sql, arguments))
         return await self._page(principal, resource, query, record, total)
 
     async def row_once(
@@ -150,8 +158,7 @@ class Store:
             scope_tenant_id=principal.tenant_id,
             named={"id": id},
         )
-        record = await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
-        return await self._row(resource, query, record)
+        return await self._row(resource, query, await self._read(principal, compiled.sql, arguments))
 
     async def versions_once(
         self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
@@ -168,7 +175,7 @@ class Store:
             scope_tenant_id=principal.tenant_id,
             named={"id": id, "limit": query.limit, "offset": query.offset},
         )
-        record: Any = await self.database.read(compiled.sql, arguments, principal.session_tenant_id)
+        record: Any = await self._read(principal, compiled.sql, arguments)
         if not record["total"]:
             return None
         return Page(
@@ -179,6 +186,20 @@ class Store:
             limit=query.limit,
             offset=query.offset,
         )
+
+    async def _read(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Any:
+        """Read outside a transaction, where the caller's rows lie."""
+        place = await self._everywhere() if principal.anywhere else principal.session.place
+        return await self.database.read(sql, arguments, principal.session_tenant_id, place=place)
+
+    async def _found(self, acting: Acting, sql: str, arguments: Sequence[Any]) -> Any:
+        """Read inside the transaction; rows of every tenant may lie elsewhere than those it is about."""
+        transaction = acting.transaction
+        place = await self._everywhere() if acting.principal.anywhere else None
+        if place is None or place == transaction.context.place:
+            return await transaction.fetchrow(sql, *arguments)
+        async with transaction.elsewhere(place):
+            return await transaction.fetchrow(sql, *arguments)
 
     def key(self, resource: ResourceDefinition, key: Any) -> Any:
         """Return a key as asyncpg takes it; None when it can be no key of this resource."""

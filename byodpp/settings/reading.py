@@ -227,6 +227,14 @@ class Settings:
     ] = ()
 
     # --- audit trail ---
+    tenant_settle_seconds: Annotated[
+        float,
+        Setting(
+            "How long a tenant's writes wait after its move, until every process knows where it is.",
+            low=0,
+            high=45,
+        ),
+    ] = 10.0
     audit_sealer: Annotated[
         bool, Setting("Seal audit entries into their chains; one process of all does it at a time.")
     ] = True

@@ -195,6 +195,23 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             ),
         ),
         table(
+            "tenant_places",  # of tenants that have, or had, a place beside the shared tables
+            column("tenant_id", sa.BigInteger),  # -1 where rows of all places are looked at together
+            column("tier", text),  # where the tenant is served: shared, schema
+            column("place", text, nullable=True),  # the schema, while there is one
+            column("state", text),  # served; moving: away from there; settling: moved just now
+            column("fingerprint", text, nullable=True),  # of the shared tables that the place was made like
+            column("changed_at", moment, default="now()"),
+            sa.PrimaryKeyConstraint("tenant_id", name="tenant_places_pkey_00000001"),
+        ),
+        table(
+            "platform_keys",  # values that are unique in the whole platform, wherever their rows lie
+            column("name", text),  # of the unique index
+            column("key", text),  # SHA-256 of the values
+            column("tenant_id", sa.BigInteger),
+            sa.PrimaryKeyConstraint("name", "key", name="platform_keys_pkey_00000001"),
+        ),
+        table(
             "revocation_version",
             column("version", sa.BigInteger),
             sa.PrimaryKeyConstraint("version", name="revocation_version_pkey_00000001"),

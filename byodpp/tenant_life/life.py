@@ -12,21 +12,26 @@ from pathlib import Path
 from typing import Any, Final
 
 from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
-from byodpp.database import PLATFORM_TENANT, Database
+from byodpp.database import PLATFORM_TENANT, Database, SessionContext
 from byodpp.exceptions import Conflict, NotFound, ValidationFailed
 from byodpp.identity import IdentityAdministration
+from byodpp.places.placement import Tier
 from byodpp.registry import Registry
 from byodpp.seeding import Seeder
 from byodpp.service import Service
 from byodpp.tables import Tables
 from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer
 from byodpp.tenant_life.procedures import Procedure, Procedures, Step
 from byodpp.tenant_life.steps import Steps
 
 __all__ = ["TenantLife", "TenantLine"]
 
-_LIST: Final = "select id, ulid, slug, name, status, tenant_class_id from tenants order by id"
+_LIST: Final = """
+    select id, ulid, slug, name, status, coalesce(p.tier, 'shared') as tier
+    from tenants left join byodpp.tenant_places p on p.tenant_id = tenants.id order by id
+"""
 
 #: Told of every step: its name, and whether it was taken just now.
 Told = Callable[[str, bool], object]
@@ -40,6 +45,7 @@ class TenantLine:
     name: str
     status: str
     realm: str
+    tier: str  # where its rows are: shared, schema
     under_way: Procedure | None
 
 
@@ -59,6 +65,7 @@ class TenantLife:
         tables: Tables,
         identity: IdentityAdministration,
         app_dir: Path,
+        moves: Moves,
     ) -> None:
         """Args:
         database: open, with its system role.
@@ -67,17 +74,20 @@ class TenantLife:
         tables: theirs.
         identity: where realms and users are made.
         app_dir: folder of the application; `seeds/tenants/` in it is what every tenant begins with.
+        moves: makes places of tenants.
         """
         self._database = database
         self._directory = TenantDirectory(database, seconds=0)
         self._procedures = Procedures(database, service)
         self._export = TenantExport(registry, tables, service.parts.store.sealed)
+        self._moves = moves
         self._steps = Steps(
             tables=tables,
             identity=identity,
             seeder=Seeder(service, database),
             beginnings=sorted((app_dir / "seeds" / "tenants").glob("*.json")),
             export=self._export,
+            moves=moves,
         )
 
     async def list(self) -> list[TenantLine]:
@@ -91,6 +101,7 @@ class TenantLife:
                 name=row["name"],
                 status=row["status"],
                 realm=PLATFORM_REALM if row["id"] == PLATFORM_TENANT else row["ulid"],
+                tier=row["tier"],
                 under_way=under_way.pop(row["slug"], None),
             )
             for row in rows
@@ -98,7 +109,7 @@ class TenantLife:
         return [
             *lines,
             *(
-                TenantLine(slug=slug, name="", status="", realm="", under_way=procedure)
+                TenantLine(slug=slug, name="", status="", realm="", tier="", under_way=procedure)
                 for slug, procedure in under_way.items()
             ),
         ]
@@ -175,8 +186,37 @@ class TenantLife:
             NotFound: there is no such tenant.
         """
         tenant = await self._tenant(slug, "")
-        async with self._database.system() as transaction:
+        context = SessionContext(tenant_id=PLATFORM_TENANT, place=tenant.place)
+        async with self._database.system(context) as transaction:
             return await self._export.write(transaction, tenant, folder)
+
+    async def move(self, slug: str, to: Tier | None, *, told: Told = _nobody_told) -> Mapping[str, Any]:
+        """Carry a tenant's rows to another tier; its writes are refused meanwhile, and nothing is lost.
+
+        Args:
+            slug: of the tenant.
+            to: the tier; None is the one that its class names.
+            told: called after each step.
+
+        Returns:
+            Results by step.
+
+        Raises:
+            NotFound: there is no such tenant.
+            Conflict: it is the platform, there already, or something else is under way with it.
+        """
+        tenant = await self._tenant(slug, "move")
+        begun = next((one for one in await self._procedures.unfinished() if one.slug == slug), None)
+        if begun is not None and begun.kind == "move":
+            if to not in (None, begun.given["to"]):
+                raise Conflict(
+                    f"A move of tenant {slug!r} to {begun.given['to']} is under way: finish it first"
+                )
+            to = begun.given["to"]
+        if to is None:
+            async with self._database.system() as transaction:
+                to = await self._moves.tier_of_class(transaction, tenant.id)
+        return await self._run("move", slug, {"to": to}, self._moves.moving(tenant, to), told)
 
     async def delete(self, slug: str, folder: Path, *, told: Told = _nobody_told) -> Path:
         """Export a tenant, then delete its realm and its rows; the audit trail stays.
@@ -214,7 +254,7 @@ class TenantLife:
                     )
             raise NotFound(f"There is no tenant {slug!r}")
         if kind and tenant.id == PLATFORM_TENANT:
-            raise Conflict("The platform itself can be neither suspended nor deleted")
+            raise Conflict("The platform itself can be neither suspended, moved, nor deleted")
         return tenant
 
     async def _run(

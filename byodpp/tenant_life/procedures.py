@@ -56,7 +56,7 @@ class Procedure:
     """Something that is under way with a tenant."""
 
     id: int
-    kind: str  # onboard, invite, suspend, reactivate, delete
+    kind: str  # onboard, invite, suspend, reactivate, move, delete
     slug: str
     given: Mapping[str, Any]
     done: Mapping[str, Any]  # step -> its result

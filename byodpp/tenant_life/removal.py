@@ -6,13 +6,12 @@ references that may be empty are emptied first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import sqlalchemy as sa
 
 from byodpp.database import Transaction
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
+from byodpp.tables.order import ordered
 
 __all__ = ["TenantRemoval"]
 
@@ -28,7 +27,7 @@ class TenantRemoval:
         tables: of the application, the framework's own among them.
         """
         whose = [table for table in tables.metadata.tables.values() if "tenant_id" in table.c]
-        self._order, self._circular = _ordered(table for table in whose if table.name not in _KEPT)
+        self._order, self._circular = ordered(table for table in whose if table.name not in _KEPT)
 
     async def remove(self, transaction: Transaction, tenant: int) -> int:
         """Delete the tenant's rows, and then its own, and return how many there were.
@@ -47,30 +46,6 @@ class TenantRemoval:
         for table in self._order:
             removed += await _delete(transaction, _address(table), "tenant_id", tenant)
         return removed + await _delete(transaction, "tenants", "id", tenant)
-
-
-def _ordered(tables: Iterable[sa.Table]) -> tuple[list[sa.Table], list[sa.ForeignKeyConstraint]]:
-    """Return the tables, those that refer before those referred to, and what closes circles."""
-    wanted = {table.key: table for table in tables}
-    order: list[sa.Table] = []
-    circular: list[sa.ForeignKeyConstraint] = []
-    open_tables: set[str] = set()
-
-    def visit(table: sa.Table) -> None:
-        open_tables.add(table.key)
-        for reference in sorted(table.foreign_key_constraints, key=lambda one: str(one.name)):
-            target = reference.referred_table
-            if target.key in open_tables and target.key != table.key:
-                circular.append(reference)
-            elif target.key in wanted and target not in order and target.key != table.key:
-                visit(target)
-        open_tables.discard(table.key)
-        order.append(table)
-
-    for table in wanted.values():
-        if table not in order:
-            visit(table)
-    return order[::-1], circular
 
 
 def _address(table: sa.Table) -> str:

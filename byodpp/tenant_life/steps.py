@@ -12,22 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from byodpp.authentication import Principal
 from byodpp.authentication.tenants import (
     ACTIVE,
     PLATFORM_REALM,
-    PLATFORM_SLUG,
     PLATFORM_ULID,
     Tenant,
 )
-from byodpp.database import PLATFORM_TENANT
 from byodpp.exceptions import Conflict, Detail, ReferencedConflict, ValidationFailed
 from byodpp.identity import IdentityAdministration, Person, RealmPlan
 from byodpp.repository import Repositories
 from byodpp.seeding import Seeder
 from byodpp.service.units import Unit
 from byodpp.tables import Tables
+from byodpp.tenant_life.acting import for_platform, for_tenant, system, tell
 from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import Guest, Newcomer
 from byodpp.tenant_life.procedures import Step
 from byodpp.tenant_life.removal import TenantRemoval
@@ -36,8 +35,6 @@ __all__ = ["Steps"]
 
 Results = Mapping[str, Any]
 
-_VERSION: Final = "v1"
-_ADMINISTRATOR: Final = "Admin"
 #: Where the first link of an administrator leads.
 _COMPLETE_SETUP: Final = "/complete-setup"
 #: Where everybody else's leads.
@@ -55,6 +52,7 @@ class Steps:
         seeder: Seeder,
         beginnings: Sequence[Path],
         export: TenantExport,
+        moves: Moves,
     ) -> None:
         """Args:
         tables: of the application.
@@ -62,42 +60,45 @@ class Steps:
         seeder: makes rows from files.
         beginnings: files with what every tenant begins with.
         export: writes a tenant's data into a file.
+        moves: makes the places of tenants, and takes them away.
         """
         self._removal = TenantRemoval(tables)
         self._identity = identity
         self._seeder = seeder
         self._beginnings = tuple(beginnings)
         self._export = export
+        self._moves = moves
 
     # --- onboarding -------------------------------------------------------------------
 
     def onboarding(self, newcomer: Newcomer, password: str | None) -> list[Step]:
         """Return the steps that make a tenant."""
         steps = [
-            _for_platform("tenant", partial(self._put_tenant, newcomer)),
-            _for_platform("realm", partial(self._put_realm, newcomer)),
-            _for_platform("administrator", partial(self._put_account, newcomer.administrator())),
-            _for_tenant("user", partial(self._put_user, newcomer.administrator())),
+            for_platform("tenant", partial(self._put_tenant, newcomer)),
+            for_platform("place", self._moves.put_place),
+            for_platform("realm", partial(self._put_realm, newcomer)),
+            for_platform("administrator", partial(self._put_account, newcomer.administrator())),
+            for_tenant("user", partial(self._put_user, newcomer.administrator())),
         ]
         if not newcomer.platform:
             steps += [
-                _for_tenant(f"beginnings {path.stem}", partial(self._begin_with, newcomer, path))
+                for_tenant(f"beginnings {path.stem}", partial(self._begin_with, newcomer, path))
                 for path in self._beginnings
             ]
-            steps.append(_for_platform("activation", self._activate))
+            steps.append(for_platform("activation", self._activate))
         return [
             *steps,
-            _for_platform("invitation", self._inviting(password, _COMPLETE_SETUP)),
-            _for_platform("end", self._tell_onboarded),
+            for_platform("invitation", self._inviting(password, _COMPLETE_SETUP)),
+            for_platform("end", self._tell_onboarded),
         ]
 
     def invitation(self, tenant: Tenant, guest: Guest, password: str | None) -> list[Step]:
         """Return the steps that give a tenant a user, or a user other roles."""
         return [
-            _for_platform("tenant", partial(self._known_tenant, tenant)),
-            _for_platform("administrator", partial(self._put_account, guest)),
-            _for_tenant("user", partial(self._put_user, guest)),
-            _for_platform("invitation", self._inviting(password, _ACCEPT_INVITATION)),
+            for_platform("tenant", partial(self._known_tenant, tenant)),
+            for_platform("administrator", partial(self._put_account, guest)),
+            for_tenant("user", partial(self._put_user, guest)),
+            for_platform("invitation", self._inviting(password, _ACCEPT_INVITATION)),
         ]
 
     def _inviting(self, password: str | None, path: str) -> Any:
@@ -109,7 +110,7 @@ class Steps:
         return {"id": tenant.id, "realm": tenant.realm}
 
     async def _put_tenant(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
-        tenants = _system(unit)["Tenants"]
+        tenants = system(unit)["Tenants"]
         found = await tenants.find({"slug": newcomer.slug})
         begins = found is None or found["status"] != ACTIVE
         if found is None:
@@ -127,7 +128,7 @@ class Steps:
         return {**known, "begins": begins}
 
     async def _class(self, unit: Unit, name: str) -> Any:
-        found = await _system(unit)["TenantClasses"].find({"name": name})
+        found = await system(unit)["TenantClasses"].find({"name": name})
         if found is None:
             fault = Detail("tenantClass", "reference", f"there is no tenant class {name!r}")
             raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
@@ -149,7 +150,7 @@ class Steps:
 
     async def _put_user(self, guest: Guest, unit: Unit, results: Results) -> Any:
         """Write the user's row, which else would be written when they first sign in, and their roles."""
-        repositories, realm = _system(unit), results["tenant"]["realm"]
+        repositories, realm = system(unit), results["tenant"]["realm"]
         subject = results["administrator"]["subject"]
         user = await repositories["Users"].find({"realm": realm, "subject": subject})
         if user is None:
@@ -172,7 +173,7 @@ class Steps:
         return {"rows": await self._seeder.load_into(unit, path, given)}
 
     async def _activate(self, unit: Unit, results: Results) -> Any:
-        tenants, id = _system(unit)["Tenants"], results["tenant"]["id"]
+        tenants, id = system(unit)["Tenants"], results["tenant"]["id"]
         status = (await tenants.read(id))["status"]
         for step, start in (("accept", "invited"), ("activate", "accepted")):
             if status == start:
@@ -190,7 +191,7 @@ class Steps:
         return {"password": True}
 
     async def _tell_onboarded(self, unit: Unit, results: Results) -> Any:
-        await _tell(unit, "tenant.onboarded", results["tenant"]["id"], {"ulid": results["tenant"]["ulid"]})
+        await tell(unit, "tenant.onboarded", results["tenant"]["id"], {"ulid": results["tenant"]["ulid"]})
         return {}
 
     # --- suspension -------------------------------------------------------------------
@@ -198,39 +199,39 @@ class Steps:
     def suspension(self, tenant: Tenant, reason: str) -> list[Step]:
         """Return the steps that lock a tenant's users out, this application first."""
         return [
-            _for_platform("status", partial(self._deactivate, tenant, reason)),
-            _for_platform("realm", partial(self._enable, tenant, False)),
-            _for_platform("sessions", partial(self._log_out, tenant)),
+            for_platform("status", partial(self._deactivate, tenant, reason)),
+            for_platform("realm", partial(self._enable, tenant, False)),
+            for_platform("sessions", partial(self._log_out, tenant)),
         ]
 
     def reactivation(self, tenant: Tenant) -> list[Step]:
         """Return the steps that let them in again, this application last."""
         return [
-            _for_platform("suspended", partial(self._refuse_unless_suspended, tenant)),
-            _for_platform("realm", partial(self._enable, tenant, True)),
-            _for_platform("status", partial(self._reactivate, tenant)),
+            for_platform("suspended", partial(self._refuse_unless_suspended, tenant)),
+            for_platform("realm", partial(self._enable, tenant, True)),
+            for_platform("status", partial(self._reactivate, tenant)),
         ]
 
     async def _deactivate(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
         noted = {"suspensionReason": reason, "suspendedAt": datetime.now(UTC).isoformat()}
         await self._step(unit, tenant, "deactivate", noted)
-        await _tell(unit, "tenant.suspended", tenant.id, noted)
+        await tell(unit, "tenant.suspended", tenant.id, noted)
         return {}
 
     async def _reactivate(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
         noted = {"reactivatedAt": datetime.now(UTC).isoformat()}
         await self._step(unit, tenant, "activate", noted)
-        await _tell(unit, "tenant.reactivated", tenant.id, noted)
+        await tell(unit, "tenant.reactivated", tenant.id, noted)
         return {}
 
     async def _refuse_unless_suspended(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
-        status = (await _system(unit)["Tenants"].read(tenant.id))["status"]
+        status = (await system(unit)["Tenants"].read(tenant.id))["status"]
         if status != "deactivated":
             raise Conflict(f"Tenant {tenant.slug!r} is not suspended, but {status}")
         return {}
 
     async def _step(self, unit: Unit, tenant: Tenant, name: str, noted: Mapping[str, Any]) -> None:
-        tenants = _system(unit)["Tenants"]
+        tenants = system(unit)["Tenants"]
         row = await tenants.transition(tenant.id, name)
         await tenants.patch(tenant.id, {"metadata": {**(row["metadata"] or {}), **noted}})
 
@@ -247,14 +248,15 @@ class Steps:
     def deletion(self, tenant: Tenant, folder: Path) -> list[Step]:
         """Return the steps that end a tenant: locked out, exported, realm gone, rows gone."""
         return [
-            _for_platform("status", partial(self._close, tenant)),
-            _for_platform("export", partial(self._write_export, tenant, folder)),
-            _for_platform("realm", partial(self._remove_realm, tenant)),
-            _for_platform("rows", partial(self._remove_rows, tenant)),
+            for_platform("status", partial(self._close, tenant)),
+            for_platform("export", partial(self._write_export, tenant, folder), tenant.place),
+            for_platform("realm", partial(self._remove_realm, tenant)),
+            for_platform("rows", partial(self._remove_rows, tenant), tenant.place),
+            for_platform("place", partial(self._moves.take_place, tenant.id)),
         ]
 
     async def _close(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
-        tenants = _system(unit)["Tenants"]
+        tenants = system(unit)["Tenants"]
         if await tenants.exists({"parentId": tenant.id}):
             raise ReferencedConflict("The tenant has children: delete or move them first")
         if (await tenants.read(tenant.id))["status"] == ACTIVE:
@@ -272,7 +274,7 @@ class Steps:
         """Delete every row of the tenant, and then the tenant."""
         removed = await self._removal.remove(unit.transaction, tenant.id)
         told = {"ulid": tenant.ulid, "slug": tenant.slug, "rows": removed}
-        await _tell(unit, "tenant.deleted", tenant.id, told)
+        await tell(unit, "tenant.deleted", tenant.id, told)
         return told
 
 
@@ -285,45 +287,3 @@ async def _hold_roles(repositories: Repositories, user: Any, roles: Sequence[str
         await repositories["UserRoles"].create({"userId": user, "roleId": role})
     for role in held.keys() - wanted:
         await repositories["UserRoles"].delete(held[role])
-
-
-async def _tell(unit: Unit, event: str, tenant: int, changes: Mapping[str, Any]) -> None:
-    """Write into the platform's audit trail, and tell the platform's handlers."""
-    repositories = _system(unit)
-    await repositories["AuditLogs"].insert(
-        {
-            "action": event,
-            "resourceType": "Tenants",
-            "resourceId": str(tenant),
-            "changes": dict(changes),
-            "userAgent": unit.origin.user_agent,
-            "result": "success",
-            "requestId": unit.origin.request_id,
-        }
-    )
-    repositories["Tenants"].emit(event, {"tenantId": tenant, **changes}, str(tenant))
-
-
-def _system(unit: Unit) -> Repositories:
-    return unit.repositories(_VERSION, system=True)
-
-
-def _for_platform(name: str, work: Any) -> Step:
-    return Step(name=name, principal=lambda results: _acting(PLATFORM_TENANT, PLATFORM_SLUG), work=work)
-
-
-def _for_tenant(name: str, work: Any) -> Step:
-    return Step(name=name, principal=lambda results: _acting(results["tenant"]["id"], ""), work=work)
-
-
-def _acting(tenant: int, slug: str) -> Principal:
-    """Return who acts: the system, for one tenant."""
-    return Principal(
-        tenant_id=tenant,
-        session_tenant_id=tenant,
-        home_tenant_id=tenant,
-        roles=frozenset({_ADMINISTRATOR}),
-        anonymous=False,
-        platform=tenant == PLATFORM_TENANT,
-        tenant=Tenant(id=tenant, ulid="", slug=slug, status=ACTIVE),
-    )

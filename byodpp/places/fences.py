@@ -1,0 +1,141 @@
+"""What keeps a tenant's rows in one place: triggers that refuse writes elsewhere, and keys unique everywhere.
+
+A process that has not yet heard of a move would write where the tenant is no more. So the tables
+themselves refuse it: as long as a tenant is not served by the shared tables, they take no row of it, and
+while it moves, neither does its place. Making such a trigger waits for the writers that are under way, so
+that what comes after it finds everything they have committed. Values that are unique in the whole platform
+are claimed in one table, `byodpp.platform_keys`, from the day on which there is a first place.
+
+In: connections of the owner role, and where the tenants are. Everything may be called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from byodpp.places.building import patiently
+from byodpp.places.placement import Located
+from byodpp.sql_text import quote, quote_text
+from byodpp.tables import StoredTable
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["claim_keys", "hold"]
+
+_SHARED: Final = "public"
+_GATE: Final = "byodpp_gate"
+_CLAIM: Final = "byodpp_claim"
+#: Says in a comment what a gate holds, so that one that holds just that is left alone.
+_GATES: Final = f"""
+    select n.nspname || '.' || c.relname as at, obj_description(t.oid, 'pg_trigger') as holds
+    from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+    where t.tgname = '{_GATE}'
+"""
+_CLAIMS: Final = f"""
+    select n.nspname || '.' || c.relname as at, t.tgname as name
+    from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+    where t.tgname like '{_CLAIM}%'
+"""
+
+
+async def hold(
+    connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], located: Iterable[Located]
+) -> None:
+    """Let each tenant write where it is served, and nowhere while it moves.
+
+    Args:
+        connection: of the owner.
+        tables: that places have.
+        located: every tenant's.
+    """
+    located = list(located)
+    away = ",".join(
+        str(one.tenant_id) for one in sorted(located, key=lambda one: one.tenant_id) if one.shut_out
+    )
+    wanted = {(_SHARED, one.table.name): away for one in tables}
+    for place in located:
+        if place.tier != "shared" and place.place is not None and not place.behind:
+            held = str(place.tenant_id) if place.held else ""
+            wanted |= {(place.place, one.table.name): held for one in tables}
+    present = {row["at"]: row["holds"] or "" for row in await connection.fetch(_GATES)}
+    for (schema, name), tenants in wanted.items():
+        if present.get(f"{schema}.{name}", "") != tenants:
+            await _gate(connection, f"{schema}.{quote(name)}", tenants)
+
+
+async def _gate(connection: asyncpg.Connection[Any], table: str, tenants: str) -> None:
+    if not tenants:
+        statements = [f"drop trigger if exists {name} on {table}" for name in (_GATE, f"{_GATE}_delete")]
+    else:
+        statements = []
+        for name, events, row in ((_GATE, "insert or update", "new"), (f"{_GATE}_delete", "delete", "old")):
+            statements.append(
+                f"create or replace trigger {name} before {events} on {table} for each row"
+                f" when ({row}.tenant_id = any('{{{tenants}}}'::bigint[]))"
+                " execute function byodpp.refuse_moving()"
+            )
+        statements.append(f"comment on trigger {_GATE} on {table} is {quote_text(tenants)}")
+
+    await patiently(lambda: _all(connection, statements))
+
+
+async def claim_keys(
+    connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], located: Iterable[Located]
+) -> None:
+    """Keep unique in all places what is unique in the platform; nothing to do before there is a place.
+
+    Args:
+        connection: of the owner.
+        tables: that places have.
+        located: every tenant's.
+    """
+    places = [one.place for one in located if one.place is not None and not one.behind]
+    if not places:
+        return
+    present = {(row["at"], row["name"]) for row in await connection.fetch(_CLAIMS)}
+    for stored in tables:
+        for number, (index, columns, live) in enumerate(_platform_keys(stored)):
+            name = f"{_CLAIM}_{number}_{index[-8:]}"
+            for schema in (_SHARED, *places):
+                if (f"{schema}.{stored.table.name}", name) not in present:
+                    address = f"{schema}.{quote(stored.table.name)}"
+                    statements = list(_claim(address, name, index, columns, live))  # tried more than once
+                    await patiently(lambda statements=statements: _all(connection, statements))
+
+
+async def _all(connection: asyncpg.Connection[Any], statements: Sequence[str]) -> None:
+    async with connection.transaction():
+        for statement in statements:
+            await connection.execute(statement)
+
+
+def _platform_keys(stored: StoredTable) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield index, columns, and whether deleted rows are left out, of what is unique whoever has it."""
+    for index in sorted(stored.table.indexes, key=lambda one: str(one.name)):
+        columns = [str(column.name) for column in index.columns]
+        if index.unique and "tenant_id" not in columns:
+            where = index.dialect_options["postgresql"]["where"]
+            yield str(index.name), columns, where is not None
+
+
+def _claim(table: str, name: str, index: str, columns: list[str], live: bool) -> Iterator[str]:
+    """Yield what lets a table claim its keys: those of its rows, then those of every change."""
+    names, word = "{" + ",".join(f'"{one}"' for one in columns) + "}", "live" if live else ""
+    key = f"byodpp.platform_key(to_jsonb(t), {quote_text(names)}, {live})"
+    yield f"drop trigger if exists {name} on {table}"
+    yield (
+        f"create trigger {name} after insert or update or delete on {table} for each row"
+        f" execute function byodpp.claim_key({quote_text(index)}, {quote_text(names)}, {quote_text(word)})"
+    )
+    # Forced policies would hide the rows from their owner.
+    yield f"alter table {table} no force row level security"
+    yield "alter table byodpp.platform_keys no force row level security"
+    yield (
+        "insert into byodpp.platform_keys (name, key, tenant_id)"
+        f" select {quote_text(index)}, {key}, t.tenant_id from {table} t where {key} is not null"
+        " on conflict do nothing"
+    )
+    yield f"alter table {table} force row level security"
+    yield "alter table byodpp.platform_keys force row level security"

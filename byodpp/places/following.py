@@ -1,0 +1,86 @@
+"""Places follow the shared tables: what a migration did to these is done to each of them.
+
+In: addresses of the owner and the system role. Out: a report per place. A place that cannot follow,
+because its rows do not fit, is told of and left as it is; its tenant is refused with `tenant_moving` until
+it can, and the others are served. Revisions are not run again in places: each is compared with the manifest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import asyncpg
+
+from byodpp.exceptions import MigrationError
+from byodpp.places.building import PlaceBuilder
+from byodpp.places.fences import claim_keys, hold
+from byodpp.places.placement import LOCATED, Located
+
+__all__ = ["Followed", "follow", "make_way"]
+
+_ANY: Final = "select exists (select from pg_namespace where nspname ~ '^byodpp_t[0-9]+$')"
+_NEWEST: Final = "select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1"
+_FOLLOWED: Final = "update byodpp.tenant_places set fingerprint = $2 where tenant_id = $1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What became of one place."""
+
+    place: str
+    steps: int  # that were done
+    failure: MigrationError | None = None
+
+
+async def make_way(builder: PlaceBuilder) -> bool:
+    """Drop what stands in the way of changes to the shared tables; return whether there are places."""
+    async with builder.connected() as owner:
+        if not await owner.fetchval(_ANY):
+            return False
+        await builder.hide_everywhere(owner)
+        return True
+
+
+async def follow(builder: PlaceBuilder, system_uri: str, *, lossy: bool) -> list[Followed]:
+    """Bring every place up to date.
+
+    Args:
+        builder: makes places.
+        system_uri: of the role that passes row-level security.
+        lossy: whether the shared tables have everything by now, what loses data included.
+
+    Raises:
+        MigrationError: tables are in use all the time.
+    """
+    system = await asyncpg.connect(system_uri, timeout=30)
+    try:
+        located = [Located(**dict(row)) for row in await system.fetch(LOCATED)]
+        newest = await system.fetchval(_NEWEST)
+        found, now = [], []
+        async with builder.connected() as owner:
+            for one in located:
+                if one.place is not None:
+                    found.append(await _follow(builder, owner, one, one.place, lossy=lossy))
+                    if found[-1].failure is None:
+                        await system.execute(_FOLLOWED, one.tenant_id, newest)
+                behind = one.place is not None and found[-1].failure is not None
+                now.append(replace(one, behind=behind))
+            await claim_keys(owner, builder.dedicated, now)
+            await hold(owner, builder.dedicated, now)
+            await builder.show_everywhere(owner, now)
+        return found
+    finally:
+        await system.close()
+
+
+async def _follow(
+    builder: PlaceBuilder, owner: asyncpg.Connection[Any], one: Located, place: str, *, lossy: bool
+) -> Followed:
+    # A place that a move is still filling gets its references when all rows are there.
+    filled = one.tier != "shared"
+    try:
+        steps = await builder.build(owner, place, one.tenant_id, references=filled, lossy=lossy)
+    except MigrationError as error:
+        return Followed(place=place, steps=0, failure=error)
+    return Followed(place=place, steps=len(steps))

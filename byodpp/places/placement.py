@@ -1,0 +1,77 @@
+"""Which tables a place has, and what a place is called. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from byodpp.definitions import Scope
+from byodpp.tables import StoredTable, Tables
+
+__all__ = ["EVERYWHERE", "LOCATED", "Located", "State", "Tier", "dedicated", "place_name"]
+
+#: Schema of views that show the rows of all places together, for readers without a tenant.
+EVERYWHERE: Final = "byodpp_everywhere"
+_PREFIX: Final = "byodpp_t"
+
+Tier = Literal["shared", "schema"]
+State = Literal["served", "moving", "settling"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """A row of `byodpp.tenant_places`: where a tenant's rows are."""
+
+    tenant_id: int
+    tier: Tier  # where the tenant is served
+    place: str | None  # its schema, while there is one
+    state: State
+    behind: bool = False  # its place lacks what the shared tables have got
+
+    @property
+    def shut_out(self) -> bool:
+        """Whether the tenant may not write into the shared tables."""
+        return self.tier != "shared" or self.state != "served"
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody may write into its place for now."""
+        return self.tier != "shared" and self.state != "served"
+
+
+#: Asks the system role for every tenant's `Located`.
+LOCATED: Final = """
+    select tenant_id, tier, place, state, tier <> 'shared' and fingerprint is distinct from (
+        select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1
+    ) as behind
+    from byodpp.tenant_places where tenant_id >= 0 order by tenant_id
+"""
+
+
+def place_name(tenant_id: int) -> str:
+    """Return the schema of a tenant that has one; a name that needs no quotes."""
+    return f"{_PREFIX}{tenant_id:d}"
+
+
+def dedicated(tables: Tables) -> tuple[StoredTable, ...]:
+    """Return the tables that a place has, in declared order.
+
+    Those are the application's own, of the scopes whose rows belong to one tenant. What the framework's
+    parts need of all tenants stays shared, and so does whatever a table that stays refers to.
+    """
+    staying = {one.table.key for one in tables.stored if not _movable(one)}
+    found = {one.table.key: one for one in tables.stored if one.table.key not in staying}
+    referred = True
+    while referred:
+        referred = False
+        for table in tables.metadata.tables.values():
+            if table.key not in found:
+                for reference in table.foreign_key_constraints:
+                    referred |= found.pop(reference.referred_table.key, None) is not None
+    return tuple(found.values())
+
+
+def _movable(stored: StoredTable) -> bool:
+    return bool(stored.resources) and all(
+        one.part is None and one.scope in (Scope.TENANT, Scope.USER) for one in stored.resources
+    )

@@ -1,0 +1,251 @@
+"""Where a tenant's rows are: given a place, moved from one to another, and taken away.
+
+A move is a procedure like the others. The tenant goes on reading where it is; its writes are refused with
+`tenant_moving` from the step `hold` to the step `open`. What is copied is compared, row by row, before one
+changed row of `byodpp.tenant_places` switches everybody over, and nothing is deleted before that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from byodpp.authentication.tenants import Tenant
+from byodpp.database import Transaction
+from byodpp.exceptions import Conflict
+from byodpp.places import Located, PlaceBuilder, place_name
+from byodpp.places.fences import claim_keys, hold
+from byodpp.places.moving import Mover, continue_counting
+from byodpp.places.placement import EVERYWHERE, LOCATED, Tier
+from byodpp.registry import Registry
+from byodpp.service.units import Unit
+from byodpp.settings import Settings
+from byodpp.tables import Tables
+from byodpp.tenant_life.acting import for_platform, tell
+from byodpp.tenant_life.procedures import Step
+
+__all__ = ["Moves", "located"]
+
+Results = Mapping[str, Any]
+
+_SHARED: Final = "public"
+_PUT: Final = """
+    insert into byodpp.tenant_places (tenant_id, tier, place, state, fingerprint)
+    values ($1, $2, $3, $4,
+        (select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1))
+    on conflict (tenant_id) do update set
+        tier = excluded.tier, place = excluded.place, state = excluded.state,
+        fingerprint = excluded.fingerprint, changed_at = now()
+"""
+_TIER: Final = (
+    "select coalesce(c.tier, 'shared') from tenants t left join tenant_classes c on c.id = t.tenant_class_id"
+    " where t.id = $1"
+)
+
+
+async def located(transaction: Transaction) -> list[Located]:
+    """Return where the tenants are that have, or had, a place of their own.
+
+    Args:
+        transaction: of the system role.
+    """
+    return [Located(**dict(row)) for row in await transaction.fetch(LOCATED)]
+
+
+class Moves:
+    """Makes the steps of moves, and those of other procedures that are about places."""
+
+    def __init__(self, builder: PlaceBuilder, *, settle_seconds: float, forget: Callable[[], object]) -> None:
+        """Args:
+        builder: makes places.
+        settle_seconds: how long writes wait after a move, until every process knows of it.
+        forget: lets this process look anew where tenants are.
+        """
+        self._builder = builder
+        self._mover = Mover(builder.dedicated)
+        self._settle_seconds = settle_seconds
+        self._forget = forget
+
+    @classmethod
+    def of(
+        cls, settings: Settings, registry: Registry, tables: Tables, forget: Callable[[], object]
+    ) -> Moves:
+        """Return the moves of an application."""
+        builder = PlaceBuilder(registry, tables, settings.postgres_admin_uri)
+        return cls(builder, settle_seconds=settings.tenant_settle_seconds, forget=forget)
+
+    async def tier_of_class(self, transaction: Transaction, tenant_id: int) -> Tier:
+        """Return where a tenant's class says that it is served."""
+        found: Tier = await transaction.fetchval(_TIER, tenant_id)
+        return found
+
+    def moving(self, tenant: Tenant, to: Tier) -> list[Step]:
+        """Return the steps that carry a tenant's rows to another tier."""
+        place = place_name(tenant.id)
+        source, target = (_SHARED, place) if to == "schema" else (place, _SHARED)
+        copies = [
+            for_platform(f"copy {name}", partial(self._copy, tenant.id, name, source, target))
+            for name in self._mover.tables
+        ]
+        return [
+            for_platform("begin", partial(self._begin, tenant, to)),
+            for_platform("place", partial(self._build, tenant.id, to)),
+            for_platform("hold", self._hold),
+            for_platform("empty", partial(self._empty, tenant.id, target)),
+            *copies,
+            for_platform("circles", partial(self._close, tenant.id, source, target)),
+            for_platform("references", partial(self._finish, tenant.id, to, source, target)),
+            for_platform("compare", partial(self._compare, tenant.id, source, target)),
+            for_platform("switch", partial(self._switch, tenant.id, to)),
+            for_platform("settle", self._settle),
+            for_platform("open", partial(self._open, tenant.id, to)),
+            for_platform("clean", partial(self._clean, tenant.id, to)),
+            for_platform("end", partial(self._end, tenant, to)),
+        ]
+
+    # --- of other procedures ----------------------------------------------------------
+
+    async def put_place(self, unit: Unit, results: Results) -> Any:
+        """Give a new tenant the place that its class asks for; one that has rows stays where it is."""
+        id, transaction = results["tenant"]["id"], unit.transaction
+        there = await located(transaction)
+        known = next((one for one in there if one.tenant_id == id and one.tier != "shared"), None)
+        if known is not None:
+            return {"place": known.place}
+        if await self.tier_of_class(transaction, id) == "shared" or not results["tenant"]["begins"]:
+            return {"place": None}
+        if await self._mover.any_rows(transaction, id, _SHARED):
+            return {"place": None}
+        place = place_name(id)
+        new = Located(tenant_id=id, tier="schema", place=place, state="served")
+        there = [one for one in there if one.tenant_id != id]
+        async with self._builder.connected() as owner:
+            await self._builder.build(owner, place, id)
+            await claim_keys(owner, self._builder.dedicated, [*there, new])
+            await continue_counting(owner, self._builder.dedicated, _SHARED, place)
+            await hold(owner, self._builder.dedicated, [*there, new])
+            shown = await self._builder.show_everywhere(owner, [*there, new])
+        await transaction.execute(_PUT, id, "schema", place, "served")
+        await self._tell_everywhere(transaction, shown)
+        transaction.after_commit(self._forgotten)
+        return {"place": place}
+
+    async def take_place(self, tenant_id: int, unit: Unit, results: Results) -> Any:
+        """Take away the place of a tenant that is no more."""
+        there = [one for one in await located(unit.transaction) if one.tenant_id != tenant_id]
+        await unit.transaction.execute("delete from byodpp.tenant_places where tenant_id = $1", tenant_id)
+        if not await unit.transaction.fetchval(
+            "select to_regnamespace($1) is not null", place_name(tenant_id)
+        ):
+            return {"place": None}
+        async with self._builder.connected() as owner:
+            shown = await self._builder.show_everywhere(owner, there)
+            await self._builder.drop(owner, place_name(tenant_id))
+            await hold(owner, self._builder.dedicated, there)
+        await self._tell_everywhere(unit.transaction, shown)
+        return {"place": place_name(tenant_id)}
+
+    # --- the steps --------------------------------------------------------------------
+
+    async def _begin(self, tenant: Tenant, to: Tier, unit: Unit, results: Results) -> Any:
+        there = {one.tenant_id: one for one in await located(unit.transaction)}
+        now = there.get(tenant.id)
+        served = "shared" if now is None else now.tier
+        if served == to:
+            raise Conflict(f"Tenant {tenant.slug!r} is served from there already: {to}")
+        if now is not None and now.behind:
+            raise Conflict(
+                f"The schema of tenant {tenant.slug!r} is behind: run `byodpp migrate apply` first"
+            )
+        await unit.transaction.execute(_PUT, tenant.id, served, place_name(tenant.id), "moving")
+        return {"from": served, "to": to, "place": place_name(tenant.id)}
+
+    async def _build(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        if to == "schema":
+            async with self._builder.connected() as owner:
+                # Rows come in any order, so that references are made when all are there.
+                await self._builder.build(owner, place_name(id), id, references=False)
+        return {}
+
+    async def _hold(self, unit: Unit, results: Results) -> Any:
+        """Refuse the tenant's writes, once those that are under way have ended."""
+        async with self._builder.connected() as owner:
+            await hold(owner, self._builder.dedicated, await located(unit.transaction))
+        return {}
+
+    async def _empty(self, id: int, target: str, unit: Unit, results: Results) -> Any:
+        return {"rows": await self._mover.remove(unit.transaction, id, target)}
+
+    async def _copy(self, id: int, name: str, source: str, target: str, unit: Unit, results: Results) -> Any:
+        return {"rows": await self._mover.copy(unit.transaction, name, id, source, target)}
+
+    async def _close(self, id: int, source: str, target: str, unit: Unit, results: Results) -> Any:
+        await self._mover.close(unit.transaction, id, source, target)
+        return {}
+
+    async def _finish(self, id: int, to: Tier, source: str, target: str, unit: Unit, results: Results) -> Any:
+        """Make what the copies lack, and hold the place's writes before anybody is switched over to it."""
+        there = [
+            replace(one, tier=to, state="settling") if one.tenant_id == id else one
+            for one in await located(unit.transaction)
+        ]
+        async with self._builder.connected() as owner:
+            if to == "schema":
+                await self._builder.build(owner, target, id)
+                await claim_keys(owner, self._builder.dedicated, there)
+                await hold(owner, self._builder.dedicated, there)
+            await continue_counting(owner, self._builder.dedicated, source, target)
+        return {}
+
+    async def _compare(self, id: int, source: str, target: str, unit: Unit, results: Results) -> Any:
+        return await self._mover.compare(unit.transaction, id, source, target)
+
+    async def _switch(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        await unit.transaction.execute(_PUT, id, to, place_name(id), "settling")
+        unit.transaction.after_commit(self._forgotten)
+        return {}
+
+    async def _settle(self, unit: Unit, results: Results) -> Any:
+        """Wait until no process believes any more that the tenant is where it was."""
+        await asyncio.sleep(self._settle_seconds)
+        return {}
+
+    async def _open(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        await unit.transaction.execute(_PUT, id, to, place_name(id), "served")
+        there = await located(unit.transaction)
+        async with self._builder.connected() as owner:
+            shown = await self._builder.show_everywhere(owner, there)
+            await hold(owner, self._builder.dedicated, there)
+        await self._tell_everywhere(unit.transaction, shown)
+        return {}
+
+    async def _clean(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        """Delete the rows where they were."""
+        if to == "schema":
+            return {"rows": await self._mover.remove(unit.transaction, id, _SHARED)}
+        async with self._builder.connected() as owner:
+            await self._builder.drop(owner, place_name(id))
+        await unit.transaction.execute(_PUT, id, "shared", None, "served")
+        return {}
+
+    async def _end(self, tenant: Tenant, to: Tier, unit: Unit, results: Results) -> Any:
+        told = {"ulid": tenant.ulid, "from": results["begin"]["from"], "to": to, "rows": _rows(results)}
+        await tell(unit, "tenant.moved", tenant.id, told)
+        return told
+
+    async def _tell_everywhere(self, transaction: Transaction, shown: bool) -> None:
+        if shown:
+            await transaction.execute(_PUT, -1, "shared", EVERYWHERE, "served")
+        else:
+            await transaction.execute("delete from byodpp.tenant_places where tenant_id = -1")
+        transaction.after_commit(self._forgotten)
+
+    async def _forgotten(self) -> None:
+        self._forget()
+
+
+def _rows(results: Results) -> int:
+    return sum(one["rows"] for name, one in results.items() if name.startswith("copy "))

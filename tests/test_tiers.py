@@ -1,0 +1,626 @@
+"""A tenant in a schema of its own: the same to every client, moved there and back without a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+
+from byodpp import migrations
+from byodpp.bootstrap import Application, Blueprint
+from byodpp.database import SessionContext
+from byodpp.exceptions import ApiError, Conflict, NotFound, TenantMoving
+from byodpp.places import PlaceBuilder, dedicated, place_name
+from byodpp.places.following import follow, make_way
+from byodpp.places.placement import Tier
+from byodpp.tenant_life import Newcomer, TenantLife
+from byodpp.testing import Bench, TestedApplication
+from tests.serving import ROOT
+from tests.worlds import build, write_application
+
+NAME = {"type": "string", "minLength": 1, "maxLength": 100, "required": True}
+ALL = {"read": ["Admin", "Viewer"], "write": ["Admin"]}
+OPEN = {"read": ["*"], "write": ["*"]}
+OF_FOLDER = {"references": "Folders", "required": True, "onDelete": "cascade"}
+MANIFEST: dict[str, Any] = {
+    "resources": [
+        {"name": "Countries", "scope": "shared", "fields": {"name": NAME}, "access": {"read": ["*"]}},
+        {"name": "Units", "scope": "library", "fields": {"name": NAME}, "access": OPEN},
+        {
+            "name": "Folders",
+            "audit": True,
+            "events": True,
+            "history": True,
+            "versioned": True,
+            "softDelete": True,
+            "search": ["name"],
+            "fields": {
+                "name": {**NAME, "index": True},
+                "code": {"type": "string", "maxLength": 20, "unique": "platform"},
+                "amount": {"type": "decimal", "precision": 12, "scale": 2, "index": True},
+                "about": {"type": "json", "index": True},
+                "parentId": {"references": "Folders", "as": "parent"},
+                "coverId": {"references": "Sheets", "as": "cover", "onDelete": "setNull"},
+                "countryId": {"references": "Countries"},
+                "unitId": {"references": "Units"},
+                "authorId": {"references": "Users", "as": "author"},
+                "status": {"type": "string", "enum": ["draft", "out"], "default": "draft", "index": True},
+            },
+            "relations": {"sheets": {"resource": "Sheets", "foreignField": "folderId"}},
+            "routes": {
+                "crud": ["list", "create", "read", "update", "patch", "delete", "batch"],
+                "actions": [{"url": "/api/v1/folders/elsewhere", "method": "get"}],
+            },
+            "access": {
+                "read": ["Admin", "Viewer", {"roles": ["public"], "filter": {"status": "out"}}],
+                "write": ["Admin"],
+            },
+        },
+        {
+            "name": "Sheets",
+            "id": "uuid7",
+            "fields": {"name": NAME, "folderId": OF_FOLDER},
+            "access": ALL,
+        },
+        {"name": "Diaries", "scope": "user", "fields": {"name": NAME}, "access": OPEN},
+    ],
+    "include": ["byodpp:tenancy", "byodpp:access", "byodpp:audit", "byodpp:keys", "byodpp:grants"],
+}
+LOGIC = {
+    "logics/v1/folders/elsewhere.py": """
+from byodpp.logics import Logic
+
+class Elsewhere(Logic):
+    resource, action = "Folders", "elsewhere:get"
+
+    async def execute(self):
+        mine = await self.repository.count()
+        published = [row["name"] for row in await self.published["Folders"].list()]
+        again = await self.repository.count()
+        return {"mine": mine, "again": again, "published": sorted(published)}
+"""
+}
+FOLDERS, SHEETS, DIARIES = "/api/v1/folders", "/api/v1/sheets", "/api/v1/diaries"
+
+
+class Cut(Exception):
+    """A process that dies, seen from inside."""
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("tiers"), MANIFEST, LOGIC)
+
+
+@dataclass
+class World:
+    application: TestedApplication
+
+    @property
+    def life(self) -> TenantLife:
+        return self.application.connected.tenant_life()
+
+    def client(self, tenant: str = "acme", **more: Any) -> httpx2.AsyncClient:
+        return self.application.client(tenant=tenant, **more)
+
+    async def rows(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with self.application.connected.database.system() as transaction:
+            return await transaction.fetch(sql, *arguments)
+
+    async def value(self, sql: str, *arguments: Any) -> Any:
+        return (await self.rows(sql, *arguments))[0][0]
+
+    async def fill(self, tenant: str, count: int = 3, first: int = 0) -> None:
+        client = self.client(tenant)
+        parent = None
+        for number in range(first, first + count):
+            folder = await made(
+                client, FOLDERS, name=f"{tenant} {number}", code=f"{tenant}-{number}", amount=number,
+                about={"n": number}, parentId=parent, status="out" if number % 2 else "draft",
+            )  # fmt: skip
+            parent = folder["id"]
+            sheet = await made(client, SHEETS, name=f"{tenant} sheet {number}", folderId=parent)
+            answer = await client.patch(f"{FOLDERS}/{parent}", json={"coverId": sheet["id"]})
+            assert answer.status_code == 200, answer.text
+            await made(client, DIARIES, name=f"{tenant} diary {number}")
+
+    async def seen(self, tenant: str) -> Any:
+        """What a tenant's clients see of everything, the anonymous ones too."""
+        client = self.client(tenant)
+        nobody = self.application.client(role=None)
+        urls = [
+            f"{FOLDERS}?include=parent,cover,sheets&sort=id", f"{FOLDERS}?search={tenant}",
+            f"{DIARIES}?sort=id",
+            f"{FOLDERS}?aggregate=count,sum:amount&group=status", f"{SHEETS}?sort=id&include=folder",
+            "/api/v1/users", "/api/v1/units",
+        ]  # fmt: skip
+        found = [(await client.get(url)).json() for url in urls]
+        found += [(await nobody.get(f"{FOLDERS}?sort=name")).json()]
+        for one in found:
+            assert one["success"], one
+            one.pop("meta", None)
+        return found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[World]:
+    async with byodpp_bench.application(blueprint, tenant_settle_seconds=0) as tested:
+        yield World(tested)
+
+
+async def made(client: httpx2.AsyncClient, url: str, **body: Any) -> dict[str, Any]:
+    answer = await client.post(url, json=body)
+    assert answer.status_code == 201, answer.text
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+def test_a_place_has_the_applications_own_tables_of_one_tenants_rows(blueprint: Blueprint) -> None:
+    assert {one.table.name for one in dedicated(blueprint.tables)} == {"folders", "sheets", "diaries"}
+
+
+async def test_a_moved_tenant_sees_the_same_and_so_does_everybody_else(world: World) -> None:
+    await world.fill("acme")
+    await world.fill("beta")
+    acme, beta = await world.seen("acme"), await world.seen("beta")
+    id = (await world.application.tenant("acme")).id
+    tiers: list[tuple[Tier, str]] = [("schema", place_name(id)), ("shared", "public")]
+    for tier, place in (*tiers, tiers[0]):
+        await world.life.move("acme", tier)
+        assert await world.seen("acme") == acme, tier
+        assert await world.seen("beta") == beta, tier
+        for other in {"public", place_name(id)} - {place}:
+            if await world.value("select to_regnamespace($1) is not null", other):
+                for table in ("folders", "sheets", "diaries"):
+                    sql = f"select count(*) from {other}.{table} where tenant_id = $1"
+                    assert await world.value(sql, id) == 0, (tier, table)
+        assert await world.value(f"select count(*) from {place}.folders where tenant_id = $1", id) == 3
+        lines = {line.slug: line.tier for line in await world.life.list()}
+        assert (lines["acme"], lines["beta"]) == (tier, "shared")
+    await world.fill("acme", 1, first=10)
+
+
+STEPS = [
+    "begin", "place", "hold", "empty", "copy folders", "copy sheets", "copy diaries", "circles", "references",
+    "compare", "switch", "settle", "open", "clean", "end",
+]  # fmt: skip
+
+
+def cutting(after: str) -> Any:
+    def told(step: str, taken: bool) -> None:
+        if step == after:
+            raise Cut
+
+    return told
+
+
+@pytest.mark.parametrize("tier", ["schema", "shared"])
+async def test_a_move_cut_off_after_every_step_is_taken_up_and_loses_nothing(
+    world: World, tier: Tier
+) -> None:
+    await world.fill("acme")
+    await world.fill("beta", 1)
+    if tier == "shared":
+        await world.life.move("acme", "schema")
+    for number, after in enumerate(STEPS):
+        before, taken = await world.seen("acme"), list[tuple[str, bool]]()
+        cut = cutting(after)
+
+        def told(step: str, now: bool, taken: Any = taken, cut: Any = cut) -> None:
+            taken.append((step, now))
+            cut(step, now)
+
+        with pytest.raises(Cut):
+            await world.life.move("acme", None if number else tier, told=told)
+        assert taken == [*((step, False) for step in STEPS[:number]), (after, True)]
+        assert await world.seen("acme") == before, f"cut off after {after}, it is read all the time"
+        await _written(world, number, held=STEPS.index("hold") <= number < STEPS.index("open"))
+        await made(world.client("beta"), FOLDERS, name=f"beta goes on {number}")
+        lines = {line.slug: line.under_way for line in await world.life.list()}
+        assert lines["acme"] is not None and lines["acme"].kind == "move"
+    with pytest.raises(Conflict, match="Something else"):
+        await world.life.suspend("acme", "admin")
+    with pytest.raises(Conflict, match="under way"):
+        await world.life.move("acme", "shared" if tier == "schema" else "schema")
+    before = await world.seen("acme")
+    await world.life.move("acme", None)
+    assert await world.seen("acme") == before
+    assert (await made(world.client(), FOLDERS, name="acme after"))["id"] > 3
+    assert {line.slug: line.under_way for line in await world.life.list()}["acme"] is None
+
+
+async def _written(world: World, number: int, *, held: bool) -> None:
+    """Write as a tenant that moves: refused while it is held, and else as always."""
+    client = world.client()
+    answer = await client.patch(f"{FOLDERS}/1", json={"name": f"acme new {number}"})
+    assert answer.status_code == (503 if held else 200), answer.text
+    await made(client, "/api/v1/units", name=f"acme's, and shared {number}")
+    if held:
+        assert answer.json()["error"]["code"] == "tenant_moving" and int(answer.headers["Retry-After"]) > 0
+        assert (await client.post(FOLDERS, json={"name": "x"})).status_code == 503
+        assert (await client.post(f"{FOLDERS}/batch", json=[{"name": "x"}])).status_code == 503
+        assert (await client.delete(f"{FOLDERS}/3")).status_code == 503
+
+
+async def test_no_write_is_lost_while_a_tenant_moves_there_and_back(world: World) -> None:
+    await world.fill("acme", 1)
+    client, acknowledged, refused, done = world.client(), set[str](), 0, False
+
+    async def writer(number: int) -> None:
+        nonlocal refused
+        count = 0
+        while not done:
+            count += 1
+            name = f"acme {number}.{count}"
+            answer = await client.post(FOLDERS, json={"name": name})
+            if answer.status_code == 201:
+                acknowledged.add(name)
+            else:
+                assert answer.status_code == 503, answer.text
+                refused += 1
+                await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as writers:
+        for number in range(3):
+            writers.create_task(writer(number))
+        await asyncio.sleep(0.2)
+        for tier in ("schema", "shared", "schema"):
+            await world.life.move("acme", tier)
+            await asyncio.sleep(0.2)
+        done = True
+    assert len(acknowledged) > 20 and refused > 0
+    place = place_name((await world.application.tenant("acme")).id)
+    rows = await world.rows(f"select id, name from {place}.folders")
+    assert {row["name"] for row in rows} - {"acme 0"} == acknowledged
+    assert len({row["id"] for row in rows}) == len(rows)
+
+
+async def test_a_process_that_has_not_heard_of_a_move_cannot_write_where_the_tenant_was(world: World) -> None:
+    await world.fill("acme")
+    acme = (await world.application.tenant("acme")).id
+    await world.life.move("acme", "schema")
+    database = world.application.connected.database
+    for sql in (
+        "insert into folders (tenant_id, name) values ($1, 'lost')",
+        "insert into diaries (tenant_id, owner_id, name) values ($1, 0, 'lost')",
+    ):
+        with pytest.raises(TenantMoving):
+            async with database.transaction(SessionContext(tenant_id=acme)) as transaction:
+                await transaction.execute(sql, acme)
+    await world.life.move("acme", "shared")
+    async with database.transaction(SessionContext(tenant_id=acme)) as transaction:
+        await transaction.execute("insert into folders (tenant_id, name) values ($1, 'kept')", acme)
+
+
+async def test_a_place_takes_no_row_of_another_tenant_whoever_writes_it(world: World) -> None:
+    await world.life.move("acme", "schema")
+    acme, beta = await world.application.tenant("acme"), await world.application.tenant("beta")
+    assert acme.place is not None
+    context = SessionContext(tenant_id=beta.id, place=acme.place)
+    with pytest.raises(ApiError):
+        async with world.application.connected.database.transaction(context) as transaction:
+            await transaction.execute("insert into folders (tenant_id, name) values ($1, 'x')", beta.id)
+    with pytest.raises(ApiError):
+        async with world.application.connected.database.system() as transaction:
+            await transaction.execute(
+                f"insert into {acme.place}.folders (tenant_id, name) values ($1, 'x')", beta.id
+            )
+    await world.fill("acme", 1)
+    async with world.application.connected.database.transaction(context) as transaction:
+        assert await transaction.fetchval("select count(*) from folders where tenant_id = $1", acme.id) == 0
+
+
+async def test_what_is_unique_in_the_platform_is_so_in_all_places(world: World) -> None:
+    acme, beta = world.client(), world.client("beta")
+    await made(acme, FOLDERS, name="before", code="one")
+    await world.life.move("acme", "schema")
+    first = await made(beta, FOLDERS, name="beta's", code="two")
+    second = await made(acme, FOLDERS, name="acme's", code="three")
+    for client, code in ((beta, "one"), (beta, "three"), (acme, "two"), (acme, "one")):
+        answer = await client.post(FOLDERS, json={"name": "again", "code": code})
+        assert answer.status_code == 409, (code, answer.text)
+        assert answer.json()["error"]["code"] == "unique_conflict"
+        assert answer.json()["error"]["details"][0]["field"] == "code"
+    assert (await acme.patch(f"{FOLDERS}/{second['id']}", json={"code": "two"})).status_code == 409
+    assert (await acme.patch(f"{FOLDERS}/{second['id']}", json={"code": "four"})).status_code == 200
+    await made(beta, FOLDERS, name="free by now", code="three")
+    assert (await beta.delete(f"{FOLDERS}/{first['id']}")).status_code == 204
+    await made(acme, FOLDERS, name="of a deleted row", code="two")
+    await world.life.move("acme", "shared")
+    assert (await beta.post(FOLDERS, json={"name": "again", "code": "two"})).status_code == 409
+    await world.life.move("beta", "schema")
+    assert (await beta.post(FOLDERS, json={"name": "again", "code": "two"})).status_code == 409
+
+
+async def test_readers_without_a_tenant_find_what_is_published_in_every_place(world: World) -> None:
+    await world.fill("acme", 4)
+    await world.fill("beta", 2)
+    nobody = world.application.client(role=None)
+    told = []
+    for tier in (None, "schema", "shared"):
+        if tier is not None:
+            await world.life.move("acme", tier)
+        for caller in (nobody, world.client(), world.client("beta")):
+            answer = (await caller.get(f"{FOLDERS}/elsewhere")).json()
+            assert caller is nobody or "data" in answer, answer
+            told.append(answer["data"] if caller is not nobody else answer["error"]["statusCode"])
+        listed = await nobody.get(f"{FOLDERS}?sort=name&filter[name][ne]=x&count=exact")
+        told.append([row["name"] for row in listed.json()["data"]])
+        told.append(listed.json()["count"])
+        one = await nobody.get(f"{FOLDERS}?fields=name", headers={"X-Tenant": "acme"})
+        told.append(sorted(row["name"] for row in one.json()["data"]))
+    third = len(told) // 3
+    assert told[:third] == told[third : 2 * third] == told[2 * third :]
+    assert told[1] == {"mine": 4, "again": 4, "published": ["acme 1", "acme 3", "beta 1"]}
+    assert told[3] == ["acme 1", "acme 3", "beta 1"] and told[5] == ["acme 1", "acme 3"]
+
+
+async def test_one_connection_serves_every_place_in_turns_and_mixes_nothing(
+    byodpp_bench: Bench, blueprint: Blueprint
+) -> None:
+    async with byodpp_bench.application(blueprint, tenant_settle_seconds=0, pool_max_connections=1) as tested:
+        world = World(tested)
+        slugs = ["acme", "beta", "gamma", "delta"]
+        for slug in slugs[2:]:
+            await tested.add_tenant(slug)
+        for slug in slugs:
+            await world.fill(slug, 2)
+        for slug in slugs[1:3]:
+            await world.life.move(slug, "schema")
+        clients = {slug: world.client(slug) for slug in slugs}
+        for number in range(20):
+            for slug in slugs:
+                listed = (await clients[slug].get(f"{FOLDERS}?include=sheets")).json()["data"]
+                assert {row["name"].split()[0] for row in listed} == {slug}, number
+                row = await made(clients[slug], FOLDERS, name=f"{slug} again {number}")
+                changed = await clients[slug].patch(f"{FOLDERS}/{row['id']}", json={"amount": number})
+                assert changed.status_code == 200, changed.text
+                assert (await clients[slug].get(f"{FOLDERS}/{row['id']}")).json()["data"]["amount"] == number
+        counts = [(await clients[slug].get(FOLDERS)).json()["count"] for slug in slugs]
+        assert counts == [22, 22, 22, 22]
+
+
+async def test_everything_else_a_client_does_works_in_a_place(world: World) -> None:
+    await world.fill("acme", 2)
+    await world.life.move("acme", "schema")
+    client = world.client()
+    key = {"Idempotency-Key": "once"}
+    first = await client.post(FOLDERS, json={"name": "once"}, headers=key)
+    again = await client.post(FOLDERS, json={"name": "once"}, headers=key)
+    assert first.status_code == again.status_code == 201 and first.json()["data"] == again.json()["data"]
+    work = [
+        {"operation": "create", "resource": "Folders", "data": {"name": "both"}},
+        {"operation": "create", "resource": "Sheets", "data": {"name": "s", "folderId": "{{result[0].id}}"}},
+    ]
+    together = await client.post("/api/v1/batch", json=work)
+    assert together.status_code == 200, together.text
+    csv = await client.post(
+        f"{FOLDERS}/import", content="name,amount\nimported,1.5\n", headers={"Content-Type": "text/csv"}
+    )
+    assert csv.status_code == 200 and csv.json()["data"]["created"] == 1, csv.text
+    exported = await client.get(f"{FOLDERS}/export?format=ndjson")
+    assert "imported" in exported.text
+    page = (await client.get(f"{FOLDERS}?limit=2&sort=id")).json()
+    after = await client.get(f"{FOLDERS}?limit=2&sort=id&cursor={page['pagination']['next']}")
+    assert after.status_code == 200 and len(after.json()["data"]) == 2, after.text
+    gone = await client.get(f"{FOLDERS}/{first.json()['data']['id']}")
+    assert (await client.delete(gone.request.url.path)).status_code == 204
+    assert (await client.get(gone.request.url.path)).status_code == 404
+    trail = (await client.get("/api/v1/audit-logs?filter[resourceType]=Folders&limit=1000")).json()["data"]
+    assert {"CREATE", "DELETE"} <= {one["action"] for one in trail}
+    operator = world.application.client(tenant="platform", headers={"X-Tenant": "acme"})
+    assert (await operator.get(FOLDERS)).json()["count"] == (await client.get(FOLDERS)).json()["count"]
+    row = (await client.get(f"{FOLDERS}?filter[name]=both")).json()["data"][0]
+    await made(client, "/api/v1/grants", object="Folders", rowId=str(row["id"]), grantee="beta")
+    guest = world.client("beta", headers={"X-Tenant": "acme"})
+    assert [one["name"] for one in (await guest.get(FOLDERS)).json()["data"]] == ["both"]
+
+
+async def test_a_class_gives_a_new_tenant_its_place_and_a_deletion_takes_it_away(
+    world: World, tmp_path: Any
+) -> None:
+    operator = world.application.client(tenant="platform")
+    await made(operator, "/api/v1/tenant-classes", name="professional", tier="schema")
+    answer = await operator.post("/api/v1/tenant-classes", json={"name": "x", "tier": "database"})
+    assert answer.status_code == 422 and answer.json()["error"]["details"][0]["field"] == "tier"
+    await world.life.move("beta", "schema")
+    await world.fill("beta", 2)
+    newcomer = Newcomer(slug="gamma", name="Gamma", email="g@gamma.example", tenant_class="professional")
+    results = await world.life.onboard(newcomer)
+    id = results["tenant"]["id"]
+    assert results["place"] == {"place": place_name(id)}
+    again = await world.life.onboard(newcomer)
+    assert again["place"] == {"place": place_name(id)}
+    issuer = world.application.connected.issuer
+    token = issuer.issue(results["tenant"]["ulid"], "g", roles=["Admin"])  # type: ignore[attr-defined]
+    gamma = world.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+    await made(gamma, FOLDERS, name="gamma's", status="out", code="gamma")
+    assert await world.value(f"select count(*) from {place_name(id)}.folders") == 1
+    assert await world.value("select count(*) from public.folders where tenant_id = $1", id) == 0
+    await world.life.suspend("gamma", "admin")
+    assert (await gamma.get(FOLDERS)).status_code == 401
+    await world.life.reactivate("gamma")
+    assert (await gamma.get(FOLDERS)).json()["count"] == 1
+    path = await world.life.delete("gamma", tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert b"gamma's" in archive.read("data/Folders.ndjson")
+    assert await world.value("select to_regnamespace($1)", place_name(id)) is None
+    assert await world.value("select count(*) from byodpp.tenant_places where tenant_id = $1", id) == 0
+    assert await world.value("select count(*) from byodpp.platform_keys where tenant_id = $1", id) == 0
+    nobody = world.application.client(role=None)
+    assert [row["name"] for row in (await nobody.get(FOLDERS)).json()["data"]] == ["beta 1"]
+    await made(world.client(), FOLDERS, name="free again", code="gamma")
+
+
+async def test_a_tenant_whose_class_has_another_tier_is_moved_when_somebody_says_so(world: World) -> None:
+    operator = world.application.client(tenant="platform")
+    made_class = await made(operator, "/api/v1/tenant-classes", name="professional", tier="schema")
+    acme = (await world.application.tenant("acme")).id
+    answer = await operator.patch(f"/api/v1/tenants/{acme}", json={"tenantClassId": made_class["id"]})
+    assert answer.status_code == 200, answer.text
+    await world.fill("acme", 1)
+    assert await world.value("select count(*) from public.folders where tenant_id = $1", acme) == 1
+    await world.life.move("acme", None)
+    assert await world.value(f"select count(*) from {place_name(acme)}.folders") == 1
+
+
+async def test_what_a_tenant_stores_is_measured_where_it_is(world: World) -> None:
+    await world.fill("acme")
+    operator = world.application.client(tenant="platform")
+    await made(operator, "/api/v1/tenant-classes", name="small", maxStorageBytes=1_000_000)
+    acme = (await world.application.tenant("acme")).id
+    meter = world.application.connected.quota.meter
+    sizes = []
+    for tier in (None, "schema"):
+        if tier is not None:
+            await world.life.move("acme", "schema")
+        assert await meter.measure(now=True)
+        sql = "select bytes from byodpp.tenant_storage where tenant_id = $1"
+        sizes.append(await world.value(sql, acme))
+    assert sizes[0] == sizes[1] > 0
+
+
+async def test_what_makes_no_sense_is_refused(world: World) -> None:
+    with pytest.raises(Conflict, match="platform"):
+        await world.life.move("platform", "schema")
+    with pytest.raises(NotFound):
+        await world.life.move("nobody", "schema")
+    with pytest.raises(Conflict, match="already"):
+        await world.life.move("acme", "shared")
+    assert all(line.under_way is None for line in await world.life.list())
+
+
+async def test_shared_tenants_are_served_in_the_trips_and_words_they_had(world: World) -> None:
+    await world.fill("acme", 1)
+    await world.fill("beta", 1)
+    statements = world.application.blueprint.statements
+    await world.life.move("beta", "schema")
+    beta = world.client("beta")
+    await beta.get(FOLDERS)
+    known = len(statements)
+    for slug in ("gamma", "delta"):
+        await world.application.add_tenant(slug)
+        await world.life.move(slug, "schema")
+        assert (await world.client(slug).get(FOLDERS)).status_code == 200
+    assert len(statements) == known, "statements are kept by shape, not by tenant"
+
+
+# --- migrations ---------------------------------------------------------------------------
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """The manifest with other fields of Folders."""
+    made = copy.deepcopy(MANIFEST)
+    folders = next(one for one in made["resources"] if one["name"] == "Folders")
+    folders["fields"].update(fields)
+    return made
+
+
+@asynccontextmanager
+async def migrated(world: World, folder: Path, manifest: dict[str, Any]) -> AsyncIterator[tuple[World, Any]]:
+    """The shared tables with another manifest, and the application of that; its places have not followed."""
+    blueprint = build(folder, manifest, LOGIC)
+    settings = world.application.settings
+    assert settings.postgres_admin_uri is not None
+    builder = PlaceBuilder(blueprint.registry, blueprint.tables, settings.postgres_admin_uri)
+    assert await make_way(builder)
+    await migrations.synchronise(blueprint.registry, settings.postgres_admin_uri, allow_destructive=True)
+    connected = Application.connect(settings, blueprint)
+    tested = replace(world.application, blueprint=blueprint, connected=connected, asgi=connected.asgi())
+    async with connected.lifespan():
+        connected.lifecycle.ready = True
+        yield World(tested), lambda: follow(builder, str(settings.postgres_system_uri), lossy=True)
+
+
+async def test_places_follow_the_shared_tables_and_are_refused_until_they_have(
+    world: World, tmp_path: Path
+) -> None:
+    await world.fill("acme", 2)
+    await world.fill("beta", 2)
+    await world.life.move("acme", "schema")
+    manifest = changed(
+        color={"type": "string", "default": "red", "index": True}, name={**NAME, "maxLength": 150}
+    )
+    async with migrated(world, tmp_path, manifest) as (newer, followed):
+        behind = await newer.client().get(FOLDERS)
+        assert behind.status_code == 503 and behind.json()["error"]["code"] == "tenant_moving", behind.text
+        assert int(behind.headers["Retry-After"]) > 0
+        assert (await newer.client("beta").get(FOLDERS)).status_code == 200
+        nobody = newer.application.client(role=None, headers={"X-Tenant": "acme"})
+        assert (await nobody.get(FOLDERS)).status_code == 503
+        [told] = await followed()
+        assert told.steps > 0 and told.failure is None
+        newer.application.connected.authenticator.forget()
+        rows = (await newer.client().get(f"{FOLDERS}?sort=id")).json()["data"]
+        assert [(row["name"], row["color"]) for row in rows] == [("acme 0", "red"), ("acme 1", "red")]
+        await made(newer.client(), FOLDERS, name="x" * 150, color="blue")
+        everybody = await newer.application.client(role=None).get(f"{FOLDERS}?sort=name")
+        assert [row["name"] for row in everybody.json()["data"]] == ["acme 1", "beta 1"]
+        [told] = await followed()
+        assert told.steps == 0, "nothing is left to do"
+
+
+async def test_a_place_whose_rows_do_not_fit_is_told_of_and_the_others_are_served(
+    world: World, tmp_path: Path
+) -> None:
+    for slug in ("acme", "beta"):
+        await world.fill(slug, 2)
+        await world.life.move(slug, "schema")
+    await made(world.client(), FOLDERS, name="acme 1")
+    async with migrated(world, tmp_path, changed(name={**NAME, "unique": True})) as (newer, followed):
+        acme, beta = await followed()
+        assert acme.failure is not None and "23505" in str(acme.failure), acme
+        assert beta.failure is None and beta.steps > 0
+        newer.application.connected.authenticator.forget()
+        assert (await newer.client().get(FOLDERS)).status_code == 503
+        assert (await newer.client("beta").get(FOLDERS)).json()["count"] == 2
+        place = place_name((await newer.application.tenant("acme")).id)
+        await world.rows(f"update {place}.folders set name = 'acme 2' where id = 3 returning id")
+        acme, beta = await followed()
+        assert acme.failure is None and beta.steps == 0
+        newer.application.connected.authenticator.forget()
+        assert (await newer.client().get(FOLDERS)).json()["count"] == 3
+
+
+def test_tiers_on_the_command_line(tmp_path: Path) -> None:
+    write_application(tmp_path, MANIFEST, LOGIC)
+
+    def ran(*words: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "byodpp", "--app", str(tmp_path), *words]
+        environment = {**os.environ, "BYODPP_ENV": "test", "BYODPP_TENANT_SETTLE_SECONDS": "0"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    ran("migrate", "new")
+    ran("migrate", "apply")
+    ran("tenants", "onboard", "gamma", "--email", "ada@gamma.example", "--password")
+    told = ran("tenants", "migrate", "gamma", "--to", "schema")
+    assert [line.split(maxsplit=1)[1].strip() for line in told.splitlines() if "done" in line] == STEPS
+    [line] = [one for one in ran("tenants", "list").splitlines() if "gamma" in one]
+    assert " schema " in line
+    assert "already" in ran("tenants", "migrate", "gamma", "--to", "schema", code=1)
+    assert "database" in ran("tenants", "migrate", "gamma", "--to", "database", code=2)
+    manifest = changed(color={"type": "string"})
+    (tmp_path / "resources.json").write_text(json.dumps(manifest), encoding="utf-8")
+    ran("migrate", "new", "-m", "colors")
+    assert "followed" in ran("migrate", "apply")
+    ran("tenants", "migrate", "gamma")
+    [line] = [one for one in ran("tenants", "list").splitlines() if "gamma" in one]
+    assert " shared " in line
