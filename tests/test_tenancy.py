@@ -10,7 +10,7 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,144 +18,49 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
 from byodpp.database import NOBODY, SessionContext
-from byodpp.routes import ListedRoute
-from byodpp.testing import Bench, TestedApplication
+from byodpp.testing import Bench
+from tests.tenancy_world import (
+    LOGIC,
+    SHARED_BY_ALL,
+    World,
+    body_for,
+    key_of,
+    populated,
+    post,
+    routes_with_a_row,
+)
 from tests.worlds import TWELVE, build
-
-LOGIC = {
-    "logics/v1/documents/stamp.py": """
-from byodpp.logics import Logic
-
-class Stamp(Logic):
-    resource, action = "Documents", "stamp:post"
-
-    async def execute(self):
-        row = await self.repository.read(self.request.params["id"])
-        return await self.repository.patch(row["id"], {"title": row["title"] + "!"})
-"""
-}
-TABLES = (
-    "folders", "documents", "pages", "labels", "markers", "links", "drafts", "countries", "units",
-    "bulletins", "chapters", "counters", "policies", "roles", "tenants", "tenant_classes", "audit_logs",
-    "user_roles", "byodpp.outbox",
-)  # fmt: skip
-#: Resources whose rows another tenant may see by their scope: Tenants show themselves to the platform.
-SHARED_BY_ALL = {"Countries", "TenantClasses"}
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["both-fences", "row-level-security-alone"])
-def blueprint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    folder = tmp_path_factory.mktemp("twelve")
-    return build(folder, TWELVE, LOGIC, enforce_scope=request.param)
 
 
 @dataclass
-class World:
-    """Two tenants with a row of everything, beta's with higher ids."""
+class Setup:
+    """What a world is made of."""
 
-    application: TestedApplication
-    beta_ids: dict[str, str] = field(default_factory=dict)  # by resource
-    acme_ids: dict[str, str] = field(default_factory=dict)
+    blueprint: Blueprint
+    in_schemas: tuple[str, ...]
 
-    async def state(self) -> dict[str, list[Any]]:
-        """Every row of every table with its version in the database, but the traces of refusals."""
-        traces = {"audit_logs": "where result = 'success'"}
-        async with self.application.connected.database.system() as transaction:
-            return {
-                table: [
-                    tuple(row)
-                    for row in await transaction.fetch(
-                        f"select xmin::text, t::text from {table} t {traces.get(table, '')} order by 2"
-                    )
-                ]
-                for table in TABLES
-            }
 
-    async def refused(self) -> set[str]:
-        """The tenants in whose audit trail a refusal stands."""
-        await self.application.connected.trail.drain()
-        async with self.application.connected.database.system() as transaction:
-            rows = await transaction.fetch(
-                "select distinct t.slug from audit_logs a join tenants t on t.id = a.tenant_id"
-                " where a.result <> 'success'"
-            )
-        return {row["slug"] for row in rows}
+#: Whether statements name the tenant themselves, and who has a schema of his own.
+SETUPS = {
+    "both-fences": (True, ()),
+    "row-level-security-alone": (False, ()),
+    "in-schemas": (True, ("acme", "beta")),
+    "in-schemas-row-level-security-alone": (False, ("acme", "beta")),
+    "the-other-in-a-schema-row-level-security-alone": (False, ("beta",)),
+}
+
+
+@pytest.fixture(scope="module", params=list(SETUPS.values()), ids=list(SETUPS))
+def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    enforce_scope, in_schemas = request.param
+    folder = tmp_path_factory.mktemp("twelve")
+    return Setup(build(folder, TWELVE, LOGIC, enforce_scope=enforce_scope), in_schemas)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def world(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[World]:
-    async with byodpp_bench.application(blueprint) as tested:
-        made = World(tested)
-        operator = tested.client(tenant="platform", user="root")
-        await _post(operator, "countries", title="Utopia")
-        await _post(operator, "units", title="metre")
-        await _post(operator, "tenant-classes", name="gold")
-        # Beta's rows come after several of acme's, so that their ids name nothing of acme's.
-        made.acme_ids = await _fill(tested, "acme", 1)
-        for round_ in range(3):
-            made.beta_ids = await _fill(tested, "beta", round_)
+async def world(byodpp_bench: Bench, setup: Setup) -> AsyncIterator[World]:
+    async with populated(byodpp_bench, setup.blueprint, setup.in_schemas) as made:
         yield made
-
-
-async def _post(client: Any, segment: str, **values: Any) -> str:
-    response = await client.post(f"/api/v1/{segment}", json=values)
-    assert response.status_code == 201, (segment, response.text)
-    return str(response.json()["data"]["id"])
-
-
-async def _fill(tested: TestedApplication, tenant: str, number: int) -> dict[str, str]:
-    client = tested.client(tenant=tenant, user=f"admin-{tenant}")
-    title = f"{tenant} {number}"
-    ids: dict[str, str] = {}
-    ids["Folders"] = await _post(client, "folders", title=title)
-    ids["Documents"] = await _post(
-        client, "documents", title=title, folderId=int(ids["Folders"]), secret=f"hidden {title}"
-    )
-    ids["Pages"] = await _post(client, "pages", title=title, documentId=int(ids["Documents"]))
-    ids["Labels"] = await _post(client, "labels", title=title)
-    ids["Markers"] = await _post(client, "markers", title=title)
-    ids["Links"] = await _post(
-        client, "links", title=title, labelId=ids["Labels"], documentId=int(ids["Documents"])
-    )
-    ids["Drafts"] = await _post(client, "drafts", title=title)
-    ids["Units"] = await _post(client, "units", title=title)
-    ids["Bulletins"] = await _post(client, "bulletins", title=title, status="draft")
-    ids["Chapters"] = await _post(
-        client, "chapters", title=title, bulletinId=int(ids["Bulletins"]), status="draft"
-    )
-    ids["Counters"] = await _post(client, "counters", title=title)
-    ids["Policies"] = await _post(client, "policies", subject="Viewer", object="Pages", action="read")
-    ids["Roles"] = await _post(client, "roles", name=title)
-    users = (await client.get("/api/v1/users")).json()["data"]
-    ids["Users"] = str(users[-1]["id"])
-    ids["UserRoles"] = await _post(client, "user-roles", userId=users[-1]["id"], roleId=int(ids["Roles"]))
-    ids["AuditLogs"] = str((await client.get("/api/v1/audit-logs?sort=-id&limit=1")).json()["data"][0]["id"])
-    ids["Tenants"] = str((await tested.tenant(tenant)).id)
-    return ids
-
-
-def body_for(resource: str, ids: dict[str, str]) -> dict[str, Any]:
-    """A body that is valid but for the row it is about."""
-    bodies: dict[str, dict[str, Any]] = {
-        "Pages": {"title": "x", "documentId": int(ids["Documents"])},
-        "Chapters": {"title": "x", "bulletinId": int(ids["Bulletins"])},
-        "Policies": {"subject": "Viewer", "object": "Pages"},
-        "Roles": {"name": "x"},
-        "UserRoles": {"userId": int(ids["Users"]), "roleId": int(ids["Roles"])},
-        "Users": {"name": "x"},
-        "Tenants": {"name": "x", "slug": "x"},
-        "TenantClasses": {"name": "x"},
-    }
-    return bodies.get(resource, {"title": "x"})
-
-
-def _key(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
-
-
-def routes_with_a_row(application: TestedApplication) -> list[ListedRoute]:
-    table = application.asgi.state.table
-    return [route for route in table.listing() if "{id}" in route.pattern and route.resource]
 
 
 # --- every route with the other's ids ---------------------------------------------------
@@ -246,7 +151,7 @@ async def test_lists_counts_filters_sorts_and_includes_show_own_rows_only(world:
         theirs = world.beta_ids[route.resource]
         if route.method != "GET":  # the query in a body
             asked = {
-                "filter": {"or": [{"id": {"eq": _key(theirs)}}, {"id": {"ne": _key(theirs)}}]},
+                "filter": {"or": [{"id": {"eq": key_of(theirs)}}, {"id": {"ne": key_of(theirs)}}]},
                 "limit": 1000,
             }
             found = await client.request(route.method, route.pattern, json=asked)
@@ -324,7 +229,7 @@ async def test_a_reference_to_anothers_row_is_refused_as_for_an_unknown_id(world
 
 async def test_user_scope_is_one_users(world: World) -> None:
     ada, bob = (world.application.client(user=name) for name in ("ada", "bob"))
-    mine = await _post(ada, "drafts", title="mine")
+    mine = await post(ada, "drafts", title="mine")
     url = f"/api/v1/drafts/{mine}"
     assert (await ada.get(url)).status_code == 200
     before = await world.state()
@@ -418,10 +323,8 @@ async def _published(world: World) -> dict[str, str]:
     found = {}
     for tenant in ("acme", "beta"):
         client = world.application.client(tenant=tenant)
-        found[tenant] = await _post(client, "bulletins", title=f"{tenant} news", status="out")
-        await _post(
-            client, "chapters", title=f"{tenant} chapter", bulletinId=int(found[tenant]), status="out"
-        )
+        found[tenant] = await post(client, "bulletins", title=f"{tenant} news", status="out")
+        await post(client, "chapters", title=f"{tenant} chapter", bulletinId=int(found[tenant]), status="out")
     return found
 
 
@@ -462,10 +365,11 @@ async def test_an_id_that_several_tenants_have_published_asks_for_the_tenant(wor
         async with world.application.repositories(tenant) as repositories:
             await repositories["Bulletins"].patch(1, {"status": "out"}) if tenant == "acme" else None
     # Ids are drawn from one sequence here; tenants that were moved in may bring the same ones.
-    beta = (await world.application.tenant("beta")).id
-    async with world.application.connected.database.system() as transaction:
+    beta = await world.application.tenant("beta")
+    context = SessionContext(tenant_id=beta.id, place=beta.place)
+    async with world.application.connected.database.system(context) as transaction:
         await transaction.execute(
-            "insert into bulletins (tenant_id, id, title, status) values ($1, 1, 'twin', 'out')", beta
+            "insert into bulletins (tenant_id, id, title, status) values ($1, 1, 'twin', 'out')", beta.id
         )
     response = await nobody.get("/api/v1/bulletins/1")
     assert response.status_code == 400, response.text
@@ -508,9 +412,9 @@ async def test_statements_without_any_predicate_meet_own_and_published_rows_only
     await _published(world)
     database = world.application.connected.database
     beta = (await world.application.tenant("beta")).id
-    acme = (await world.application.tenant("acme")).id
+    acme, own = (await world.application.tenant("acme")).id, await world.application.tenant("acme")
     for context, foreign in (
-        (SessionContext(tenant_id=acme), beta),
+        (SessionContext(tenant_id=acme, place=own.place), beta),
         (SessionContext(tenant_id=NOBODY), None),
     ):
         async with database.transaction(context) as transaction:
@@ -594,9 +498,8 @@ async def test_cancelled_requests_leave_no_foreign_context_and_no_connection(wor
             " and pid <> pg_backend_pid() and state like 'idle in transaction%'"
         )
         assert idle == 0
-        folders = await transaction.fetch(
-            "select t.slug, f.title from folders f join tenants t on t.id = f.tenant_id"
-        )
+    folders = await world.rows("folders", "t.slug, f.title")
+    assert len(folders) > 100
     assert all(row["title"].startswith(row["slug"]) for row in folders)
     contexts = [database.transaction(SessionContext(tenant_id=0)) for _ in range(5)]
     for context in contexts:  # every connection of the pool can still be had
