@@ -132,7 +132,9 @@ async def test_a_value_is_replaced_and_deleted_with_its_name(tested: TestedAppli
 
 async def test_an_operator_who_visits_has_no_secrets_there(tested: TestedApplication) -> None:
     operator = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
-    assert (await operator.put(f"{SECRETS}/stripe/value", json={"value": "x"})).status_code == 409
+    # Like all rows of users; and what a class asks for on his behalf is refused as well.
+    assert (await operator.put(f"{SECRETS}/stripe/value", json={"value": "x"})).status_code == 403
+    assert (await operator.get(SECRETS)).status_code == 403
     assert (await operator.post(USE)).status_code == 409
 
 
