@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
-__all__ = ["LARGE_BYTES", "aside"]
+__all__ = ["LARGE_BYTES", "Aside", "aside", "by_size", "is_large"]
+
+#: Runs something that may take long, in a thread if need be.
+Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 #: What is larger is worth a thread.
 LARGE_BYTES: Final = 262_144
+#: A document of more values takes longer than other requests should wait.
+_MANY_VALUES: Final = 5_000
 
 T = TypeVar("T")
 
@@ -32,3 +37,23 @@ async def aside(work: Callable[[], T]) -> T:
     finally:
         if was_enabled:
             gc.enable()
+
+
+async def by_size(work: Callable[[], T], *values: Any) -> T:
+    """Run something whose time grows with JSON values; in a thread when those are large."""
+    return await aside(work) if any(map(is_large, values)) else work()
+
+
+def is_large(value: Any) -> bool:
+    """Whether a JSON value holds very many values; looks at hardly more than it takes to tell."""
+    if not isinstance(value, dict | list):
+        return False
+    left, waiting = _MANY_VALUES, [value]
+    while waiting:
+        inner = waiting.pop()
+        left -= len(inner)
+        if left < 0:
+            return True
+        members = inner.values() if isinstance(inner, dict) else inner
+        waiting += (one for one in members if isinstance(one, dict | list))
+    return False

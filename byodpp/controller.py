@@ -159,7 +159,7 @@ class Controller:
         call = self._call(request, "batch")
         presets = self._authorizer.presets(request.principal)
         load = partial(self._load_item, presets, self._schemas.creating(self.resource, presets))
-        call.body = await read_batch(request.json, load, self.resource)
+        call.body = await read_batch(request.json, load, self.resource, request.aside)
         return await self._write(request, call)
 
     def load(self, operation: str, document: Any, principal: Principal, *, prefix: str = "") -> LoadedBody:

@@ -8,10 +8,13 @@ operation is authorised, validated and served as if it had come alone; one refus
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from byodpp import wire
 from byodpp.answering import answer_write, briefly
+from byodpp.aside import LARGE_BYTES, Aside
+from byodpp.aside import aside as in_thread
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
@@ -46,16 +49,16 @@ class MultiResourceBatch:
         operations = self._operations(request.json)
 
         async def work(unit: Unit) -> Answer:
-            return briefly(request, present(request, await self._run(unit, operations)))
+            return briefly(request, present(request, await self._run(unit, operations, request.aside)))
 
         return await answer_write(self._service, request, work)
 
-    async def _run(self, unit: Unit, operations: list[Mapping[str, Any]]) -> list[Any]:
+    async def _run(self, unit: Unit, operations: list[Mapping[str, Any]], aside: Aside) -> list[Any]:
         results: list[Any] = []
         seen: list[Any] = []  # JSON values of the results, for the templates of later operations
         for index, raw in enumerate(operations):
             try:
-                step = resolve(raw, seen)
+                step = await aside(partial(resolve, raw, seen))
                 # What a template stands for may be no operation; an unknown key is no row.
                 _refuse_faults(_step_faults("", {**step, "id": 0}))
                 resource = self._resource(step)
@@ -64,7 +67,7 @@ class MultiResourceBatch:
             except ApiError as error:
                 raise at_index(error, index) from error
             results.append(result)
-            seen.append(_json_values(result))
+            seen.append(await _json_values(result))
         return results
 
     def _operations(self, document: Any) -> list[Mapping[str, Any]]:
@@ -132,5 +135,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else wire.dumps(value).decode()
 
 
-def _json_values(result: Any) -> Any:
-    return wire.loads(result.json) if isinstance(result, Row | Page) else result
+async def _json_values(result: Any) -> Any:
+    if not isinstance(result, Row | Page):
+        return result
+    read = partial(wire.loads, result.json)
+    return await in_thread(read) if len(result.json) > LARGE_BYTES else read()

@@ -26,7 +26,7 @@ from tests.worlds import build
 from tests.write_world import LOGICS, WRITES
 
 SEED = int(os.environ.get("BYODPP_TEST_SEED", "1"))
-ITEMS = "/api/v1/items"
+ITEMS, PAPERS = "/api/v1/items", "/api/v1/papers"
 FIELDS = (
     "id",
     "name",
@@ -57,6 +57,8 @@ async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[Test
         client = tested.client()
         body = {"name": "s", "items": [{"name": f"n{n}", "stock": n, "cost": n % 7} for n in range(50)]}
         assert (await client.post("/api/v1/shelves", json=body)).status_code == 201
+        papers = [{"title": f"p{n}"} for n in range(5)]
+        assert (await client.post(f"{PAPERS}/batch", json=papers)).status_code == 201
         gc.collect()
         gc.freeze()  # as the server does: what stays is no garbage
         yield tested
@@ -186,6 +188,22 @@ def heavy_requests() -> dict[str, tuple[str, str, Any]]:
         "a batch of 1,000 rows": ("POST", f"{ITEMS}/batch", rows),
         "a batch of 1,000 faulty rows": ("POST", f"{ITEMS}/batch", wrong),
         "a row of 9 MB": ("POST", ITEMS, large),
+        "a change of 9 MB": ("PATCH", f"{PAPERS}/1", {"meta": large["extra"]}),
+        "a batch of one row of 9 MB": ("POST", f"{ITEMS}/batch", [large]),
+        "9 MB for a row each": (
+            "POST",
+            f"{PAPERS}/batch",
+            {
+                "operation": "patch",
+                "atomic": False,
+                "items": [{"id": n, "meta": large["extra"][:30_000]} for n in range(1, 6)],
+            },
+        ),
+        "an operation with 9 MB": (
+            "POST",
+            "/api/v1/batch",
+            [{"operation": "create", "resource": "Items", "data": large}],
+        ),
         "9 MB of numbers": ("POST", f"{ITEMS}/batch", [1] * 3_000_000),
         "9 MB that are no JSON": ("POST", ITEMS, b'{"name":"x","extra":' + b"[" * 30 + b"1," * 4_500_000),
         "9 MB of brackets": ("POST", ITEMS, b"[" * 9_000_000),
@@ -208,7 +226,7 @@ async def heaviest(store: TestedApplication, name: str, watch: LoopWatch) -> int
     client, token = PlainClient(store.asgi), store.token()
     method, target, body = heavy_requests()[name]
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    steps = method == "PATCH"
+    steps = method == "PATCH" and isinstance(body, list)
     headers = (
         {"content-type": "application/json-patch+json" if steps else "application/json"} if content else {}
     )

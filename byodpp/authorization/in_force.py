@@ -106,17 +106,20 @@ class TenantRules:
         yield from self._own()
 
     def _own(self) -> PolicySet:
+        # Two threads may do this at once (large bodies are judged aside): each then makes the same.
         if self._set is None:
             former = self._former._compiled if self._former is not None else []
-            known, self._former = {row.id: (row, policies) for row, policies in former}, None
+            known = {row.id: (row, policies) for row, policies in former}
+            compiled: list[tuple[PolicyRow, tuple[Policy, ...]]] = []
             for row in self.rows.policies:
                 found = known.get(row.id)
                 if found is None or found[0] != row:
                     found = (row, tuple(row_policies([row], self._registry)))
-                self._compiled.append(found)
-            compiled = (policy for _, policies in self._compiled for policy in policies)
+                compiled.append(found)
+            own = (policy for _, policies in compiled for policy in policies)
             links = [(link.subject, link.inherited, self.domain) for link in self.links]
-            self._set = PolicySet(compiled, links, registry=self._registry)
+            made = PolicySet(own, links, registry=self._registry)
+            self._compiled, self._set, self._former = compiled, made, None
         return self._set
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from byodpp.aside import Aside
 from byodpp.definitions import ResourceDefinition, Within
 from byodpp.exceptions import Conflict, Detail, PayloadTooLarge, ValidationFailed
 from byodpp.suggestion import nearest
@@ -79,13 +81,14 @@ class Batch:
     selection: Selection | None = None  # instead of items
 
 
-async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefinition) -> Batch:
+async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefinition, aside: Aside) -> Batch:
     """Judge the body of a batch.
 
     Args:
         document: JSON value.
         load_item: judges one item.
         resource: what the items are of; its bounds hold.
+        aside: runs what may take long.
 
     Raises:
         ValidationFailed: it is no batch, or an atomic one with faulty items.
@@ -94,18 +97,19 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
     """
     most = resource.bounds.max_batch
     if isinstance(document, dict) and "filter" in document and document.get("operation") in tuple(_SELECTING):
-        return _selecting(document, load_item, most)
+        selecting: Batch = await aside(partial(_selecting, document, load_item, most))
+        return selecting
     operation, raw, atomic = _unwrapped(document)
     if not raw:
         raise _refused("items", "too_few", "A batch needs at least one item.")
     if len(raw) > most:
         raise PayloadTooLarge(f"A batch holds at most {most} items.")
     on = _chosen_key(document, raw, resource) if operation == "upsert" else ()
-    items = []
-    for index, value in enumerate(raw):
-        items.append(read_item(operation, index, value, load_item, on))
-        if index % _TURN == _TURN - 1:
-            await asyncio.sleep(0)
+    items: list[BatchItem] = []
+    for start in range(0, len(raw), _TURN):
+        some = list(enumerate(raw[start : start + _TURN], start))
+        items += await aside(partial(_read_items, operation, some, load_item, on))
+        await asyncio.sleep(0)
     if atomic:
         _refuse_faults(items)
     _refuse_repeats(items)
@@ -190,6 +194,12 @@ def _unwrapped(document: Any) -> tuple[str, list[Any], bool]:
     if details:
         raise ValidationFailed(details=details[:_MOST_DETAILS])
     return str(operation), list(items or ()), atomic is True
+
+
+def _read_items(
+    operation: str, numbered: list[tuple[int, Any]], load_item: LoadItem, on: tuple[str, ...]
+) -> list[BatchItem]:
+    return [read_item(operation, index, value, load_item, on) for index, value in numbered]
 
 
 def read_item(

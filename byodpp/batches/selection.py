@@ -10,8 +10,10 @@ changed), and what the operation rejects.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from byodpp.aside import by_size
 from byodpp.batches.reading import BatchItem, Selection
 from byodpp.calls import Call
 from byodpp.conditions import Query
@@ -75,7 +77,7 @@ class Selecting:
         schemas, resource = self._work.unit.parts.schemas, self._call.resource
         if self._operation == "patch" and not schemas.needs_stored(resource, data):
             presets = self._work.unit.parts.authorizer.presets(self._work.unit.principal)
-            values = schemas.load(resource, "patch", data, presets=presets)
+            values = await by_size(partial(schemas.load, resource, "patch", data, presets=presets), data)
         item = BatchItem(index=index, operation=self._operation, key=key, document=data, values=values)
         try:
             result = await self._work.item(self._call, item)

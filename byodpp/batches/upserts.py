@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from byodpp.aside import by_size
 from byodpp.batches.reading import BatchItem
 from byodpp.calls import Call
 from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, UniqueConflict
@@ -210,7 +211,8 @@ class Upserts:
         found = replace(item, operation="update", key=match.key)
         try:
             presets = self._unit.parts.authorizer.presets(self._unit.principal)
-            loaded = schemas.load(self._call.resource, "update", item.document, presets=presets)
+            load = partial(schemas.load, self._call.resource, "update", item.document, presets=presets)
+            loaded = await by_size(load, item.document)
             return await self._work.item(self._call, replace(found, values=loaded))
         except NotFound as error:
             [now] = await self._matches([item])

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from byodpp.aside import by_size
 from byodpp.audit.notes import About
 from byodpp.batches.reading import Batch, BatchItem
 from byodpp.batches.selection import Selecting
@@ -168,7 +170,10 @@ class BatchWork:
         if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
             stored = await self.unit.locked(single)
             presets = self._parts.authorizer.presets(self.unit.principal)
-            loaded = schemas.load(call.resource, "patch", item.document, stored=stored, presets=presets)
+            load = partial(
+                schemas.load, call.resource, "patch", item.document, stored=stored, presets=presets
+            )
+            loaded = await by_size(load, item.document)
         if loaded is not None:
             single = writing(single, loaded)
         return await self.unit.execute(versioned(single))

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from byodpp.aside import aside
+from byodpp.aside import aside, is_large
 from byodpp.definitions import ResourceDefinition
 from byodpp.fields import FieldType
 from byodpp.schemas.modifiers import Modifier
 from byodpp.sealed_fields import Sealing
 
 __all__ = ["bind", "bind_rows", "bound"]
-
-#: Writing a document of more values takes longer than other requests should wait.
-_MANY_VALUES: Final = 5_000
 
 
 async def bind_rows(
@@ -39,7 +36,7 @@ async def bind_rows(
     work = partial(_columns, resource, items, keys, seal)
     documents = [name for name, one in resource.fields.items() if one.type.document]
     values = (item.get(name) for item in items for name in documents)
-    large = documents and _more_than(_MANY_VALUES, [one for one in values if one])
+    large = documents and is_large([one for one in values if one])
     return await aside(work) if large else work()
 
 
@@ -85,7 +82,7 @@ async def bind(
 ) -> dict[str, Any]:
     """Return what `bound` returns, aside where there is much to write."""
     for value in values.values():
-        if isinstance(value, dict | list) and _more_than(_MANY_VALUES, value):
+        if isinstance(value, dict | list) and is_large(value):
             return await aside(partial(bound, resource, values, key, seal=seal))
     return bound(resource, values, key, seal=seal)
 
@@ -118,18 +115,3 @@ def bound(
         definition = resource.fields["id"]
         found.setdefault(definition.column, definition.type.bind(key, definition))
     return found
-
-
-def _more_than(number: int, value: Any) -> bool:
-    """Whether a JSON value holds more than so many values; looks at hardly more than that."""
-    if not isinstance(value, dict | list):
-        return False
-    waiting = [value]
-    while waiting:
-        inner = waiting.pop()
-        number -= len(inner)
-        if number < 0:
-            return True
-        members = inner.values() if isinstance(inner, dict) else inner
-        waiting += (one for one in members if isinstance(one, dict | list))
-    return False

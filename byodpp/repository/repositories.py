@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from byodpp.aside import by_size
 from byodpp.conditions import Condition, Query, Shape, all_of
 from byodpp.definitions import Kind, Scope
 from byodpp.events import Event, emits, past_tense
@@ -48,24 +50,23 @@ class Repository(Reading):
             ValidationFailed: the data are not valid.
             UniqueConflict: such a row exists.
         """
-        values = self._store.schemas.load_python(self.resource, "create", data)
+        values = await self._valid("create", data)
         return await self.insert(values, sent=self._own_words(data))
 
     async def batch(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
         """Create many rows with one statement; all or none."""
-        load = self._store.schemas.load_python
         sent = frozenset[str]().union(*(self._own_words(item) for item in items))
-        return await self.insert_many([load(self.resource, "create", item) for item in items], sent=sent)
+        return await self.insert_many([await self._valid("create", item) for item in items], sent=sent)
 
     async def update(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
         """Replace a row's writable fields; absent ones take their default or null."""
-        values = self._store.schemas.load_python(self.resource, "update", data)
+        values = await self._valid("update", data)
         sent = self._own_words(data)
         return await self.change(id, values, operation="update", expected_version=version, sent=sent)
 
     async def patch(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
         """Change the given fields of a row, read-only ones too."""
-        values = self._store.schemas.load_python(self.resource, "patch", data)
+        values = await self._valid("patch", data)
         return await self.change(id, values, expected_version=version, sent=self._own_words(data))
 
     async def delete(self, id: Any, *, version: int | None = None) -> None:
@@ -110,6 +111,10 @@ class Repository(Reading):
             items: validated values by field, none of `on` empty.
         """
         return await self._store.matches(self._acting, self.resource, on, items)
+
+    async def _valid(self, operation: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        load = partial(self._store.schemas.load_python, self.resource, operation, data)
+        return await by_size(load, *data.values())
 
     def _own_words(self, data: Mapping[str, Any]) -> frozenset[str]:
         """Return the fields that field rules are about: a read-only one is the logic class's to write."""
@@ -156,7 +161,7 @@ class Repository(Reading):
         if not all(record["permitted"] for record in records):
             raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))
         rows = [self._shown(record, record["id"]) for record in records]
-        self._remember_events("create", rows, records)
+        self._remember_events("create", rows)
         return rows
 
     async def replace(
@@ -255,7 +260,7 @@ class Repository(Reading):
             if (refused := difference(self.resource, read_only, stored)) is not None:
                 raise self._undo(refused)
         row = self._shown(record, id)
-        self._remember_events(operation, [row], [record])
+        self._remember_events(operation, [row])
         return row
 
     async def remove(self, id: Any, *, expected_version: int | None = None) -> None:
@@ -294,7 +299,7 @@ class Repository(Reading):
                 await refuse_referenced(self._store, self._acting, self.resource, id)
             except ReferencedConflict as error:
                 raise self._undo(error) from error
-        self._remember_events("delete", [self._shown(record, id)], [record])
+        self._remember_events("delete", [self._shown(record, id)])
 
     async def transition(self, id: Any, name: str, *, expected_version: int | None = None) -> Row:
         """Take a step of the resource's state machine.
@@ -344,7 +349,7 @@ class Repository(Reading):
         record = await self._judge_outcome(record, id, "restore", expected_version)
         await self._refuse_deleted_targets(id)
         row = self._shown(record, id)
-        self._remember_events("restore", [row], [record])
+        self._remember_events("restore", [row])
         return row
 
     async def _refuse_deleted_targets(self, id: Any) -> None:
@@ -437,7 +442,8 @@ class Repository(Reading):
         registry, data, version = self._store.registry, record["data"], record["new_version"]
         if data is not None:
             json = self._store.sealed.opened(data.encode(), self.resource)
-            return Row(json, self.resource, registry, version=version, key=record.get("id"))
+            key = record["id"] if "id" in record else self._store.key(self.resource, id)
+            return Row(json, self.resource, registry, version=version, key=key)
         return Row(None, self.resource, registry, values={"id": id})
 
     def _is_joinable(self, number: int) -> bool:
@@ -460,12 +466,12 @@ class Repository(Reading):
             return values
         return {**values, machine.field: machine.initial}
 
-    def _remember_events(self, operation: str, rows: Sequence[Row], records: Sequence[Any]) -> None:
+    def _remember_events(self, operation: str, rows: Sequence[Row]) -> None:
         """Let the handlers of this process have events that the statement has written to the outbox."""
         name = past_tense(self.resource.segment, operation)
         if emits(self.resource, operation) and self._acting.outbox.hears(name):
-            for row, record in zip(rows, records, strict=True):
-                id = record["id"] if "id" in record else row.get("id")
+            for row in rows:
+                id = row.get("id") if row.key is None else row.key  # never decoded for its id alone
                 self.emit(name, row, id, stored=True)
 
     def _refuse_foreign_scope(self) -> None:

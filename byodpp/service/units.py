@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from byodpp import wire
 from byodpp.access_guide import AccessGuide
+from byodpp.aside import LARGE_BYTES, aside, by_size
 from byodpp.audit.notes import About
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import ANONYMOUS, Principal
@@ -217,7 +219,8 @@ class Unit:
         if call.operation in ("create", "update", "patch") and isinstance(call.body, Mapping):
             # What an update leaves out was filled in before, where the caller may write it.
             schema = "create" if call.operation == "create" else "patch"
-            judged = self.parts.schemas.load_python(call.resource, schema, call.body)
+            judge = partial(self.parts.schemas.load_python, call.resource, schema, call.body)
+            judged = await by_size(judge, *call.body.values())
             call = call.having(body=judged)
         return await self.generic(call)
 
@@ -301,7 +304,8 @@ class Unit:
             if logic is None or logic.input is None:
                 return call
             document = {} if body is None else body
-            return call.having(body=schemas.action(logic.input, document, prefix=prefix))
+            judge = partial(schemas.action, logic.input, document, prefix=prefix)
+            return call.having(body=await by_size(judge, document))
         if call.operation in READ_OPERATIONS:
             mode: Literal["list", "read"] = "list" if call.operation == "list" else "read"
             listed = call.resource if mode == "list" else None
@@ -315,9 +319,8 @@ class Unit:
         if call.operation == "patch" and schemas.needs_stored(call.resource, body):
             stored = await self.locked(call)
         presets = self.parts.authorizer.presets(self.principal)
-        loaded = schemas.load(
-            call.resource, call.operation, body, prefix=prefix, stored=stored, presets=presets
-        )
+        load = partial(schemas.load, call.resource, call.operation, body)
+        loaded = await by_size(partial(load, prefix=prefix, stored=stored, presets=presets), body)
         return writing(call, loaded, prefix)
 
     async def locked(self, call: Call) -> Mapping[str, Any]:
@@ -329,7 +332,8 @@ class Unit:
         repository = self.repositories(call.resource.version, call=call)[call.resource.name]
         await repository.lock(call.params["id"])
         row = await repository.row(call.params["id"])
-        values: Mapping[str, Any] = wire.loads(row.json)
+        read = partial(wire.loads, row.json)
+        values: Mapping[str, Any] = await aside(read) if len(row.json) > LARGE_BYTES else read()
         return values
 
 
