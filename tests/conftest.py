@@ -10,10 +10,16 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
 from tests.soak_report import SoakReport
+from tests.worlds import build
+from tests.write_world import LOGICS, WRITES
 
 pytest_plugins = ["byodpp.testing", "tests.browser", "tests.keycloak_server"]
 
@@ -51,3 +57,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _seed() -> str:
     return os.environ.get(_SEED, "1")
+
+
+# --- the store of tests/write_world.py --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def writes(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    """The application of everything that can be written."""
+    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(byodpp_bench: Bench, writes: Blueprint) -> AsyncIterator[TestedApplication]:
+    """It, for what leaves nothing behind that another test of the file would notice."""
+    async with byodpp_bench.application(writes) as tested:
+        yield tested
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(byodpp_bench: Bench, writes: Blueprint) -> AsyncIterator[TestedApplication]:
+    """It, on a database of the test's own."""
+    async with byodpp_bench.application(writes) as tested:
+        yield tested

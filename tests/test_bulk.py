@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from byodpp.bootstrap import Blueprint
-from byodpp.testing import Bench, TestedApplication
-from tests.worlds import build
-from tests.write_world import LOGICS, WRITES
+from byodpp.testing import TestedApplication
 
 ITEMS = "/api/v1/items"
 BATCH = "/api/v1/items/batch"
-
-
-@pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    """An application for what leaves nothing behind that another test would notice."""
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
 
 
 def code(response: Any) -> str:

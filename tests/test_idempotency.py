@@ -4,38 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.cut_connections import CommitEater
-from tests.worlds import build
-from tests.write_world import LOGICS, WRITES
 
 ITEMS = "/api/v1/items"
 SHELVES = "/api/v1/shelves"
-
-
-@pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    """An application for what leaves nothing behind that another test would notice."""
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
 
 
 def keyed(key: str | None = None) -> dict[str, str]:
@@ -305,14 +283,14 @@ async def test_the_answer_of_a_minimal_write_is_kept_as_it_was(store: TestedAppl
     same(first, await client.post(ITEMS, json={"name": "Bolt"}, headers=headers))
 
 
-async def _cut(bench: Bench, blueprint: Blueprint, count: int) -> None:
-    async with bench.application(blueprint) as direct:
+async def _cut(bench: Bench, writes: Blueprint, count: int) -> None:
+    async with bench.application(writes) as direct:
         assert direct.settings.postgres_db_uri is not None
         eater = CommitEater(direct.settings.postgres_db_uri)
         async with eater.listening():
             system_uri = direct.settings.postgres_system_uri
             uris: dict[str, Any] = {"postgres_db_uri": eater.uri, "postgres_system_uri": system_uri}
-            async with bench.application(blueprint, **uris) as cut:
+            async with bench.application(writes, **uris) as cut:
                 client = cut.client()
                 assert (await client.get(ITEMS)).status_code == 200
                 for number in range(count):
@@ -333,13 +311,13 @@ async def _cut(bench: Bench, blueprint: Blueprint, count: int) -> None:
 
 
 async def test_an_answer_lost_at_commit_is_found_again_by_its_key(
-    byodpp_bench: Bench, blueprint: Blueprint
+    byodpp_bench: Bench, writes: Blueprint
 ) -> None:
-    await _cut(byodpp_bench, blueprint, 20)
+    await _cut(byodpp_bench, writes, 20)
 
 
 @pytest.mark.soak
 async def test_two_hundred_answers_lost_at_commit_have_one_effect_each(
-    byodpp_bench: Bench, blueprint: Blueprint
+    byodpp_bench: Bench, writes: Blueprint
 ) -> None:
-    await _cut(byodpp_bench, blueprint, 200)
+    await _cut(byodpp_bench, writes, 200)

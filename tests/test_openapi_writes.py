@@ -22,18 +22,13 @@ SETTINGS, PARTS, WORDS = "/api/v1/settings", "/api/v1/parts", "/api/v1/words"
 
 
 @pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
-
-
-@pytest.fixture(scope="module")
-def document(blueprint: Blueprint) -> dict[str, Any]:
-    return openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics)
+def document(writes: Blueprint) -> dict[str, Any]:
+    return openapi_document(writes.registry, writes.schemas, writes.logics)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as tested:
+async def store(byodpp_bench: Bench, writes: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(writes) as tested:
         client = tested.client()
         for url, body in (
             (

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-import pytest_asyncio
-
-from byodpp.bootstrap import Blueprint
-from byodpp.testing import Bench, TestedApplication
-from tests.worlds import build
-from tests.write_world import LOGICS, WRITES
+from byodpp.testing import TestedApplication
 
 HINTS = "/api/v1/hints"
 SETTINGS = "/api/v1/settings"
-
-
-@pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
 
 
 def code(response: Any) -> str:

@@ -22,8 +22,6 @@ from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.loop_watch import LoopWatch
 from tests.plain_client import PlainClient
-from tests.worlds import build
-from tests.write_world import LOGICS, WRITES
 
 SEED = int(os.environ.get("BYODPP_TEST_SEED", "1"))
 ITEMS, PAPERS = "/api/v1/items", "/api/v1/papers"
@@ -46,14 +44,9 @@ NUMBERS = ("id", "shelfId", "stock", "total", "pairs", "seen", "cost")
 LONGEST_SECONDS = 0.25
 
 
-@pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("soak"), WRITES, LOGICS)
-
-
 @pytest_asyncio.fixture(loop_scope="session")
-async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint, rate_limit_enabled=False) as tested:
+async def store(byodpp_bench: Bench, writes: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(writes, rate_limit_enabled=False) as tested:
         client = tested.client()
         body = {"name": "s", "items": [{"name": f"n{n}", "stock": n, "cost": n % 7} for n in range(50)]}
         assert (await client.post("/api/v1/shelves", json=body)).status_code == 201
@@ -117,12 +110,12 @@ class Asking:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def forgetful(
-    byodpp_bench: Bench, blueprint: Blueprint, monkeypatch: pytest.MonkeyPatch
+    byodpp_bench: Bench, writes: Blueprint, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TestedApplication]:
     """An application that remembers little, so that its bounds are reached soon."""
     monkeypatch.setattr("byodpp.database.connections._CACHED_STATEMENTS", 20)
-    monkeypatch.setattr(blueprint.statements, "_max_statements", 50)
-    async with byodpp_bench.application(blueprint, rate_limit_enabled=False) as tested:
+    monkeypatch.setattr(writes.statements, "_max_statements", 50)
+    async with byodpp_bench.application(writes, rate_limit_enabled=False) as tested:
         monkeypatch.setattr(tested.connected.service.parts.store.reader, "_max_remembered", 50)
         yield tested
 

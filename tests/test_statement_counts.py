@@ -15,7 +15,6 @@ from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.sent_statements import SentStatements, logging_statements
 from tests.worlds import build
-from tests.write_world import LOGICS, WRITES
 
 ITEMS, SHELVES = "/api/v1/items", "/api/v1/shelves"
 
@@ -62,17 +61,12 @@ def _word(statement: str) -> str:
     return statement.split(" ", 1)[0].lower()
 
 
-@pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("counted"), WRITES, LOGICS)
-
-
 @pytest_asyncio.fixture(loop_scope="session")
 async def counted(
-    byodpp_bench: Bench, blueprint: Blueprint, monkeypatch: pytest.MonkeyPatch
+    byodpp_bench: Bench, writes: Blueprint, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Counted]:
     sent = logging_statements(monkeypatch)
-    async with byodpp_bench.application(blueprint) as store:
+    async with byodpp_bench.application(writes) as store:
         client = store.client()
         assert (await client.post(SHELVES, json={"name": "first"})).status_code == 201  # looks up its caller
         yield Counted(store, sent, client)

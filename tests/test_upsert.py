@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from byodpp.bootstrap import Blueprint
 from byodpp.database import is_retryable
 from byodpp.exceptions import ApiError
 from byodpp.service import transaction
-from byodpp.testing import Bench, TestedApplication
-from tests.worlds import build
-from tests.write_world import LOGICS, WRITES
+from byodpp.testing import TestedApplication
 
 ITEMS = "/api/v1/items"
 SETTINGS = "/api/v1/settings"
 WORDS = "/api/v1/words"
-
-
-@pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    """An application for what leaves nothing behind that another test would notice."""
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
 
 
 def details(response: Any) -> dict[str, str]:

@@ -4,38 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import Conflict
 from byodpp.service.units import Unit
 from byodpp.testing import Bench, TestedApplication
-from tests.worlds import build
-from tests.write_world import LOGICS, WRITES
 
 ITEMS = "/api/v1/items"
-
-
-@pytest.fixture(scope="module")
-def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("writes"), WRITES, LOGICS)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    """An application for what leaves nothing behind that another test would notice."""
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as tested:
-        yield tested
 
 
 async def two_items(client: Any) -> list[int]:
@@ -121,9 +99,9 @@ async def test_a_serialization_failure_is_tried_a_bounded_number_of_times(store:
 
 
 async def test_a_statement_that_takes_too_long_is_answered_with_503(
-    byodpp_bench: Bench, blueprint: Blueprint
+    byodpp_bench: Bench, writes: Blueprint
 ) -> None:
-    async with byodpp_bench.application(blueprint, statement_timeout_seconds=0.5) as store:
+    async with byodpp_bench.application(writes, statement_timeout_seconds=0.5) as store:
         client = store.client()
         made = await client.post(ITEMS, json={"name": "a"})
         url = f"{ITEMS}/{made.json()['data']['id']}"
