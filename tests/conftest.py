@@ -11,15 +11,18 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
-from byodpp.testing import Bench, TestedApplication
 from tests.soak_report import SoakReport
 from tests.worlds import build
 from tests.write_world import LOGICS, WRITES
+
+if TYPE_CHECKING:
+    from byodpp.testing import Bench, TestedApplication  # a plugin: pytest imports it itself, below
 
 pytest_plugins = ["byodpp.testing", "tests.browser", "tests.keycloak_server"]
 
