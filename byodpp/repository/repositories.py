@@ -204,7 +204,7 @@ class Repository(Reading):
             raise self._undo(Conflict("Not all of these rows may be changed like this."))
         ordered = [records[str(id)] for id in ids]
         rows = [self._shown(record, record["id"]) for record in ordered]
-        self._remember_events("update", rows, ordered)
+        self._remember_events("update", rows)
         return rows
 
     async def change(
