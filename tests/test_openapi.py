@@ -285,6 +285,19 @@ def test_a_marshmallow_schema_becomes_a_json_schema() -> None:
     assert "seen" not in found["properties"]
 
 
+def test_a_field_of_ones_own_says_in_its_metadata_what_it_accepts() -> None:
+    class Draft(fields.Field):  # type: ignore[type-arg]
+        pass
+
+    class Outer(Schema):
+        status = Draft(load_default="draft", metadata={"enum": ["draft"], "unknown": 1})
+        code = fields.String(allow_none=True, metadata={"pattern": "^[A-Z]$", "description": "Its code."})
+
+    found = marshmallow_schema(Outer)["properties"]
+    assert found["status"] == {"enum": ["draft"], "default": "draft"}
+    assert found["code"] == {"type": ["string", "null"], "pattern": "^[A-Z]$", "description": "Its code."}
+
+
 def test_a_schema_inside_itself_ends() -> None:
     class Branch(Schema):
         below = fields.List(fields.Nested(lambda: Branch()))

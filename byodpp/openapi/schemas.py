@@ -306,6 +306,13 @@ def body_example(resource: ResourceDefinition, operation: str, schemas: SchemaMa
 # --- marshmallow --------------------------------------------------------------------------
 
 
+#: Words of JSON Schema that a field's `metadata` may say where its class alone knows what it accepts.
+_TOLD: Final = (
+    *("type", "format", "enum", "const", "pattern", "minLength", "maxLength"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+)
+
+
 def marshmallow_schema(
     schema: marshmallow.Schema | type[marshmallow.Schema], seen: tuple[type[Any], ...] = ()
 ) -> dict[str, Any]:
@@ -340,13 +347,14 @@ def _field(field: mf.Field[Any], seen: tuple[type[Any], ...] = ()) -> dict[str, 
     schema = _kind(field, seen)
     for check in _checks(field.validate):
         schema |= _constraint(check, schema)
+    words = field.metadata
+    schema |= {word: plain(words[word]) for word in _TOLD if word in words}
     if field.allow_none:
         schema = nullable(schema)
     if field.load_default is not marshmallow.missing and not callable(field.load_default):
         default = plain(field.load_default)
         if default is None or isinstance(default, bool | int | float | str | list | dict):
             schema["default"] = default
-    words = field.metadata
     for word in ("title", "description"):
         if words.get(word):
             schema[word] = str(words[word])
