@@ -21,7 +21,7 @@ _NAME: Final = validate.Length(min=1, max=128)
 
 
 def _text(told: str) -> fields.String:
-    return fields.String(load_default="", validate=_NAME, metadata={"description": told})
+    return fields.String(load_default=None, validate=_NAME, metadata={"description": told})
 
 
 class MatrixQuestion(Schema):
@@ -36,7 +36,7 @@ class ExplainQuestion(Schema):
     resource = _text("Name of the resource.")
     operation = _text("One of the seven, or an action's key.")
     route = fields.String(
-        load_default="",
+        load_default=None,
         validate=validate.Length(min=1, max=2048),
         metadata={"description": "In place of resource, operation, and id: `DELETE /api/v1/products/3`."},
     )
@@ -119,7 +119,7 @@ class PoliciesMatrix(Logic):
         """Tell it to who may read every rule."""
         if not self.access.knows_all(self.request.user):
             raise Forbidden("The matrix tells every rule: it needs the right to list all of Policies.")
-        tenant, asked = self.request.user.tenant_id, self.request.parameters["resource"]
+        tenant, asked = self.request.user.tenant_id, self.request.parameters["resource"] or ""
         cells = await self.access.cells(self.transaction, tenant, asked)
         return {"roles": list(dict.fromkeys(cell.role for cell in cells)), "resources": matrix_json(cells)}
 
@@ -132,7 +132,7 @@ class PoliciesExplain(Logic):
 
     async def execute(self) -> Any:
         """Tell everybody about himself, and all of it to who may read every rule."""
-        asked = dict(self.request.parameters)
+        asked = {name: value for name, value in self.request.parameters.items() if value is not None}
         question = Question(roles=tuple(asked.pop("role")), **asked)
         whole = self.access.knows_all(self.request.user)
         if question.about_another and not whole:

@@ -20,7 +20,7 @@ __all__ = ["Values", "dumps", "logic_files", "make_manifest", "own_resources"]
 Json = dict[str, Any]
 
 _NAMES = """
-Orders Select Groups Tables Default Index Columns Where Join Limits Offset Primary Grants Values Windows
+Orders Select Groups Tables Default Index Columns Where Join Limits Offset Primary Values Windows
 Analyze All Union Case End Check Constraint Foreign Desc Table Column Trigger View Sequence Schema Role
 Session_User Current_Date Analyses HTTPServers A B2 Xmin Ctid Natural Lateral Array Row Rows Range Interval
 Timestamp Timestamps Bit Char Nullif Coalesce Greatest Exists Extract Position Returning Do Into
