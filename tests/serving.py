@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from byodpp.embedded.process import is_running
@@ -128,6 +129,8 @@ class Serving:
     def clear_away(self) -> None:
         """End whatever a failed test left running."""
         pid = postgres_pid(self.app_dir)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.kill()
         if pid is not None and is_running(pid):
             os.kill(pid, signal.SIGQUIT)
