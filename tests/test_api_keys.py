@@ -186,7 +186,7 @@ async def test_a_user_sees_and_revokes_his_own_keys_an_admin_all(tested: TestedA
 async def test_a_user_has_a_bounded_number_of_keys(
     tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byodpp.key_logics._MOST_KEYS", 2)
+    monkeypatch.setattr("byodpp.part_logics.keys._MOST_KEYS", 2)
     first = await made(tested)
     await made(tested)
     client = tested.client()
@@ -507,7 +507,7 @@ async def test_only_admins_revoke_what_is_not_their_own(tested: TestedApplicatio
 async def test_single_tokens_are_bounded_for_they_lie_in_memory(
     tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byodpp.key_logics.MOST_TOKENS", 2)
+    monkeypatch.setattr("byodpp.part_logics.keys.MOST_TOKENS", 2)
     admin = tested.client(user="root")
     for number in range(2):
         body = {"kind": "token", "subject": f"t{number}"}

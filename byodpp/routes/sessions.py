@@ -11,7 +11,7 @@ from typing import Any, Final
 from byodpp.answering import origin_of
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.exceptions import Conflict
-from byodpp.key_logics import end_token
+from byodpp.part_logics.keys import end_token
 from byodpp.requests import Request
 from byodpp.responses import Answer, success
 from byodpp.routes.table import Endpoint, Route

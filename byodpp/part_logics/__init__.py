@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from byodpp.access_logics import ACCESS_LOGICS
-from byodpp.grant_logics import GRANT_LOGICS
-from byodpp.key_logics import KEY_LOGICS
 from byodpp.logics import Logic
-from byodpp.secret_logics import SECRET_LOGICS
+from byodpp.part_logics.access import ACCESS_LOGICS
+from byodpp.part_logics.grants import GRANT_LOGICS
+from byodpp.part_logics.keys import KEY_LOGICS
+from byodpp.part_logics.secrets import SECRET_LOGICS
 
 __all__ = ["PART_LOGICS"]
 
