@@ -6,8 +6,8 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0016_tenant_storage_expand"
-down_revision = "0013_grants_expand"
+revision = "0012_tenant_storage_expand"
+down_revision = "0011_grants_expand"
 kind = "expand"
 destructive = False
 may_wait = False

@@ -6,7 +6,7 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0013_grants_expand"
+revision = "0011_grants_expand"
 down_revision = "0010_rules_of_access_expand"
 kind = "expand"
 destructive = False
