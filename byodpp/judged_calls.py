@@ -1,13 +1,17 @@
 """Calls whose bodies a schema has judged: what of them the caller may write, and on which version.
 
 In: a call and what a schema made of its body. Out: the call, ready for `units`. May reject:
-Forbidden (naming each field), PreconditionRequired. Also the place of an error in a batch.
+Forbidden (naming each field), PreconditionRequired. Also the place of an error in a batch, and the copy
+of a call that a logic class may change.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
+from byodpp.aside import by_size
 from byodpp.authorization import Decision
 from byodpp.calls import Call
 from byodpp.conditions import NOTHING
@@ -15,7 +19,7 @@ from byodpp.exceptions import ApiError, Detail, PreconditionRequired
 from byodpp.repository.acting import refuse_fields
 from byodpp.schemas import LoadedBody
 
-__all__ = ["at_index", "below", "versioned", "writing"]
+__all__ = ["at_index", "below", "owned", "versioned", "writing"]
 
 
 def writing(call: Call, loaded: LoadedBody, prefix: str = "") -> Call:
@@ -66,6 +70,22 @@ def versioned(call: Call) -> Call:
         )
     rest = {name: value for name, value in call.read_only.items() if name != "version"}
     return call.having(expected_version=version, read_only=rest)
+
+
+async def owned(call: Call) -> Call:
+    """Return the call with a body of its own: a logic class may change it, and the call may run again.
+
+    Its objects and arrays are copied, however deep; what an action's schema makes beside those is shared.
+    """
+    if not isinstance(call.body, dict | list):
+        return call
+    return call.having(body=await by_size(partial(_copied, call.body), call.body))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(inner) for name, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def at_index(error: ApiError, index: int) -> ApiError:

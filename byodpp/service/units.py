@@ -40,7 +40,7 @@ from byodpp.exceptions import (
 from byodpp.idempotency import Right
 from byodpp.identity import IdentityAdministration
 from byodpp.ids import Ids
-from byodpp.judged_calls import versioned, writing
+from byodpp.judged_calls import owned, versioned, writing
 from byodpp.logics import LogicMap
 from byodpp.query.parameters import judge_parameters
 from byodpp.registry import Registry
@@ -157,6 +157,7 @@ class Unit:
             return await self.generic(call)
         if call.operation == "patch":
             call = await as_values(self, call)
+        call = await owned(call)
         result = await logic(CallContext(self, call)).execute()
         if call.nested and id(call.nested) not in self._nested_written:
             told = f"{call.operation} of {call.resource.name} writes no related rows."

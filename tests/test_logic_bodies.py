@@ -1,0 +1,115 @@
+"""A logic class changes the body that it was given, and may be run again: each run begins with what was sent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.transfer_world import CSV
+from tests.worlds import build
+
+THINGS: Final = "/api/v1/things"
+_UNIQUE: Final = {"type": "string", "maxLength": 40, "unique": True}
+_MANIFEST: Final[dict[str, Any]] = {
+    "resources": [
+        {
+            "name": "Things",
+            "fields": {
+                "name": {"type": "string", "maxLength": 40, "required": True},
+                "sku": _UNIQUE,
+                "alt": _UNIQUE,
+                "extra": {"type": "json"},
+            },
+            "access": {"read": ["Admin"], "write": ["Admin"]},
+        }
+    ]
+}
+_SOURCE: Final = """
+from byodpp.logics import Logic
+
+TRIES = []
+FAILED = "do $$ begin raise exception using errcode = 'serialization_failure'; end $$"
+
+
+async def changed(logic):
+    body = logic.request.body
+    body["name"] += "!"
+    if body.get("extra"):
+        body["extra"]["seen"].append("here")
+    row = await logic.default()
+    if body["name"].startswith("twice"):
+        TRIES.append(logic.request.operation)
+        if len(TRIES) % 2:  # the first try of a request meets another one
+            await logic.transaction.execute(FAILED)
+    return row
+
+
+class CreateThing(Logic):
+    resource, operation = "Things", "create"
+
+    async def execute(self):
+        return await changed(self)
+
+
+class UpdateThing(Logic):
+    resource, operation = "Things", "update"
+
+    async def execute(self):
+        return await changed(self)
+
+
+class PatchThing(Logic):
+    resource, operation = "Things", "patch"
+
+    async def execute(self):
+        return await changed(self)
+"""
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("bodies"), _MANIFEST, {"logics/v1/things/all.py": _SOURCE})
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+async def test_a_try_that_met_another_request_leaves_nothing_in_the_body(store: TestedApplication) -> None:
+    client = store.client()
+    sent = {"name": "twice", "extra": {"seen": []}}
+    made = await client.post(THINGS, json=sent)
+    assert made.status_code == 201, made.text
+    row = made.json()["data"]
+    url = f"{THINGS}/{row['id']}"
+    answers = [made, await client.put(url, json=sent), await client.patch(url, json={"name": "twice"})]
+    batch = await client.post(f"{THINGS}/batch", json=[sent])
+    rows = [*(one.json()["data"] for one in answers), *batch.json()["data"]]
+    told = [(one["name"], one["extra"]) for one in rows]
+    assert told == [("twice!", {"seen": ["here"]})] * 4
+    parts = store.connected.service.parts
+    logic = parts.logics.get(parts.registry.get("Things"), "create")
+    tries = sys.modules[logic.__module__].TRIES
+    assert tries == ["create", "create", "update", "update", "patch", "patch", "create", "create"]
+
+
+async def test_documents_of_an_import_that_are_done_again_one_by_one_are_as_they_were_sent(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    for number, mark in enumerate("ab"):  # at first they are made, then replaced
+        sent = f"name,sku,alt\nx{number},{mark}1,\ny{number},{mark}2,{mark}\nz,{mark}3,{mark}\n"
+        for _ in range(2):
+            url = f"{THINGS}/import?operation=upsert&on=sku&again=true"
+            done = await client.post(url, content=sent, headers=CSV)
+            assert (done.status_code, done.json()["data"]["rejected"]) == (200, 1), done.text
+            listed = (await client.get(f"{THINGS}?sort=id&filter[sku][startsWith]={mark}")).json()["data"]
+            assert [row["name"] for row in listed] == [f"x{number}!", f"y{number}!"]
