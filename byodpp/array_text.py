@@ -36,7 +36,15 @@ def cell_text(value: Any) -> str:
     if value is None:
         return _NULL
     write = _WRITERS.get(type(value))
-    return _text(str(value)) if write is None else write(value)
+    return _inherited(value) if write is None else write(value)
+
+
+def _inherited(value: Any) -> str:
+    """Return the text of a value of a derived class: a member of an enumeration is its value."""
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind):
+            return _WRITERS[kind](plain(value))
+    return _text(str(value))
 
 
 def _text(value: str) -> str:
@@ -53,6 +61,13 @@ def _moment(value: datetime.datetime | datetime.date | datetime.time) -> str:
 
 #: What `str` writes so that PostgreSQL reads it, without quotes.
 _BARE: Final = frozenset({int, bool, Decimal, uuid.UUID})
+#: Makes of a value of a derived class one of the class itself.
+_PLAIN: Final[Mapping[type, Callable[[Any], Any]]] = {
+    str: str.__str__,
+    int: int,
+    float: float,
+    Decimal: Decimal,
+}
 #: Only texts and moments need quotes in the text of an array.
 _WRITERS: Final[Mapping[type, Callable[[Any], str]]] = {
     str: _text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import uuid
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -13,6 +14,7 @@ import pytest_asyncio
 
 from byodpp.array_text import array_text
 from byodpp.bootstrap import Blueprint
+from byodpp.database import Transaction
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
@@ -132,6 +134,38 @@ async def test_the_text_of_an_array_is_read_as_the_array(store: TestedApplicatio
         for column in ([], full, values, full[:1], [None, None]):
             found = await transaction.fetchval(f"select $1::text::{kind}[]", array_text(column))
             assert list(map(_plain, found)) == list(map(_plain, column))
+
+
+_Word = enum.Enum("_Word", {"FIRST": 'a "word"'}, type=str)  # a StrEnum would write itself as its value
+
+
+class _Number(int, enum.Enum):
+    FIRST = 7
+
+
+class _Share(float, enum.Enum):
+    FIRST = 0.5
+
+
+class _Price(Decimal, enum.Enum):
+    FIRST = "1.50"
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [("text", _Word.FIRST), ("int4", _Number.FIRST), ("float8", _Share.FIRST), ("numeric", _Price.FIRST)],
+)
+async def test_a_member_of_an_enumeration_is_its_value(
+    store: TestedApplication, kind: str, member: Any
+) -> None:
+    async with store.connected.database.system() as transaction:
+        for column in ([member], [member, None], [member, member.value]):
+            found = await transaction.fetchval(f"select $1::text::{kind}[]", array_text(column))
+            assert found == [None if one is None else await _alone(transaction, kind, one) for one in column]
+
+
+async def _alone(transaction: Transaction, kind: str, value: Any) -> Any:
+    return await transaction.fetchval(f"select $1::{kind}", value)
 
 
 def _plain(value: Any) -> Any:

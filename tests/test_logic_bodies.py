@@ -1,4 +1,4 @@
-"""A logic class changes the body that it was given, and may be run again: each run begins with what was sent."""
+"""A logic class changes its body, and may be run again: each run begins with what was sent."""
 
 from __future__ import annotations
 
