@@ -72,6 +72,20 @@ async def test_many_items_take_few_statements_and_tell_audit_and_events_what_the
     assert [tuple(row) for row in rows] == [("CREATE", 60), ("UPDATE", 30)]
 
 
+@pytest.mark.parametrize("others", [0, 3])
+async def test_of_two_items_that_mean_one_row_the_later_one_has_the_last_word(
+    store: TestedApplication, others: int
+) -> None:
+    client = store.client()
+    made = await upsert(client, ITEMS, [{"name": f"n{n}", "sku": f"s{n}"} for n in range(4)], on=["sku"])
+    id = made.json()["data"][0]["id"]
+    items = [{"id": id, "sku": "s0", "name": "by id"}, {"sku": "s0", "name": "by key"}]
+    more = [{"sku": f"s{n + 1}", "name": "other"} for n in range(others)]
+    done = await upsert(client, ITEMS, [*items, *more], on=["sku"])
+    assert [row["version"] for row in done.json()["data"]] == [2, 3, *[2] * others]
+    assert (await client.get(f"{ITEMS}/{id}")).json()["data"]["name"] == "by key"
+
+
 async def test_results_per_item_say_what_each_was(store: TestedApplication) -> None:
     client = store.client()
     await upsert(client, ITEMS, [{"name": "x", "sku": "a"}, {"name": "y", "sku": "other"}], on=["sku"])

@@ -25,6 +25,7 @@ from byodpp.calls import Call
 from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, UniqueConflict
 from byodpp.judged_calls import at_index, writing
 from byodpp.repository.stores import Match
+from byodpp.schemas import LoadedBody
 
 if TYPE_CHECKING:
     from byodpp.batches.work import BatchWork, ItemOutcome
@@ -140,7 +141,7 @@ class Upserts:
         await self._work.lock(self._call, "update", _keys(known, matches))
         if len(missing) < len(sought):
             await self._look_again([item for item in sought if item.index not in results], found)
-        results |= await self._update_together([item for item in known if item.operation == "upsert"], found)
+        results |= await self._update_together(known, found)
         for item in known:
             if item.index in results:
                 continue
@@ -166,23 +167,29 @@ class Upserts:
             found[item.index] = match
 
     async def _update_together(
-        self, items: Sequence[BatchItem], found: Mapping[int, Match]
+        self, known: Sequence[BatchItem], found: Mapping[int, Match]
     ) -> dict[int, Any]:
-        """Replace rows by one statement; none where one of them needs a look of its own, or is refused."""
+        """Replace rows by one statement; none where one of them needs a look of its own, or is refused.
+
+        A row that another item names by its `id` needs one: of two items the later one has the last word.
+        """
         resource, unit = self._call.resource, self._unit
+        named = {str(unit.parts.store.key(resource, item.key)) for item in known if item.key is not None}
+        items = [item for item in known if item.operation == "upsert"]
         if (
             len(items) < 2
             or resource.part is not None
             or resource.version_required
             or unit.parts.logics.get(resource, "update") is not None
             or not all(found[item.index].visible for item in items)
+            or any(str(found[item.index].key) in named for item in items)
         ):
             return {}
         position = unit.outbox.mark()
         try:
             async with unit.transaction.savepoint():
                 call = self._work.item_call(self._call, "update")
-                judged = [self._judged(item, call) for item in items]
+                judged = [await self._judged(item, call) for item in items]
                 first = judged[0]
                 if not all(_alike(one, first) for one in judged):
                     return {}
@@ -196,24 +203,26 @@ class Upserts:
             return {}  # one by one they tell which it is
         return {item.index: row for item, row in zip(items, rows, strict=True)}
 
-    def _judged(self, item: BatchItem, call: Call) -> Call:
+    async def _judged(self, item: BatchItem, call: Call) -> Call:
         """Return the update of one item as far as its caller may write it."""
+        return writing(call, await self._loaded(item))
+
+    async def _loaded(self, item: BatchItem) -> LoadedBody:
+        """Let the schema judge an item as the update that it is."""
         presets = self._unit.parts.authorizer.presets(self._unit.principal)
-        loaded = self._unit.parts.schemas.load(call.resource, "update", item.document, presets=presets)
-        return writing(call, loaded)
+        schemas, resource = self._unit.parts.schemas, self._call.resource
+        return await by_size(
+            partial(schemas.load, resource, "update", item.document, presets=presets), item.document
+        )
 
     async def _update(self, item: BatchItem, match: Match) -> Any:
         """Replace the row that is there."""
         if not match.visible:
             self._work.item_call(self._call, "create")  # whoever may create would be told, nobody else
             raise at_index(self._taken(), item.index)
-        schemas = self._unit.parts.schemas
         found = replace(item, operation="update", key=match.key)
         try:
-            presets = self._unit.parts.authorizer.presets(self._unit.principal)
-            load = partial(schemas.load, self._call.resource, "update", item.document, presets=presets)
-            loaded = await by_size(load, item.document)
-            return await self._work.item(self._call, replace(found, values=loaded))
+            return await self._work.item(self._call, replace(found, values=await self._loaded(item)))
         except NotFound as error:
             [now] = await self._matches([item])
             if now.key == match.key:
