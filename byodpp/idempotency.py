@@ -195,9 +195,11 @@ class IdempotencyKeys:
             transaction.after_commit(self.purge)
 
     def _opened(self, key: IdempotencyKey, sealed_by: str | None, body: bytes) -> bytes:
-        if sealed_by is None or self._encryption is None:
+        if sealed_by is None:
             return body
         try:
+            if self._encryption is None:
+                raise Unreadable("the application has no encrypted fields any more, and no keys here")
             return self._encryption.open(sealed_by, body, _associated(key)).encode("latin-1")
         except Unreadable as error:
             _log.error("an answer kept for retries cannot be read: %s", error)

@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import ManifestError
+from byodpp.idempotency import IdempotencyKeys
 from byodpp.manifest import load_manifest
 from byodpp.migrations.conversion import converted
 from byodpp.tenant_life.export import TenantExport
@@ -221,6 +222,17 @@ async def test_nothing_in_the_database_tells_it(tested: TestedApplication) -> No
     )
     assert again.headers["idempotency-replayed"] == "true"
     assert again.content == made.content or again.json()["data"] == made.json()["data"]
+
+
+async def test_an_answer_is_not_told_again_as_it_was_sealed_when_no_field_is_encrypted_any_more(
+    tested: TestedApplication,
+) -> None:
+    sent: dict[str, Any] = {"json": {"name": "Ada"}, "headers": {"Idempotency-Key": "one"}}
+    made = await tested.client().post(PEOPLE, **sent)
+    assert made.status_code == 201
+    tested.connected.service.keys = IdempotencyKeys(tested.connected.database)
+    again = await tested.client().post(PEOPLE, **sent)
+    assert (again.status_code, again.json()["error"]["code"]) == (500, "internal_error")
 
 
 async def test_who_may_not_read_it_never_sees_it(tested: TestedApplication) -> None:
