@@ -635,7 +635,15 @@ async def test_a_batch_that_is_not_atomic_has_an_outcome_per_item(shop: TestedAp
     outcomes = response.json()["data"]
     assert [one["index"] for one in outcomes] == [0, 1, 2, 3, 4]
     assert [one["success"] for one in outcomes] == [True, False, False, False, True]
-    assert [one["error"]["statusCode"] for one in outcomes if not one["success"]] == [409, 422, 422]
+    faults = [one["error"] for one in outcomes if not one["success"]]
+    assert [one["statusCode"] for one in faults] == [409, 422, 422]
+    # Whoever finds the fault: the fields are told by the item's index.
+    told = [{fault["field"]: fault["code"] for fault in one["details"]} for one in faults]
+    assert told == [
+        {"1.categoryId": "unique", "1.name": "unique"},
+        {"2.name": "type", "2.categoryId": "required"},
+        {"3.categoryId": "reference"},
+    ]
     assert len((await client.get(PRODUCTS)).json()["data"]) == 2
     events = [event for event in await shop.events() if event.name == "products.created"]
     assert sorted(event.data["name"] for event in events) == ["a", "c"]

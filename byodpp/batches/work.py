@@ -155,6 +155,8 @@ class BatchWork:
             if error.retryable or error.status >= 500:
                 raise
             self.unit.outbox.rewind(position)
+            if upsert is None and error.details:
+                at_index(error, item.index)
             if isinstance(error, Forbidden | NotFound):
                 key = None if item.key is None else str(item.key)
                 operation, resource, key = error.about or (item.operation, call.resource, key)
