@@ -146,6 +146,11 @@ class FieldDefinition:
         """Whether an absent value is filled in."""
         return self.default is not MISSING
 
+    @property
+    def redacted(self) -> bool:
+        """Whether audit entries and events leave its value out."""
+        return self.write_only or self.personal or self.encrypted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelationDefinition:

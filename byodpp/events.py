@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -52,7 +51,7 @@ class Event:
     """Something that has happened to a row, or that a logic class tells."""
 
     name: str  # dotted, lower case: `products.created`
-    data: Any  # JSON-like, or a Row, of which handlers get a dict
+    data: Any  # JSON-like, or a Row, of which handlers get what may be told
     tenant_id: int
     resource: str | None = None
     resource_id: str | None = None
@@ -212,7 +211,7 @@ class EventBus:
             if isinstance(event.data, Row):
                 # Others need not wait while a large row is decoded.
                 row, large = event.data, len(event.data.json) > LARGE_BYTES
-                data = await aside(partial(dict, row)) if large else dict(row)
+                data = await aside(row.told) if large else row.told()
                 event = replace(event, data=data)
             outcomes = await asyncio.gather(
                 *(_handled(handler, event) for handler in handlers), return_exceptions=True

@@ -103,6 +103,13 @@ class Row(Mapping[str, Any]):
             self._values = python_row(wire.loads(self._json or b"{}"), self._resource, self._registry)
         return self._values
 
+    def told(self) -> dict[str, Any]:
+        """Return what an event holds of the row: no secret, no personal datum."""
+        fields = self._resource.fields
+        return {
+            name: value for name, value in self.items() if name not in fields or not fields[name].redacted
+        }
+
     def __getitem__(self, name: str) -> Any:
         return self._decoded()[name]
 

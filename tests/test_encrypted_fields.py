@@ -65,6 +65,25 @@ MANIFEST: dict[str, Any] = {
                 "write": ["Admin", "Clerk"],
             },
         },
+        {
+            "name": "Letters",
+            "events": True,
+            "versioned": True,
+            "fields": {
+                "title": {"type": "string", "required": True},
+                "words": {"type": "string", "encrypted": True},
+                "sender": {"type": "string", "personal": True},
+                "pin": {"type": "string", "writeOnly": True},
+            },
+            "states": {
+                "initial": "draft",
+                "transitions": {"send": {"from": "draft", "to": "sent", "event": "letter.sent"}},
+            },
+            "access": {
+                "read": ["Admin", {"roles": ["Clerk"], "fields": ["title"]}],
+                "write": ["Admin", "Clerk"],
+            },
+        },
     ],
     "include": ["byodpp:audit", "byodpp:tenancy"],
 }
@@ -233,6 +252,28 @@ async def test_an_answer_is_not_told_again_as_it_was_sealed_when_no_field_is_enc
     tested.connected.service.keys = IdempotencyKeys(tested.connected.database)
     again = await tested.client().post(PEOPLE, **sent)
     assert (again.status_code, again.json()["error"]["code"]) == (500, "internal_error")
+
+
+@pytest.mark.parametrize("role", ["Admin", "Clerk"])
+async def test_no_event_tells_it_and_each_is_stored_whoever_causes_it(
+    tested: TestedApplication, role: str
+) -> None:
+    client, letters = tested.client(role=role), "/api/v1/letters"
+    made = await client.post(letters, json={"title": "t", "words": WORD, "sender": WORD, "pin": WORD})
+    id = made.json()["data"]["id"]
+    assert (await client.patch(f"{letters}/{id}", json={"title": "u"})).status_code == 200
+    assert (await client.post(f"{letters}/{id}/send")).status_code == 200
+    await client.post(f"{letters}/batch", json=[{"title": "a", "words": WORD}, {"title": "b"}])
+    names = "letters.created letters.updated letter.sent letters.created letters.created".split()
+    heard = await tested.events()
+    assert [event.name for event in heard] == names
+    assert all(event.data.keys().isdisjoint(("words", "sender", "pin")) for event in heard)
+    stored_ones = await stored(tested, "select json_agg(o order by id)::text from byodpp.outbox o")
+    assert [(one["name"], one["resource_id"]) for one in json.loads(stored_ones)] == [
+        (event.name, event.resource_id) for event in heard
+    ]
+    told = {"id", "title", "status", "version", "createdAt", "updatedAt"}
+    assert [one["data"].keys() for one in json.loads(stored_ones)] == [told] * len(heard)
 
 
 async def test_who_may_not_read_it_never_sees_it(tested: TestedApplication) -> None:

@@ -320,12 +320,12 @@ class Repository(Reading):
         change = self._shape("update", key, (column,), expected_version, check_state=True)
         record = await self._store.change(
             self._acting, self.resource, change, id, values={machine.field: step.target},
-            expected_version=expected_version, operation=name, states=step.sources,
+            expected_version=expected_version, operation=name, states=step.sources, event=step.event,
         )  # fmt: skip
         record = await self._judge_outcome(record, id, key, expected_version, step.sources)
         row = self._shown(record, id)
         if step.event is not None:
-            self.emit(step.event, row, id)
+            self.emit(step.event, row, id, stored=True)
         return row
 
     async def restore(self, id: Any, *, expected_version: int | None = None) -> Row:

@@ -16,20 +16,11 @@ from typing import Any
 from byodpp import wire
 from byodpp.array_text import array_text
 from byodpp.authentication import Principal
-from byodpp.conditions import (
-    Condition,
-    Lookup,
-    Query,
-    Visibility,
-    all_of,
-)
+from byodpp.conditions import Condition, Lookup, Query, Visibility, all_of
 from byodpp.database import Database
 from byodpp.definitions import ResourceDefinition
 from byodpp.events import emits, past_tense
-from byodpp.exceptions import (
-    ApiError,
-    InvalidHeader,
-)
+from byodpp.exceptions import ApiError, InvalidHeader
 from byodpp.ids import Ids
 from byodpp.limits import StorageQuota
 from byodpp.part_writes import PartWritten
@@ -314,18 +305,21 @@ class Store:
         values: Mapping[str, Any] = MappingProxyType({}),
         expected_version: int | None = None,
         states: Sequence[str] = (),
+        event: str | None = None,
     ) -> Any:
-        """Run a change; the record of `WriteStatements.change`, None when there is no such row."""
+        """Run a change, which is an event of some name where one is given; the record of
+        `WriteStatements.change`, None when there is no such row.
+        """
         id = self.key(resource, key)
         if id is None:
             return None
         if change.kind == "update":
             await self.refuse_full(acting, resource)
         written = await bind(resource, values, seal=self.sealed.sealing(resource, acting.principal.tenant_id))
-        change = replace(change, event=emits(resource, operation))
+        change = replace(change, event=event is not None or emits(resource, operation))
         compiled = self.writes.change(resource, change)
         named = {
-            **self.told(acting, resource, operation),
+            **self.told(acting, resource, operation, event),
             **{f"v_{column}": value for column, value in written.items()},
             "id": id,
             "expected_version": expected_version,
@@ -447,8 +441,10 @@ class Store:
 
     # --- arguments and errors ---------------------------------------------------------
 
-    def told(self, acting: Acting, resource: ResourceDefinition, operation: str) -> dict[str, Any]:
-        """What audit entry and event say of the request."""
+    def told(
+        self, acting: Acting, resource: ResourceDefinition, operation: str, event: str | None = None
+    ) -> dict[str, Any]:
+        """What audit entry and event say of the request; without a name the event has the operation's."""
         return {
             "audit_action": operation.upper(),
             "actor_tenant_id": acting.principal.visiting_from,
@@ -457,7 +453,7 @@ class Store:
             "user_agent": acting.origin.user_agent[:500],
             "request_id": acting.origin.request_id,
             "correlation_id": acting.origin.correlation_id,
-            "event_name": past_tense(resource.segment, operation),
+            "event_name": event or past_tense(resource.segment, operation),
             "operation": operation,
         }
 

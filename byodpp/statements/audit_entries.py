@@ -26,7 +26,7 @@ _NULL: sa.ColumnElement[Any] = sa.literal_column("null")
 
 def recorded(resource: ResourceDefinition) -> Visibility:
     """What audit entries and events hold of a row: no secret, no personal datum."""
-    names = [name for name, one in resource.fields.items() if not _redacted(one)]
+    names = [name for name, one in resource.fields.items() if not one.redacted]
     return Visibility(None, dict.fromkeys(names))
 
 
@@ -91,12 +91,8 @@ def _told(name: str) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=sa.Text())
 
 
-def _redacted(field: FieldDefinition) -> bool:
-    return field.write_only or field.personal or field.encrypted
-
-
 def _secrets(resource: ResourceDefinition) -> list[FieldDefinition]:
-    return [one for one in resource.fields.values() if _redacted(one) and not one.implied]
+    return [one for one in resource.fields.values() if one.redacted and not one.implied]
 
 
 def _with_redacted(
