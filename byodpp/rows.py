@@ -146,8 +146,13 @@ class Rows(Sequence[Row]):
 
     def _decoded(self) -> tuple[Row, ...]:
         if self._rows is None:
-            self._rows = _rows_of(self.json, self._resource, self._registry)
+            self._rows = tuple(map(self._row, wire.loads(self.json)))
         return self._rows
+
+    def _row(self, values: Mapping[str, Any]) -> Row:
+        row = python_row(values, self._resource, self._registry)
+        version = values.get("version") if self._resource.versioned else None
+        return Row(None, self._resource, self._registry, values=row, version=version, key=row.get("id"))
 
     @overload
     def __getitem__(self, index: int) -> Row: ...

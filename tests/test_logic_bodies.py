@@ -27,7 +27,13 @@ _MANIFEST: Final[dict[str, Any]] = {
                 "extra": {"type": "json"},
             },
             "access": {"read": ["Admin"], "write": ["Admin"]},
-        }
+        },
+        {
+            "name": "Plain",
+            "versioned": True,
+            "fields": {"name": {"type": "string"}},
+            "access": {"read": ["Admin"], "write": ["Admin"]},
+        },
     ]
 }
 _SOURCE: Final = """
@@ -62,6 +68,15 @@ class UpdateThing(Logic):
 
     async def execute(self):
         return await changed(self)
+
+
+class BatchPlain(Logic):
+    resource, operation = "Plain", "batch"
+
+    async def execute(self):
+        rows = await self.default()
+        more = await self.repository.batch([{"name": "c"}, {"name": "d"}])
+        return [[row["name"], row.version, row.key == row["id"]] for row in rows + more]
 
 
 class PatchThing(Logic):
@@ -113,3 +128,8 @@ async def test_documents_of_an_import_that_are_done_again_one_by_one_are_as_they
             assert (done.status_code, done.json()["data"]["rejected"]) == (200, 1), done.text
             listed = (await client.get(f"{THINGS}?sort=id&filter[sku][startsWith]={mark}")).json()["data"]
             assert [row["name"] for row in listed] == [f"x{number}!", f"y{number}!"]
+
+
+async def test_rows_that_a_batch_hands_to_a_class_are_like_any_other(store: TestedApplication) -> None:
+    answer = await store.client().post("/api/v1/plain/batch", json=[{"name": "a"}, {"name": "b"}])
+    assert answer.json()["data"] == [[name, 1, True] for name in "abcd"], answer.text

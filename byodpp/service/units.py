@@ -47,7 +47,7 @@ from byodpp.registry import Registry
 from byodpp.repository import Repositories, Repository
 from byodpp.repository.acting import Acting
 from byodpp.repository.stores import Store
-from byodpp.rows import Row
+from byodpp.rows import Row, Rows
 from byodpp.schemas import SchemaMap
 from byodpp.service.cascades import Cascades
 from byodpp.service.modifiers import as_values
@@ -400,8 +400,9 @@ class CallContext:
         self._unit.transaction.after_commit(callback)
 
     async def default(self, call: Call) -> Any:
-        """Run the generic operation."""
-        return await self._unit.default(call)
+        """Run the generic operation; rows that came in one piece are a list, as any others."""
+        result = await self._unit.default(call)
+        return list(result) if isinstance(result, Rows) else result
 
     async def perform(self, resource: str, operation: str, body: Any, params: Mapping[str, str]) -> Any:
         """Run another operation as the caller."""
