@@ -31,7 +31,7 @@ _MANIFEST: Final[dict[str, Any]] = {
         {
             "name": "Plain",
             "versioned": True,
-            "fields": {"name": {"type": "string"}},
+            "fields": {"name": {"type": "string"}, "mail": {"type": "string", "personal": True}},
             "access": {"read": ["Admin"], "write": ["Admin"]},
         },
     ]
@@ -75,6 +75,7 @@ class BatchPlain(Logic):
 
     async def execute(self):
         rows = await self.default()
+        self.emit("plain.told", rows[0])
         more = await self.repository.batch([{"name": "c"}, {"name": "d"}])
         return [[row["name"], row.version, row.key == row["id"]] for row in rows + more]
 
@@ -131,5 +132,10 @@ async def test_documents_of_an_import_that_are_done_again_one_by_one_are_as_they
 
 
 async def test_rows_that_a_batch_hands_to_a_class_are_like_any_other(store: TestedApplication) -> None:
-    answer = await store.client().post("/api/v1/plain/batch", json=[{"name": "a"}, {"name": "b"}])
+    items = [{"name": "a", "mail": "a@example.com"}, {"name": "b"}]
+    answer = await store.client().post("/api/v1/plain/batch", json=items)
     assert answer.json()["data"] == [[name, 1, True] for name in "abcd"], answer.text
+    [event] = await store.events()
+    assert (event.name, event.data["name"], "mail" in event.data) == ("plain.told", "a", False)
+    async with store.connected.database.system() as transaction:
+        assert await transaction.fetchval("select data ? 'mail' from byodpp.outbox") is False

@@ -368,7 +368,7 @@ class Repository(Reading):
             Event(
                 name=name,
                 # What is stored already is decoded when a handler wants it.
-                data=dict(data) if isinstance(data, Row) and not stored else data,
+                data=data.told() if isinstance(data, Row) and not stored else data,
                 tenant_id=acting.principal.tenant_id,
                 resource=self.resource.name,
                 resource_id=None if id is None else str(id),
