@@ -20,6 +20,7 @@ from byodpp.authentication.keys import KeyDirectory, claimed_key, hash_of, new_s
 from byodpp.authentication.revocations import BUMP, Revocations
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.testing import Bench, TestedApplication
+from byodpp.transfer import imports
 from tests.worlds import build
 
 NAME = {"type": "string", "required": True}
@@ -256,6 +257,26 @@ async def test_a_revoked_key_is_refused_in_every_process_within_a_second(tested:
         assert (answer.status_code, answer.json()["error"]["message"]) == (401, "The API key was revoked")
         again = await tested.client().post(f"{KEYS}/{key['id']}/revoke")
         assert again.status_code == 200
+
+
+async def test_an_import_ends_when_its_key_is_revoked(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk = imports.Importer._chunk
+    key = await made(tested)
+
+    async def then_revoked(self: Any, *rest: Any) -> None:
+        await chunk(self, *rest)
+        assert (await tested.client().post(f"{KEYS}/{key['id']}/revoke")).status_code == 200
+
+    monkeypatch.setattr(imports, "STANDING_SECONDS", 0.0)
+    monkeypatch.setattr(imports.Importer, "_chunk", then_revoked)
+    sent = "name\n" + "".join(f"n{number}\n" for number in range(9_000))
+    cut = await with_key(tested, key["key"]).post(
+        f"{THINGS}/import", content=sent, headers={"Content-Type": "text/csv"}
+    )
+    assert (cut.status_code, cut.json()["error"]["message"]) == (401, "The API key was revoked")
+    assert 0 < await stored(tested, "select count(*) from things") < 9_000
 
 
 async def test_a_rotated_key_has_another_secret_and_the_former_is_worth_nothing(

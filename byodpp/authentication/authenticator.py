@@ -197,10 +197,10 @@ class Authenticator:
     async def require_standing(self, principal: Principal) -> None:
         """See that a caller who was let in some time ago would be let in now; for what takes long.
 
-        The end of a token ends nothing that has begun.
+        The end of a token or key ends nothing that has begun.
 
         Raises:
-            Unauthenticated: tenant or user is not active any more, or the token was revoked.
+            Unauthenticated: tenant or user is not active any more, or the token or key was revoked.
         """
         claims = principal.claims
         if claims is None:
@@ -211,6 +211,8 @@ class Authenticator:
         if not (await self._users.resolve(claims, home)).active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
         self._refuse_revoked(principal, claims.issued_at, claims.token_id)
+        if principal.key_id is not None and self._keys is not None:
+            await self._keys.require(principal.key_id)
 
     def forget(self) -> None:
         """Look at every tenant and user anew: one has changed."""

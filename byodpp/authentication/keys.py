@@ -127,6 +127,16 @@ class KeyDirectory:
             raise _invalid("The API key has expired")
         return key
 
+    async def require(self, id: str) -> None:
+        """See that a key that was used some time ago is not revoked; that it ends meanwhile is no matter.
+
+        Raises:
+            Unauthenticated: it is, or there is none any more.
+        """
+        key = await self._find(id)
+        if key is None or key.revoked:
+            raise _invalid("The API key was revoked")
+
     def used(self, key: ApiKey) -> None:
         """Note that a key was used; written down by `write_uses`."""
         if key.id in self._used or len(self._used) < self._max_entries:
