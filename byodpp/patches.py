@@ -74,9 +74,9 @@ def _apply(document: dict[str, Any], step: Any, index: int, left: int) -> int:
         elif operation == "replace":
             _get(document, path)
             _remove(document, path)
-            _add(document, path, step["value"])
+            _add(document, path, copy.deepcopy(step["value"]))
         elif operation == "add":
-            _add(document, path, step["value"])
+            _add(document, path, copy.deepcopy(step["value"]))
         else:
             source = _pointer(step, "from", index)
             value = _get(document, source)

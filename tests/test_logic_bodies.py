@@ -117,6 +117,21 @@ async def test_a_try_that_met_another_request_leaves_nothing_in_the_body(store: 
     assert tries == ["create", "create", "update", "update", "patch", "patch", "create", "create"]
 
 
+async def test_steps_are_taken_once_in_each_try(store: TestedApplication) -> None:
+    client = store.client()
+    row = (await client.post(THINGS, json={"name": "a"})).json()["data"]
+    steps = [
+        {"op": "replace", "path": "/name", "value": "twice"},
+        {"op": "add", "path": "/extra", "value": {"seen": []}},
+        {"op": "add", "path": "/extra/seen/-", "value": 1},
+        {"op": "replace", "path": "/extra/seen", "value": [2]},
+        {"op": "add", "path": "/extra/seen/-", "value": 3},
+    ]
+    headers = {"Content-Type": "application/json-patch+json"}
+    done = await client.patch(f"{THINGS}/{row['id']}", json=steps, headers=headers)
+    assert done.json()["data"]["extra"] == {"seen": [2, 3, "here"]}, done.text
+
+
 async def test_documents_of_an_import_that_are_done_again_one_by_one_are_as_they_were_sent(
     store: TestedApplication,
 ) -> None:
