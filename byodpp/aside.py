@@ -11,7 +11,7 @@ import gc
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["LARGE_BYTES", "Aside", "aside", "by_size", "is_large"]
+__all__ = ["LARGE_BYTES", "Aside", "aside", "by_size", "is_large", "others"]
 
 #: Runs something that may take long, in a thread if need be.
 Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -20,6 +20,9 @@ Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
 LARGE_BYTES: Final = 262_144
 #: A document of more values takes longer than other requests should wait.
 _MANY_VALUES: Final = 5_000
+
+#: Items of a batch, or documents of an import, after which others get their turn on the event loop.
+_TURN: Final = 50
 
 T = TypeVar("T")
 
@@ -42,6 +45,16 @@ async def aside(work: Callable[[], T]) -> T:
 async def by_size(work: Callable[[], T], *values: Any) -> T:
     """Run something whose time grows with JSON values; in a thread when those are large."""
     return await aside(work) if any(map(is_large, values)) else work()
+
+
+async def others(index: int) -> None:
+    """Let others have their turn after every fifty of many small things.
+
+    Args:
+        index: of the thing just done, from 0.
+    """
+    if index % _TURN == _TURN - 1:
+        await asyncio.sleep(0)
 
 
 def is_large(value: Any) -> bool:

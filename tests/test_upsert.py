@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from byodpp.aside import others
 from byodpp.database import is_retryable
 from byodpp.exceptions import ApiError
 from byodpp.service import transaction
@@ -84,6 +85,23 @@ async def test_of_two_items_that_mean_one_row_the_later_one_has_the_last_word(
     done = await upsert(client, ITEMS, [*items, *more], on=["sku"])
     assert [row["version"] for row in done.json()["data"]] == [2, 3, *[2] * others]
     assert (await client.get(f"{ITEMS}/{id}")).json()["data"]["name"] == "by key"
+
+
+async def test_while_many_items_are_judged_others_have_their_turn() -> None:
+    done: list[int] = []
+    turns: list[int] = []
+
+    async def other() -> None:
+        while len(done) < 200:
+            turns.append(len(done))
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    for index in range(200):
+        done.append(index)
+        await others(index)
+    await asyncio.wait_for(beside, 5)
+    assert turns == [50, 100, 150]
 
 
 async def test_results_per_item_say_what_each_was(store: TestedApplication) -> None:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from byodpp.aside import by_size
+from byodpp.aside import by_size, others
 from byodpp.batches.reading import BatchItem
 from byodpp.calls import Call
 from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, UniqueConflict
@@ -189,7 +189,7 @@ class Upserts:
         try:
             async with unit.transaction.savepoint():
                 call = self._work.item_call(self._call, "update")
-                judged = [await self._judged(item, call) for item in items]
+                judged = [await self._judged(place, item, call) for place, item in enumerate(items)]
                 first = judged[0]
                 if not all(_alike(one, first) for one in judged):
                     return {}
@@ -203,8 +203,9 @@ class Upserts:
             return {}  # one by one they tell which it is
         return {item.index: row for item, row in zip(items, rows, strict=True)}
 
-    async def _judged(self, item: BatchItem, call: Call) -> Call:
-        """Return the update of one item as far as its caller may write it."""
+    async def _judged(self, place: int, item: BatchItem, call: Call) -> Call:
+        """Return the update of one of many items as far as its caller may write it."""
+        await others(place)
         return writing(call, await self._loaded(item))
 
     async def _loaded(self, item: BatchItem) -> LoadedBody:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from byodpp.aside import others
 from byodpp.authentication import Principal
 from byodpp.batches import Batch, read_item
 from byodpp.batches.work import BatchWork, ItemOutcome
@@ -104,11 +105,11 @@ class Writing:
 
     async def _documents(self, unit: Unit, chunk: Chunk, result: Result) -> None:
         operation = "upsert" if self._on else "create"
-        items = tuple(
-            read_item(operation, index, value, partial(self._load, unit.principal), self._on)
-            for index, (_, _, value) in enumerate(chunk.documents)
-        )
-        batch = Batch(operation=operation, items=items, atomic=False, on=self._on)
+        load, items = partial(self._load, unit.principal), []
+        for index, (_, _, value) in enumerate(chunk.documents):
+            items.append(read_item(operation, index, value, load, self._on))
+            await others(index)
+        batch = Batch(operation=operation, items=tuple(items), atomic=False, on=self._on)
         call = self._call(unit, "create").having(operation="batch")
         if self._on and all(item.fault is None for item in items):
             found = await self._together(unit, call, replace(batch, atomic=True))
