@@ -153,9 +153,9 @@ class BrowserSessions:
             raise Conflict("The token is too long for a cookie: send it as `Authorization: Bearer`.")
         return cookie, session
 
-    def ended(self, request: Request) -> str:
-        """Return the cookie that takes a session's place when it has ended."""
-        return self._cookie(request, "", 0)
+    def ended(self, request: Request) -> str | None:
+        """Return the cookie that takes a session's place when it has ended; None where none is looked at."""
+        return None if self._name(request) is None else self._cookie(request, "", 0)
 
     def _cookie(self, request: Request, value: str, seconds: int) -> str:
         name = self._name(request)
@@ -169,7 +169,10 @@ class BrowserSessions:
 
     def _name(self, request: Request) -> str | None:
         """Return the cookie's name; None where it would travel in the open, and is not looked at."""
-        parts = urlsplit(self._own_origin(request))
+        try:
+            parts = urlsplit(self._own_origin(request))
+        except ValueError:  # the Host header names no host: not this machine
+            return None
         if parts.scheme == "https":
             return _SECURE_NAME
         return _LOOPBACK_NAME if _is_loopback(parts.hostname or "") else None

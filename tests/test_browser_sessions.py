@@ -276,6 +276,24 @@ async def test_without_https_a_session_stays_on_the_machine(
             assert rebound.status_code == 401, "a name of somebody else that leads here is not believed"
 
 
+@pytest.mark.parametrize("host", ["[", "[::1", "[x]", "a]b"])
+async def test_a_host_that_is_none_is_no_failure_of_ours(
+    byodpp_bench: Bench, blueprint: Blueprint, host: str
+) -> None:
+    async with byodpp_bench.application(blueprint) as tested:
+        headers = {"Host": host, "Cookie": "byodpp-session=x"}
+        assert code(await tested.client(role=None).get(NOTES, headers=headers)) == (401, "unauthenticated")
+        assert code(await tested.client().post(SESSION, headers={"Host": host})) == (409, "conflict")
+
+
+async def test_where_no_cookie_is_looked_at_none_is_taken_away(
+    byodpp_bench: Bench, blueprint: Blueprint
+) -> None:
+    async with byodpp_bench.application(blueprint) as tested:
+        ended = await tested.client().delete(SESSION, headers={"Host": "example.com"})
+        assert (ended.status_code, ended.headers.get("set-cookie")) == (204, None)
+
+
 async def test_sessions_can_be_switched_off(byodpp_bench: Bench, blueprint: Blueprint) -> None:
     async with byodpp_bench.application(blueprint, browser_sessions=False, public_url=HERE) as tested:
         assert (await tested.client().post(SESSION)).status_code == 404

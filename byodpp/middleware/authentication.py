@@ -77,5 +77,7 @@ class Authentication:
             authorization = None if token is None else f"Bearer {token}"
             return await self._authenticator.authenticate(authorization, x_tenant)
         except Unauthenticated:
-            request.response_headers.append((b"set-cookie", sessions.ended(request).encode("ascii")))
+            ended = sessions.ended(request)
+            if ended is not None:
+                request.response_headers.append((b"set-cookie", ended.encode("ascii")))
             raise

@@ -70,7 +70,8 @@ class _Sessions:
             await end_token(unit.repositories("v1", system=True)["Revocations"], principal)
 
         await self._service.together(principal, origin_of(request), work)
-        return Answer(status=204, headers={"Set-Cookie": self._sessions.ended(request)})
+        ended = self._sessions.ended(request)
+        return Answer(status=204, headers={} if ended is None else {"Set-Cookie": ended})
 
 
 def _told(request: Request, word: str | None) -> dict[str, Any]:
