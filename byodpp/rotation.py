@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from byodpp.database import Database, Transaction
 from byodpp.encryption import EncryptionKeys, Unreadable
+from byodpp.places import dedicated
 from byodpp.registry import Registry
 from byodpp.sealed_fields import SealedFields, key_prefix, sealed_columns
 from byodpp.sql_text import quote, quote_text
-from byodpp.tables import whose_columns
+from byodpp.tables import Tables, whose_columns
 
 __all__ = ["FieldRotation"]
 
 #: Values of one transaction: a rotation that is broken off has lost nothing, and the next one goes on.
 _BATCH: Final = 200
+_SCHEMAS: Final = (
+    "select place from byodpp.tenant_places where tenant_id >= 0 and tier <> 'shared' order by tenant_id"
+)
+_HISTORY: Final = "byodpp.history"
 _TOLD: Final = (
     "insert into audit_logs (tenant_id, action, resource_type, result, changes)"
     " values ($1, 'ROTATE', $2, 'success',"
@@ -66,24 +71,46 @@ class FieldRotation:
         keys: the current one seals.
         """
         self._places = tuple(_places(registry))
+        self._dedicated = frozenset(one.table.name for one in dedicated(Tables.build(registry)))
         self._sealed = SealedFields(registry, keys)
         self._current = keys.current
         self.unread = Counter[str]()
 
     async def run(self, database: Database) -> int:
-        """Seal anew what is not under the current key; return how many values."""
+        """Seal anew what is not under the current key; return how many values.
+
+        Raises:
+            TenantMoving: a tenant is being moved from one schema to another.
+        """
+        shared = [one for one in self._places if one.stored != _HISTORY]
         done = 0
+        for place in shared:
+            done += await self._run(database, place)
+        # Only now: whoever has left the shared tables meanwhile has taken along what is sealed anew.
+        async with database.system() as transaction:
+            schemas = [row["place"] for row in await transaction.fetch(_SCHEMAS)]
+        for schema in schemas:
+            for place in shared:
+                if place.table in self._dedicated:
+                    own = replace(place, stored=f"{quote(schema)}.{quote(place.table)}")
+                    done += await self._run(database, own)
+        # Last: a row that was changed meanwhile has left its former value there.
         for place in self._places:
-            after: tuple[Any, ...] = ()
-            while True:
-                async with database.system() as transaction:
-                    prefix = key_prefix(self._current).hex()
-                    rows = await transaction.fetch(place.select(after), prefix, *after)
-                    if not rows:
-                        break
-                    after = tuple(rows[-1])[2:]
-                    done += await self._seal_anew(transaction, place, rows)
+            if place.stored == _HISTORY:
+                done += await self._run(database, place)
         return done
+
+    async def _run(self, database: Database, place: _Place) -> int:
+        done = 0
+        after: tuple[Any, ...] = ()
+        while True:
+            async with database.system() as transaction:
+                prefix = key_prefix(self._current).hex()
+                rows = await transaction.fetch(place.select(after), prefix, *after)
+                if not rows:
+                    return done
+                after = tuple(rows[-1])[2:]
+                done += await self._seal_anew(transaction, place, rows)
 
     async def _seal_anew(self, transaction: Transaction, place: _Place, rows: list[Any]) -> int:
         tenants: Counter[int] = Counter()
@@ -125,7 +152,7 @@ def _places(registry: Registry) -> Iterator[_Place]:
             kept = f"(row ->> {quote_text(column)})::bytea"
             yield _Place(
                 **known,
-                stored="byodpp.history",
+                stored=_HISTORY,
                 only=f"resource = {quote_text(table)}",
                 key="id",
                 tenant="coalesce((row ->> 'tenant_id')::bigint, 0)",

@@ -447,6 +447,31 @@ async def test_a_rotation_seals_rows_and_their_versions_anew(
     assert (await tested.client().get(PEOPLE)).status_code == 500, "its key is not among these"
 
 
+async def test_a_rotation_reaches_tenants_in_schemas_of_their_own(
+    byodpp_bench: Bench, blueprint: Blueprint
+) -> None:
+    from byodpp.rotation import FieldRotation
+
+    application = byodpp_bench.application(blueprint, encryption_keys=(OLD,), tenant_settle_seconds=0)
+    async with application as tested:
+        await a_person(tested.client(), taxNumber="moved")
+        await a_person(tested.client(tenant="beta"), taxNumber="stays")
+        await tested.connected.tenant_life().move("acme", "schema")
+        late = await a_person(tested.client(), taxNumber="made there")
+        await tested.client().patch(f"{PEOPLE}/{late['id']}", json={"taxNumber": "changed there"})
+        async with with_keys(tested, NEW, OLD) as both:
+            done = FieldRotation(both.blueprint.registry, both.connected.service.parts.encryption)
+            assert await done.run(both.connected.database) == 3 + 4, "rows, and versions of rows"
+            assert (await done.run(both.connected.database), done.unread) == (0, {})
+        async with with_keys(tested, NEW) as alone:
+            for tenant, values in (("acme", ["moved", "changed there"]), ("beta", ["stays"])):
+                found = await alone.client(tenant=tenant).get(f"{PEOPLE}?sort=id")
+                assert found.status_code == 200, "nothing is left under the former key"
+                assert [row["taxNumber"] for row in found.json()["data"]] == values
+            versions = await alone.client().get(f"{PEOPLE}/{late['id']}/history")
+            assert versions.status_code == 200
+
+
 async def test_the_command_rotates_and_tells_what_cannot_be_read(tested: TestedApplication) -> None:
     await a_person(tested.client(), taxNumber=WORD)
     code, text = await rotate(tested, NEW, OLD)
