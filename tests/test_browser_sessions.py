@@ -239,6 +239,20 @@ async def test_api_keys_begin_no_session(tested: TestedApplication) -> None:
         assert code(await nobody.request(method, SESSION, headers=headers)) == (409, "conflict")
 
 
+async def test_an_operator_who_acts_for_a_tenant_signs_out_all_the_same(tested: TestedApplication) -> None:
+    browser = await begun(tested, tenant="platform")
+    elsewhere = browser.headers() | {"X-Tenant": "acme"}
+    assert (await browser.client.get(NOTES, headers=elsewhere)).status_code == 200
+    bearer = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+    assert (await bearer.post("/api/v1/revocations/own")).status_code == 403, "it would revoke nothing"
+    assert (await browser.client.delete(SESSION, headers=elsewhere)).status_code == 204
+    async with asyncio.timeout(10):
+        while True:  # in force within a second
+            if (await browser.client.get(NOTES, headers=elsewhere)).status_code == 401:
+                break
+            await asyncio.sleep(0.05)
+
+
 async def test_a_tenant_that_is_suspended_has_no_sessions_left(tested: TestedApplication) -> None:
     browser = await begun(tested, tenant="beta")
     async with tested.connected.database.system() as transaction:

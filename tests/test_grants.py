@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -133,6 +134,21 @@ async def _everything(tested: TestedApplication) -> list[Any]:
             ]
             for table in ("reports", "kinds", "diaries", "grants", "policies", "roles", "api_keys")
         ]
+
+
+async def test_a_guest_who_signs_out_is_signed_out(tested: TestedApplication) -> None:
+    row, _ = await opened(tested)
+    reader = guest(tested)
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 200
+    assert (await reader.delete("/session")).status_code == 204
+    await refused_soon(reader, f"{REPORTS}/{row['id']}")
+
+
+async def refused_soon(client: httpx2.AsyncClient, url: str) -> None:
+    """See a revocation come into force."""
+    async with asyncio.timeout(10):
+        while (await client.get(url)).status_code != 401:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_revoked_grant_is_gone_with_the_next_statement(tested: TestedApplication) -> None:

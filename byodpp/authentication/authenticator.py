@@ -44,6 +44,7 @@ class Principal:
     platform: bool = False  # an operator: signed in at the platform's realm
     guest: bool = False  # of `tenant_id`, which has opened rows to the caller's own tenant: only reads
     tenant: Tenant | None = None  # the one of `tenant_id`
+    home: Tenant | None = None  # the one of `home_tenant_id`, where the caller has signed in
     claims: Claims | None = None
     key_id: str | None = None  # the API key that was sent; None for a token
     operations: frozenset[str] | None = None  # `Resource:operation`, all that a key may; None: no such bound
@@ -78,6 +79,11 @@ class Principal:
     def at_home_on_platform(self) -> bool:
         """Whether the caller is an operator who acts for the platform itself."""
         return self.platform and self.tenant_id == PLATFORM_TENANT
+
+    def at_home(self) -> Principal:
+        """Return the caller as who acts in its own tenant, whichever it has named."""
+        id = self.home_tenant_id
+        return replace(self, tenant_id=id, session_tenant_id=id, guest=False, tenant=self.home)
 
 
 class _Variables(Mapping[str, Any]):
@@ -270,6 +276,7 @@ class Authenticator:
             platform=platform,
             guest=guest,
             tenant=tenant,
+            home=home,
             claims=claims,
         )
 

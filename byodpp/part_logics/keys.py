@@ -189,7 +189,13 @@ class RevocationsOwn(Logic):
     resource, action, status = "Revocations", "own:post", 204
 
     async def execute(self) -> None:
-        """Revoke it, or all that the user has when it has no id by which it could be told."""
+        """Revoke it, or all that the user has when it has no id by which it could be told.
+
+        Raises:
+            Forbidden: by an operator who acts in another tenant, where it would revoke nothing.
+        """
+        if self.request.user.tenant_id != self.request.user.home_tenant_id:
+            raise Forbidden("A token is revoked at home: leave out X-Tenant.")
         await end_token(self.system["Revocations"], self.request.user)
 
 
@@ -197,7 +203,7 @@ async def end_token(revocations: Any, user: Any) -> None:
     """Revoke the token that a request came with.
 
     Args:
-        revocations: the repository, acting for the tenant.
+        revocations: the repository, acting for the user's own tenant.
         user: principal of the request.
 
     Raises:

@@ -64,7 +64,7 @@ class _Sessions:
 
     async def end(self, request: Request) -> Answer:
         """Revoke the token, so that no copy of it is worth anything, and take the cookie away."""
-        principal = request.principal
+        principal = request.principal.at_home()  # whichever tenant it names: the token is revoked as a whole
 
         async def work(unit: Any) -> None:
             await end_token(unit.repositories("v1", system=True)["Revocations"], principal)
