@@ -71,8 +71,8 @@ class TenantLimit:
         principal = request.principal
         if principal.anonymous:
             return await proceed(request)
-        # Operators spend the platform's budget, whoever they act for.
-        limits = await self._classes.limits_of(None if principal.platform else principal.tenant)
+        # Everybody spends the budget of the own tenant, whoever they act for or are a guest of.
+        limits = await self._classes.limits_of(None if principal.platform else principal.home)
         tenant_id: int = principal.home_tenant_id
         for budget in limits.budgets:
             await count(self._limiter, str(tenant_id), budget, request)
