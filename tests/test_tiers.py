@@ -430,6 +430,24 @@ async def test_everything_else_a_client_does_works_in_a_place(world: World) -> N
     assert [one["name"] for one in (await guest.get(FOLDERS)).json()["data"]] == ["both"]
 
 
+async def test_the_command_line_explains_rows_in_a_place(world: World) -> None:
+    folder = await made(world.client(), FOLDERS, name="placed")
+    await world.life.move("acme", "schema")
+    settings = world.application.settings
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
+    environ |= {
+        "POSTGRES_DB_URI": str(settings.postgres_db_uri),
+        "POSTGRES_SYSTEM_URI": str(settings.postgres_system_uri),
+        "BYODPP_ENV": "test",
+    }
+    asked = ["explain", "Folders", "delete", "--tenant", "acme", "--role", "Admin", "--id", str(folder["id"])]
+    command = [sys.executable, "-m", "byodpp", "--app", str(settings.app_dir), *asked]
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout.splitlines()[:1]) == (0, ["delete Folders (v1): yes"]), done.stderr
+
+
 async def test_a_class_gives_a_new_tenant_its_place_and_a_deletion_takes_it_away(
     world: World, tmp_path: Any
 ) -> None:

@@ -7,6 +7,7 @@ the application what its requests would ask.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -113,6 +114,7 @@ async def _explanation(settings: Settings, slug: str, question: Question) -> dic
         # Rows of a user are seen by that user's transaction only.
         async with database.system() as transaction:
             caller = await guide.caller(transaction, tenant.id, question)
-        async with database.transaction(caller.session, read_only=True) as transaction:
+        session = replace(caller.session, place=tenant.place)
+        async with database.transaction(session, read_only=True) as transaction:
             told = await guide.explain(transaction, tenant.id, question, None)
         return told.as_json()
