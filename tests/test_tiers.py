@@ -592,6 +592,49 @@ async def test_places_follow_the_shared_tables_and_are_refused_until_they_have(
         assert told.steps == 0, "nothing is left to do"
 
 
+VIEW = {
+    "name": "FolderNames",
+    "type": "view",
+    "table": "folder_names",
+    "fields": {"name": {"type": "string"}},
+    "access": {"read": ["Admin"]},
+}
+VIEW_SQL = """
+create view public.folder_names with (security_invoker = true) as select tenant_id, id, name from public.folders;
+grant select on public.folder_names to byodpp_app
+"""
+
+
+async def test_views_of_a_place_are_there_while_it_follows(world: World, tmp_path: Path) -> None:
+    await world.fill("acme", 2)
+    await world.life.move("acme", "schema")
+    place = (await world.application.tenant("acme")).place
+    owner = await asyncpg.connect(str(world.application.settings.postgres_admin_uri), timeout=30)
+    try:
+        await owner.execute(VIEW_SQL)
+        manifest = {**MANIFEST, "resources": [*MANIFEST["resources"], VIEW]}
+        async with migrated(world, tmp_path, manifest) as (newer, followed):
+            client = newer.client()
+
+            async def seen() -> int:
+                count: int = (await client.get("/api/v1/folder-names")).json()["count"]
+                return count
+
+            await followed()
+            assert await seen() == 2
+            following, counts = asyncio.create_task(followed()), []
+            while not following.done():
+                counts.append(await seen())
+            await following
+            assert len(counts) > 3 and set(counts) == {2}, "nobody has looked into the shared tables"
+            await owner.execute(f"drop view {place}.folder_names")
+            assert await seen() == 0
+            await followed()
+            assert await seen() == 2, "a statement that has found the shared view looks again"
+    finally:
+        await owner.close()
+
+
 async def test_a_place_whose_rows_do_not_fit_is_told_of_and_the_others_are_served(
     world: World, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ _PATIENCE_SECONDS: Final = 60.0
 _BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 #: Constraint of each table of a place: the rows of one tenant and no other.
 _ONE_TENANT: Final = "byodpp_place"
+_SHARED: Final = "public"
 
 
 class PlaceBuilder:
@@ -110,15 +111,16 @@ class PlaceBuilder:
         await connection.execute(
             f"create schema if not exists {place}; grant usage on schema {place} to {APP}, {SYSTEM}"
         )
-        await self._drop_views(connection, place)
         wanted = self.wanted if references else _without_references(self.wanted)
         async with _looking_into(connection, place):
             found = await plan_for(wanted, connection, framework=False)
         steps = tuple(step for step in found.steps if lossy or step.kind == "expand")
+        if steps:  # views may stand in their way; where there are none, readers find the views all the time
+            await patiently(lambda: self._drop_views(connection, place))
         for some in batches(steps):
             await patiently(lambda some=some: self._run(connection, place, some))
         await self._keep_to(connection, place, tenant_id)
-        await self._copy_views(connection, place)
+        await patiently(lambda: self._copy_views(connection, place))
         return steps
 
     async def drop(self, connection: asyncpg.Connection[Any], place: str) -> None:
@@ -206,18 +208,27 @@ class PlaceBuilder:
         if not names:
             return
         rows = await connection.fetch(
-            "select c.relname as name, pg_get_viewdef(c.oid) as body from pg_class c where c.relkind = 'v'"
+            "select c.relname as name, pg_get_viewdef(c.oid) as body, to_regclass($2 || '.' || quote_ident("
+            "c.relname)) is null as missing from pg_class c where c.relkind = 'v'"
             " and c.relnamespace = 'public'::regnamespace and c.relname = any($1::text[]) order by c.oid",
             names,
+            place,
         )
-        for row in rows:
-            name, body = f"{place}.{quote(row['name'])}", row["body"].rstrip().rstrip(";")
-            async with connection.transaction():
+        async with connection.transaction():
+            await self._drop_views(connection, place)
+            await connection.execute(f"set local search_path = {place}, public")
+            for row in rows:
+                name, body = f"{place}.{quote(row['name'])}", row["body"].rstrip().rstrip(";")
                 await connection.execute(
-                    f"set local search_path = {place}, public; drop view if exists {name};"
-                    f" create view {name} with (security_invoker = true) as {body};"
+                    f"create view {name} with (security_invoker = true) as {body};"
                     f" grant select on {name} to {APP}, {SYSTEM}"
                 )
+                if row["missing"]:
+                    # Who has looked for it meanwhile has found the shared one, and would keep to that: a
+                    # prepared statement is planned anew when what it uses changes, not when it is hidden.
+                    await connection.execute(
+                        f"alter view {_SHARED}.{quote(row['name'])} set (security_invoker = true)"
+                    )
 
 
 async def patiently(work: Any) -> None:
