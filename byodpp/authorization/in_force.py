@@ -108,8 +108,8 @@ class TenantRules:
     def _own(self) -> PolicySet:
         # Two threads may do this at once (large bodies are judged aside): each then makes the same.
         if self._set is None:
-            former = self._former._compiled if self._former is not None else []
-            known = {row.id: (row, policies) for row, policies in former}
+            former = self._former  # read once: the other one may have taken it away by the next look
+            known = {row.id: (row, policies) for row, policies in former._compiled} if former else {}
             compiled: list[tuple[PolicyRow, tuple[Policy, ...]]] = []
             for row in self.rows.policies:
                 found = known.get(row.id)
