@@ -484,6 +484,16 @@ async def test_a_class_gives_a_new_tenant_its_place_and_a_deletion_takes_it_away
     await made(world.client(), FOLDERS, name="free again", code="gamma")
 
 
+async def test_the_first_place_of_all_can_be_a_new_tenants(world: World) -> None:
+    await world.fill("acme", 1)
+    await made(world.application.client(tenant="platform"), "/api/v1/tenant-classes", name="a", tier="schema")
+    newcomer = Newcomer(slug="gamma", name="Gamma", email="g@gamma.example", tenant_class="a")
+    async with asyncio.timeout(30):  # its own transaction must not hold what the owner changes
+        results = await world.life.onboard(newcomer)
+    assert results["place"] == {"place": place_name(results["tenant"]["id"])}
+    assert await world.value("select count(*) from byodpp.platform_keys") == 1, "keys are claimed from now on"
+
+
 async def test_a_tenant_whose_class_has_another_tier_is_moved_when_somebody_says_so(world: World) -> None:
     operator = world.application.client(tenant="platform")
     made_class = await made(operator, "/api/v1/tenant-classes", name="professional", tier="schema")

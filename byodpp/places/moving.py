@@ -8,6 +8,7 @@ not what was sent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.database import Transaction
@@ -26,6 +27,10 @@ __all__ = ["Mover", "continue_counting"]
 #: For one table's rows.
 _LONGEST_SECONDS: Final = 3_600.0
 _PASS: Final = "set local byodpp.moving = 'on'"
+
+
+class _Seen(Exception):
+    """What was to be looked at has been."""
 
 
 class Mover:
@@ -112,12 +117,15 @@ class Mover:
         return removed
 
     async def any_rows(self, transaction: Transaction, tenant: int, schema: str) -> bool:
-        """Whether a tenant has rows in a schema."""
-        for name in self.tables:
-            sql = f"select exists (select from {schema}.{quote(name)} where tenant_id = $1)"
-            if await transaction.fetchval(sql, tenant):
-                return True
-        return False
+        """Whether a tenant has rows in a schema; no table is held afterwards, so that it can be changed."""
+        found = False
+        with suppress(_Seen):
+            async with transaction.savepoint():  # undone, for the locks of reading
+                for name in self.tables:
+                    sql = f"select exists (select from {schema}.{quote(name)} where tenant_id = $1)"
+                    found = found or await transaction.fetchval(sql, tenant)
+                raise _Seen
+        return found
 
     async def _digest(self, transaction: Transaction, name: str, tenant: int, schema: str) -> list[str]:
         columns = ", ".join(f"t.{quote(column.name)}" for column in self._table(name).c)
