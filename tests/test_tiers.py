@@ -27,7 +27,7 @@ from byodpp.exceptions import ApiError, Conflict, NotFound, TenantMoving
 from byodpp.places import PlaceBuilder, dedicated, place_name
 from byodpp.places.following import follow, make_way
 from byodpp.places.placement import Tier
-from byodpp.tenant_life import Newcomer, TenantLife
+from byodpp.tenant_life import Newcomer, TenantLife, moves
 from byodpp.testing import Bench, TestedApplication
 from tests.serving import ROOT
 from tests.worlds import build, write_application
@@ -287,6 +287,31 @@ async def test_no_write_is_lost_while_a_tenant_moves_there_and_back(world: World
     rows = await world.rows(f"select id, name from {place}.folders")
     assert {row["name"] for row in rows} - {"acme 0"} == acknowledged
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+async def test_moves_at_the_same_time_do_not_undo_each_others_fences(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, others = moves.hold, list[asyncio.Task[None]]()
+
+    async def move(tenant: str) -> None:
+        with pytest.raises(Cut):
+            await world.life.move(tenant, "schema", told=cutting("hold"))
+
+    async def hold(*args: Any) -> None:
+        """Make the fences from what was known of the places before another move came to its own."""
+        if not others:
+            others.append(asyncio.create_task(move("beta")))
+            await asyncio.wait(others, timeout=1)
+        await held(*args)
+
+    monkeypatch.setattr(moves, "hold", hold)
+    async with asyncio.timeout(30):
+        await move("acme")
+        await others[0]
+    for tenant in ("acme", "beta"):
+        refused = await world.client(tenant).post(FOLDERS, json={"name": "lost"})
+        assert refused.status_code == 503, f"{tenant} is being moved, and its rows are copied"
 
 
 async def test_a_process_that_has_not_heard_of_a_move_cannot_write_where_the_tenant_was(world: World) -> None:

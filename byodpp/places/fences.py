@@ -4,16 +4,19 @@ A process that has not yet heard of a move would write where the tenant is no mo
 themselves refuse it: as long as a tenant is not served by the shared tables, they take no row of it, and
 while it moves, neither does its place. Making such a trigger waits for the writers that are under way, so
 that what comes after it finds everything they have committed. Values that are unique in the whole platform
-are claimed in one table, `byodpp.platform_keys`, from the day on which there is a first place.
+are claimed in one table, `byodpp.platform_keys`, from the day on which there is a first place. A fence is
+made from where all tenants are, so that whoever makes one, or changes where a tenant is, does it alone.
 
 In: connections of the owner role, and where the tenants are. Everything may be called again.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from byodpp.exceptions import MigrationError
 from byodpp.places.building import patiently
 from byodpp.places.placement import Located
 from byodpp.sql_text import quote, quote_text
@@ -22,8 +25,13 @@ from byodpp.tables import StoredTable
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["claim_keys", "hold"]
+    from byodpp.database import Transaction
 
+__all__ = ["be_alone", "be_alone_in", "claim_keys", "hold"]
+
+_ALONE: Final = "hashtextextended('byodpp places', 0)"
+_PATIENCE_SECONDS: Final = 45.0
+_PAUSE_SECONDS: Final = 0.1
 _SHARED: Final = "public"
 _GATE: Final = "byodpp_gate"
 _CLAIM: Final = "byodpp_claim"
@@ -38,6 +46,31 @@ _CLAIMS: Final = f"""
     from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
     where t.tgname like '{_CLAIM}%'
 """
+
+
+async def be_alone_in(transaction: Transaction) -> None:
+    """Let nobody else change where tenants are, or what their tables refuse, until the transaction ends.
+
+    What is known of the places before may be old: look afterwards.
+
+    Raises:
+        MigrationError: somebody else does, all the time.
+    """
+    await _alone(transaction, f"select pg_try_advisory_xact_lock({_ALONE})")
+
+
+async def be_alone(connection: asyncpg.Connection[Any]) -> None:
+    """The same, until the connection is closed."""
+    await _alone(connection, f"select pg_try_advisory_lock({_ALONE})")
+
+
+async def _alone(asked: Any, sql: str) -> None:
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _PATIENCE_SECONDS
+    while not await asked.fetchval(sql):
+        if clock() > deadline:
+            raise MigrationError("Another tenant is being moved, or places are being migrated: try again.")
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def hold(

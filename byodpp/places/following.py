@@ -14,7 +14,7 @@ import asyncpg
 
 from byodpp.exceptions import MigrationError
 from byodpp.places.building import PlaceBuilder
-from byodpp.places.fences import claim_keys, hold
+from byodpp.places.fences import be_alone, claim_keys, hold
 from byodpp.places.placement import LOCATED, Located
 
 __all__ = ["Followed", "follow", "make_way"]
@@ -51,10 +51,11 @@ async def follow(builder: PlaceBuilder, system_uri: str, *, lossy: bool) -> list
         lossy: whether the shared tables have everything by now, what loses data included.
 
     Raises:
-        MigrationError: tables are in use all the time.
+        MigrationError: tables are in use all the time, or tenants are being moved.
     """
     system = await asyncpg.connect(system_uri, timeout=30)
     try:
+        await be_alone(system)
         located = [Located(**dict(row)) for row in await system.fetch(LOCATED)]
         newest = await system.fetchval(_NEWEST)
         found, now = [], []

@@ -17,7 +17,7 @@ from byodpp.authentication.tenants import Tenant
 from byodpp.database import Transaction
 from byodpp.exceptions import Conflict
 from byodpp.places import Located, PlaceBuilder, place_name
-from byodpp.places.fences import claim_keys, hold
+from byodpp.places.fences import be_alone_in, claim_keys, hold
 from byodpp.places.moving import Mover, continue_counting
 from byodpp.places.placement import EVERYWHERE, LOCATED, Tier
 from byodpp.registry import Registry
@@ -111,6 +111,7 @@ class Moves:
     async def put_place(self, unit: Unit, results: Results) -> Any:
         """Give a new tenant the place that its class asks for; one that has rows stays where it is."""
         id, transaction = results["tenant"]["id"], unit.transaction
+        await be_alone_in(transaction)
         there = await located(transaction)
         known = next((one for one in there if one.tenant_id == id and one.tier != "shared"), None)
         if known is not None:
@@ -135,6 +136,7 @@ class Moves:
 
     async def take_place(self, tenant_id: int, unit: Unit, results: Results) -> Any:
         """Take away the place of a tenant that is no more."""
+        await be_alone_in(unit.transaction)
         there = [one for one in await located(unit.transaction) if one.tenant_id != tenant_id]
         await unit.transaction.execute("delete from byodpp.tenant_places where tenant_id = $1", tenant_id)
         if not await unit.transaction.fetchval(
@@ -151,6 +153,7 @@ class Moves:
     # --- the steps --------------------------------------------------------------------
 
     async def _begin(self, tenant: Tenant, to: Tier, unit: Unit, results: Results) -> Any:
+        await be_alone_in(unit.transaction)
         there = {one.tenant_id: one for one in await located(unit.transaction)}
         now = there.get(tenant.id)
         served = "shared" if now is None else now.tier
@@ -172,6 +175,7 @@ class Moves:
 
     async def _hold(self, unit: Unit, results: Results) -> Any:
         """Refuse the tenant's writes, once those that are under way have ended."""
+        await be_alone_in(unit.transaction)
         async with self._builder.connected() as owner:
             await hold(owner, self._builder.dedicated, await located(unit.transaction))
         return {}
@@ -188,6 +192,7 @@ class Moves:
 
     async def _finish(self, id: int, to: Tier, source: str, target: str, unit: Unit, results: Results) -> Any:
         """Make what the copies lack, and hold the place's writes before anybody is switched over to it."""
+        await be_alone_in(unit.transaction)
         there = [
             replace(one, tier=to, state="settling") if one.tenant_id == id else one
             for one in await located(unit.transaction)
@@ -204,6 +209,7 @@ class Moves:
         return await self._mover.compare(unit.transaction, id, source, target)
 
     async def _switch(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        await be_alone_in(unit.transaction)
         await unit.transaction.execute(_PUT, id, to, place_name(id), "settling")
         unit.transaction.after_commit(self._forgotten)
         return {}
@@ -214,6 +220,7 @@ class Moves:
         return {}
 
     async def _open(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        await be_alone_in(unit.transaction)
         await unit.transaction.execute(_PUT, id, to, place_name(id), "served")
         there = await located(unit.transaction)
         async with self._builder.connected() as owner:
@@ -226,6 +233,7 @@ class Moves:
         """Delete the rows where they were."""
         if to == "schema":
             return {"rows": await self._mover.remove(unit.transaction, id, _SHARED)}
+        await be_alone_in(unit.transaction)
         async with self._builder.connected() as owner:
             await self._builder.drop(owner, place_name(id))
         await unit.transaction.execute(_PUT, id, "shared", None, "served")
