@@ -24,10 +24,13 @@ from byodpp import migrations
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.database import SessionContext
 from byodpp.exceptions import ApiError, Conflict, NotFound, TenantMoving
-from byodpp.places import PlaceBuilder, dedicated, place_name
+from byodpp.places import PlaceBuilder, dedicated, fences, place_name
 from byodpp.places.following import follow, make_way
 from byodpp.places.placement import Tier
+from byodpp.service.units import Unit
 from byodpp.tenant_life import Newcomer, TenantLife, moves
+from byodpp.tenant_life.acting import for_platform
+from byodpp.tenant_life.procedures import Procedures
 from byodpp.testing import Bench, TestedApplication
 from tests.serving import ROOT
 from tests.worlds import build, write_application
@@ -292,7 +295,7 @@ async def test_no_write_is_lost_while_a_tenant_moves_there_and_back(world: World
 async def test_moves_at_the_same_time_do_not_undo_each_others_fences(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, others = moves.hold, list[asyncio.Task[None]]()
+    held, others = fences.hold, list[asyncio.Task[None]]()
 
     async def move(tenant: str) -> None:
         with pytest.raises(Cut):
@@ -312,6 +315,18 @@ async def test_moves_at_the_same_time_do_not_undo_each_others_fences(
     for tenant in ("acme", "beta"):
         refused = await world.client(tenant).post(FOLDERS, json={"name": "lost"})
         assert refused.status_code == 503, f"{tenant} is being moved, and its rows are copied"
+
+
+async def test_a_step_may_wait_for_tables_longer_than_a_request_may(world: World) -> None:
+    connected = world.application.connected
+
+    async def idle(unit: Unit, results: Any) -> Any:
+        return await unit.transaction.fetchval("show idle_in_transaction_session_timeout")
+
+    procedures = Procedures(connected.database, connected.service)
+    procedure = await procedures.begin("move", "acme", {})
+    assert await procedures.take(procedure, for_platform("idle", idle), {}) == ("1h", True)
+    assert await world.value("show idle_in_transaction_session_timeout") == "1min"
 
 
 async def test_a_process_that_has_not_heard_of_a_move_cannot_write_where_the_tenant_was(world: World) -> None:
@@ -635,7 +650,8 @@ VIEW = {
     "access": {"read": ["Admin"]},
 }
 VIEW_SQL = """
-create view public.folder_names with (security_invoker = true) as select tenant_id, id, name from public.folders;
+create view public.folder_names with (security_invoker = true)
+    as select tenant_id, id, name from public.folders;
 grant select on public.folder_names to byodpp_app
 """
 

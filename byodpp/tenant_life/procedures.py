@@ -36,6 +36,8 @@ _UNFINISHED: Final = (
     " where finished_at is null order by id"
 )
 _LOCK: Final = "select done, finished_at from byodpp.tenant_procedures where id = $1 for update"
+#: A step may wait for the identity provider, or for tables that are made for millions of rows.
+_PATIENT: Final = "set local idle_in_transaction_session_timeout = '1h'"
 _NOTE: Final = """
     update byodpp.tenant_procedures
     set done = done || jsonb_build_object($2::text, $3::jsonb), failure = null, changed_at = now()
@@ -117,6 +119,7 @@ class Procedures:
 
         async def work(unit: Unit) -> Any:
             nonlocal taken
+            await unit.transaction.execute(_PATIENT)
             row = await unit.transaction.fetchrow(_LOCK, procedure.id)
             done = {} if row is None else wire.loads(row["done"].encode())
             if step.name in done:
