@@ -4,7 +4,8 @@ What the parser cannot read is handed to the application, so that the refusal is
 like any other. Whoever has asked is answered, though he has shut his side of the connection, or sent
 something behind it that nobody can read. A client that is slow, or never comes to an end, costs a
 bounded time and a bounded memory: the head of a request has a size and a deadline, fields after the
-body are thrown away, and a body that goes on long after its answer ends the connection. And an answer
+body are thrown away, a body that goes on long after its answer ends the connection, and so does a client
+that reads nothing of a long answer. And an answer
 whose headers are `HeaderLines` goes out in one piece: uvicorn would look at every header once more,
 and write head and body by a system call each.
 """
@@ -36,6 +37,10 @@ _READ_BYTES: Final = 262_144
 _HEAD_SECONDS: Final = 30.0
 #: How long a body may go on after its answer; many clients read nothing before they have sent all.
 _PATIENCE_SECONDS: Final = 2.0
+#: How long a client may read nothing of an answer of which there is more.
+_STALLED_SECONDS: Final = 60.0
+#: How long a stream may send nothing to a client that has shut its side, and may have gone.
+_SILENT_SECONDS: Final = 60.0
 #: In place of a version of HTTP: why the application gets a request that was not read.
 UNREADABLE, LARGE_HEAD, SLOW_HEAD = "unreadable", "large head", "slow head"
 
@@ -44,7 +49,7 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     _refused = False  # nothing more is read: what comes is unreadable, or nothing will come
-    _answering: RequestResponseCycle | None = None  # the request whose turn it is
+    _answering: _Cycle | None = None  # the request whose turn it is
     _in_head = False  # a request has begun, and its headers have not ended
     _head_bytes = 0  # of it so far, with what came before it in the same piece
     _head_deadline: asyncio.TimerHandle | None = None
@@ -75,7 +80,8 @@ class HttpProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection for the answers to what was asked before its other side was shut.
 
-        A client that does so may still read. Whether it has gone altogether shows when something is sent.
+        A client that does so may still read. Whether it has gone altogether shows when something is sent;
+        a stream that sends nothing for long takes it for gone.
 
         Returns:
             Whether there is anything to answer.
@@ -91,7 +97,18 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         else:
             cycle.keep_alive = False
+        self._watch_silence()
         return True
+
+    def _watch_silence(self, cycle: _Cycle | None = None, sent: int = 0) -> None:
+        """Break with a client that has shut its side when a stream has sent it nothing for long."""
+        now = self._answering
+        if now is None or self.transport.is_closing():
+            return
+        if now is cycle and now.response_started and now.sent == sent:
+            self.transport.abort()
+        else:
+            self.loop.call_later(_SILENT_SECONDS, self._watch_silence, now, now.sent)
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless what came before could not be read."""
@@ -140,6 +157,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, self.app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        assert isinstance(cycle, _Cycle)
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
@@ -228,6 +246,7 @@ class _Cycle(RequestResponseCycle):
 
     _head = b""  # of the answer, until its body is there
     broken = False  # the rest of the body cannot be read
+    sent = 0  # parts of the answer
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application. It answers its failures itself: what still leaves it breaks the connection."""
@@ -262,6 +281,9 @@ class _Cycle(RequestResponseCycle):
         """Send a part of the answer; nothing to a client that has gone."""
         if self.transport.is_closing():
             self.disconnected = True  # which is told in the next turn of the event loop
+        self.sent += 1
+        if self.flow.write_paused and not self.disconnected:
+            await self._await_reader()
         if self._head:
             await self._send_body(message)
             return
@@ -272,6 +294,15 @@ class _Cycle(RequestResponseCycle):
                 self._start(message["status"], headers, length or 0)  # type: ignore[typeddict-item]
                 return
         await super().send(message)
+
+    async def _await_reader(self) -> None:
+        """Wait until the client has read of what was sent; break with one that does not."""
+        try:
+            async with asyncio.timeout(_STALLED_SECONDS):
+                await self.flow.drain()
+        except TimeoutError:
+            self.disconnected = True
+            self.transport.abort()
 
     def _start(self, status: int, headers: HeaderLines, length: int) -> None:
         self.response_started = True
@@ -288,8 +319,6 @@ class _Cycle(RequestResponseCycle):
 
     async def _send_body(self, message: ASGISendEvent) -> None:
         """Send the head with the first part of the body."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
         head, self._head = self._head, b""
         if self.disconnected:
             return

@@ -288,3 +288,44 @@ async def test_a_connection_lives_on_after_a_body_that_nobody_read() -> None:
             writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
             assert b"1.1 2 1" in await asyncio.wait_for(reader.readuntil(b"1.1 2 1"), 5)
             writer.write(b"cd")
+
+
+async def test_a_client_that_reads_nothing_of_a_long_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byodpp.http_protocol._STALLED_SECONDS", 0.3)
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": HeaderLines(b"x: y\r\n")})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                for _ in range(100):
+                    await send({"type": "http.response.body", "body": b"a" * 1_000_000, "more_body": True})
+                await receive()
+                ended.set_result((await receive())["type"])
+
+    async with connected(endless) as connect:
+        _, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await asyncio.wait_for(ended, 8) == "http.disconnect"
+
+
+async def test_a_stream_that_is_silent_does_not_wait_for_a_client_that_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("byodpp.http_protocol._SILENT_SECONDS", 0.2)
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": HeaderLines(b"x: y\r\n")})
+        await send({"type": "http.response.body", "body": b"tick", "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                ended.set_result((await receive())["type"])
+
+    async with connected(silent) as connect:
+        reader, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"tick"), 5)
+        writer.close()
+        assert await asyncio.wait_for(ended, 8) == "http.disconnect"
