@@ -472,6 +472,23 @@ async def test_a_rotation_reaches_tenants_in_schemas_of_their_own(
             assert versions.status_code == 200
 
 
+async def test_a_rotation_says_that_a_tenant_is_moved(byodpp_bench: Bench, blueprint: Blueprint) -> None:
+    def told(step: str, taken: bool) -> None:
+        if step == "hold":
+            raise KeyError(step)  # cut off
+
+    application = byodpp_bench.application(blueprint, encryption_keys=(OLD,), tenant_settle_seconds=0)
+    async with application as tested:
+        await a_person(tested.client(), taxNumber=WORD)
+        with pytest.raises(KeyError):
+            await tested.connected.tenant_life().move("acme", "schema", told=told)
+        code, text = await rotate(tested, NEW, OLD)
+        assert (code, "Traceback" in text) == (1, False), text
+        assert "moved" in text
+        await tested.connected.tenant_life().move("acme", "schema")
+        assert (await rotate(tested, NEW, OLD))[0] == 0
+
+
 async def test_the_command_rotates_and_tells_what_cannot_be_read(tested: TestedApplication) -> None:
     await a_person(tested.client(), taxNumber=WORD)
     code, text = await rotate(tested, NEW, OLD)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from byodpp.cli.acting import run
 from byodpp.cli.output import print_step
 from byodpp.cli.place import place_of
 
@@ -20,6 +20,7 @@ __all__ = ["rotate"]
 
 #: Secrets of one transaction: a rotation that is broken off has lost nothing, and the next one goes on.
 _BATCH = 200
+_INTERRUPTED = "Interrupted: it goes on when it is run again."
 _SELECT = (
     "select v.tenant_id, v.secret_id, v.key_id, v.sealed, s.owner_id, s.name from byodpp.secret_values v"
     " join secrets s on s.tenant_id = v.tenant_id and s.id = v.secret_id"
@@ -40,9 +41,9 @@ def rotate(context: typer.Context) -> None:
     Broken off, it goes on when it is run again. The exit status is 1 when one could not be read.
     """
     settings = place_of(context).settings()
-    done, unread = asyncio.run(_rotate(settings))
+    done, unread = run(_rotate(settings), interrupted=_INTERRUPTED)
     print_step("rotated", f"{done} secrets")
-    values, left = asyncio.run(_rotate_fields(settings))
+    values, left = run(_rotate_fields(settings), interrupted=_INTERRUPTED)
     print_step("rotated", f"{values} values of encrypted fields")
     for what, reasons in (("secrets", unread), ("values", left)):
         for reason, number in reasons.items():
