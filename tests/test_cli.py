@@ -51,10 +51,17 @@ def byodpp(*words: str | Path, cwd: Path = ROOT, **environment: str) -> Done:
         redirect_stderr(err),
         chdir(cwd),
     ):
+        handlers = {
+            number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             main([str(word) for word in words])
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
+        finally:
+            # At its end `serve` is deaf to Ctrl-C; this process goes on, and so do those that it starts.
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return Done(code, out.getvalue(), err.getvalue())
 
 
