@@ -53,6 +53,7 @@ from byodpp.part_logics import PART_LOGICS
 from byodpp.part_writes import PartWrites
 from byodpp.query.cursors import Cursors
 from byodpp.query.reader import QueryReader
+from byodpp.recurring import require_well
 from byodpp.registry import Registry
 from byodpp.repository.stores import Store
 from byodpp.routes import Route
@@ -282,6 +283,7 @@ class Application:
         checks = [
             HealthCheck(name="database", check=self.database.ping),
             HealthCheck(name="identity", check=self.issuer.health, critical=False),
+            HealthCheck(name="background", check=self._recurring_work_is_well, critical=False),
         ]
         if isinstance(self.rate_limiter, SharedWindows):
             # Without it each process counts alone: worse, but it serves.
@@ -375,6 +377,10 @@ class Application:
             if isinstance(self.rate_limiter, SharedWindows):
                 await self.rate_limiter.close()
             await self.database.close()
+
+    async def _recurring_work_is_well(self) -> None:
+        works = (self.policy_watch.looks, self.revocation_watch.looks, self.sealer.passes, self.quota.looks)
+        await require_well(works)
 
     async def _refuse_other_schema(self) -> None:
         async with self.database.system() as transaction:

@@ -266,6 +266,7 @@ async def test_two_servers_with_a_redis_share_the_budget_of_a_tenant(
             assert [(one["name"], one["healthy"]) for one in checks] == [
                 ("database", True),
                 ("identity", True),
+                ("background", True),
                 ("redis", True),
             ]
             redis.stop()

@@ -83,6 +83,25 @@ async def test_policies_stay_in_force_while_they_cannot_be_read(
     assert (await viewer.get(THINGS)).status_code == 200
 
 
+async def test_health_tells_that_policies_are_not_looked_at(
+    watched: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byodpp.recurring._PATIENCE_SECONDS", 0.0)
+
+    async def health() -> tuple[str, dict[str, bool]]:
+        document = (await watched.client(role=None).get("/health")).json()
+        return document["status"], {one["name"]: one["healthy"] for one in document["checks"]}
+
+    assert await health() == ("healthy", {"database": True, "identity": True, "background": True})
+    async with _owner(watched) as owner:
+        await owner.execute("alter table byodpp.access_versions rename to gone")
+        await asyncio.sleep(1)
+        assert await health() == ("degraded", {"database": True, "identity": True, "background": False})
+        await owner.execute("alter table byodpp.gone rename to access_versions")
+    await asyncio.sleep(1)
+    assert await health() == ("healthy", {"database": True, "identity": True, "background": True})
+
+
 async def test_a_burst_of_policy_writes_by_many_loses_none(watched: TestedApplication) -> None:
     admin, beta = watched.client(), watched.client(tenant="beta")
     for client in (admin, beta):

@@ -12,7 +12,6 @@ the database is away there is nothing to seal.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -27,6 +26,7 @@ from byodpp.audit.entries import SESSION, columns_of, digest_sql
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import ApiError
+from byodpp.recurring import Recurring
 from byodpp.registry import Registry
 from byodpp.settings import Settings
 from byodpp.settings.secret_key import application_secret
@@ -105,13 +105,13 @@ class Sealer:
         """
         self._database = database
         self._key = key
-        self._seconds = seconds
         self._arrived = _arrived_sql(entries)
         self._table = quote(str(entries.name))
         self._ends: OrderedDict[int, int] = OrderedDict()  # tenant -> number of its last seal
         self._told: OrderedDict[int, float] = OrderedDict()  # tenant -> when its head was logged
-        self._away = False  # told once per outage
-        self._task: asyncio.Task[None] | None = None
+        self.passes = Recurring(
+            self._seal_all, seconds=seconds, log=_log, trouble="audit entries cannot be sealed for the moment"
+        )
 
     @classmethod
     def of(cls, settings: Settings, registry: Registry, tables: Tables, database: Database) -> Sealer:
@@ -121,16 +121,15 @@ class Sealer:
 
     async def start(self) -> None:
         """Seal from now on until `stop`."""
-        self._task = asyncio.create_task(self._run())
+        self.passes.start()
 
     async def stop(self) -> None:
         """Seal what is there, then no more. Harmless when not started."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
-        await self._pass()
+        if await self.passes.stop():
+            try:
+                await self.seal()
+            except ApiError as error:
+                _log.warning("the last audit entries were left to the next start to seal: %s", error.message)
 
     async def seal(self) -> int:
         """Make one pass and return how many entries it sealed; 0 too while another process seals.
@@ -154,26 +153,9 @@ class Sealer:
         self._note(heads)
         return len(found)
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds)
-            while await self._pass() == _MOST_ENTRIES:
-                pass  # there are more
-
-    async def _pass(self) -> int:
-        try:
-            sealed = await self.seal()
-        except ApiError as error:
-            if not self._away:
-                _log.warning("audit entries cannot be sealed for the moment: %s", error.message)
-            self._away = True
-        except Exception:
-            # Whatever it is, the next pass may succeed; an end of the task would go unnoticed.
-            _log.exception("audit entries could not be sealed")
-        else:
-            self._away = False
-            return sealed
-        return 0
+    async def _seal_all(self) -> None:
+        while await self.seal() == _MOST_ENTRIES:
+            pass  # there are more
 
     # --- what has arrived -----------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from byodpp.authentication.keys import KeyDirectory
 from byodpp.database import Database
 from byodpp.exceptions import ApiError
+from byodpp.recurring import Recurring
 
 __all__ = ["BUMP", "RevocationWatch", "Revocations"]
 
@@ -116,10 +117,13 @@ class RevocationWatch:
         self._revocations = revocations
         self._keys = keys
         self._forget = forget
-        self._seconds = seconds
         self._version = -1
-        self._away = False  # told once per outage
-        self._task: asyncio.Task[None] | None = None
+        self.looks = Recurring(
+            self._look,
+            seconds=seconds,
+            log=_log,
+            trouble="revocations cannot be looked at, those in force stay",
+        )
         self._reading = asyncio.Lock()
         self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
@@ -132,15 +136,12 @@ class RevocationWatch:
         async with self._database.system() as transaction:
             await transaction.execute(_FIRST)
         await self.refresh()
-        self._task = asyncio.create_task(self._watch())
+        self.looks.start()
 
     async def stop(self) -> None:
         """Look no more; write down the last uses of keys. Harmless when not started."""
-        if self._task is None:
+        if not await self.looks.stop():
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
         try:
             await self._keys.write_uses()
         except ApiError as error:
@@ -158,21 +159,9 @@ class RevocationWatch:
             self._keys.forget()
             self._forget()
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds)
-            try:
-                await self.refresh()
-                if time.monotonic() >= self._next_sweep:
-                    self._next_sweep = time.monotonic() + _SWEEP_SECONDS
-                    self._revocations.sweep()
-                    await self._keys.write_uses()
-            except ApiError as error:
-                if not self._away:
-                    _log.warning("revocations cannot be looked at, those in force stay: %s", error.message)
-                self._away = True
-            except Exception:
-                # Whatever it is, the next look may succeed; an end of the watch would go unnoticed.
-                _log.exception("revocations could not be read, those in force stay")
-            else:
-                self._away = False
+    async def _look(self) -> None:
+        await self.refresh()
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + _SWEEP_SECONDS
+            self._revocations.sweep()
+            await self._keys.write_uses()

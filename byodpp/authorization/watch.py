@@ -19,7 +19,7 @@ from byodpp.authorization.decisions import Authorizer
 from byodpp.authorization.rows import read_rows
 from byodpp.database import PLATFORM_TENANT, Database, Transaction
 from byodpp.database.listening import listen
-from byodpp.exceptions import ApiError
+from byodpp.recurring import Recurring
 
 __all__ = ["CHANNEL", "PolicyWatch", "record_change"]
 
@@ -65,13 +65,26 @@ class PolicyWatch:
         """
         self._database = database
         self._authorizer = authorizer
-        self._seconds = seconds
         self._digest: tuple[int, ...] = (0, 0)
         self._versions: Mapping[int, int] = {}
-        self._away = False  # told once per outage
-        self._tasks: list[asyncio.Task[None]] = []
         self._reading = asyncio.Lock()
         self._told = asyncio.Event()
+        self.looks = Recurring(
+            self.refresh,
+            seconds=seconds,
+            log=_log,
+            trouble="policies cannot be looked at, those in force stay",
+            woken=self._told,
+        )
+        # Only shortens the wait for the next look, so that its end is nothing to worry about.
+        self._listening = Recurring(
+            self._listen,
+            seconds=seconds,
+            log=_log,
+            trouble="changes of policies are not heard, only looked for",
+            level=logging.DEBUG,
+            at_once=True,
+        )
 
     async def start(self) -> None:
         """Put the stored policies in force, then look for changes until `stop`.
@@ -81,14 +94,13 @@ class PolicyWatch:
         """
         async with self._database.system() as transaction:
             await self._read_all(transaction)
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._listen())]
+        self.looks.start()
+        self._listening.start()
 
     async def stop(self) -> None:
         """Look no more. Harmless when not started."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self._listening.stop()
+        await self.looks.stop()
 
     async def refresh(self) -> None:
         """Read anew what has changed since the last look."""
@@ -127,33 +139,7 @@ class PolicyWatch:
             )
         self._versions = versions
 
-    async def _watch(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await self._told.wait()
-            except TimeoutError:
-                pass  # nobody has told anything: look anyway
-            self._told.clear()
-            try:
-                await self.refresh()
-            except ApiError as error:
-                if not self._away:
-                    _log.warning("policies cannot be looked at, those in force stay: %s", error.message)
-                self._away = True
-                await asyncio.sleep(self._seconds)
-            except Exception:
-                # Whatever it is, the next look may succeed; an end of the watch would go unnoticed.
-                _log.exception("policies could not be put in force, those before stay")
-                await asyncio.sleep(self._seconds)
-            else:
-                self._away = False
-
     async def _listen(self) -> None:
-        """Wake the watch when a change is told; a connection that dies is made anew, after a pause."""
-        while self._database.system_uri is not None:
-            try:
-                await listen(self._database.system_uri, CHANNEL, self._told.set)
-            except ApiError as error:
-                _log.debug("changes of policies are not heard, only looked for: %s", error.message)
-            await asyncio.sleep(self._seconds)
+        """Wake the look when a change is told, until the connection is lost."""
+        if self._database.system_uri is not None:
+            await listen(self._database.system_uri, CHANNEL, self._told.set)

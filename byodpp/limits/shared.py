@@ -135,6 +135,10 @@ class SharedWindows:
                 await self.ping()
             except (RedisError, OSError, TimeoutError):
                 continue
+            except Exception:
+                # Whatever it is, the next question may be answered; an end of the task would go unnoticed.
+                _log.exception("Redis could not be asked whether it is back")
+                continue
             _log.warning("Redis is back: requests are counted together again")
             self._waiting = None
             return

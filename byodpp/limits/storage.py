@@ -8,7 +8,6 @@ is read, and the rest reckoned from it. One process of all measures; the others 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,9 @@ from typing import Final
 
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import ApiError, QuotaExceeded
+from byodpp.exceptions import QuotaExceeded
 from byodpp.limits.classes import ClassDirectory
+from byodpp.recurring import Recurring
 from byodpp.settings import Settings
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
@@ -127,11 +127,15 @@ class StorageQuota:
         self._database = database
         self._classes = classes
         self.meter = meter
-        self._seconds = seconds
         self._used: Mapping[int, int] = {}
         self._measured: datetime | None = None
-        self._away = False  # told once per outage
-        self._task: asyncio.Task[None] | None = None
+        self.looks = Recurring(
+            self.look,
+            seconds=seconds,
+            log=_log,
+            trouble="what tenants store cannot be measured for the moment",
+            at_once=True,
+        )
 
     @classmethod
     def of(
@@ -157,15 +161,11 @@ class StorageQuota:
 
     async def start(self) -> None:
         """Look from now on until `stop`."""
-        self._task = asyncio.create_task(self._run())
+        self.looks.start()
 
     async def stop(self) -> None:
         """Look no more. Harmless when not started."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
+        await self.looks.stop()
 
     async def refresh(self) -> None:
         """Read what was measured, if that is news."""
@@ -176,20 +176,13 @@ class StorageQuota:
                 self._used = {row["tenant_id"]: row["bytes"] for row in rows}
                 self._measured = measured
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                began = time.monotonic()
-                if await self.meter.measure():
-                    _log.info("what tenants store was measured in %.1f s", time.monotonic() - began)
-                await self.refresh()
-            except ApiError as error:
-                if not self._away:
-                    _log.warning("what tenants store cannot be measured for the moment: %s", error.message)
-                self._away = True
-            except Exception:
-                # Whatever it is, the next look may succeed; an end of the task would go unnoticed.
-                _log.exception("what tenants store could not be measured")
-            else:
-                self._away = False
-            await asyncio.sleep(self._seconds)
+    async def look(self) -> None:
+        """Measure if it is time, and read what was measured.
+
+        Raises:
+            ApiError: the database could not do it.
+        """
+        began = time.monotonic()
+        if await self.meter.measure():
+            _log.info("what tenants store was measured in %.1f s", time.monotonic() - began)
+        await self.refresh()
