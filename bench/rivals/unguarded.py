@@ -86,7 +86,7 @@ def application(settings: Settings) -> Starlette:
     """Return the application as ASGI."""
     blueprint = bootstrap.assemble(settings.app_dir)
     statements = _WithoutContext(blueprint.registry, blueprint.tables)
-    with mock.patch("byodpp.bootstrap.Authorizer", _Everything):
+    with mock.patch("byodpp.bootstrap.connected.Authorizer", _Everything):
         built = bootstrap.Application.connect(settings, replace(blueprint, statements=statements))
     return built.asgi()
 

@@ -1,18 +1,13 @@
-"""The bootstrap: the one place that builds objects, in the order of the ladder.
+"""An application with everything that talks to the outside: built by `connect`, opened by `lifespan`.
 
-`load` reads and judges an application without a database. `assemble` makes everything that
-needs no database either (a Blueprint, which tests share). `Application` adds the parts that talk
-to the outside; `build` puts them behind HTTP. May reject: StartError with all mistakes of a stage.
+In: settings and a Blueprint. Out: an Application. May reject: StartError.
 """
 
 from __future__ import annotations
 
-import gc
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,17 +23,17 @@ from byodpp.authentication.revocations import Revocations, RevocationWatch
 from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
 from byodpp.authentication.tokens import TokenVerifier
 from byodpp.authentication.users import UserDirectory
-from byodpp.authorization import Authorizer, Policy, base_policies
+from byodpp.authorization import Authorizer
 from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
+from byodpp.bootstrap.blueprint import Blueprint
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.database import Database, Sessions
 from byodpp.definitions import ResourceDefinition
-from byodpp.dependents import Dependents, out_of_reach
 from byodpp.documentation import documentation_routes
 from byodpp.documentation.sign_in import SignIn
 from byodpp.encryption import EncryptionKeys
-from byodpp.events import EventBus, EventHandler
+from byodpp.events import EventBus
 from byodpp.exceptions import ManifestError, MigrationError, Problem, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider
@@ -46,15 +41,11 @@ from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.limits import ClassDirectory, SharedWindows, SlidingWindows, StorageQuota
-from byodpp.logics import LogicMap, load_logics
-from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_bytes, openapi_document
-from byodpp.part_logics import PART_LOGICS
 from byodpp.part_writes import PartWrites
 from byodpp.query.cursors import Cursors
 from byodpp.query.reader import QueryReader
 from byodpp.recurring import require_well
-from byodpp.registry import Registry
 from byodpp.repository.stores import Store
 from byodpp.routes import Route
 from byodpp.routes.finding import RouteFinder
@@ -63,17 +54,11 @@ from byodpp.routes.resources import resource_routes
 from byodpp.routes.sessions import session_routes
 from byodpp.routes.transfers import transfer_routes
 from byodpp.row_security import check_views
-from byodpp.schemas import SchemaMap
-from byodpp.schemas.overrides import load_schema_overrides
 from byodpp.sealed_fields import SealedFields
-from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.service import Service
 from byodpp.service.units import UnitParts
 from byodpp.settings import Settings
 from byodpp.settings.secret_key import application_secret
-from byodpp.statements import Statements
-from byodpp.statements.writes import WriteStatements
-from byodpp.tables import Tables
 from byodpp.tenant_life import TenantLife
 from byodpp.tenant_life.moves import Moves
 from byodpp.transfer.chunks import Chunks
@@ -81,79 +66,7 @@ from byodpp.transfer.exports import Exporter
 from byodpp.transfer.imports import Importer
 from byodpp.transfers import TransferBounds, Transfers
 
-__all__ = ["Application", "Blueprint", "assemble", "build", "load", "load_demo", "openapi", "snapshot"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blueprint:
-    """An application as its files describe it; holds no connection and may be shared."""
-
-    app_dir: Path
-    registry: Registry
-    tables: Tables
-    schemas: SchemaMap
-    logics: LogicMap
-    handlers: tuple[EventHandler, ...]
-    dependents: Dependents
-    statements: Statements
-    writes: WriteStatements
-    policies: tuple[Policy, ...]  # what `access` gives, to every tenant
-    fingerprint: str  # of the database it expects
-
-
-def load(app_dir: Path, settings: Settings | None = None) -> Registry:
-    """Read and judge everything an application is made of.
-
-    Raises:
-        StartError: with all mistakes of the first stage that has any.
-    """
-    return assemble(app_dir).registry
-
-
-def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
-    """Build what needs no database.
-
-    Args:
-        app_dir: folder with `resources.json`.
-        enforce_scope: False leaves tenancy to row-level security alone; for the test of that fence.
-
-    Raises:
-        StartError: with all mistakes of the first stage that has any.
-    """
-    with _no_collection():
-        registry = load_manifest(app_dir)
-        tables = Tables.build(registry)
-        schemas = SchemaMap.build(registry, load_schema_overrides(app_dir))
-        logics, handlers = load_logics(app_dir, registry, PART_LOGICS)
-        dependents = Dependents(registry, lambda resource: logics.get(resource, "delete") is not None)
-        if problems := out_of_reach(registry, dependents):
-            raise ManifestError(problems)
-        statements = Statements(registry, tables, enforce_scope=enforce_scope)
-        return Blueprint(
-            app_dir=app_dir,
-            registry=registry,
-            tables=tables,
-            schemas=schemas,
-            logics=logics,
-            handlers=tuple(handlers),
-            dependents=dependents,
-            statements=statements,
-            writes=WriteStatements(registry, tables, statements),
-            policies=tuple(base_policies(registry)),
-            fingerprint=migrations.wanted_schema(registry, tables=tables).fingerprint,
-        )
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Build without the garbage collector, which would walk over a growing heap of what stays anyway."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+__all__ = ["Application", "database_of"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,7 +102,7 @@ class Application:
         if settings.strict_indexes and (slow := unindexed(blueprint.registry, blueprint.tables)):
             raise ManifestError(slow)
         shares: dict[int, int] = {}
-        database = _database(settings, shares)
+        database = database_of(settings, shares)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = identity_provider(settings)
         tenants = TenantDirectory(database)
@@ -417,60 +330,16 @@ class Application:
         )
 
 
-def build(settings: Settings, blueprint: Blueprint | None = None) -> Starlette:
-    """Return the application of a folder, ready to be served by this process until its end.
+def database_of(settings: Settings, shares: Mapping[int, int] | None = None) -> Database:
+    """Return the application's database, closed.
 
     Args:
-        settings: with the address of a running database.
-        blueprint: the folder's, where it has been assembled already.
+        settings: with its addresses.
+        shares: connections that a tenant may have at most, by its id; filled later.
 
     Raises:
-        StartError: with all mistakes.
+        StartError: no address is known.
     """
-    with _no_collection():
-        built = Application.connect(settings, blueprint or assemble(settings.app_dir)).asgi()
-    # All of it stays: no collection between requests needs to look at it.
-    gc.freeze()
-    return built
-
-
-async def load_demo(settings: Settings, blueprint: Blueprint | None = None, *, again: bool = False) -> int:
-    """Load the application's `seeds/`, each file once.
-
-    Args:
-        settings: with the addresses of a migrated database.
-        blueprint: the folder's, where it has been assembled already.
-        again: also those that were loaded before.
-
-    Returns:
-        Rows written.
-    """
-    database = _database(settings)
-    await database.open()
-    try:
-        files = await waiting_seeds(settings.app_dir, database, again=again)
-    finally:
-        await database.close()
-    if not files:
-        return 0
-    connected = Application.connect(settings, blueprint or assemble(settings.app_dir))
-    async with connected.lifespan():
-        return await Seeder(connected.service, connected.database).load(files)
-
-
-def openapi(app_dir: Path, settings: Settings | None = None) -> str:
-    """Return the OpenAPI document, indented, as the server would serve it."""
-    blueprint = assemble(app_dir)
-    document = openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics)
-    return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def snapshot(registry: Registry) -> migrations.Snapshot:
-    """Return what a database of this manifest should hold."""
-    return migrations.wanted_schema(registry)
-
-
-def _database(settings: Settings, shares: Mapping[int, int] | None = None) -> Database:
     if settings.postgres_db_uri is None:
         raise StartError("POSTGRES_DB_URI is not set and no embedded server was started.")
     return Database(
