@@ -2,17 +2,18 @@
 
 Put by `stores` around each write to a part's resource, inside its transaction. Rules of access are
 judged, and counted, so that every process reads them anew; this process forgets at once what it
-believes of tenants and users. May reject: what `authorization` rejects of a rule, and QuotaExceeded,
-for users beyond what the tenant's class allows.
+believes of tenants and users. May reject: what `authorization` rejects of a rule, parents that would
+be a circle, and QuotaExceeded, for users beyond what the tenant's class allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final, Protocol
 
 from byodpp.authentication import Principal
+from byodpp.authentication.families import keep_family
 from byodpp.authentication.revocations import BUMP as REVOKE
 from byodpp.authentication.revocations import RevocationWatch
 from byodpp.authentication.tenants import TenantDirectory
@@ -27,9 +28,10 @@ __all__ = ["PartWrites", "PartWritten"]
 
 _ACCESS: Final = frozenset({("access", "Policies"), ("access", "Roles"), ("access", "UserRoles")})
 _USERS: Final = ("access", "Users")
+_TENANTS: Final = ("tenancy", "Tenants")
 _CLASSES: Final = ("tenancy", "TenantClasses")
 _KEYS: Final = frozenset({("keys", "ApiKeys"), ("keys", "Revocations")})
-_DIRECTORY: Final = frozenset({("tenancy", "Tenants"), _USERS, ("grants", "Grants")})
+_DIRECTORY: Final = frozenset({_TENANTS, _USERS, ("grants", "Grants")})
 
 
 class PartWritten(Protocol):
@@ -86,7 +88,8 @@ class PartWrites:
                 yield
             transaction.after_commit(self._watch.announce)
             return
-        yield
+        async with keep_family(transaction) if kind == _TENANTS else nullcontext():
+            yield
         if kind in _KEYS:
             await transaction.execute(REVOKE)
             transaction.after_commit(self._revocations.refresh)

@@ -66,7 +66,7 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
 #: Code of a detail -> what is wrong with the field or parameter it names.
 DETAILS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "circle": "roles that would inherit from themselves",
+        "circle": "roles that would inherit from themselves, or a tenant below itself",
         "conflict": "two parameters contradict each other (`page` and `offset`)",
         "cursor": "no cursor of this list",
         "duplicate": "the same row twice in one batch, or the same column in a file",

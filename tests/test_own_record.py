@@ -39,7 +39,8 @@ async def test_a_tenant_changes_its_profile_and_not_its_standing(served: TestedA
     (own,) = (await admin.get("/api/v1/tenants")).json()["data"]
     url = f"/api/v1/tenants/{own['id']}"
     great = await operator.post("/api/v1/tenant-classes", json={"name": "great"})
-    standing = {"slug": "other", "domain": "a.example", "parentId": own["id"]}
+    above = await operator.post("/api/v1/tenants", json={"name": "Above", "slug": "above"})
+    standing = {"slug": "other", "domain": "a.example", "parentId": above.json()["data"]["id"]}
     standing |= {"tenantClassId": great.json()["data"]["id"]}
     for name, value in standing.items():
         for answer in (

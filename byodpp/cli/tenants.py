@@ -48,12 +48,14 @@ def list_tenants(context: typer.Context) -> None:
 
     async def run(life: TenantLife) -> None:
         rows = [
-            (line.slug, line.name, line.status, line.tier, line.realm, _under_way(line.under_way))
+            (
+                *(line.slug, line.name, line.status, line.tier, line.parent, line.realm),
+                _under_way(line.under_way),
+            )
             for line in await life.list()
         ]
-        print_table(
-            ("SLUG", "NAME", "STATUS", "TIER", "REALM", "UNDER WAY"), rows, empty="There are no tenants."
-        )
+        head = ("SLUG", "NAME", "STATUS", "TIER", "PARENT", "REALM", "UNDER WAY")
+        print_table(head, rows, empty="There are no tenants.")
 
     _with_life(context, run)
 
@@ -69,6 +71,9 @@ def onboard(
     last_name: Annotated[str, typer.Option(help="Last name of the administrator.")] = "",
     phone: Annotated[str | None, typer.Option(help="Telephone of the administrator.")] = None,
     tenant_class: Annotated[str | None, typer.Option("--class", help="Name of its TenantClass.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Slug of the tenant above it, whose class it gets where none is named.")
+    ] = None,
     domain: Annotated[str | None, typer.Option(help="Host of its own pages.")] = None,
     more: Annotated[
         list[str] | None,
@@ -97,6 +102,7 @@ def onboard(
             last_name=last_name,
             phone=phone,
             tenant_class=tenant_class,
+            parent=parent,
             domain=domain,
             values=_values(more or []),
         )

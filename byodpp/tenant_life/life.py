@@ -29,8 +29,10 @@ from byodpp.tenant_life.steps import Steps
 __all__ = ["TenantLife", "TenantLine"]
 
 _LIST: Final = """
-    select id, ulid, slug, name, status, coalesce(p.tier, 'shared') as tier
-    from tenants left join byodpp.tenant_places p on p.tenant_id = tenants.id order by id
+    select t.id, t.ulid, t.slug, t.name, t.status, coalesce(p.tier, 'shared') as tier, a.slug as parent
+    from tenants t left join byodpp.tenant_places p on p.tenant_id = t.id
+        left join tenants a on a.id = t.parent_id
+    order by t.id
 """
 
 #: Told of every step: its name, and whether it was taken just now.
@@ -46,6 +48,7 @@ class TenantLine:
     status: str
     realm: str
     tier: str  # where its rows are: shared, schema
+    parent: str  # slug of the tenant above it; empty: there is none
     under_way: Procedure | None
 
 
@@ -102,6 +105,7 @@ class TenantLife:
                 status=row["status"],
                 realm=PLATFORM_REALM if row["id"] == PLATFORM_TENANT else row["ulid"],
                 tier=row["tier"],
+                parent=row["parent"] or "",
                 under_way=under_way.pop(row["slug"], None),
             )
             for row in rows
@@ -109,7 +113,7 @@ class TenantLife:
         return [
             *lines,
             *(
-                TenantLine(slug=slug, name="", status="", realm="", tier="", under_way=procedure)
+                TenantLine(slug=slug, name="", status="", realm="", tier="", parent="", under_way=procedure)
                 for slug, procedure in under_way.items()
             ),
         ]

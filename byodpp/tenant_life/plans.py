@@ -73,6 +73,7 @@ class Newcomer:
     last_name: str = ""
     phone: str | None = None
     tenant_class: str | None = None  # name of a TenantClass; None is the default class
+    parent: str | None = None  # slug of the tenant above it; gives its class where none is named
     domain: str | None = None  # of its own pages, e.g. `passports.acme.example`
     values: Mapping[str, Any] = field(default_factory=dict)  # further fields of Tenants, by API name
 
@@ -123,6 +124,7 @@ class Newcomer:
             "lastName": self.last_name,
             "phone": self.phone,
             "tenantClass": self.tenant_class,
+            "parent": self.parent,
             "domain": self.domain,
             "values": dict(self.values),
         }

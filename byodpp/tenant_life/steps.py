@@ -117,6 +117,8 @@ class Steps:
             values = {**newcomer.values, "slug": newcomer.slug, "name": newcomer.name}
             if newcomer.domain is not None:
                 values["domain"] = newcomer.domain
+            if newcomer.parent is not None:
+                values |= await self._below(unit, newcomer.parent)
             if newcomer.tenant_class is not None:
                 values["tenantClassId"] = await self._class(unit, newcomer.tenant_class)
             found = await tenants.create({**values, "ulid": unit.parts.ids.ulid()})
@@ -133,6 +135,15 @@ class Steps:
             fault = Detail("tenantClass", "reference", f"there is no tenant class {name!r}")
             raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
         return found["id"]
+
+    async def _below(self, unit: Unit, slug: str) -> dict[str, Any]:
+        parent = await system(unit)["Tenants"].find({"slug": slug})
+        if parent is None:
+            fault = Detail("parent", "reference", f"there is no tenant {slug!r}")
+            raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
+        if parent["status"] != ACTIVE:
+            raise Conflict(f"Tenant {slug!r}, the parent, is {parent['status']}")
+        return {"parentId": parent["id"], "tenantClassId": parent["tenantClassId"]}
 
     async def _put_realm(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
         own = () if newcomer.domain is None else (f"https://{newcomer.domain}",)
