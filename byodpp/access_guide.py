@@ -10,7 +10,7 @@ tell him a hidden value), QueryTooComplex.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -42,7 +42,7 @@ from byodpp.suggestion import nearest
 __all__ = ["AccessGuide", "FindRoute", "FoundRoute", "Question"]
 
 #: Cells of one matrix; each is a decision.
-_MOST_CELLS: Final = 50_000
+_MOST_CELLS: Final = 10_000
 #: Cells before others get their turn on the event loop.
 _TURN: Final = 100
 _KEY: Final = Query(shape=Shape(fields=("id",)))
@@ -120,25 +120,28 @@ class AccessGuide:
 
     # --- the matrix -------------------------------------------------------------------
 
-    async def cells(self, transaction: Transaction, tenant_id: int, resource: str = "") -> list[Cell]:
+    async def cells(
+        self, transaction: Transaction, tenant_id: int, resource: str = "", only: Sequence[str] = ()
+    ) -> list[Cell]:
         """Return the permission matrix of a tenant.
 
         Args:
             transaction: that may read the tenant's roles.
             tenant_id: whose rules.
             resource: only this one, in every version; empty is all that have routes.
+            only: roles, `*` and `public` among them; empty is every column.
 
         Raises:
-            ValidationFailed: there is no such resource.
+            ValidationFailed: there is no such resource or role.
             QueryTooComplex: it would be too large.
         """
         rules = self._authorizer.rules(tenant_id)
         stored = [record["name"] for record in await transaction.fetch(_ROLES, tenant_id)]
-        roles = roles_of(rules, stored)
+        roles = _chosen(roles_of(rules, stored), only)
         lines: Iterable[ResourceDefinition] = self._named(resource) if resource else self._registry
         wanted = [one for one in lines if one.routed]
         if len(roles) * sum(len(operation_keys(one)) for one in wanted) > _MOST_CELLS:
-            told = f"The matrix would have more than {_MOST_CELLS} cells: ask for one resource."
+            told = f"The matrix would have more than {_MOST_CELLS} cells: name a resource, or roles."
             raise QueryTooComplex(details=[Detail("resource", "too_complex", told)])
         found = []
         for index, cell in enumerate(matrix(rules, tenant_id, roles, wanted)):
@@ -397,6 +400,15 @@ class AccessGuide:
         if record is None:
             raise ValidationFailed(details=[Detail("user", "reference", "There is no such user.")])
         return record
+
+
+def _chosen(roles: Sequence[str], only: Sequence[str]) -> list[str]:
+    """Return the roles that are asked for, in the order of the matrix."""
+    for name in only:
+        if name not in roles:
+            told = f"There is no role {name[:64]!r} here. {nearest(name, roles, list_up_to=0)}".rstrip()
+            raise ValidationFailed(details=[Detail("role", "reference", told)])
+    return [role for role in roles if not only or role in only]
 
 
 def _why_no_row(resource: ResourceDefinition, operation: str) -> str | None:

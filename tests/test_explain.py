@@ -16,8 +16,10 @@ import pytest_asyncio
 from byodpp.access_guide import Question
 from byodpp.addresses import addresses
 from byodpp.authentication import Principal
+from byodpp.authorization.algebra import decided
+from byodpp.authorization.decisions import caller_of
 from byodpp.authorization.explanation import explanation_lines
-from byodpp.authorization.matrix import matrix_table
+from byodpp.authorization.matrix import _holder, matrix_table
 from byodpp.bootstrap import Blueprint
 from byodpp.database import SessionContext
 from byodpp.exceptions import NotFound, ValidationFailed
@@ -295,6 +297,40 @@ async def test_the_matrix_holds_every_resource_that_has_routes(standing: TestedA
     routed = {one.name for one in standing.blueprint.registry if one.routed}
     assert {one["resource"] for one in data["resources"]} == routed
     assert (await standing.client().get(MATRIX, params={"resource": "Itmes"})).status_code == 422
+
+
+async def test_a_matrix_too_large_is_refused_and_had_by_roles_and_by_resources(
+    desk: TestedApplication,
+) -> None:
+    admin = desk.client()
+    before = (await admin.get(MATRIX)).json()["data"]
+    cells = sum(len(row) for one in before["resources"] for row in one["operations"].values())
+    more = 10_000 // (cells // len(before["roles"])) + 1 - len(before["roles"])
+    names = [f"Extra {number}" for number in range(more)]
+    made_all = await admin.post("/api/v1/roles/batch", json=[{"name": name} for name in names])
+    assert made_all.status_code == 201, made_all.text
+    refused = await admin.get(MATRIX)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "query_too_complex")
+    by_role = (await admin.get(MATRIX, params={"role": ["Deputy", "*"]})).json()["data"]
+    assert by_role["roles"] == ["*", "Deputy"]
+    for one, whole in zip(by_role["resources"], before["resources"], strict=True):
+        for operation, row in one["operations"].items():
+            assert row == {role: whole["operations"][operation][role] for role in ("*", "Deputy")}
+    one = (await admin.get(MATRIX, params={"resource": "Items"})).json()["data"]
+    assert len(one["roles"]) == len(before["roles"]) + more
+    unknown = await admin.get(MATRIX, params={"role": "Deputi"})
+    assert unknown.status_code == 422
+    assert "Did you mean 'Deputy'?" in unknown.json()["error"]["details"][0]["message"]
+
+
+async def test_a_cell_is_the_decision_of_that_role_alone(desk: TestedApplication) -> None:
+    guide, tenant = desk.connected.service.parts.guide, await desk.tenant("acme")
+    rules = desk.connected.authorizer.rules(tenant.id)
+    async with desk.connected.database.system() as transaction:
+        cells = await guide.cells(transaction, tenant.id)
+    for cell in cells:
+        caller = caller_of(rules, _holder(tenant.id, cell.role))
+        assert cell.decision == decided(rules, caller, cell.resource, cell.operation), cell
 
 
 async def test_people_read_the_same_as_programs(standing: TestedApplication) -> None:

@@ -7,16 +7,16 @@ happens. Nothing is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from byodpp.authentication import Principal
-from byodpp.authorization.algebra import Decision, decided
+from byodpp.authorization.algebra import Caller, Decision, decided
 from byodpp.authorization.decisions import caller_of
 from byodpp.authorization.explanation import fields_json, rows_json
 from byodpp.authorization.in_force import TenantRules
-from byodpp.authorization.policies import PUBLIC, operation_keys
+from byodpp.authorization.policies import PUBLIC, Policy, operation_keys, subject_of
 from byodpp.database import PLATFORM_TENANT
 from byodpp.definitions import ResourceDefinition
 
@@ -86,11 +86,29 @@ def matrix(
         resources: the lines of the matrix.
     """
     callers = {role: caller_of(rules, _holder(tenant_id, role)) for role in roles}
+    policies = list(rules.policies())
     for resource in resources:
+        alike = _alike(callers, resource, policies)
         for operation in operation_keys(resource):
+            known: dict[Caller, Decision] = {}
             for role, caller in callers.items():
-                decision = decided(rules, caller, resource, operation)
-                yield Cell(role=role, resource=resource, operation=operation, decision=decision)
+                first = alike[role]
+                if first not in known:
+                    known[first] = decided(rules, caller, resource, operation)
+                yield Cell(role=role, resource=resource, operation=operation, decision=known[first])
+
+
+def _alike(
+    callers: Mapping[str, Caller], resource: ResourceDefinition, policies: Iterable[Policy]
+) -> dict[str, Caller]:
+    """Return each caller without what nothing about the resource asks for.
+
+    Who is the same then gets the same decisions: what a caller holds includes all that it inherits, and
+    rules and audiences compare it with their own words.
+    """
+    asked = {policy.subject for policy in policies if policy.resource in (None, resource.id)}
+    asked |= {subject_of(word) for field in resource.fields.values() for word in field.audience}
+    return {role: replace(caller, held=caller.held & asked) for role, caller in callers.items()}
 
 
 def _holder(tenant_id: int, role: str) -> Principal:

@@ -28,6 +28,12 @@ class MatrixQuestion(Schema):
     """Which part of the matrix."""
 
     resource = _text("Only this resource, in every version that has it.")
+    role = fields.List(
+        fields.String(validate=_NAME),
+        load_default=list,
+        validate=validate.Length(max=64),
+        metadata={"description": "Only this role, `*`, or `public`; may be given several times."},
+    )
 
 
 class ExplainQuestion(Schema):
@@ -119,8 +125,8 @@ class PoliciesMatrix(Logic):
         """Tell it to who may read every rule."""
         if not self.access.knows_all(self.request.user):
             raise Forbidden("The matrix tells every rule: it needs the right to list all of Policies.")
-        tenant, asked = self.request.user.tenant_id, self.request.parameters["resource"] or ""
-        cells = await self.access.cells(self.transaction, tenant, asked)
+        tenant, asked = self.request.user.tenant_id, self.request.parameters
+        cells = await self.access.cells(self.transaction, tenant, asked["resource"] or "", asked["role"])
         return {"roles": list(dict.fromkeys(cell.role for cell in cells)), "resources": matrix_json(cells)}
 
 
