@@ -74,6 +74,8 @@ class Attack:
             for role in ("Admin", "Editor", "Viewer")
         }
         self.cursors: dict[str, str] = {}
+        self.keys = [f"beta-key-{number}" for number in range(40)]
+        self.taken: set[tuple[str, str, str]] = set()  # method, address, and key that was tried there
         self.covered: set[tuple[str, str]] = set()
 
     async def prepare(self) -> None:
@@ -82,10 +84,11 @@ class Attack:
         for segment in ("folders", "documents", "counters"):
             page = (await beta.get(f"/api/v1/{segment}?limit=1&sort=id")).json()
             self.cursors[segment] = page["pagination"]["next"]
-        made = await beta.post(
-            "/api/v1/folders", json={"title": "beta kept"}, headers={"Idempotency-Key": "beta-key"}
-        )
-        assert made.status_code == 201, made.text
+        for key in self.keys:
+            made = await beta.post(
+                "/api/v1/folders", json={"title": f"beta kept {key}"}, headers={"Idempotency-Key": key}
+            )
+            assert made.status_code == 201, made.text
 
     async def strike(self) -> None:
         """Send one pair of requests, in either order, and compare the answers."""
@@ -96,6 +99,7 @@ class Attack:
         for theirs in self.dice.sample([True, False], 2):
             # The same chances twice, so that nothing differs but the ids.
             kind, sent = self._request(route, random.Random(state), theirs=theirs)
+            self._keep_own_keys_apart(sent)
             began = time.perf_counter()
             answer = await self.clients[role].request(
                 sent.method, sent.url, params=sent.params, json=sent.body, headers=sent.headers
@@ -105,6 +109,15 @@ class Attack:
         self.kinds[kind] += 1
         self.covered.add((route.method, route.pattern))
         self._judge(kind, role, *pair[True], pair[False][1])
+
+    def _keep_own_keys_apart(self, sent: Sent) -> None:
+        """Take a key of the other's once for an address: the second time it is this tenant's own."""
+        key = sent.headers.get("Idempotency-Key")
+        if key is None:
+            return
+        if (sent.method, sent.url, key) in self.taken:
+            sent.headers["Idempotency-Key"] = f"{key}-{self.count}"
+        self.taken.add((sent.method, sent.url, key))
 
     def slower(self) -> float:
         """How much longer the median answer to the other's ids takes than that to nobody's."""
@@ -225,7 +238,8 @@ class Attack:
         if dice.random() < 0.5:
             return "tenant in header", {**headers, "X-Tenant": "beta" if theirs else "nobody"}
         mine = f"acme-{dice.getrandbits(60)}"  # drawn in either case, so that the chances stay the same
-        key = "beta-key" if theirs else mine
+        key = dice.choice(self.keys)
+        key = key if theirs else mine
         return "key", {**headers, "Idempotency-Key": f"{key}-{self.count}" if dice.random() < 0.5 else key}
 
 

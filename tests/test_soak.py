@@ -44,9 +44,13 @@ NUMBERS = ("id", "shelfId", "stock", "total", "pairs", "seen", "cost")
 LONGEST_SECONDS = 0.25
 
 
+def forget(line: str) -> None:
+    """Take a line of the access log; kept, two hundred thousand of them would be the growth that is sought."""
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def store(byodpp_bench: Bench, writes: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(writes, rate_limit_enabled=False) as tested:
+    async with byodpp_bench.application(writes, write_access_line=forget, rate_limit_enabled=False) as tested:
         client = tested.client()
         body = {"name": "s", "items": [{"name": f"n{n}", "stock": n, "cost": n % 7} for n in range(50)]}
         assert (await client.post("/api/v1/shelves", json=body)).status_code == 201
@@ -115,7 +119,7 @@ async def forgetful(
     """An application that remembers little, so that its bounds are reached soon."""
     monkeypatch.setattr("byodpp.database.connections._CACHED_STATEMENTS", 20)
     monkeypatch.setattr(writes.statements, "_max_statements", 50)
-    async with byodpp_bench.application(writes, rate_limit_enabled=False) as tested:
+    async with byodpp_bench.application(writes, write_access_line=forget, rate_limit_enabled=False) as tested:
         monkeypatch.setattr(tested.connected.service.parts.store.reader, "_max_remembered", 50)
         yield tested
 
@@ -250,9 +254,14 @@ async def test_no_request_keeps_the_others_waiting(store: TestedApplication, nam
 async def test_nobody_blocks_the_event_loop_for_a_quarter_of_a_second(
     store: TestedApplication, record_property: Callable[[str, object], None]
 ) -> None:
-    watch, rounds = LoopWatch(), 10
-    for name in list(heavy_requests()) * rounds:
+    rounds, longest = 10, dict.fromkeys(heavy_requests(), 0.0)
+    for name in list(longest) * rounds:
+        watch = LoopWatch()
         await heaviest(store, name, watch)
-    record_property("heavy requests", rounds * len(heavy_requests()))
-    record_property("longest in milliseconds", round(watch.longest_seconds * 1000))
-    assert watch.longest_seconds < LONGEST_SECONDS
+        longest[name] = max(longest[name], watch.longest_seconds)
+    record_property("heavy requests", rounds * len(longest))
+    worst = sorted(longest, key=lambda name: -longest[name])[:3]
+    record_property(
+        "longest in milliseconds", "; ".join(f"{round(longest[name] * 1000)} ({name})" for name in worst)
+    )
+    assert longest[worst[0]] < LONGEST_SECONDS, longest
