@@ -45,7 +45,7 @@ LONGEST_SECONDS = 0.25
 
 
 def forget(line: str) -> None:
-    """Take a line of the access log; kept, two hundred thousand of them would be the growth that is sought."""
+    """Take a line of the access log; kept, they would be the growth that is sought."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
