@@ -1,7 +1,8 @@
-"""Watches an event loop: how long it was kept from its next turn by what ran in it.
+"""Watches an event loop: how long it was kept from its next turn by what ran in its process.
 
-Time in which the thread was ready to run, but other programs had the processor, does not count: the
-kernel tells it where there is a /proc. A call that waits in the thread itself does.
+Time in which a thread of the process was ready to run, but other programs had the processor, does not
+count: the kernel tells it where there is a /proc. That of every thread, for the loop also waits while
+another one holds the interpreter. A call that waits in the loop's thread itself counts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 __all__ = ["LoopWatch"]
 
-_DELAYS = Path("/proc/thread-self/schedstat")
+_THREADS = Path("/proc/self/task")
 _BEAT_SECONDS = 0.005
 
 
@@ -36,15 +37,19 @@ class LoopWatch:
 
     async def _beat(self) -> None:
         while True:
-            started, waited = time.perf_counter(), _waited()
+            started, before = time.perf_counter(), _waited()
             await asyncio.sleep(_BEAT_SECONDS)
-            blocked = time.perf_counter() - started - (_waited() - waited) - _BEAT_SECONDS
+            waited = sum(seconds - before.get(thread, 0.0) for thread, seconds in _waited().items())
+            blocked = time.perf_counter() - started - waited - _BEAT_SECONDS
             self.longest_seconds = max(self.longest_seconds, blocked)
 
 
-def _waited() -> float:
-    """Return the seconds in which this thread could have run and did not get to."""
-    try:
-        return int(_DELAYS.read_text().split()[1]) / 1e9
-    except (FileNotFoundError, IndexError):
-        return 0.0
+def _waited() -> dict[str, float]:
+    """Return, by thread, the seconds in which it could have run and did not get to."""
+    found = {}
+    for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
+        try:
+            found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+        except (OSError, IndexError):
+            continue  # it has just ended, or this kernel does not count
+    return found
