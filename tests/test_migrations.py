@@ -403,6 +403,21 @@ async def test_more_words_in_an_enumeration_expand_and_fewer_contract(place: Pla
     assert "add constraint products_kind_check" in words(found, kind="contract")
 
 
+async def test_an_enumeration_that_an_older_version_spelled_otherwise_is_only_respelled(place: Place) -> None:
+    await place.migrate(PRODUCTS, CATEGORIES)
+    (now,) = await place.execute(
+        "select conname from pg_constraint where conname like 'products_kind_check_%'"
+    )
+    await place.execute(f"alter table products drop constraint {now[0]}")
+    former = "check (kind in ('a:b', 'it''s'))"
+    await place.execute(f"alter table products add constraint products_kind_check_00000000 {former}")
+    steps = await place.migrate(PRODUCTS, CATEGORIES)
+    assert {step.kind for step in steps} == {"expand"}
+    assert not await plan(registry_of(PRODUCTS, CATEGORIES), place.uri)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await place.execute("insert into products (tenant_id, name, kind) values (1, 'a', 'c')")
+
+
 # --- keys and policies ------------------------------------------------------------------------
 
 

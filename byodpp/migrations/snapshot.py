@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -41,6 +41,10 @@ _TYPE_NAMES: Final = MappingProxyType(
         "decimal": "numeric",
     }
 )
+
+#: A text in SQL; one in the literal of an array.
+_QUOTED: Final = r"'(?:[^']|'')*'"
+_MEMBER: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^",{}]+)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,10 +163,17 @@ def describe(tables: Tables, published: Published) -> Snapshot:
 
 def check_words(sql: str) -> frozenset[str]:
     """Return the literals of a CHECK over an enumeration, however PostgreSQL spells it."""
-    quoted = re.findall(r"'((?:[^']|'')*)'", sql)
-    return frozenset(quoted) | frozenset(
-        re.findall(r"(?<![\w'.(])-?\d+(?:\.\d+)?\b", re.sub(r"'[^']*'", "", sql))
-    )
+    arrays = re.findall(rf"({_QUOTED})::\w+\[\]", sql)
+    texts = [text[1:-1] for text in re.findall(_QUOTED, sql) if text not in arrays]
+    members = [member for array in arrays for member in _members(array[1:-1])]
+    numbers = re.findall(r"(?<![\w'.(])-?\d+(?:\.\d+)?\b", re.sub(_QUOTED, "", sql))
+    return frozenset((*texts, *members, *numbers))
+
+
+def _members(array: str) -> Iterator[str]:
+    """Yield the members of an array's literal, `{a,"b c"}`."""
+    for quoted, bare in _MEMBER.findall(array):
+        yield re.sub(r"\\(.)", r"\1", quoted) if quoted else bare
 
 
 def _table(stored: StoredTable, published: Published) -> TableState:
