@@ -25,7 +25,7 @@ from byodpp.responses import Answer
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["answer_write", "briefly", "origin_of"]
+__all__ = ["answer_write", "briefly", "is_plain", "origin_of"]
 
 Work = Callable[[Unit], Awaitable[Answer]]
 
@@ -69,6 +69,14 @@ async def answer_write(service: Service, request: Request, work: Work, *, lone: 
         return answer
 
     return await service.together(principal, origin, once)
+
+
+def is_plain(request: Request) -> bool:
+    """Whether a request to write wants neither to be done once for all its retries, nor to be tried only."""
+    prefer = request.header(b"prefer")
+    if prefer is not None and ROLLBACK in preferences(prefer):
+        return False
+    return request.header(b"idempotency-key") is None
 
 
 def briefly(request: Request, answer: Answer) -> Answer:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from byodpp import wire
-from byodpp.answering import answer_write, briefly, origin_of
+from byodpp.answering import answer_write, briefly, is_plain, origin_of
 from byodpp.authentication import Principal
 from byodpp.authorization.presets import Presets
 from byodpp.batches import read_batch
@@ -112,7 +112,13 @@ class Controller:
     async def create(self, request: Request) -> Answer:
         """POST to the collection."""
         self._refuse_query(request)
-        return await self._write(request, writing(self._call(request, "create"), request.validated))
+        loaded: LoadedBody = request.validated
+        if request.decision.fields is None:
+            given = {"body": loaded.values, "sent": loaded.sent, "nested": loaded.nested}
+            call = self._call(request, "create", **given)
+        else:
+            call = writing(self._call(request, "create"), loaded)
+        return await self._write(request, call)
 
     async def update(self, request: Request) -> Answer:
         """PUT one row."""
@@ -208,6 +214,8 @@ class Controller:
     ) -> Answer:
         """Run a call that writes, or the work that makes one of it, and answer it."""
         lone = work is None and self._service.is_lone(call)
+        if lone and is_plain(request) and self._service.is_single(call):
+            return self._answer(request, call, await self._service.single(call))
 
         async def answered(unit: Unit) -> Answer:
             # A logic class may change its call, and there may be another try.

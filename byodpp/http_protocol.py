@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from byodpp.exceptions import Malformed
 from byodpp.header_lines import HeaderLines
+from byodpp.requests import WHOLE_BODY
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
@@ -226,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _cycle(self, *, keep_alive: bool) -> RequestResponseCycle:
-        return _Cycle(
+        cycle = _Cycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -239,6 +240,8 @@ class HttpProtocol(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+        self.scope[WHOLE_BODY] = cycle.whole_body  # type: ignore[typeddict-unknown-key]
+        return cycle
 
 
 class _Cycle(RequestResponseCycle):
@@ -276,6 +279,16 @@ class _Cycle(RequestResponseCycle):
             told = "The body ends in the middle: what follows is no chunk of it."
             raise Malformed(told, headers={"Connection": "close"})
         return message
+
+    def whole_body(self) -> bytes | None:
+        """Return the body if all of it is there and nobody has had any of it; `receive` gives it no more."""
+        waits = self.more_body or self.broken or self.waiting_for_100_continue
+        if waits or self.disconnected or self.response_complete:
+            return None
+        self.flow.resume_reading()
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return body
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a part of the answer; nothing to a client that has gone."""

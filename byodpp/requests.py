@@ -25,10 +25,12 @@ from byodpp.header_lines import StandingHeaders
 if TYPE_CHECKING:
     from byodpp.definitions import ResourceDefinition
 
-__all__ = ["REQUEST", "ClientGone", "Request"]
+__all__ = ["REQUEST", "WHOLE_BODY", "ClientGone", "Request"]
 
 #: Key of the request in the ASGI scope.
 REQUEST: Final = "byodpp.request"
+#: Key of a function that returns the body at once if all of it has arrived, else None; a server may give it.
+WHOLE_BODY: Final = "byodpp.whole_body"
 
 _UNREAD: Final = object()
 _NONE: Final = StandingHeaders(())
@@ -49,10 +51,12 @@ class Request:
     """
 
     __slots__ = (
+        "_arrived",
         "_complete",
         "_fields",
         "_headers",
         "_json",
+        "_length",
         "_receive",
         "_unread",
         "body",
@@ -117,9 +121,11 @@ class Request:
         self.body_timeout_seconds = body_timeout_seconds
         self.max_json_depth = max_json_depth
         self._receive = receive
+        self._arrived: Callable[[], bytes | None] | None = scope.pop(WHOLE_BODY, None)
         self._fields: dict[bytes, bytes] | None = None
         self._headers: Headers | None = None
         self._json: Any = _UNREAD
+        self._length: Any = _UNREAD
         self._unread = True  # nobody has begun to read the body
         self._complete = False  # the body was read to its end
         # routes
@@ -210,6 +216,12 @@ class Request:
             Malformed: the length is no number, or the body is announced in both ways, which is how
                 one request is smuggled past a proxy inside another.
         """
+        if self._length is _UNREAD:
+            self._length = self._announced_length()
+        length: int | None = self._length
+        return length
+
+    def _announced_length(self) -> int | None:
         text, coding = self.header(b"content-length"), self.header(b"transfer-encoding")
         if coding is not None and coding.strip().lower() != "chunked":
             raise Malformed("Transfer-Encoding may be chunked, and nothing else.")
@@ -232,10 +244,20 @@ class Request:
             RequestTimeout: not complete in time.
             ClientGone: the connection was closed.
         """
-        if self._unread:
+        if self._unread and not self._has_arrived(limit):
             chunks = [chunk async for chunk in self.stream(limit)]
             self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return self.body
+
+    def _has_arrived(self, limit: int) -> bool:
+        """Take the body if it need not be waited for: most lie behind their head when it is read."""
+        if self._arrived is None:
+            return False
+        length = self.declared_length
+        if length is None or length > limit or (body := self._arrived()) is None:
+            return False  # which `stream` looks at
+        self.body, self._unread, self._complete = body, False, True
+        return True
 
     async def stream(self, limit: int, *, seconds: float | None = None) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, once. Errors are those of `read`.

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from byodpp.header_lines import HeaderLines, StandingHeaders, header_line
 from byodpp.http_protocol import HttpProtocol
+from byodpp.requests import WHOLE_BODY
 from byodpp.server import listen
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -107,6 +108,36 @@ async def test_a_large_body_arrives_whole() -> None:
     async with served(answering(200, lines(len(body)), body)) as exchange:
         head, _, received = (await exchange(request())).partition(b"\r\n\r\n")
     assert received == body and b"content-length: 2000000" in head
+
+
+async def test_a_body_that_lies_behind_its_head_is_there_at_once_and_never_twice() -> None:
+    found: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        whole = scope[WHOLE_BODY]
+        while True:
+            body = whole()
+            found.append(body)
+            if body is not None:
+                break
+            message = await receive()
+            found.append((message["body"], message["more_body"]))
+            if not message["more_body"]:
+                break
+        again = asyncio.ensure_future(receive())
+        await asyncio.sleep(0.05)
+        found.append(again.done())
+        await answering(200, lines(1), b"a")(scope, receive, send)
+        found.append((await again)["type"])
+
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n"
+    async with served(app) as exchange:
+        await exchange(head + b"\r\nabc")
+        assert found == [b"abc", False, "http.disconnect"]
+        found.clear()
+        # Asked for before it is sent: whoever waits for it is told to go on.
+        await exchange(head + b"Expect: 100-continue\r\n\r\nabc")
+        assert found == [None, (b"abc", False), False, "http.disconnect"]
 
 
 async def test_an_answer_without_a_body_has_no_length() -> None:

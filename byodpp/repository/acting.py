@@ -21,7 +21,16 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.events import Outbox
 from byodpp.exceptions import Detail, Forbidden
 
-__all__ = ["Acting", "Cascading", "refuse_fields"]
+__all__ = ["Acting", "Asking", "Cascading", "refuse_fields"]
+
+
+class Asking(Protocol):
+    """Somebody who asks, wherever from: what audit entry and event tell of."""
+
+    @property
+    def principal(self) -> Principal: ...
+    @property
+    def origin(self) -> Origin: ...
 
 
 class Cascading(Protocol):

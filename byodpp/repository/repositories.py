@@ -26,6 +26,7 @@ from byodpp.exceptions import (
     StateConflict,
     ValidationFailed,
 )
+from byodpp.repository.lone_rows import shown
 from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered
 from byodpp.repository.reading import Reading
@@ -438,13 +439,7 @@ class Repository(Reading):
         return record
 
     def _shown(self, record: Any, id: Any) -> Row:
-        """Return a written row; only its key when the caller may not see it any more."""
-        registry, data, version = self._store.registry, record["data"], record["new_version"]
-        if data is not None:
-            json = self._store.sealed.opened(data.encode(), self.resource)
-            key = record["id"] if "id" in record else self._store.key(self.resource, id)
-            return Row(json, self.resource, registry, version=version, key=key)
-        return Row(None, self.resource, registry, values={"id": id})
+        return shown(self._store, self.resource, record, id)
 
     def _is_joinable(self, number: int) -> bool:
         """Whether created rows that are all seen may come in one piece: nobody asks for each of them."""

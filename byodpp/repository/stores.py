@@ -27,7 +27,7 @@ from byodpp.part_writes import PartWritten
 from byodpp.query.reader import QueryReader
 from byodpp.query.text import RawQuery
 from byodpp.registry import Registry
-from byodpp.repository.acting import Acting
+from byodpp.repository.acting import Acting, Asking
 from byodpp.repository.binding import bind, bind_rows, bound
 from byodpp.repository.constraint_errors import explained
 from byodpp.rows import GroupPage, Page, Row
@@ -370,7 +370,7 @@ class Store:
             except ApiError as error:
                 raise explained(self.tables, error, resource) from error
 
-    async def refuse_full(self, acting: Acting, resource: ResourceDefinition) -> None:
+    async def refuse_full(self, acting: Asking, resource: ResourceDefinition) -> None:
         """Refuse to store more for a tenant that stores what it may; what the framework notes is no matter.
 
         Raises:
@@ -442,7 +442,7 @@ class Store:
     # --- arguments and errors ---------------------------------------------------------
 
     def told(
-        self, acting: Acting, resource: ResourceDefinition, operation: str, event: str | None = None
+        self, acting: Asking, resource: ResourceDefinition, operation: str, event: str | None = None
     ) -> dict[str, Any]:
         """What audit entry and event say of the request; without a name the event has the operation's."""
         return {
@@ -457,12 +457,12 @@ class Store:
             "operation": operation,
         }
 
-    def arguments(self, compiled: Any, acting: Acting, named: Mapping[str, Any] | None = None) -> list[Any]:
+    def arguments(self, compiled: Any, acting: Asking, named: Mapping[str, Any] | None = None) -> list[Any]:
         """Return the arguments of a statement that no query belongs to."""
         return self._arguments(compiled, acting, (), named)
 
     def _arguments(
-        self, compiled: Any, acting: Acting, values: Sequence[Any], named: Mapping[str, Any] | None = None
+        self, compiled: Any, acting: Asking, values: Sequence[Any], named: Mapping[str, Any] | None = None
     ) -> list[Any]:
         principal = acting.principal
         return list(

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from byodpp.calls import Call
-from byodpp.definitions import Kind
+from byodpp.definitions import Kind, Scope
+from byodpp.events import emits, past_tense
 from byodpp.repository.references import needs_look, references_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from byodpp.batches.reading import Batch
     from byodpp.service.units import UnitParts
 
-__all__ = ["is_lone"]
+__all__ = ["is_lone", "is_single"]
 
 
 def is_lone(parts: UnitParts, call: Call) -> bool:
@@ -32,6 +33,18 @@ def is_lone(parts: UnitParts, call: Call) -> bool:
     if call.operation == "create":
         return not call.nested and _is_certain(parts, call, call.decision, [call.body], call.sent)
     return call.operation == "batch" and _is_lone_batch(parts, call, call.body)
+
+
+def is_single(parts: UnitParts, call: Call) -> bool:
+    """Whether a call that `is_lone` creates one row that nobody asks for but the caller.
+
+    Of the other scopes some are written by few; events that a handler of this process wants are made of
+    the row.
+    """
+    resource = call.resource
+    if call.operation != "create" or resource.scope is not Scope.TENANT:
+        return False
+    return not (emits(resource, "create") and parts.hears(past_tense(resource.segment, "create")))
 
 
 def _is_lone_batch(parts: UnitParts, call: Call, batch: Batch) -> bool:

@@ -20,10 +20,11 @@ from byodpp.conditions import Query
 from byodpp.database import Database, NeedsTransaction, is_retryable
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus
-from byodpp.exceptions import ApiError, NotFound
+from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.idempotency import IdempotencyKeys
+from byodpp.repository.lone_rows import create_alone
 from byodpp.rows import Page, Row
-from byodpp.service.lone import is_lone
+from byodpp.service.lone import is_lone, is_single
 from byodpp.service.units import ONE_ROW, Unit, UnitParts
 
 __all__ = ["Service"]
@@ -128,6 +129,26 @@ class Service:
                 return result
         raise AssertionError("the last try returns or raises")
 
+    async def single(self, call: Call) -> Row:
+        """Create the row of a call that `is_single`, and nothing else beside its statement.
+
+        Raises:
+            ApiError: as of `run`.
+        """
+        parts = self.parts
+        try:
+            return await create_alone(parts.store, self._database, parts.authorizer, call)
+        except Forbidden as error:
+            error.about = error.about or (call.operation, call.resource, None)
+            raise
+        except NeedsTransaction:
+            pass  # nothing was done
+        except ApiError as error:
+            if not is_retryable(error):
+                raise
+        row: Row = await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
+        return row
+
     async def as_system(
         self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]
     ) -> T:
@@ -189,6 +210,10 @@ class Service:
     def is_lone(self, call: Call) -> bool:
         """Whether the call's work is one statement that nothing could have to undo."""
         return is_lone(self.parts, call)
+
+    def is_single(self, call: Call) -> bool:
+        """Whether a call that `is_lone` creates a row that nobody asks for but the caller."""
+        return is_single(self.parts, call)
 
     async def _once(
         self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]], *, lone: bool
