@@ -1,18 +1,21 @@
 """What a write to the framework's own parts sets in motion, beyond the row.
 
 Put by `stores` around each write to a part's resource, inside its transaction. Rules of access are
-judged, and counted, so that every process reads them anew; this process forgets at once what it
-believes of tenants and users. May reject: what `authorization` rejects of a rule, parents that would
-be a circle, and QuotaExceeded, for users beyond what the tenant's class allows.
+judged, and counted, so that every process reads them anew. Changes of tenants, users, grants, and
+classes are recorded: this process forgets at once what it believes of them, the others soon.
+May reject: what `authorization` rejects of a rule, parents that would be a circle, and QuotaExceeded,
+for users beyond what the tenant's class allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Final, Protocol
 
 from byodpp.authentication import Principal
+from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.families import keep_family
 from byodpp.authentication.revocations import BUMP as REVOKE
 from byodpp.authentication.revocations import RevocationWatch
@@ -20,7 +23,7 @@ from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authentication.users import refuse_too_many_users
 from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
-from byodpp.database import Transaction
+from byodpp.database import PLATFORM_TENANT, Transaction
 from byodpp.definitions import ResourceDefinition
 from byodpp.limits import ClassDirectory
 
@@ -31,7 +34,7 @@ _USERS: Final = ("access", "Users")
 _TENANTS: Final = ("tenancy", "Tenants")
 _CLASSES: Final = ("tenancy", "TenantClasses")
 _KEYS: Final = frozenset({("keys", "ApiKeys"), ("keys", "Revocations")})
-_DIRECTORY: Final = frozenset({_TENANTS, _USERS, ("grants", "Grants")})
+_DIRECTORY: Final = frozenset({_TENANTS, _CLASSES, _USERS, ("grants", "Grants")})
 
 
 class PartWritten(Protocol):
@@ -58,7 +61,7 @@ class PartWrites:
         watch: PolicyWatch,
         changes: AccessChanges,
         revocations: RevocationWatch,
-        forget: Callable[[], object],
+        forget: Forget,
         classes: ClassDirectory,
         tenants: TenantDirectory,
     ) -> None:
@@ -94,11 +97,11 @@ class PartWrites:
             await transaction.execute(REVOKE)
             transaction.after_commit(self._revocations.refresh)
         elif kind in _DIRECTORY:
-            transaction.after_commit(self._forgotten)
+            tenant = transaction.context.tenant_id
+            await record_change(transaction, tenant)
+            transaction.after_commit(partial(self._forgotten, tenant))
             if kind == _USERS:
                 await self._check_users(transaction)
-        elif kind == _CLASSES:
-            transaction.after_commit(self._classes_changed)
 
     async def _check_users(self, transaction: Transaction) -> None:
         tenant = await self._tenants.by_id(transaction.context.tenant_id)
@@ -106,8 +109,6 @@ class PartWrites:
         if tenant is not None and most is not None:
             await refuse_too_many_users(transaction, tenant.id, most, more=0)
 
-    async def _classes_changed(self) -> None:
-        self._classes.forget()
-
-    async def _forgotten(self) -> None:
-        self._forget()
+    async def _forgotten(self, tenant: int) -> None:
+        # What the platform changes may be anybody's.
+        self._forget(None if tenant == PLATFORM_TENANT else {tenant})

@@ -69,6 +69,7 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "tenant_places": (),
     "platform_keys": ("select", "insert", "delete"),
     "revocation_version": ("select", "insert", "update"),
+    "directory_changes": ("select", "insert"),
     "api_key_hashes": ("select", "insert", "update"),
     "secret_values": _ALL,
     "tenant_storage": ("select",),

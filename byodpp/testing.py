@@ -35,6 +35,7 @@ from ulid import ULID
 
 from byodpp import migrations
 from byodpp.authentication import Principal
+from byodpp.authentication.changes import record_change
 from byodpp.authentication.tenants import PLATFORM_REALM, PLATFORM_SLUG, Tenant, ensure_platform, find_tenant
 from byodpp.bootstrap import Application, Blueprint, assemble
 from byodpp.calls import Origin
@@ -135,6 +136,7 @@ class TestedApplication:
                 slug.title(),
                 status,
             )
+            await record_change(transaction, id)
         self._tenants[slug] = Tenant(id=id, ulid=_ulid_of(slug), slug=slug, status=status)
         return self._tenants[slug]
 

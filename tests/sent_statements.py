@@ -15,14 +15,15 @@ __all__ = ["SentStatements", "logging_statements"]
 
 
 class SentStatements:
-    """Keeps what is sent while somebody listens."""
+    """Keeps what a role sends while somebody listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str) -> None:
+        self._role = role
         self._heard: list[str] | None = None
 
     def __call__(self, query: Any) -> None:
-        # The framework's own work, as the system role, comes when it likes.
-        if self._heard is not None and query.conn_params.user == APP:
+        # The framework's own work, as the system role, comes when it likes; few ask for it.
+        if self._heard is not None and query.conn_params.user == self._role:
             self._heard.append(" ".join(query.query.split()))
 
     @contextmanager
@@ -36,9 +37,9 @@ class SentStatements:
             self._heard = None
 
 
-def logging_statements(monkeypatch: pytest.MonkeyPatch) -> SentStatements:
+def logging_statements(monkeypatch: pytest.MonkeyPatch, role: str = APP) -> SentStatements:
     """Have every connection that is opened from now on tell its statements."""
-    sent = SentStatements()
+    sent = SentStatements(role)
     made = connections._use_calendar_codecs
 
     async def listen(connection: Any) -> None:

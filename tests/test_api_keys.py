@@ -319,8 +319,11 @@ async def test_keys_end_with_their_user_and_their_tenant(tested: TestedApplicati
             await stored(tested, "delete from users where id = $1 returning id", key["userId"])
             tested.connected.revocation_watch._keys.forget()
         else:
-            await stored(tested, "update tenants set status = 'deactivated' where slug = 'acme' returning id")
-        await asyncio.sleep(3)
+            sql = "update tenants set status = 'deactivated' where slug = 'acme' returning id"
+            acme = await stored(tested, sql)
+            told = "insert into byodpp.directory_changes (tenant_id) values ($1) returning tenant_id"
+            assert await stored(tested, told, acme) == acme
+        await asyncio.sleep(1)
         assert (await client.get(THINGS)).status_code == 401, user
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.authentication.keys import KEY_PREFIX, ApiKey, KeyDirectory
 from byodpp.authentication.revocations import Revocations
 from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
@@ -130,8 +131,9 @@ class Authenticator:
         *,
         keys: KeyDirectory | None = None,
         revocations: Revocations | None = None,
-        seconds: float = 2.0,
+        seconds: float = UNFOLLOWED_SECONDS,
         max_entries: int = 10_000,
+        followed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
@@ -140,8 +142,10 @@ class Authenticator:
         users: finds its user's row.
         keys: finds API keys; None: there are none.
         revocations: knows what is revoked; None: nothing is.
-        seconds: how long a Principal is used before tenant and user are looked at again.
+        seconds: how long a Principal is used before tenant and user are looked at again, while changes
+            are not followed.
         max_entries: how many are kept.
+        followed: whether changes are followed; Principals are used for long then.
         clock: monotonic seconds.
         """
         self._verifier = verifier
@@ -150,7 +154,11 @@ class Authenticator:
         self._keys = keys
         self._revocations = Revocations() if revocations is None else revocations
         self._principals: Expiring[tuple[Claims | ApiKey, str | None], Principal] = Expiring(
-            seconds=seconds, max_entries=max_entries, clock=clock
+            seconds=seconds,
+            max_entries=max_entries,
+            followed_seconds=FOLLOWED_SECONDS,
+            followed=followed,
+            clock=clock,
         )
 
     async def authenticate(self, authorization: str | None, x_tenant: str | None = None) -> Principal:
@@ -178,8 +186,9 @@ class Authenticator:
         claims = await self._verifier.verify(bearer[1])
         principal = self._principals.get((claims, x_tenant))
         if principal is None:
+            asked = self._principals.turn
             principal = await self._principal(claims, x_tenant)
-            self._principals.put((claims, x_tenant), principal)
+            self._principals.put((claims, x_tenant), principal, asked)
         self._refuse_revoked(principal, claims.issued_at, claims.token_id)
         return principal
 
@@ -190,8 +199,9 @@ class Authenticator:
         key = await self._keys.resolve(text)
         principal = self._principals.get((key, x_tenant))
         if principal is None:
+            asked = self._principals.turn
             principal = await self._principal_of_key(key, x_tenant)
-            self._principals.put((key, x_tenant), principal)
+            self._principals.put((key, x_tenant), principal, asked)
         self._refuse_revoked(principal, key.created_at)
         self._keys.used(key)
         return principal
@@ -220,13 +230,16 @@ class Authenticator:
         if principal.key_id is not None and self._keys is not None:
             await self._keys.require(principal.key_id)
 
-    def forget(self) -> None:
-        """Look at every tenant and user anew: one has changed."""
-        self._principals.forget()
-        self._tenants.forget()
-        self._users.forget()
+    def forget(self, tenants: Collection[int] | None = None) -> None:
+        """Look at these tenants anew, at their users, keys, and guests; None: at everything."""
+        if tenants is None:
+            self._principals.forget()
+        else:
+            self._principals.forget(lambda _, one: one.home_tenant_id in tenants or one.tenant_id in tenants)
+        self._tenants.forget(tenants)
+        self._users.forget(tenants)
         if self._keys is not None:
-            self._keys.forget()
+            self._keys.forget(tenants)
 
     async def _principal(self, claims: Claims, x_tenant: str | None) -> Principal:
         home = await self._tenants.by_realm(claims.realm)

@@ -14,11 +14,12 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.database import Database
 from byodpp.exceptions import Unauthenticated
 from byodpp.expiring import Expiring
@@ -94,22 +95,29 @@ class KeyDirectory:
         self,
         database: Database,
         *,
-        seconds: float = 2.5,
+        seconds: float = UNFOLLOWED_SECONDS,
         max_entries: int = 10_000,
+        followed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
         database: read and written with its system role.
-        seconds: how long an answer is believed; revocations are told earlier, by `forget`.
+        seconds: how long an answer is believed while changes are not followed.
         max_entries: how many keys are kept, and how many ids of nobody.
+        followed: whether changes are followed; keys are believed for long then.
         clock: monotonic seconds.
         """
         self._database = database
-        self._found: Expiring[str, ApiKey] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
+        self._found: Expiring[str, ApiKey] = Expiring(
+            seconds=seconds,
+            max_entries=max_entries,
+            followed_seconds=FOLLOWED_SECONDS,
+            followed=followed,
+            clock=clock,
+        )
         self._unknown: Expiring[str, bool] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
         self._used: dict[str, datetime] = {}
         self._max_entries = max_entries
-        self._forgotten = 0  # how often: what was asked before may be answered after, and is old then
 
     async def resolve(self, text: str) -> ApiKey:
         """Return the key that a text is.
@@ -150,25 +158,23 @@ class KeyDirectory:
         async with self._database.system() as transaction:
             await transaction.execute(_USED, list(used), list(used.values()))
 
-    def forget(self) -> None:
-        """Look every key up anew: one has changed."""
-        self._forgotten += 1
-        self._found.forget()
+    def forget(self, tenants: Collection[int] | None = None) -> None:
+        """Look the keys of these tenants up anew, and whatever was not found; None: every key."""
+        self._found.forget(None if tenants is None else lambda _, key: key.tenant_id in tenants)
         self._unknown.forget()
 
     async def _find(self, id: str) -> ApiKey | None:
         known = self._found.get(id)
         if known is not None or self._unknown.get(id):
             return known
-        asked = self._forgotten
+        asked, unknown = self._found.turn, self._unknown.turn
         async with self._database.system() as transaction:
             record = await transaction.fetchrow(_SELECT, id)
         key = None if record is None else _key(record)
-        if asked == self._forgotten:
-            if key is None:
-                self._unknown.put(id, True)
-            else:
-                self._found.put(id, key)
+        if key is None:
+            self._unknown.put(id, True, unknown)
+        else:
+            self._found.put(id, key, asked)
         return key
 
 

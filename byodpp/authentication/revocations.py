@@ -3,7 +3,8 @@
 Whoever writes rows of `Revocations`, or of `ApiKeys`, counts `byodpp.revocation_version` up in the
 same transaction (`BUMP`); a process that sees another version than its own reads the rows that came
 since and forgets what it believes of keys and callers. An entry is dropped when the tokens it is
-about have ended by themselves. Rejects nothing but the first reading.
+about have ended by themselves. With the same look go the `changes` of tenants and users. Rejects
+nothing but the first reading.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from byodpp.authentication.changes import DirectoryChanges, Forget
 from byodpp.authentication.keys import KeyDirectory
 from byodpp.database import Database
 from byodpp.exceptions import ApiError
@@ -101,20 +103,23 @@ class RevocationWatch:
         self,
         database: Database,
         revocations: Revocations,
+        changes: DirectoryChanges,
         keys: KeyDirectory,
-        forget: Callable[[], object],
+        forget: Forget,
         *,
         seconds: float = 0.4,
     ) -> None:
         """Args:
         database: read with its system role.
         revocations: gets the rows.
-        keys: forgets what it has found when something has changed.
-        forget: drops every caller that is remembered.
+        changes: looked at, too.
+        keys: writes down when they were used.
+        forget: drops tenants, users, keys, and callers that are remembered.
         seconds: between two looks.
         """
         self._database = database
         self._revocations = revocations
+        self._changes = changes
         self._keys = keys
         self._forget = forget
         self._version = -1
@@ -150,14 +155,14 @@ class RevocationWatch:
     async def refresh(self) -> None:
         """Read what has come since the last look, if anything has."""
         async with self._reading, self._database.system() as transaction:
+            await self._changes.look(transaction, self._forget)
             version = await transaction.fetchval(_VERSION)
             if version == self._version:
                 return
             rows = await transaction.fetch(_SINCE, self._version, version)
             self._revocations.add(rows)
             self._version = version
-            self._keys.forget()
-            self._forget()
+            self._forget(None)
 
     async def _look(self) -> None:
         await self.refresh()
@@ -165,3 +170,5 @@ class RevocationWatch:
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
             self._revocations.sweep()
             await self._keys.write_uses()
+            async with self._database.system() as transaction:
+                await self._changes.sweep(transaction)

@@ -1,17 +1,18 @@
 """The tenant directory: realm, ULID or slug in, the tenant out.
 
 Rows of the part `byodpp:tenancy`, read with the system role (nobody's tenant is known yet) and
-believed for a few seconds. `authentication` refuses on what it finds; nothing here does.
+believed as long as `changes` says. `authentication` refuses on what it finds; nothing here does.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.database import PLATFORM_TENANT, Database, Transaction
 from byodpp.exceptions import StartError
 from byodpp.expiring import Expiring
@@ -91,32 +92,44 @@ class TenantDirectory:
         self,
         database: Database,
         *,
-        seconds: float = 2.5,
+        seconds: float = UNFOLLOWED_SECONDS,
         max_entries: int = 10_000,
+        followed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
         database: read with its system role.
-        seconds: how long an answer is believed; a suspension takes that long in other processes.
+        seconds: how long an answer is believed while changes are not followed.
         max_entries: how many answers are kept.
+        followed: whether changes are followed; a tenant that was found is believed for long then.
         clock: monotonic seconds.
         """
         self._database = database
-        # A tuple, because "no such tenant" is an answer too.
-        self._found: Expiring[str, tuple[Tenant | None]] = Expiring(
-            seconds=seconds, max_entries=max_entries, clock=clock
+        self._found: Expiring[str, Tenant] = Expiring(
+            seconds=seconds,
+            max_entries=max_entries,
+            followed_seconds=FOLLOWED_SECONDS,
+            followed=followed,
+            clock=clock,
         )
+        # "No such tenant" is an answer too, and believed shortly: registrations are many ways' work.
+        self._absent: Expiring[str, bool] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
         self._everywhere: Expiring[str, tuple[str | None]] = Expiring(
-            seconds=seconds, max_entries=1, clock=clock
+            seconds=seconds,
+            max_entries=1,
+            followed_seconds=FOLLOWED_SECONDS,
+            followed=followed,
+            clock=clock,
         )
 
     async def everywhere(self) -> str | None:
         """Return the place where rows of all tenants are found together; None: in the shared tables."""
         known = self._everywhere.get("")
         if known is None:
+            asked = self._everywhere.turn
             async with self._database.system() as transaction:
                 known = (await transaction.fetchval(_EVERYWHERE),)
-            self._everywhere.put("", known)
+            self._everywhere.put("", known, asked)
         return known[0]
 
     async def by_realm(self, realm: str) -> Tenant | None:
@@ -149,21 +162,29 @@ class TenantDirectory:
         tenant = await self.by_realm(realm)
         return tenant is not None and tenant.active
 
-    def forget(self) -> None:
-        """Look everything up anew: a tenant of this process has changed."""
-        self._found.forget()
-        self._everywhere.forget()
+    def forget(self, tenants: Collection[int] | None = None) -> None:
+        """Look these tenants up anew, and whatever was not found; None: everything."""
+        self._absent.forget()
+        if tenants is None:
+            self._found.forget()
+            self._everywhere.forget()
+        else:
+            self._found.forget(lambda _, tenant: tenant.id in tenants)
 
     async def _find(self, column: str, value: str | int, guest_id: int | None = None) -> Tenant | None:
         key = f"{column}:{value}" if guest_id is None else f"{guest_id}>{column}:{value}"
         known = self._found.get(key)
-        if known is None:
+        if known is None and self._absent.get(key) is None:
+            asked, unknown = self._found.turn, self._absent.turn
             opened, guest = ("", ()) if guest_id is None else (_OPENED, (guest_id,))
             async with self._database.system() as transaction:
                 row = await transaction.fetchrow(f"{_SELECT}{column} = $1{opened}", value, *guest)
-            known = (None if row is None else _tenant(row),)
-            self._found.put(key, known)
-        return known[0]
+            if row is None:
+                self._absent.put(key, True, unknown)
+            else:
+                known = _tenant(row)
+                self._found.put(key, known, asked)
+        return known
 
 
 async def ensure_platform(transaction: Transaction) -> None:

@@ -1,15 +1,16 @@
 """The user directory: a checked token in, the row of Users out, written at first sight.
 
-A user is (realm, subject). Read and written with the system role, believed for a few seconds.
+A user is (realm, subject). Read and written with the system role, believed as long as `changes` says.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.authentication.tenants import Tenant
 from byodpp.authentication.tokens import Claims
 from byodpp.database import Database, Transaction
@@ -78,21 +79,27 @@ class UserDirectory:
         database: Database,
         quota: UserQuota = _no_quota,
         *,
-        seconds: float = 2.5,
+        seconds: float = UNFOLLOWED_SECONDS,
         max_entries: int = 50_000,
+        followed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
         database: used with its system role.
         quota: tells how many users a tenant may have.
-        seconds: how long a row is believed.
+        seconds: how long a row is believed while changes are not followed.
         max_entries: how many are kept.
+        followed: whether changes are followed; rows are believed for long then.
         clock: monotonic seconds.
         """
         self._database = database
         self._quota = quota
-        self._found: Expiring[tuple[str, str], User] = Expiring(
-            seconds=seconds, max_entries=max_entries, clock=clock
+        self._found: Expiring[tuple[int, str, str], User] = Expiring(
+            seconds=seconds,
+            max_entries=max_entries,
+            followed_seconds=FOLLOWED_SECONDS,
+            followed=followed,
+            clock=clock,
         )
 
     async def resolve(self, claims: Claims, home: Tenant) -> User:
@@ -106,9 +113,10 @@ class UserDirectory:
             Unauthenticated: the row belongs to another tenant.
             QuotaExceeded: the tenant may not have one more user.
         """
-        key = (claims.realm, claims.subject)
+        key = (home.id, claims.realm, claims.subject)
         if (known := self._found.get(key)) is not None:
             return known
+        asked = self._found.turn
         async with self._database.system() as transaction:
             row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
             if row is None:
@@ -121,12 +129,12 @@ class UserDirectory:
             # The row is of another tenant: its realm was given to somebody else.
             raise Unauthenticated("The token's user is not known here", error="invalid_token")
         user = User(id=row["id"], status=row["status"])
-        self._found.put(key, user)
+        self._found.put(key, user, asked)
         return user
 
-    def forget(self) -> None:
-        """Look everybody up anew: a user of this process has changed."""
-        self._found.forget()
+    def forget(self, tenants: Collection[int] | None = None) -> None:
+        """Look the users of these tenants up anew; None: everybody."""
+        self._found.forget(None if tenants is None else lambda key, _: key[0] in tenants)
 
 
 def _columns(claims: Claims) -> tuple[str | None, ...]:

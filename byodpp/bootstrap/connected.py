@@ -5,7 +5,7 @@ In: settings and a Blueprint. Out: an Application. May reject: StartError.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from byodpp.audit import Sealer
 from byodpp.audit.controlled import ControlledFields
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
+from byodpp.authentication.changes import DirectoryChanges
 from byodpp.authentication.keys import KeyDirectory
 from byodpp.authentication.revocations import Revocations, RevocationWatch
 from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
@@ -105,13 +106,20 @@ class Application:
         database = database_of(settings, shares)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = identity_provider(settings)
-        tenants = TenantDirectory(database)
+        changes = DirectoryChanges()
+        tenants = TenantDirectory(database, followed=changes.followed)
         classes = ClassDirectory.of(settings, database, shares)
-        keys, revocations = KeyDirectory(database), Revocations()
+        keys, revocations = KeyDirectory(database, followed=changes.followed), Revocations()
         authenticator = _authenticator(
-            settings, database, issuer, tenants, classes, keys=keys, revocations=revocations
+            settings, database, issuer, tenants, classes, changes, keys=keys, revocations=revocations
         )
-        revocation_watch = RevocationWatch(database, revocations, keys, authenticator.forget)
+
+        def forget(tenants: Collection[int] | None) -> None:
+            authenticator.forget(tenants)
+            if tenants is None:
+                classes.forget()
+
+        revocation_watch = RevocationWatch(database, revocations, changes, keys, forget)
         trail = AuditTrail(database, tenants, ControlledFields(blueprint.registry))
         watch = PolicyWatch(database, authorizer)
         ids = Ids()
@@ -132,7 +140,7 @@ class Application:
                 watch,
                 AccessChanges(blueprint.registry, authorizer),
                 revocation_watch,
-                authenticator.forget,
+                forget,
                 classes,
                 tenants,
             ),
@@ -359,6 +367,7 @@ def _authenticator(
     issuer: IdentityProvider,
     tenants: TenantDirectory,
     classes: ClassDirectory,
+    changes: DirectoryChanges,
     *,
     keys: KeyDirectory,
     revocations: Revocations,
@@ -366,5 +375,7 @@ def _authenticator(
     async def most_users(tenant: Tenant) -> int | None:
         return (await classes.limits_of(tenant)).users
 
-    verifier, users = TokenVerifier.of(settings, issuer, tenants.serves), UserDirectory(database, most_users)
-    return Authenticator(verifier, tenants, users, keys=keys, revocations=revocations)
+    followed = changes.followed
+    users = UserDirectory(database, most_users, followed=followed)
+    verifier = TokenVerifier.of(settings, issuer, tenants.serves)
+    return Authenticator(verifier, tenants, users, keys=keys, revocations=revocations, followed=followed)

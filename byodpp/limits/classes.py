@@ -97,7 +97,7 @@ class ClassDirectory:
         return limits
 
     def forget(self) -> None:
-        """Read the classes anew: one has changed."""
+        """Read the classes anew: one may have changed."""
         self._read_until = float("-inf")
 
     async def _read(self) -> None:

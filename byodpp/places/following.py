@@ -21,6 +21,7 @@ __all__ = ["Followed", "follow", "make_way"]
 
 _ANY: Final = "select exists (select from pg_namespace where nspname ~ '^byodpp_t[0-9]+$')"
 _NEWEST: Final = "select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1"
+_TOLD: Final = "insert into byodpp.directory_changes (tenant_id) values (0)"
 _FOLLOWED: Final = "update byodpp.tenant_places set fingerprint = $2 where tenant_id = $1"
 
 
@@ -70,6 +71,7 @@ async def follow(builder: PlaceBuilder, system_uri: str, *, lossy: bool) -> list
             await claim_keys(owner, builder.dedicated, now)
             await hold(owner, builder.dedicated, now)
             await builder.show_everywhere(owner, now)
+        await system.execute(_TOLD)
         return found
     finally:
         await system.close()

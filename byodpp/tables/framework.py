@@ -212,6 +212,12 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             sa.PrimaryKeyConstraint("name", "key", name="platform_keys_pkey_00000001"),
         ),
         table(
+            "directory_changes",  # told to every process, and deleted after a minute; see `changes`
+            column("arrival", _TransactionId(), default="pg_current_xact_id()"),
+            column("tenant_id", sa.BigInteger),  # whose row, users, or place has changed; 0 stands for all
+            sa.PrimaryKeyConstraint("arrival", "tenant_id", name="directory_changes_pkey_00000001"),
+        ),
+        table(
             "revocation_version",
             column("version", sa.BigInteger),
             sa.PrimaryKeyConstraint("version", name="revocation_version_pkey_00000001"),

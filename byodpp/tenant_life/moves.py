@@ -8,13 +8,14 @@ changed row of `byodpp.tenant_places` switches everybody over, and nothing is de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.tenants import Tenant
-from byodpp.database import Transaction
+from byodpp.database import PLATFORM_TENANT, Transaction
 from byodpp.exceptions import Conflict
 from byodpp.places import Located, PlaceBuilder, place_name
 from byodpp.places.fences import be_alone_in, claim_keys, hold
@@ -58,7 +59,7 @@ async def located(transaction: Transaction) -> list[Located]:
 class Moves:
     """Makes the steps of moves, and those of other procedures that are about places."""
 
-    def __init__(self, builder: PlaceBuilder, *, settle_seconds: float, forget: Callable[[], object]) -> None:
+    def __init__(self, builder: PlaceBuilder, *, settle_seconds: float, forget: Forget) -> None:
         """Args:
         builder: makes places.
         settle_seconds: how long writes wait after a move, until every process knows of it.
@@ -70,9 +71,7 @@ class Moves:
         self._forget = forget
 
     @classmethod
-    def of(
-        cls, settings: Settings, registry: Registry, tables: Tables, forget: Callable[[], object]
-    ) -> Moves:
+    def of(cls, settings: Settings, registry: Registry, tables: Tables, forget: Forget) -> Moves:
         """Return the moves of an application."""
         builder = PlaceBuilder(registry, tables, settings.postgres_admin_uri)
         return cls(builder, settle_seconds=settings.tenant_settle_seconds, forget=forget)
@@ -131,7 +130,7 @@ class Moves:
             shown = await self._builder.show_everywhere(owner, [*there, new])
         await transaction.execute(_PUT, id, "schema", place, "served")
         await self._tell_everywhere(transaction, shown)
-        transaction.after_commit(self._forgotten)
+        await self._told(transaction, id)
         return {"place": place}
 
     async def take_place(self, tenant_id: int, unit: Unit, results: Results) -> Any:
@@ -211,7 +210,7 @@ class Moves:
     async def _switch(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
         await unit.transaction.execute(_PUT, id, to, place_name(id), "settling")
-        unit.transaction.after_commit(self._forgotten)
+        await self._told(unit.transaction, id)
         return {}
 
     async def _settle(self, unit: Unit, results: Results) -> Any:
@@ -249,10 +248,15 @@ class Moves:
             await transaction.execute(_PUT, -1, "shared", EVERYWHERE, "served")
         else:
             await transaction.execute("delete from byodpp.tenant_places where tenant_id = -1")
+        await self._told(transaction, PLATFORM_TENANT)
+
+    async def _told(self, transaction: Transaction, tenant_id: int) -> None:
+        """Let every process look anew where a tenant is; the platform stands for all."""
+        await record_change(transaction, tenant_id)
         transaction.after_commit(self._forgotten)
 
     async def _forgotten(self) -> None:
-        self._forget()
+        self._forget(None)
 
 
 def _rows(results: Results) -> int:
