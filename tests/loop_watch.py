@@ -1,7 +1,7 @@
 """Watches an event loop: how long it was kept from its next turn by what ran in its process.
 
 Time in which a thread of the process was ready to run, but other programs had the processor, does not
-count: the kernel tells it where there is a /proc. That of every thread, for the loop also waits while
+count: the kernel tells it where there is a /proc. Not only the loop's own thread, for it also waits while
 another one holds the interpreter. A call that waits in the loop's thread itself counts.
 """
 
@@ -39,7 +39,10 @@ class LoopWatch:
         while True:
             started, before = time.perf_counter(), _waited()
             await asyncio.sleep(_BEAT_SECONDS)
-            waited = sum(seconds - before.get(thread, 0.0) for thread, seconds in _waited().items())
+            # One thread at a time keeps the others from running: the one that waited longest.
+            waited = max(
+                (seconds - before.get(thread, 0.0) for thread, seconds in _waited().items()), default=0.0
+            )
             blocked = time.perf_counter() - started - waited - _BEAT_SECONDS
             self.longest_seconds = max(self.longest_seconds, blocked)
 
