@@ -7,11 +7,11 @@ A revision of kind expand; it loses nothing.
 from alembic import op
 
 revision = "0017_directory_changes_expand"
-down_revision = "0013_tiers_of_tenants_expand"
+down_revision = "0016_checks_of_words_expand"
 kind = "expand"
 destructive = False
 may_wait = False
-fingerprint = "613bdd47b0bdcb3195b32cd9d75e27b1c0f1781258e915520f6a84550b08854d"
+fingerprint = "0b4343dbff247510400e80ed4b45eadd666e41115593394778af710566c733af"
 
 
 def upgrade() -> None:
