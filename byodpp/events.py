@@ -104,6 +104,10 @@ class Outbox:
         self.events: list[Event] = []
         self._waiting: list[Event] = []
 
+    def hears_of(self, resource: ResourceDefinition, operation: str) -> bool:
+        """Whether a handler of this process wants what an operation on a resource tells."""
+        return emits(resource, operation) and self.hears(past_tense(resource.segment, operation))
+
     def emit(self, event: Event, *, stored: bool = False) -> None:
         """Add an event; it is handled after the commit.
 

@@ -115,21 +115,19 @@ class SealedFields:
         work = partial(self._array, json, resource)
         return await aside(work) if len(json) > LARGE_BYTES else work()
 
-    def versions(self, json: bytes, resource: ResourceDefinition) -> bytes:
+    async def versions(self, json: bytes, resource: ResourceDefinition) -> bytes:
         """Return an array of kept versions with the values of their rows opened."""
         if not self.concern(resource):
             return json
+        work = partial(self._versions, json, resource)
+        return await aside(work) if len(json) > LARGE_BYTES else work()
+
+    def _versions(self, json: bytes, resource: ResourceDefinition) -> bytes:
         members = []
         for version in wire.loads(json):
             row = row_json(self.values(version.pop("row"), resource), resource, self._registry)
             members.append(wire.dumps(version)[:-1] + b',"row":' + row + b"}")
         return b"[" + b",".join(members) + b"]"
-
-    def opened(self, json: bytes, resource: ResourceDefinition) -> bytes:
-        """Return one row with its values opened; nothing is included in it."""
-        if resource.id not in self._names:
-            return json
-        return self.opened_whole(json, resource)
 
     def opened_whole(self, json: bytes, resource: ResourceDefinition) -> bytes:
         """Return one row with its values and those of included rows opened."""

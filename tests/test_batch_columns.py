@@ -15,6 +15,7 @@ import pytest_asyncio
 from byodpp.array_text import array_text
 from byodpp.bootstrap import Blueprint
 from byodpp.database import Transaction
+from byodpp.exceptions import UniqueConflict
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 

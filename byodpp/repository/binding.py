@@ -1,4 +1,4 @@
-"""Validated values as the driver takes them; documents of many values are written in a thread.
+"""Validated values as the driver takes them; what takes long to write or to seal is done in a thread.
 
 In: values by field, modifiers too. Out: values by column. Rejects nothing.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from byodpp.aside import aside, is_large
+from byodpp.aside import LARGE_BYTES, aside, is_large
 from byodpp.definitions import ResourceDefinition
 from byodpp.fields import FieldType
 from byodpp.schemas.modifiers import Modifier
@@ -34,9 +34,11 @@ async def bind_rows(
         seal: encrypts; needed where a field of the resource is encrypted.
     """
     work = partial(_columns, resource, items, keys, seal)
-    documents = [name for name, one in resource.fields.items() if one.type.document]
-    values = (item.get(name) for item in items for name in documents)
-    large = documents and is_large([one for one in values if one])
+    fields = resource.fields.items()
+    # To seal a value takes about as long as to write some of a document.
+    slow = [name for name, one in fields if one.type.document or one.encrypted]
+    values = [one for item in items for name in slow if (one := item.get(name))]
+    large = values and (is_large(values) or (seal is not None and any(map(_is_long, values))))
     return await aside(work) if large else work()
 
 
@@ -82,9 +84,14 @@ async def bind(
 ) -> dict[str, Any]:
     """Return what `bound` returns, aside where there is much to write."""
     for value in values.values():
-        if isinstance(value, dict | list) and is_large(value):
+        if (isinstance(value, dict | list) and is_large(value)) or (seal is not None and _is_long(value)):
             return await aside(partial(bound, resource, values, key, seal=seal))
     return bound(resource, values, key, seal=seal)
+
+
+def _is_long(value: Any) -> bool:
+    """Whether a text is worth a thread when it is sealed."""
+    return isinstance(value, str) and len(value) > LARGE_BYTES
 
 
 def bound(

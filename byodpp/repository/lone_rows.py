@@ -64,14 +64,14 @@ async def create_alone(store: Store, database: Database, authorizer: Authorizer,
             record: Any = await transaction.fetchrow(compiled.sql, *store.arguments(compiled, call, named))
         except ApiError as error:
             raise explained(store.tables, error, resource) from error
-    return shown(store, resource, record, record["id"])
+    return await shown(store, resource, record, record["id"])
 
 
-def shown(store: Store, resource: ResourceDefinition, record: Any, id: Any) -> Row:
+async def shown(store: Store, resource: ResourceDefinition, record: Any, id: Any) -> Row:
     """Return a written row; only its key when the caller may not see it any more."""
     data, version = record["data"], record["new_version"]
     if data is None:
         return Row(None, resource, store.registry, values={"id": id})
     key = record["id"] if "id" in record else store.key(resource, id)
-    json = store.sealed.opened(data.encode(), resource)
+    json = await store.sealed.row(data.encode(), resource)
     return Row(json, resource, store.registry, version=version, key=key)

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from byodpp.aside import by_size
+from byodpp.aside import by_size, others
 from byodpp.conditions import Condition, Query, Shape, all_of
 from byodpp.definitions import Kind, Scope
-from byodpp.events import Event, emits, past_tense
+from byodpp.events import Event, past_tense
 from byodpp.exceptions import (
     ApiError,
     Conflict,
@@ -26,6 +26,7 @@ from byodpp.exceptions import (
     StateConflict,
     ValidationFailed,
 )
+from byodpp.repository.inserting import bringing_alike, insert_rows
 from byodpp.repository.lone_rows import shown
 from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered
@@ -153,16 +154,16 @@ class Repository(Reading):
         if permitted is not None:
             self._acting.transaction.needs_more()
         seen = self._acting.visibility(self.resource)
-        if joined and permitted is None and seen.rows is None and self._is_joinable(len(items)):
+        if joined and permitted is None and seen.rows is None and self._is_joinable(prepared):
             [record] = await self._store.insert(
                 self._acting, self.resource, prepared, permitted, seen, joined=True
             )
             return Rows(record["data"].encode(), self.resource, self._store.registry, len(items))
-        records = await self._store.insert(self._acting, self.resource, prepared, permitted, seen)
+        records = await insert_rows(self._store, self._acting, self.resource, prepared, permitted, seen)
         if not all(record["permitted"] for record in records):
             raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))
-        rows = [self._shown(record, record["id"]) for record in records]
-        self._remember_events("create", rows)
+        rows = await self._all_shown(records)
+        self._remember_events("create", rows, records)
         return rows
 
     async def replace(
@@ -204,8 +205,8 @@ class Repository(Reading):
         if len(records) != len(ids) or not all(record["permitted"] for record in found):
             raise self._undo(Conflict("Not all of these rows may be changed like this."))
         ordered = [records[str(id)] for id in ids]
-        rows = [self._shown(record, record["id"]) for record in ordered]
-        self._remember_events("update", rows)
+        rows = await self._all_shown(ordered)
+        self._remember_events("update", rows, ordered)
         return rows
 
     async def change(
@@ -256,12 +257,12 @@ class Repository(Reading):
         )  # fmt: skip
         record = await self._judge_outcome(record, id, operation, expected_version)
         if read_only:
-            before = self._store.sealed.opened(record["before"].encode(), self.resource)
+            before = await self._store.sealed.row(record["before"].encode(), self.resource)
             stored = Row(before, self.resource, self._store.registry)
             if (refused := difference(self.resource, read_only, stored)) is not None:
                 raise self._undo(refused)
-        row = self._shown(record, id)
-        self._remember_events(operation, [row])
+        row = await self._shown(record, id)
+        self._remember_events(operation, [row], [record])
         return row
 
     async def remove(self, id: Any, *, expected_version: int | None = None) -> None:
@@ -300,7 +301,7 @@ class Repository(Reading):
                 await refuse_referenced(self._store, self._acting, self.resource, id)
             except ReferencedConflict as error:
                 raise self._undo(error) from error
-        self._remember_events("delete", [self._shown(record, id)])
+        self._remember_events("delete", [await self._shown(record, id)], [record])
 
     async def transition(self, id: Any, name: str, *, expected_version: int | None = None) -> Row:
         """Take a step of the resource's state machine.
@@ -324,9 +325,9 @@ class Repository(Reading):
             expected_version=expected_version, operation=name, states=step.sources, event=step.event,
         )  # fmt: skip
         record = await self._judge_outcome(record, id, key, expected_version, step.sources)
-        row = self._shown(record, id)
+        row = await self._shown(record, id)
         if step.event is not None:
-            self.emit(step.event, row, id, stored=True)
+            self.emit(step.event, self._told(row, record), id, stored=True)
         return row
 
     async def restore(self, id: Any, *, expected_version: int | None = None) -> Row:
@@ -349,8 +350,8 @@ class Repository(Reading):
             raise StateConflict("The row is not deleted.")
         record = await self._judge_outcome(record, id, "restore", expected_version)
         await self._refuse_deleted_targets(id)
-        row = self._shown(record, id)
-        self._remember_events("restore", [row])
+        row = await self._shown(record, id)
+        self._remember_events("restore", [row], [record])
         return row
 
     async def _refuse_deleted_targets(self, id: Any) -> None:
@@ -438,15 +439,27 @@ class Repository(Reading):
             raise self._undo(Forbidden(f"You may not make the row of {self.resource.name} like this."))
         return record
 
-    def _shown(self, record: Any, id: Any) -> Row:
-        return shown(self._store, self.resource, record, id)
+    async def _all_shown(self, records: Sequence[Any]) -> list[Row]:
+        rows = []
+        for index, record in enumerate(records):
+            rows.append(await self._shown(record, record["id"]))
+            await others(index)
+        return rows
 
-    def _is_joinable(self, number: int) -> bool:
+    async def _shown(self, record: Any, id: Any) -> Row:
+        return await shown(self._store, self.resource, record, id)
+
+    def _told(self, row: Row, record: Any) -> Row:
+        """Return what an event holds of a written row, whoever has written it."""
+        told = record["told"]
+        return row if told is None else Row(told.encode(), self.resource, self._store.registry)
+
+    def _is_joinable(self, items: Sequence[Mapping[str, Any]]) -> bool:
         """Whether created rows that are all seen may come in one piece: nobody asks for each of them."""
-        heard = emits(self.resource, "create") and self._acting.outbox.hears(
-            past_tense(self.resource.segment, "create")
-        )
-        return number > 1 and not heard and not self._store.sealed.concern(self.resource)
+        asked_for = self._acting.outbox.hears_of(self.resource, "create")
+        if len(items) < 2 or asked_for or self._store.sealed.concern(self.resource):
+            return False
+        return len(bringing_alike(self.resource, items)) == 1
 
     def _prepared(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return the values of new rows with what they are given at the beginning."""
@@ -461,13 +474,13 @@ class Repository(Reading):
             return values
         return {**values, machine.field: machine.initial}
 
-    def _remember_events(self, operation: str, rows: Sequence[Row]) -> None:
+    def _remember_events(self, operation: str, rows: Sequence[Row], records: Sequence[Any]) -> None:
         """Let the handlers of this process have events that the statement has written to the outbox."""
-        name = past_tense(self.resource.segment, operation)
-        if emits(self.resource, operation) and self._acting.outbox.hears(name):
-            for row in rows:
+        if self._acting.outbox.hears_of(self.resource, operation):
+            name = past_tense(self.resource.segment, operation)
+            for row, record in zip(rows, records, strict=True):
                 id = row.get("id") if row.key is None else row.key  # never decoded for its id alone
-                self.emit(name, row, id, stored=True)
+                self.emit(name, self._told(row, record), id, stored=True)
 
     def _refuse_foreign_scope(self) -> None:
         if self.resource.kind is Kind.VIEW:

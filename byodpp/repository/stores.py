@@ -170,7 +170,7 @@ class Store:
         if not record["total"]:
             return None
         return Page(
-            self.sealed.versions(record["data"].encode(), resource),
+            await self.sealed.versions(record["data"].encode(), resource),
             resource=resource,
             registry=self.registry,
             total=record["total"],
@@ -277,6 +277,7 @@ class Store:
             seen,
             permitted,
             event="create" in resource.events,
+            heard=acting.outbox.hears_of(resource, "create"),
             many=many,
             context_in_statement=not acting.transaction.sets_context,
             joined=joined,
@@ -316,7 +317,9 @@ class Store:
         if change.kind == "update":
             await self.refuse_full(acting, resource)
         written = await bind(resource, values, seal=self.sealed.sealing(resource, acting.principal.tenant_id))
-        change = replace(change, event=event is not None or emits(resource, operation))
+        outbox = acting.outbox
+        heard = outbox.hears_of(resource, operation) if event is None else outbox.hears(event)
+        change = replace(change, event=event is not None or emits(resource, operation), heard=heard)
         compiled = self.writes.change(resource, change)
         named = {
             **self.told(acting, resource, operation, event),
@@ -356,7 +359,8 @@ class Store:
         await self.refuse_full(acting, resource)
         seal = self.sealed.sealing(resource, acting.principal.tenant_id)
         made = [await bind(resource, item, seal=seal) for item in items]
-        change = replace(change, event=emits(resource, operation))
+        heard = acting.outbox.hears_of(resource, operation)
+        change = replace(change, event=emits(resource, operation), heard=heard)
         compiled = self.writes.change_many(resource, change)
         named = {
             **self.told(acting, resource, operation),

@@ -43,6 +43,7 @@ class Change:
     before: bool = False  # return the row as it was, as the caller sees it
     audited: bool = False
     event: bool = False
+    heard: bool = False  # return what the event holds, where that is not what the caller sees
     check_version: bool = False  # compare with parameter `expected_version`
     check_state: bool = False  # the state must be among parameter `states`
 
@@ -71,6 +72,7 @@ class WriteStatements:
         permitted: Condition | None,
         *,
         event: bool,
+        heard: bool = False,
         many: bool = False,
         context_in_statement: bool = False,
         joined: bool = False,
@@ -81,18 +83,21 @@ class WriteStatements:
         is set, so that nothing is judged by row-level security before.
 
         The result has a row per inserted row, in order: `data` (JSON text; null when the caller
-        may not see it), `permitted` (whether the caller may have such a row), `id`, and `new_version`.
+        may not see it), `permitted` (whether the caller may have such a row), `id`, `new_version`, and
+        `told`: what the event holds, where it is `heard` and that is not `data`; else null.
         With `joined` it is one row, whose `data` is a JSON array: for a caller who may have, and see,
         every row.
         """
-        options = (event, many, context_in_statement, joined)
+        options = (event, heard, many, context_in_statement, joined)
         key = ("insert", resource.id, columns, visibility, permitted, options)
 
         def build() -> sa.Select[Any]:
             source = (self._many_values if many else self._one_value)(resource, columns)
             if context_in_statement:
                 source = source.select_from(context_setting())
-            answer = self._build_insert(resource, columns, source, visibility, permitted, event=event)
+            answer = self._build_insert(
+                resource, columns, source, visibility, permitted, event=event, heard=heard
+            )
             if not joined:
                 return answer
             rows = answer.subquery("_answer")
@@ -109,11 +114,12 @@ class WriteStatements:
         permitted: Condition | None,
         *,
         event: bool,
+        heard: bool,
     ) -> sa.Select[Any]:
         table = self._tables[resource]
         names = [*self._owner_columns(resource), *columns]
         inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
-        return self._answered(resource, inserted, visibility, permitted, event=event)
+        return self._answered(resource, inserted, visibility, permitted, event=event, heard=heard)
 
     def insert_selected(
         self,
@@ -129,8 +135,8 @@ class WriteStatements:
         """Insert what a select finds.
 
         The result is one row: `created` and `refused`, the numbers of rows that were inserted and of
-        those among them that the caller may not have; and `data` and `ids`, arrays of texts as `insert`
-        gives them, both null unless they are to be `shown`.
+        those among them that the caller may not have; and `data` and `ids`, arrays of texts: what the
+        events hold, and the keys; both null unless they are to be `shown`.
 
         Args:
             resource: of the rows.
@@ -139,15 +145,17 @@ class WriteStatements:
             visibility: what is shown of them.
             permitted: which of them the caller may have; None is all.
             event: one per row.
-            shown: whether the written rows are wanted back.
+            shown: whether somebody hears the events.
         """
         table = self._tables[resource]
         source = rows.add_columns(*self._owner_values(resource))
         names = [*columns, *self._owner_columns(resource)]
         inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
-        answer = self._answered(resource, inserted, visibility, permitted, event=event).subquery("_answer")
+        answered = self._answered(resource, inserted, visibility, permitted, event=event, heard=shown)
+        answer = answered.subquery("_answer")
         nothing: sa.ColumnElement[Any] = sa.literal_column("null")
-        texts = sa.func.array_agg(answer.c.data), sa.func.array_agg(sa.cast(answer.c.id, sa.Text()))
+        told = sa.func.coalesce(answer.c.told, answer.c.data)
+        texts = sa.func.array_agg(told), sa.func.array_agg(sa.cast(answer.c.id, sa.Text()))
         return sa.select(
             sa.func.count().label("created"),
             sa.func.count().filter(answer.c.permitted.is_not(sa.true())).label("refused"),
@@ -197,7 +205,7 @@ class WriteStatements:
         The result is no row (not found), or one with `permitted`, `version`, `state`, `before` (JSON
         text of the row as the caller saw it, or null), `unfit` (fields whose modified value would be
         none of theirs), `changed` (whether the change was made), and of
-        the changed row `data` (JSON text), `still_permitted` and `new_version`.
+        the changed row `data` (JSON text), `still_permitted`, `new_version`, and `told` as of `insert`.
         """
         key = ("change", resource.id, change)
         return self._statements.cached(key, lambda: self._build_change(resource, change))
@@ -209,7 +217,9 @@ class WriteStatements:
         deleted = change.kind in ("delete", "softDelete")
         former = old if change.audited else None
         told, extra = self._consequences.of(resource, written, former, deleted=deleted, event=change.event)
-        shown = self._answer(resource, written, told, change.visibility, change.permitted).subquery("_shown")
+        shown = self._answer(
+            resource, written, told, change.visibility, change.permitted, heard=change.heard
+        ).subquery("_shown")
         return sa.select(
             old.c.permitted,
             old.c.version,
@@ -223,13 +233,15 @@ class WriteStatements:
             sa.select(shown.c.data).scalar_subquery().label("data"),
             sa.select(shown.c.permitted).scalar_subquery().label("still_permitted"),
             sa.select(shown.c.new_version).scalar_subquery().label("new_version"),
+            sa.select(shown.c.told).scalar_subquery().label("told"),
         ).add_cte(*extra)
 
     def change_many(self, resource: ResourceDefinition, change: Change) -> Compiled:
         """Update the rows with the keys of parameter `ids` from arrays `v_<column>`, in the keys' order.
 
         The result has a row per changed row, in no order: `id`, `data` (JSON text), `permitted` (whether the
-        caller may have such a row) and `new_version`. What is not there, or may not be changed, is missing.
+        caller may have such a row), `new_version`, and `told` as of `insert`. What is not there, or may not
+        be changed, is missing.
         """
         key = ("change many", resource.id, change)
         return self._statements.cached(key, lambda: self._build_change_many(resource, change))
@@ -251,7 +263,9 @@ class WriteStatements:
         written = update.where(items.c.c0 == table.c.id).returning(*table.c).cte("_row")
         former = old if change.audited else None
         told, extra = self._consequences.of(resource, written, former, deleted=False, event=change.event)
-        return self._answer(resource, written, told, change.visibility, change.permitted).add_cte(*extra)
+        return self._answer(
+            resource, written, told, change.visibility, change.permitted, heard=change.heard
+        ).add_cte(*extra)
 
     def _locked(
         self,
@@ -349,10 +363,11 @@ class WriteStatements:
         permitted: Condition | None,
         *,
         event: bool,
+        heard: bool,
     ) -> sa.Select[Any]:
         """Return the answer about rows that are created, with all that follows from it."""
         told, extra = self._consequences.of(resource, row, None, deleted=False, event=event)
-        return self._answer(resource, row, told, visibility, permitted).add_cte(*extra)
+        return self._answer(resource, row, told, visibility, permitted, heard=heard).add_cte(*extra)
 
     def _answer(
         self,
@@ -361,6 +376,8 @@ class WriteStatements:
         told: sa.CTE | None,
         visibility: Visibility,
         permitted: Condition | None,
+        *,
+        heard: bool,
     ) -> sa.Select[Any]:
         json = shown_as_told(resource, told, visibility) if permitted is None else None
         if json is not None and told is not None:
@@ -375,8 +392,15 @@ class WriteStatements:
             # A comparison with null is null here, where nothing makes false of it as `where` does.
             allowed = sa.func.coalesce(self._statements.condition(resource, permitted, row), sa.false())
         version = row.c.version if resource.versioned else sa.cast(sa.null(), sa.BigInteger())
+        event: sa.ColumnElement[Any] = sa.null()
+        if heard and json is None:
+            event = self._json(resource, row, recorded(resource))
         return sa.select(
-            data.label("data"), allowed.label("permitted"), row.c.id.label("id"), version.label("new_version")
+            data.label("data"),
+            allowed.label("permitted"),
+            row.c.id.label("id"),
+            version.label("new_version"),
+            sa.cast(event, sa.Text()).label("told"),
         ).select_from(row)
 
     def _json(self, resource: ResourceDefinition, row: sa.FromClause, visibility: Visibility) -> Any:
