@@ -3,6 +3,7 @@
 In: requests, and the token of one that begins a session. Out: cookies, and the token of later requests.
 The token is sealed in the cookie with a second word, which the page sends in `X-CSRF-Token` with
 whatever may change something: another site's page can make a browser send the cookie, but knows no word.
+A second cookie may hold the refresh token, for which the provider gives the next access token.
 May reject: Unauthenticated (the cookie), CrossSite (the page), Conflict (an address where the cookie
 would travel in the open).
 """
@@ -17,7 +18,7 @@ import time
 from binascii import Error as NotBase64
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from byodpp.encryption import EncryptionKeys, Unreadable, bound_to
@@ -25,15 +26,19 @@ from byodpp.exceptions import Conflict, CrossSite, Unauthenticated
 from byodpp.requests import Request
 from byodpp.settings import Settings
 
-__all__ = ["CSRF_HEADER", "BrowserSessions", "Session"]
+__all__ = ["CSRF_HEADER", "SESSION_SECONDS", "BrowserSessions", "Renewal", "Session"]
 
 CSRF_HEADER: Final = "X-CSRF-Token"
 _CSRF: Final = CSRF_HEADER.lower().encode()
 _BOUND: Final = bound_to("byodpp session")
+_BOUND_RENEWAL: Final = bound_to("byodpp session renewal")
+#: A session is renewed no longer than this after its sign-in.
+SESSION_SECONDS: Final = 14 * 24 * 3_600
 #: A cookie with `__Host-` came from this very host over https: none of its neighbours can set one.
 _SECURE_NAME: Final = "__Host-byodpp-session"
 #: On the developer's own machine there is no https.
 _LOOPBACK_NAME: Final = "byodpp-session"
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 #: What browsers keep of one cookie, name and attributes included.
 _MOST_BYTES: Final = 4_096
 _UNSAFE_BUT: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -47,6 +52,23 @@ class Session:
     word: str  # that the page proves itself with
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """What the second cookie holds: by what a session goes on when its token has ended."""
+
+    id: str  # of the session, by which it is revoked
+    realm: str
+    subject: str  # who has signed in
+    begun_at: int  # seconds since the epoch
+    word: str  # of the session: pages that are open know it
+    token: str  # refresh token
+
+    @property
+    def ends_at(self) -> int:
+        """When it is renewed no more, in seconds since the epoch."""
+        return self.begun_at + SESSION_SECONDS
+
+
 class BrowserSessions:
     """Makes cookies and judges them."""
 
@@ -58,8 +80,7 @@ class BrowserSessions:
         self._keys = keys
         self._origin: str | None = None
         if public_url is not None:
-            parts = urlsplit(public_url)
-            self._origin = f"{parts.scheme}://{parts.netloc}".lower()
+            self._origin = _origin_of(public_url)
 
     @classmethod
     def of(cls, settings: Settings, keys: EncryptionKeys) -> BrowserSessions | None:
@@ -78,8 +99,8 @@ class BrowserSessions:
         session = self.session(request)
         if session is None:
             return None
-        if request.header(b"sec-fetch-site") not in (None, "same-origin", "none"):
-            raise CrossSite
+        request.credentials = f"Bearer {session.token}"
+        self.refuse_other_site(request)
         if request.method not in _UNSAFE_BUT:
             self.refuse_foreign(request)
             word = request.header(_CSRF)
@@ -93,19 +114,12 @@ class BrowserSessions:
         Raises:
             Unauthenticated: it is not one of ours.
         """
-        name, found = self._name(request), []
-        header = request.header(b"cookie")
-        if name is None or header is None or name not in header:
+        name = self._name(request)
+        value = None if name is None else self._value(request, name)
+        if value is None:
             return None
-        for part in header.replace(",", ";").split(";"):
-            key, _, value = part.strip().partition("=")
-            if key == name:
-                found.append(value)
-        if not found:
-            return None
-        if len(found) > 1:
-            raise Unauthenticated("The session's cookie was sent twice")
-        return self._opened(found[0])
+        token, word = self._opened(value, _BOUND, 2)
+        return Session(token=token, word=word)
 
     def refuse_foreign(self, request: Request) -> None:
         """Refuse a request that no page of this very address has made.
@@ -117,24 +131,61 @@ class BrowserSessions:
         if origin is None or origin.lower() != self._own_origin(request):
             raise CrossSite
 
-    def _opened(self, value: str) -> Session:
+    def renewal(self, request: Request) -> Renewal | None:
+        """Return what the second cookie of a request holds; None when there is none.
+
+        Raises:
+            Unauthenticated: it is not one of ours.
+        """
+        name = self._name(request)
+        value = None if name is None else self._value(request, _second(name))
+        if value is None:
+            return None
+        id, realm, subject, begun_at, word, token = self._opened(value, _BOUND_RENEWAL, 6)
+        return Renewal(id=id, realm=realm, subject=subject, begun_at=begun_at, word=word, token=token)
+
+    def refuse_other_site(self, request: Request) -> None:
+        """Refuse a request that a browser marks as another site's.
+
+        Raises:
+            CrossSite: it does.
+        """
+        if request.header(b"sec-fetch-site") not in (None, "same-origin", "none"):
+            raise CrossSite
+
+    def _value(self, request: Request, name: str) -> str | None:
+        header = request.header(b"cookie")
+        if header is None or name not in header:
+            return None
+        parts = [part.strip().partition("=") for part in header.replace(",", ";").split(";")]
+        found = [value for key, _, value in parts if key == name]
+        if len(found) > 1:
+            raise Unauthenticated("The session's cookie was sent twice")
+        return found[0] if found else None
+
+    def _opened(self, value: str, bound: bytes, parts: int) -> list[Any]:
         key_id, _, text = value.partition(".")
         try:
             sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            token, word = json.loads(self._keys.open(key_id, sealed, _BOUND))
+            found = json.loads(self._keys.open(key_id, sealed, bound))
         except (NotBase64, ValueError, Unreadable):
             raise Unauthenticated("The session's cookie is not valid") from None
-        return Session(token=token, word=word)
+        if len(found) != parts:
+            raise Unauthenticated("The session's cookie is of another release")
+        return list(found)
 
     # --- making -----------------------------------------------------------------------
 
-    def begin(self, request: Request, token: str, expires_at: int) -> tuple[str, Session]:
-        """Return the cookie of a new session, and what it holds.
+    def begin(
+        self, request: Request, token: str, expires_at: int, word: str | None = None
+    ) -> tuple[str, Session]:
+        """Return the cookie of a session, and what it holds.
 
         Args:
             request: that begins it.
             token: that was sent with it, and is good.
             expires_at: when the token ends, in seconds since the epoch; the cookie ends with it.
+            word: of the session that goes on; None begins one.
 
         Raises:
             Conflict: there is no https here, or the token is too long.
@@ -144,28 +195,44 @@ class BrowserSessions:
             raise Conflict("Sessions need https: set PUBLIC_URL to the https:// address of this server.")
         if request.header(b"origin") is not None:
             self.refuse_foreign(request)
-        session = Session(token=token, word=secrets.token_urlsafe(32))
-        sealed = self._keys.seal(json.dumps([session.token, session.word]), _BOUND)
-        value = base64.urlsafe_b64encode(sealed).decode().rstrip("=")
-        seconds = max(0, expires_at - int(time.time()))
-        cookie = self._cookie(request, f"{self._keys.current}.{value}", seconds)
-        if len(cookie) > _MOST_BYTES:
-            raise Conflict("The token is too long for a cookie: send it as `Authorization: Bearer`.")
+        session = Session(token=token, word=word or secrets.token_urlsafe(32))
+        cookie = self._sealed(request, [session.token, session.word], _BOUND, expires_at)
         return cookie, session
+
+    def renewable(self, request: Request, renewal: Renewal) -> str:
+        """Return the second cookie.
+
+        Raises:
+            Conflict: the refresh token is too long.
+        """
+        parts = [renewal.id, renewal.realm, renewal.subject, renewal.begun_at, renewal.word, renewal.token]
+        return self._sealed(request, parts, _BOUND_RENEWAL, renewal.ends_at)
 
     def ended(self, request: Request) -> str | None:
         """Return the cookie that takes a session's place when it has ended; None where none is looked at."""
-        return None if self._name(request) is None else self._cookie(request, "", 0)
-
-    def _cookie(self, request: Request, value: str, seconds: int) -> str:
         name = self._name(request)
-        secure = "; Secure" if name == _SECURE_NAME else ""
-        return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+        return None if name is None else _cookie(name, "", 0)
+
+    def ended_renewal(self, request: Request) -> str | None:
+        """Return the same of the second cookie; None also where none was sent."""
+        name = self._name(request)
+        sent = name is not None and _second(name) in (request.header(b"cookie") or "")
+        return _cookie(_second(name), "", 0) if name is not None and sent else None
+
+    def _sealed(self, request: Request, parts: list[Any], bound: bytes, ends_at: int) -> str:
+        name = self._name(request) or _SECURE_NAME
+        sealed = self._keys.seal(json.dumps(parts), bound)
+        value = base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        seconds = max(0, ends_at - int(time.time()))
+        cookie = _cookie(name if bound is _BOUND else _second(name), f"{self._keys.current}.{value}", seconds)
+        if len(cookie) > _MOST_BYTES:
+            raise Conflict("The token is too long for a cookie: send it as `Authorization: Bearer`.")
+        return cookie
 
     # --- where we are -----------------------------------------------------------------
 
     def _own_origin(self, request: Request) -> str:
-        return self._origin or f"http://{(request.header(b'host') or '').lower()}"
+        return self._origin or _origin_of(f"http://{(request.header(b'host') or '').lower()}")
 
     def _name(self, request: Request) -> str | None:
         """Return the cookie's name; None where it would travel in the open, and is not looked at."""
@@ -176,6 +243,27 @@ class BrowserSessions:
         if parts.scheme == "https":
             return _SECURE_NAME
         return _LOOPBACK_NAME if _is_loopback(parts.hostname or "") else None
+
+
+def _second(name: str) -> str:
+    """Return the name of the second cookie, by that of the first."""
+    return name.replace("-session", "-renewal")
+
+
+def _cookie(name: str, value: str, seconds: int) -> str:
+    secure = "; Secure" if name.startswith("__Host-") else ""
+    return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+
+
+def _origin_of(url: str) -> str:
+    """Return the origin of an address as browsers write it: without the port that its scheme has anyway."""
+    try:
+        parts = urlsplit(url.lower())
+        if parts.port is not None and parts.port == _DEFAULT_PORTS.get(parts.scheme):
+            return f"{parts.scheme}://{parts.netloc.rpartition(':')[0]}"
+    except ValueError:  # the Host header names no host, or no port: nobody's origin is like it
+        return url.lower()
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -63,6 +63,7 @@ class Request:
         "body_timeout_seconds",
         "client_ip",
         "correlation_id",
+        "credentials",
         "decision",
         "http_version",
         "max_json_depth",
@@ -136,6 +137,7 @@ class Request:
         self.operation = ""  # one of the seven, or an action's key
         # per-route stages
         self.principal: Any = None  # authentication.Principal
+        self.credentials: str | None = None  # that came in a cookie, as the header would have them
         self.decision: Any = None  # authorization.Decision
         self.body = b""  # complete once `middleware.body` has run
         self.media_type = ""  # of the body, without parameters

@@ -5,6 +5,7 @@ Where there is none, its tests are skipped with the reason; with BYODPP_REQUIRE_
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import socket
@@ -68,6 +69,14 @@ class Browser:
 
     def value(self, selector: str) -> str:
         return str(self.run(f"return document.querySelector({selector!r}).value"))
+
+    def forget(self, cookie: str) -> None:
+        """Take a cookie of this address away, as its end does."""
+        self._ask("DELETE", f"/session/{self._session}/cookie/{cookie}")
+
+    def picture(self, path: Path) -> None:
+        """Keep what is to be seen, as PNG."""
+        path.write_bytes(base64.b64decode(self._ask("GET", f"/session/{self._session}/screenshot")))
 
     def wait(self, script: str, seconds: float = 60) -> Any:
         """Return what a script returns, once that is something."""

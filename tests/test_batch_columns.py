@@ -165,6 +165,30 @@ async def test_a_member_of_an_enumeration_is_its_value(
             assert found == [None if one is None else await _alone(transaction, kind, one) for one in column]
 
 
+async def test_rows_of_which_some_bring_their_keys_and_times_are_stored_in_their_order(
+    store: TestedApplication,
+) -> None:
+    then = datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    items: list[dict[str, Any]] = [
+        {"name": "plain"},
+        {"name": "key", "id": 900_001},
+        {"name": "time", "createdAt": then},
+        {"name": "both", "id": 900_002, "createdAt": then, "updatedAt": then},
+        {"name": "another"},
+    ]
+    async with store.repositories("acme") as repositories:
+        rows = await repositories["Things"].batch(items)
+        assert [row["name"] for row in rows] == [item["name"] for item in items]
+        for row, item in zip(rows, items, strict=True):
+            found = await repositories["Things"].read(row["id"])
+            assert {name: found[name] for name in item} == item
+            assert found["count"] == 7
+        assert rows[0]["createdAt"] > then and rows[0]["id"] < rows[4]["id"] < 900_000
+    with pytest.raises(UniqueConflict):
+        async with store.repositories("acme") as repositories:
+            await repositories["Things"].batch([{"name": "new"}, {"name": "again", "id": 900_001}])
+
+
 async def _alone(transaction: Transaction, kind: str, value: Any) -> Any:
     return await transaction.fetchval(f"select $1::{kind}", value)
 

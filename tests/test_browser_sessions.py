@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from byodpp import browser_sessions
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
@@ -261,6 +264,218 @@ async def test_a_tenant_that_is_suspended_has_no_sessions_left(tested: TestedApp
     assert code(await browser.client.get(NOTES, headers=browser.headers())) == (401, "unauthenticated")
 
 
+# --- renewal ----------------------------------------------------------------------------------
+
+RENEWAL, SECOND = "/session/renewal", "__Host-byodpp-renewal"
+
+
+@dataclass
+class Renewable:
+    """A browser whose session can be renewed: it keeps what it is given, as browsers do."""
+
+    client: Any
+    cookies: dict[str, str]
+    word: str
+
+    def keep(self, answer: Any) -> None:
+        for told in answer.headers.get_list("set-cookie"):
+            pair, _, attributes = told.partition("; ")
+            assert attributes.endswith("; HttpOnly; SameSite=Strict; Secure") and "Path=/; " in attributes
+            name, _, value = pair.partition("=")
+            if "Max-Age=0" in attributes:
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = value
+
+    def headers(self, **more: str) -> dict[str, str]:
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        sent = {"Cookie": cookie, "Origin": HERE, "X-CSRF-Token": self.word, "Sec-Fetch-Site": "same-origin"}
+        return {name: value for name, value in (sent | more).items() if value}
+
+    async def ask(self, method: str, path: str, **more: Any) -> Any:
+        answer = await self.client.request(method, path, headers=self.headers(), **more)
+        self.keep(answer)
+        return answer
+
+
+async def renewable(
+    tested: TestedApplication, user: str = "ada", tenant: str = "acme", **said: Any
+) -> Renewable:
+    issuer, realm = tested.connected.issuer, (await tested.tenant(tenant)).realm
+    said = {"roles": ["Admin"], **said}
+    token = await asyncio.to_thread(issuer.issue_refresh, realm, user, **said)
+    client = tested.client(user=user, tenant=tenant)
+    answer = await client.post(SESSION, headers={"Origin": HERE}, json={"refreshToken": token})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["data"]["renewable"] is True
+    assert token not in "".join(answer.headers.get_list("set-cookie"))
+    browser = Renewable(tested.client(role=None), {}, answer.json()["data"]["csrfToken"])
+    browser.keep(answer)
+    assert browser.cookies.keys() == {NAME, SECOND}
+    return browser
+
+
+async def test_a_session_is_renewed_after_its_token_has_ended(tested: TestedApplication) -> None:
+    browser = await renewable(tested)
+    del browser.cookies[NAME]  # its Max-Age is over
+    assert code(await browser.ask("GET", NOTES)) == (401, "unauthenticated")
+    renewed = await browser.ask("POST", RENEWAL)
+    assert renewed.status_code == 200, renewed.text
+    told = renewed.json()["data"]
+    assert (told["csrfToken"], told["tenant"], told["renewable"]) == (browser.word, "acme", True)
+    assert (await browser.ask("GET", SESSION)).json()["data"] == told
+    assert (await browser.ask("POST", NOTES, json={"text": "a"})).status_code == 201, "pages know the word"
+    before = dict(browser.cookies)
+    assert (await browser.ask("POST", RENEWAL)).status_code == 200
+    assert browser.cookies[NAME] != before[NAME]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "https://shop.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_no_page_of_another_site_renews(tested: TestedApplication, headers: dict[str, str]) -> None:
+    browser = await renewable(tested)
+    answer = await browser.client.post(RENEWAL, headers=browser.headers(**headers))
+    assert code(answer) == (403, "cross_site")
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["", "nonsense", "secret-key.AAAA", "{first}", "{second}A", "{second}; __Host-byodpp-renewal={second}"],
+)
+async def test_a_second_cookie_that_is_not_ours_renews_nothing(
+    tested: TestedApplication, second: str
+) -> None:
+    browser = await renewable(tested)
+    browser.cookies[SECOND] = second.format(first=browser.cookies[NAME], second=browser.cookies[SECOND])
+    answer = await browser.ask("POST", RENEWAL)
+    assert code(answer) == (401, "unauthenticated")
+    assert browser.cookies == {}, "they are taken away"
+    browser.cookies = {NAME: browser.cookies.get(SECOND, "x")}
+    assert code(await browser.ask("POST", RENEWAL)) == (401, "unauthenticated")
+
+
+async def test_what_was_signed_out_or_revoked_is_not_renewed(tested: TestedApplication) -> None:
+    signed_out, revoked, other = (
+        await renewable(tested), await renewable(tested, user="bob"), await renewable(tested, user="eve")
+    )  # fmt: skip
+    copies = dict(signed_out.cookies)
+    assert (await signed_out.ask("DELETE", SESSION)).status_code == 204
+    assert signed_out.cookies == {}
+    signed_out.cookies = copies
+    bob = (await revoked.ask("GET", SESSION)).json()["data"]["userId"]
+    body = {"kind": "user", "subject": str(bob)}
+    assert (await tested.client().post("/api/v1/revocations", json=body)).status_code == 201
+    for browser in (signed_out, revoked):
+        for _ in range(100):  # in force within a second
+            answer = await browser.client.post(RENEWAL, headers=browser.headers())
+            if answer.status_code != 200:
+                break
+            await asyncio.sleep(0.05)
+        assert code(answer) == (401, "unauthenticated")
+    assert (await other.ask("POST", RENEWAL)).status_code == 200
+
+
+async def test_a_tenant_that_is_suspended_renews_nothing(tested: TestedApplication) -> None:
+    browser = await renewable(tested, tenant="beta")
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute("update tenants set status = 'deactivated' where slug = 'beta'")
+    tested.connected.authenticator.forget()
+    assert code(await browser.ask("POST", RENEWAL)) == (401, "unauthenticated")
+
+
+async def test_a_session_is_of_who_began_it_and_ends_a_fortnight_later(tested: TestedApplication) -> None:
+    issuer, realm = tested.connected.issuer, (await tested.tenant("acme")).realm
+    foreign = issuer.issue_refresh(realm, "mallory", roles=["Admin"])
+    over = issuer.issue_refresh(realm, "ada", roles=["Admin"], lifetime_seconds=-1)
+    access = tested.client(user="ada").headers["authorization"].split()[1]
+    elsewhere = issuer.issue_refresh((await tested.tenant("beta")).realm, "ada", roles=["Admin"])
+    for token in (foreign, over, access, elsewhere, "a.b.c", "opaque"):
+        begun = await tested.client(user="ada").post(
+            SESSION, headers={"Origin": HERE}, json={"refreshToken": token}
+        )
+        browser = Renewable(tested.client(role=None), {}, "")
+        browser.keep(begun)
+        assert code(await browser.ask("POST", RENEWAL)) == (401, "unauthenticated"), token
+        assert browser.cookies == {}
+    sessions = tested.connected.browser_sessions
+    browser = await renewable(tested)
+    found = sessions._opened(browser.cookies[SECOND], browser_sessions._BOUND_RENEWAL, 6)
+    found[3] -= browser_sessions.SESSION_SECONDS
+    sealed = sessions._keys.seal(json.dumps(found), browser_sessions._BOUND_RENEWAL)
+    value = base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+    browser.cookies[SECOND] = f"{sessions._keys.current}.{value}"
+    assert code(await browser.ask("POST", RENEWAL)) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "body", [[], "x", 1, {"refresh": "x"}, {"refreshToken": 1}, {"refreshToken": ""}, {"refreshToken": "é"},
+             {"refreshToken": "x" * 9_000}, {"refreshToken": "a\nb"}],
+)  # fmt: skip
+async def test_a_session_begins_with_a_token_or_nothing_in_its_body(
+    tested: TestedApplication, body: Any
+) -> None:
+    answer = await tested.client().post(SESSION, headers={"Origin": HERE}, json=body)
+    assert answer.status_code == 422, answer.text
+    assert "set-cookie" not in answer.headers
+    broken = await tested.client().post(
+        SESSION, headers={"Origin": HERE, "Content-Type": "application/json"}, content=b"{"
+    )
+    assert broken.status_code == 400
+    empty = await tested.client().post(SESSION, headers={"Origin": HERE}, json={"refreshToken": None})
+    assert empty.json()["data"]["renewable"] is False
+
+
+async def test_failed_sign_ins_by_cookie_are_in_the_audit_trail(tested: TestedApplication) -> None:
+    browser = await renewable(tested, user="zoe")
+    stolen = dict(browser.cookies)
+    assert (await browser.ask("DELETE", SESSION)).status_code == 204
+    browser.cookies = stolen
+    for _ in range(100):
+        if (await browser.client.get(NOTES, headers=browser.headers())).status_code == 401:
+            break
+        await asyncio.sleep(0.05)
+    assert (await browser.client.post(RENEWAL, headers=browser.headers())).status_code == 401
+    evil = browser.headers(Origin="https://evil.example")
+    assert code(await browser.client.post(NOTES, json={}, headers=evil)) == (403, "cross_site")
+    await tested.connected.trail.drain()
+    tenant = (await tested.tenant("acme")).id
+    async with tested.connected.database.system() as transaction:
+        found = await transaction.fetch(
+            "select result, changes::text from audit_logs where action = 'SIGN_IN' and tenant_id = $1", tenant
+        )
+    assert len(found) >= 3
+    assert {row["result"] for row in found} == {"failure"}
+
+
+@pytest.mark.parametrize(
+    ("public_url", "origin"),
+    [
+        ("https://app.example:443", "https://app.example"),
+        ("https://APP.example:443/", "https://app.example"),
+        ("https://app.example", "https://app.example"),
+        ("https://app.example:8443", "https://app.example:8443"),
+    ],
+)
+async def test_the_port_of_the_scheme_is_no_part_of_an_origin(
+    byodpp_bench: Bench, blueprint: Blueprint, public_url: str, origin: str
+) -> None:
+    async with byodpp_bench.application(blueprint, public_url=public_url) as tested:
+        answer = await tested.client().post(SESSION, headers={"Origin": origin})
+        assert answer.status_code == 201, answer.text
+        foreign = await tested.client().post(SESSION, headers={"Origin": "https://app.example:444"})
+        assert code(foreign) == (403, "cross_site")
+
+
 async def test_what_is_public_is_read_with_a_session_and_without(tested: TestedApplication) -> None:
     browser = await begun(tested)
     for headers in (browser.headers(), {}, {"Cookie": "theme=dark"}):
@@ -325,3 +540,5 @@ async def test_the_document_tells_how_a_browser_signs_in(tested: TestedApplicati
     assert {"session": []} in notes["get"]["security"]
     assert {"session": [], "csrf": []} in notes["post"]["security"]
     assert document["paths"][SESSION].keys() == {"get", "post", "delete"}
+    assert document["paths"][RENEWAL]["post"]["security"] == [{"renewal": []}]
+    assert schemes["renewal"]["name"] == SECOND

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from byodpp.identity.keycloak import Keycloak, RealmStandard
@@ -46,17 +45,6 @@ class Place:
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
-
-    def status(self, token: str, expected: int, seconds: float = 5) -> Any:
-        """Ask until the answer has a status: what another process decides takes some seconds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            headers = {"Authorization": f"Bearer {token}"}
-            answer = httpx2.get(f"{self.url}/api/v1/notes", headers=headers, timeout=30)
-            if answer.status_code == expected:
-                return answer.json()
-            assert time.monotonic() < deadline, f"{answer.status_code} {answer.text}"
-            time.sleep(0.1)
 
 
 def place(desk: KeycloakDesk, sink: MailSink, folder: Path) -> Place:
@@ -106,23 +94,37 @@ def begin(browser: Browser, place: Place, tenant: str, page: str = "/docs") -> N
     browser.click("#sign-in-form button")
 
 
-def sign_in(browser: Browser, place: Place, tenant: str, user: str, page: str = "/docs") -> str:
-    """Sign in from a page of the documentation, and return the token that it then holds."""
+SIGNED_IN = "document.session?.active && document.querySelector('#sign-in').textContent === 'Sign out'"
+
+
+def sign_in(browser: Browser, place: Place, tenant: str, user: str, page: str = "/docs") -> None:
+    """Sign in from a page of the documentation, which then has a session."""
     begin(browser, place, tenant, page)
-    browser.wait(
-        "return location.port !== '"
-        + place.url.rpartition(":")[2]
-        + "' || !!document.querySelector('#token').value"
+    elsewhere = f"location.port !== '{place.url.rpartition(':')[2]}'"
+    browser.wait(f"return {elsewhere} || {SIGNED_IN}")
+    if not browser.address.startswith(place.url):
+        browser.type("#username", user)
+        browser.type("#password", PASSWORD)
+        browser.click("[type=submit]")
+    browser.wait(f"return location.href === '{place.url}{page}' && {SIGNED_IN}")
+
+
+def asked(browser: Browser, path: str, **options: Any) -> dict[str, Any]:
+    """Ask in the page's own name, as its `Try it` does; the status and the answer."""
+    script = (
+        f"return document.session.ask({json.dumps(path)}, {json.dumps(options)})"
+        ".then(async (answer) => ({status: answer.status, text: await answer.text()}))"
     )
-    if browser.address.startswith(place.url):
-        return browser.value("#token")  # signed in from before
-    browser.type("#username", user)
-    browser.type("#password", PASSWORD)
-    browser.click("[type=submit]")
-    browser.wait(
-        f"return location.href.startsWith('{place.url}/docs') && !!document.querySelector('#token').value"
-    )
-    return browser.value("#token")
+    found: dict[str, Any] = browser.run(script)
+    return found
+
+
+def until(browser: Browser, status: int, seconds: float = 10) -> None:
+    """Wait until the page's session is answered so: what another process decides takes some seconds."""
+    deadline = time.monotonic() + seconds
+    while (found := asked(browser, "/api/v1/notes"))["status"] != status:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
 
 
 @pytest.mark.keycloak
@@ -152,33 +154,55 @@ def _whole_life(here: Place, sink: MailSink, browser: Browser) -> None:
         )  # fmt: skip
         [mail] = sink.mails
         accept(browser, link_in(mail))
-        token = sign_in(browser, here, "gamma", "ada@gamma.example", page="/docs/v1/notes")
-        assert browser.address == f"{here.url}/docs/v1/notes", "back where the sign-in began"
-        assert browser.run("return document.querySelector('#sign-in').textContent") == "Sign out"
+        sign_in(browser, here, "gamma", "ada@gamma.example", page="/docs/v1/notes")
         _try_on_the_page(browser)
-        made = httpx2.post(
-            f"{here.url}/api/v1/notes",
-            headers={"Authorization": f"Bearer {token}"},
-            json={"title": "Ada was here"},
+        _no_script_reads_it(browser)
+        sent = json.dumps({"title": "Ada was here"})
+        made = asked(
+            browser, "/api/v1/notes", method="POST", body=sent, headers={"Content-Type": "application/json"}
         )
-        assert made.status_code == 201, made.text
+        assert made["status"] == 201, made
+        _renews(browser, here)
         refused = [one for one in browser.messages() if "Content Security Policy" in one]
         assert refused == []
 
         here.byodpp("tenants", "suspend", "gamma", "--reason", "payment")
-        assert here.status(token, 401)["error"]["code"] == "unauthenticated"
-        browser.run("sessionStorage.clear()")
+        until(browser, 401)
+        browser.wait("return !document.session.active")
         begin(browser, here, "gamma")
         browser.wait("return document.body.innerText.includes('There is no such tenant')")
         here.byodpp("tenants", "reactivate", "gamma")
-        assert here.status(token, 200)["count"] == 1
+        sign_in(browser, here, "gamma", "ada@gamma.example")
+        assert json.loads(asked(browser, "/api/v1/notes")["text"])["count"] == 1
 
         here.byodpp("tenants", "delete", "gamma", "--confirm", "gamma")
-        here.status(token, 401)
+        until(browser, 401)
         assert "gamma" not in here.byodpp("tenants", "list")
     finally:
         serving.end()
         serving.clear_away()
+
+
+def _no_script_reads_it(browser: Browser) -> None:
+    """Neither access token nor refresh token is anywhere that a script of the page could look."""
+    stored = browser.run(
+        "return JSON.stringify([document.cookie, {...localStorage}, {...sessionStorage},"
+        " document.querySelector('#token').value, document.documentElement.outerHTML])"
+    )
+    assert "eyJ" not in stored, "what every token begins with"
+
+
+def _renews(browser: Browser, here: Place) -> None:
+    """The access token's cookie is gone, as when it has ended: the page goes on, loaded anew or not."""
+    word = json.loads(asked(browser, "/session")["text"])["data"]["csrfToken"]
+    for loaded in (False, True):
+        browser.forget("byodpp-session")
+        if loaded:
+            browser.go(f"{here.url}/docs/v1/notes")
+            browser.wait(f"return {SIGNED_IN}")
+        assert asked(browser, "/api/v1/notes")["status"] == 200
+        told = json.loads(asked(browser, "/session")["text"])["data"]
+        assert (told["csrfToken"], told["renewable"]) == (word, True)
 
 
 def _try_on_the_page(browser: Browser) -> None:
@@ -245,12 +269,14 @@ def _wrong_ways(here: Place, browser: Browser) -> None:
             browser.type("#firstName", "Ada")
             browser.type("#lastName", "Lovelace")
             browser.click("[type=submit]")
-        browser.wait("return !!document.querySelector('#token')?.value")
-        here.status(browser.value("#token"), 200)
+        browser.wait(f"return {SIGNED_IN}")
+        until(browser, 200)
         browser.click("#sign-in")
-        browser.wait(f"return location.href.startsWith('{here.url}/docs')")
-        browser.wait("return document.querySelector('#token').value === ''")
-        begin(browser, here, "gamma")
+        browser.wait("return !document.session.active")
+        until(browser, 401)
+        browser.go(f"{here.url}/docs")
+        browser.wait("return document.querySelector('#sign-in').textContent === 'Sign in'")
+        begin(browser, here, "gamma")  # and Keycloak asks for the password again: it was told
         browser.wait_for("#password")
     finally:
         serving.end()

@@ -21,7 +21,7 @@
     keep(localStorage, "theme", root.dataset.theme);
   });
 
-  // --- the token lives as long as the tab
+  // --- a token that is pasted lives as long as the tab
   const token = byId("token");
   token.value = kept(sessionStorage, "token") ?? "";
   token.addEventListener("input", () => keep(sessionStorage, "token", token.value.trim()));
@@ -91,13 +91,14 @@
     return query.length ? `${path}?${query.join("&")}` : path;
   };
   const send = async (section, told, fields, body) => {
+    const method = section.dataset.method.toUpperCase();
     const headers = { Accept: "application/json" };
-    if (token.value.trim()) headers.Authorization = `Bearer ${token.value.trim()}`;
     if (body) headers["Content-Type"] = told.mediaType;
+    const options = { method, headers, body: body ? body.value : undefined, credentials: "omit" };
+    if (token.value.trim()) headers.Authorization = `Bearer ${token.value.trim()}`;
+    const ask = token.value.trim() || !document.session?.active ? fetch : document.session.ask;
     const begun = performance.now();
-    const answer = await fetch(address(section.dataset.path, fields), {
-      method: section.dataset.method.toUpperCase(), headers, body: body ? body.value : undefined, credentials: "omit",
-    });
+    const answer = await ask(address(section.dataset.path, fields), options);
     const text = await answer.text();
     const spent = Math.round(performance.now() - begun);
     const tag = answer.headers.get("etag");

@@ -1,16 +1,66 @@
-// Sign-in of the documentation by authorization code with PKCE. The token lives as long as the tab.
+// Sign-in of the documentation by authorization code with PKCE. What it gives goes into cookies that no script reads.
 "use strict";
 
 (() => {
   const byId = (name) => document.getElementById(name);
   const [button, dialog, form, tenant, says] =
     ["sign-in", "sign-in-dialog", "sign-in-form", "sign-in-tenant", "sign-in-says"].map(byId);
-  const token = byId("token");
+  const token = byId("token"), pasted = token.placeholder;
   const tell = (text) => { says.textContent = text; if (!dialog.open) dialog.showModal(); };
   const kept = (name) => { try { return JSON.parse(sessionStorage.getItem(name)); } catch { return null; } };
   const keep = (name, value) => sessionStorage.setItem(name, JSON.stringify(value));
   const fill = (text) => { token.value = text; token.dispatchEvent(new Event("input")); };
-  const show = () => { button.textContent = kept("signed-in") && token.value ? "Sign out" : "Sign in"; };
+
+  // --- the session: the page knows who it is of, until when, and the word that proves the page
+  let session = null, timer = 0;
+  const known = {  // that there may be one: nobody else is asked for it
+    get: () => { try { return localStorage.getItem("signed-in") !== null; } catch { return false; } },
+    set: (is) => { try { if (is) localStorage.setItem("signed-in", "1"); else localStorage.removeItem("signed-in"); } catch { /* private */ } },
+  };
+  const show = () => {
+    token.placeholder = session ? `Signed in: ${session.name ?? "you"}, ${session.tenant}` : pasted;
+    button.textContent = session || (kept("signed-in") && token.value) ? "Sign out" : "Sign in";
+  };
+  const take = (found) => {
+    session = found;
+    clearTimeout(timer);
+    if (session?.renewable) {
+      const left = Date.parse(session.expiresAt) - Date.now() - 60_000;
+      timer = setTimeout(() => renew().catch(() => {}), Math.min(Math.max(left, 5_000), 2_000_000_000));
+    }
+    known.set(session !== null);
+    show();
+  };
+  const asked = (path, options = {}) => {
+    const proof = session && !["GET", "HEAD"].includes(options.method ?? "GET") ? { "X-CSRF-Token": session.csrfToken } : {};
+    return fetch(path, { ...options, credentials: "same-origin", headers: { ...options.headers, ...proof } });
+  };
+  const taken = async (answer) => take((await answer.json()).data);
+  const renew = () => navigator.locks.request("session", async () => {  // pages of this browser, one after the other
+    const answer = await asked("/session/renewal", { method: "POST" });
+    if (answer.ok) await taken(answer);
+    else if (answer.status === 401) take(null);
+    return answer.ok;
+  });
+  const ask = async (path, options) => {
+    const answer = await asked(path, options);
+    return answer.status === 401 && session?.renewable && await renew() ? asked(path, options) : answer;
+  };
+  document.session = { get active() { return session !== null; }, ask };
+  const restore = async () => {
+    const answer = await asked("/session");
+    if (answer.ok) await taken(answer);
+    else if (answer.status === 401 && !await renew()) take(null);
+  };
+  const open = async (given) => {
+    const answer = await fetch("/session", {
+      method: "POST", credentials: "same-origin",
+      headers: { Authorization: `Bearer ${given.access_token}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ refreshToken: given.refresh_token ?? null }),
+    });
+    if (answer.ok) await taken(answer);
+    return answer.ok;
+  };
 
   // --- there
   const encoded = (bytes) =>
@@ -50,11 +100,19 @@
     });
     const given = await answer.json();
     if (!answer.ok) throw new Error(given.error_description ?? `The sign-in answered ${answer.status}.`);
-    keep("signed-in", { way: begun.way, hint: given.id_token });
-    fill(given.access_token);
+    if (!await open(given)) {  // no session can be had here: the token lives as long as the tab
+      keep("signed-in", { way: begun.way, hint: given.id_token });
+      fill(given.access_token);
+    }
     if (begun.back !== location.pathname) location.replace(begun.back);
   };
-  const leave = () => {
+  const leave = async () => {
+    if (session) {
+      const answer = await ask("/session", { method: "DELETE" });
+      if (!answer.ok && answer.status !== 401) throw new Error(`The server answered ${answer.status}.`);
+      take(null);
+      return;
+    }
     const { way, hint } = kept("signed-in");
     sessionStorage.removeItem("signed-in");
     fill("");
@@ -65,7 +123,7 @@
   };
 
   button.addEventListener("click", () => {
-    if (button.textContent === "Sign out") leave();
+    if (button.textContent === "Sign out") leave().catch((error) => tell(error.message));
     else { says.textContent = ""; dialog.showModal(); tenant.focus(); }
   });
   form.addEventListener("submit", (event) => {
@@ -77,4 +135,5 @@
   show();
   const query = new URLSearchParams(location.search);
   if (query.has("state")) finish(query).catch((error) => tell(error.message)).finally(show);
+  else if (known.get()) restore().catch((error) => tell(error.message));
 })();

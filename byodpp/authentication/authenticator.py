@@ -189,7 +189,7 @@ class Authenticator:
             asked = self._principals.turn
             principal = await self._principal(claims, x_tenant)
             self._principals.put((claims, x_tenant), principal, asked)
-        self._refuse_revoked(principal, claims.issued_at, claims.token_id)
+        self.refuse_revoked(principal, claims.issued_at, claims.token_id)
         return principal
 
     async def _by_key(self, text: str, x_tenant: str | None) -> Principal:
@@ -202,11 +202,21 @@ class Authenticator:
             asked = self._principals.turn
             principal = await self._principal_of_key(key, x_tenant)
             self._principals.put((key, x_tenant), principal, asked)
-        self._refuse_revoked(principal, key.created_at)
+        self.refuse_revoked(principal, key.created_at)
         self._keys.used(key)
         return principal
 
-    def _refuse_revoked(self, principal: Principal, made_at: float, token_id: str | None = None) -> None:
+    def refuse_revoked(self, principal: Principal, made_at: float, token_id: str | None = None) -> None:
+        """Refuse what was revoked by itself, or with its user or tenant.
+
+        Args:
+            principal: whose it is.
+            made_at: when it was made, in seconds since the epoch.
+            token_id: by which it may have been revoked.
+
+        Raises:
+            Unauthenticated: it was.
+        """
         if self._revocations.refuses(principal.home_tenant_id, principal.user_id, made_at, token_id):
             raise Unauthenticated("What was sent to sign in with was revoked", error="invalid_token")
 
@@ -226,7 +236,7 @@ class Authenticator:
             raise Unauthenticated("The token's tenant is not active", error="invalid_token")
         if not (await self._users.resolve(claims, home)).active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
-        self._refuse_revoked(principal, claims.issued_at, claims.token_id)
+        self.refuse_revoked(principal, claims.issued_at, claims.token_id)
         if principal.key_id is not None and self._keys is not None:
             await self._keys.require(principal.key_id)
 

@@ -218,7 +218,9 @@ class Application:
             *health.routes(),
         ]
         if self.browser_sessions is not None:
-            found += session_routes(self.service, self.browser_sessions)
+            found += session_routes(
+                self.service, self.browser_sessions, self.issuer, self.authenticator, self.trail
+            )
         if self.settings.docs_enabled:
             sign_in = SignIn(self.issuer, TenantDirectory(self.database))
             found += documentation_routes(self.document, sign_in)

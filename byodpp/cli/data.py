@@ -36,6 +36,10 @@ def token(
     ] = None,
     user: Annotated[str, typer.Option(help="Name of the user.")] = "demo",
     hours: Annotated[int, typer.Option(min=1, max=24 * 365, help="How long it is valid.")] = 12,
+    refresh: Annotated[
+        bool,
+        typer.Option("--refresh", help="Print a refresh token, by which a session of a browser is renewed."),
+    ] = False,
 ) -> None:
     """Print an access token of the local issuer, for development and tests.
 
@@ -44,7 +48,7 @@ def token(
     `byodpp token --tenant acme --role Viewer --role Auditor --user ada`
     """
     settings = place_of(context).settings()
-    typer.echo(asyncio.run(_token(settings, tenant, role or ["Admin"], user, hours)))
+    typer.echo(asyncio.run(_token(settings, tenant, role or ["Admin"], user, hours, refresh=refresh)))
 
 
 async def _seed(settings: Settings, again: bool) -> int:
@@ -56,8 +60,12 @@ async def _seed(settings: Settings, again: bool) -> int:
         return rows
 
 
-async def _token(settings: Settings, tenant: str, roles: list[str], user: str, hours: int) -> str:
+async def _token(
+    settings: Settings, tenant: str, roles: list[str], user: str, hours: int, *, refresh: bool
+) -> str:
     from byodpp.cli.preparation import issue_token, running_database
 
     async with running_database(settings) as found:
-        return await issue_token(found, tenant=tenant, roles=roles, user=user, lifetime_seconds=hours * 3600)
+        return await issue_token(
+            found, tenant=tenant, roles=roles, user=user, lifetime_seconds=hours * 3600, refresh=refresh
+        )

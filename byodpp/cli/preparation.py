@@ -92,7 +92,13 @@ async def running_database(settings: Settings) -> AsyncIterator[Settings]:
 
 
 async def issue_token(
-    settings: Settings, *, tenant: str | None, roles: list[str], user: str, lifetime_seconds: int
+    settings: Settings,
+    *,
+    tenant: str | None,
+    roles: list[str],
+    user: str,
+    lifetime_seconds: int,
+    refresh: bool = False,
 ) -> str:
     """Return a token of the local issuer.
 
@@ -102,6 +108,7 @@ async def issue_token(
         roles: names of roles.
         user: name of the user.
         lifetime_seconds: how long it is valid.
+        refresh: whether it is a refresh token.
 
     Raises:
         StartError: somebody else issues the tokens, or this is no place for development.
@@ -125,7 +132,8 @@ async def issue_token(
         audience=settings.token_audience,
         environment=settings.environment,
     )
-    return issuer.issue(found.realm, user, roles=roles, lifetime_seconds=lifetime_seconds)
+    issue = issuer.issue_refresh if refresh else issuer.issue
+    return issue(found.realm, user, roles=roles, lifetime_seconds=lifetime_seconds)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """Where a browser signs in, for the documentation page: a tenant's name in, addresses out.
 
-The page goes there by authorization code with PKCE and keeps the token for as long as its tab.
+The page goes there by authorization code with PKCE, and begins a session with what it gets.
 Nothing of it passes through this server. May reject: NotFound for a tenant that is not served.
 """
 

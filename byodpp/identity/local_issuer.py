@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
 
 from byodpp.exceptions import NotFound, Problem, StartError
 from byodpp.identity.keys import KeyFolder
 from byodpp.identity.local_realms import LocalRealms
-from byodpp.identity.provider import BrowserSignIn
+from byodpp.identity.provider import BrowserSignIn, Renewed
 
 __all__ = ["LOCAL_ISSUER_URL", "LocalIssuer"]
 
@@ -27,6 +29,8 @@ __all__ = ["LOCAL_ISSUER_URL", "LocalIssuer"]
 #: a token is valid however the server was started and wherever a client reaches it.
 LOCAL_ISSUER_URL: Final = "http://localhost/byodpp"
 
+#: `typ` of a refresh token: as an access token it is worth nothing.
+_REFRESH: Final = "Refresh"
 #: Subjects that are not UUIDs already become one, as Keycloak's are: the same name, the same user.
 _SUBJECTS: Final = uuid.UUID("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
 
@@ -86,6 +90,21 @@ class LocalIssuer:
         if keys is not None and not await asyncio.to_thread(self.administration.enabled, realm):
             return None
         return None if keys is None else {"keys": keys}
+
+    async def renew(self, realm: str, refresh_token: str) -> Renewed | None:
+        """Exchange a token of `issue_refresh`; None when it is none, has ended, or the realm is closed."""
+        found = await self.signing_keys(realm)
+        claims = {} if found is None else _signed(refresh_token, found)
+        if claims.get("typ") != _REFRESH or claims.get("iss") != self.issuer_url(realm):
+            return None
+        if claims["exp"] <= time.time():
+            return None
+        said = {name: claims[name] for name in ("name", "user_name", "email")}
+        access = await asyncio.to_thread(self.issue, realm, claims["sub"], roles=claims["roles"], **said)
+        return Renewed(access_token=access, refresh_token=refresh_token)
+
+    async def sign_out(self, realm: str, refresh_token: str) -> None:
+        """Return at once: nobody is signed in here."""
 
     async def open(self) -> None:
         """Return at once: whether it may be used was asked when it was made."""
@@ -185,10 +204,60 @@ class LocalIssuer:
             "email": email,
             **(claims or {}),
         }
+        return self._sign(realm, payload)
+
+    def issue_refresh(
+        self,
+        realm: str,
+        subject: str,
+        *,
+        roles: Iterable[str] = (),
+        name: str | None = None,
+        user_name: str | None = None,
+        email: str | None = None,
+        lifetime_seconds: int = 1_209_600,
+    ) -> str:
+        """Sign a refresh token, which `renew` takes for access tokens as `issue` would make them now.
+
+        Args:
+            realm: as of `issue`.
+            subject: as of `issue`, and all the others.
+            roles: realm roles.
+            name: shown name.
+            user_name: `preferred_username`.
+            email: none when omitted.
+            lifetime_seconds: from now until it expires.
+        """
+        now = int(time.time())
+        payload = {
+            "exp": now + lifetime_seconds,
+            "iat": now,
+            "jti": str(uuid.uuid4()),
+            "iss": self.issuer_url(realm),
+            "sub": _subject(subject),
+            "typ": _REFRESH,
+            "roles": sorted(set(roles)),
+            "name": name or subject,
+            "user_name": user_name or subject,
+            "email": email or "",
+        }
+        return self._sign(realm, payload)
+
+    def _sign(self, realm: str, payload: Mapping[str, Any]) -> str:
         key = self._folder.ensure(realm)[0]
         present = {claim: value for claim, value in payload.items() if value is not None}
         header = {"alg": "RS256", "typ": "JWT", "kid": key.kid}
         return jws.serialize_compact(header, json.dumps(present), key, algorithms=["RS256"])
+
+
+def _signed(token: str, keys: Any) -> dict[str, Any]:
+    """Return what a token of these keys says; nothing of any other text."""
+    try:
+        found = jws.deserialize_compact(token, KeySet.import_key_set(keys), algorithms=["RS256"])
+        claims: dict[str, Any] = json.loads(found.payload)
+    except (JoseError, ValueError):
+        return {}
+    return claims
 
 
 def _subject(text: str) -> str:

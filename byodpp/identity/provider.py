@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from byodpp.identity.administration import IdentityAdministration
 
-__all__ = ["BrowserSignIn", "IdentityProvider"]
+__all__ = ["BrowserSignIn", "IdentityProvider", "Renewed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,14 @@ class BrowserSignIn:
     end_session: str
     client: str
     redirect_to: str  # where the browser comes back to: the documentation page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """What a refresh token was exchanged for."""
+
+    access_token: str
+    refresh_token: str  # for the next time; may be the same
 
 
 class IdentityProvider(Protocol):
@@ -44,6 +52,22 @@ class IdentityProvider(Protocol):
 
         Raises:
             Exception: any, when the provider is away; the caller answers 503.
+        """
+        ...
+
+    async def renew(self, realm: str, refresh_token: str) -> Renewed | None:
+        """Exchange a refresh token of the browsers' client; None when it is good no more.
+
+        Raises:
+            AuthUnavailable: the provider is away.
+        """
+        ...
+
+    async def sign_out(self, realm: str, refresh_token: str) -> None:
+        """End the session that a refresh token is of; one that has ended is well.
+
+        Raises:
+            AuthUnavailable: the provider is away.
         """
         ...
 

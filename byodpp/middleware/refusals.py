@@ -58,6 +58,6 @@ class Refusals:
             if not isinstance(error, Unauthenticated):
                 self._trail.refused(error, request.principal, origin_of(request), about)
             return
-        authorization = request.header(b"authorization")
+        authorization = request.header(b"authorization") or request.credentials
         if authorization is not None:
             self._trail.sign_in_failed(error, authorization, origin_of(request), about)

@@ -29,7 +29,7 @@ from byodpp.openapi.service import (
     shared_responses,
     shared_schemas,
 )
-from byodpp.openapi.sessions import session_path
+from byodpp.openapi.sessions import session_paths
 from byodpp.openapi.transfers import transfer_parameters, transfer_responses, transfer_schemas
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
@@ -92,7 +92,7 @@ def openapi_document(
         _allow_keys(paths)
     if browser_sessions:
         _allow_sessions(paths)
-        paths |= session_path()
+        paths |= session_paths()
     return {
         "openapi": "3.1.0",
         "info": {"title": title or _title(registry), "version": registry.versions[-1], "description": _ABOUT},
@@ -120,6 +120,9 @@ def _schemes(*, keyed: bool, sessions: bool) -> dict[str, Any]:
         told = "Cookie of `POST /session`; over http on the server's own machine it is `byodpp-session`."
         name = "__Host-byodpp-session"
         found["session"] = {"type": "apiKey", "in": "cookie", "name": name, "description": told}
+        told = "Second cookie of `POST /session`, where a refresh token was sent; else `byodpp-renewal`."
+        name = "__Host-byodpp-renewal"
+        found["renewal"] = {"type": "apiKey", "in": "cookie", "name": name, "description": told}
         told = "The `csrfToken` of the session, with whatever is not GET."
         found["csrf"] = {"type": "apiKey", "in": "header", "name": CSRF_HEADER, "description": told}
     return found

@@ -22,7 +22,7 @@ from byodpp.identity.administration import IdentityAdministration
 from byodpp.identity.keycloak.administration import KeycloakAdministration
 from byodpp.identity.keycloak.representations import RealmStandard
 from byodpp.identity.keycloak.server import KeycloakServer
-from byodpp.identity.provider import BrowserSignIn
+from byodpp.identity.provider import BrowserSignIn, Renewed
 
 __all__ = ["OLDEST_KEYCLOAK", "Keycloak"]
 
@@ -101,6 +101,39 @@ class Keycloak:
             return None
         raise AuthUnavailable(f"The identity provider answered {status} when asked for keys")
 
+    async def renew(self, realm: str, refresh_token: str) -> Renewed | None:
+        """Exchange a refresh token of the browsers' client; None when Keycloak takes it no more.
+
+        Raises:
+            AuthUnavailable: it is away, or its answer is none.
+        """
+        asked = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        status, document = await self._asked_as_browser(realm, "token", asked)
+        access, refresh = document.get("access_token"), document.get("refresh_token")
+        if status == 200 and isinstance(access, str) and isinstance(refresh, str):
+            return Renewed(access_token=access, refresh_token=refresh)
+        if status in (400, 401, 404) and isinstance(document.get("error"), str):
+            return None
+        raise AuthUnavailable(f"The identity provider answered {status} when asked for a token")
+
+    async def sign_out(self, realm: str, refresh_token: str) -> None:
+        """End the session that a refresh token is of.
+
+        Raises:
+            AuthUnavailable: Keycloak is away, or its answer is none.
+        """
+        status, document = await self._asked_as_browser(realm, "logout", {"refresh_token": refresh_token})
+        if status not in (200, 204) and not (status in (400, 404) and isinstance(document.get("error"), str)):
+            raise AuthUnavailable(f"The identity provider answered {status} when asked to sign out")
+
+    async def _asked_as_browser(
+        self, realm: str, endpoint: str, form: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any]]:
+        if self._standard is None or not _REALM.fullmatch(realm):
+            return 404, {"error": "there is no browsers' client"}
+        path = f"/realms/{realm}/protocol/openid-connect/{endpoint}"
+        return await self._document(path, {**form, "client_id": self._standard.browser_client})
+
     async def open(self) -> None:
         """Refuse a Keycloak that is too old to be trusted; one that is away is told in the log.
 
@@ -139,8 +172,12 @@ class Keycloak:
         if self._server is not None:
             await self._server.close()
 
-    async def _document(self, path: str) -> tuple[int, dict[str, Any]]:
+    async def _document(self, path: str, form: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         """Return the status and the JSON object below it; an empty object when there is none.
+
+        Args:
+            path: below the address of Keycloak.
+            form: sent by POST; None asks by GET.
 
         Raises:
             AuthUnavailable: no answer, none in time, or one too long.
@@ -151,7 +188,9 @@ class Keycloak:
             # Beside the client's own time-outs, which begin anew with every byte.
             async with (
                 asyncio.timeout(self._timeout),
-                self._client.stream("GET", self._reached_at + path) as answer,
+                self._client.stream(
+                    "GET" if form is None else "POST", self._reached_at + path, data=form
+                ) as answer,
             ):
                 body = bytearray()
                 async for chunk in answer.aiter_bytes():
