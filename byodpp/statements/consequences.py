@@ -21,7 +21,7 @@ from byodpp.statements.history import history_entry
 from byodpp.statements.reads import Statements
 from byodpp.tables import Tables
 
-__all__ = ["Consequences", "shown_as_told"]
+__all__ = ["Consequences", "shown_as_told", "told_json"]
 
 #: Columns that no field can have: what is told of a row, as PostgreSQL writes and as it keeps it.
 _WRITTEN: Final = quoted_name("#written", True)
@@ -43,7 +43,14 @@ class Consequences:
         self._outbox = tables.framework("outbox")
 
     def of(
-        self, resource: ResourceDefinition, row: sa.CTE, old: sa.CTE | None, *, deleted: bool, event: bool
+        self,
+        resource: ResourceDefinition,
+        row: sa.CTE,
+        old: sa.CTE | None,
+        *,
+        deleted: bool,
+        event: bool,
+        heard: bool = False,
     ) -> tuple[sa.CTE | None, list[sa.CTE]]:
         """Return the rows with what is told of them, None where nothing is; and the parts.
 
@@ -53,9 +60,10 @@ class Consequences:
             old: the same before, as `audit_entry` needs them; None where there was none.
             deleted: whether there is none afterwards.
             event: whether it is one.
+            heard: whether what is told is wanted beside what the caller sees: all columns come with it.
         """
         found = []
-        told = self._told(resource, row) if resource.audit or event else None
+        told = self._told(resource, row, whole=heard) if resource.audit or event else None
         if resource.audit and told is not None:
             entry = audit_entry(
                 self._statements, self._audit, resource, told, told.c[_KEPT], old, deleted=deleted
@@ -67,9 +75,11 @@ class Consequences:
             found.append(history_entry(self._tables, resource, row, self._statements.user()))
         return told, found
 
-    def _told(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
-        """Return of each row the key, the version, what an entry compares, and its JSON."""
+    def _told(self, resource: ResourceDefinition, row: sa.CTE, *, whole: bool) -> sa.CTE:
+        """Return of each row the key, the version, what an entry compares, or all of it; and its JSON."""
         names = ["id", *(["version"] if resource.versioned else []), *compared(resource)]
+        if whole:
+            names = list(row.c.keys())
         json = self._statements.row_json(resource, row, recorded(resource))
         # OFFSET 0 keeps PostgreSQL from writing it again wherever it is used.
         written = (
@@ -96,6 +106,11 @@ class Consequences:
             "request_id", "correlation_id", "actor_id",
         ]  # fmt: skip
         return sa.insert(self._outbox).from_select(columns, source).cte("_told")
+
+
+def told_json(told: sa.CTE) -> sa.ColumnElement[Any]:
+    """Return the JSON of rows that are told."""
+    return told.c[_WRITTEN]
 
 
 def shown_as_told(

@@ -20,7 +20,7 @@ from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
 from byodpp.registry import Registry
 from byodpp.schemas.modifiers import ModifierKind
 from byodpp.statements.audit_entries import former_values, recorded
-from byodpp.statements.consequences import Consequences, shown_as_told
+from byodpp.statements.consequences import Consequences, shown_as_told, told_json
 from byodpp.statements.json import json_array
 from byodpp.statements.keys import KeyStatements, bind_key
 from byodpp.statements.modifiers import modified, unfit
@@ -216,7 +216,9 @@ class WriteStatements:
         written = self._written(resource, table, old, change).cte("_row")
         deleted = change.kind in ("delete", "softDelete")
         former = old if change.audited else None
-        told, extra = self._consequences.of(resource, written, former, deleted=deleted, event=change.event)
+        told, extra = self._consequences.of(
+            resource, written, former, deleted=deleted, event=change.event, heard=change.heard
+        )
         shown = self._answer(
             resource, written, told, change.visibility, change.permitted, heard=change.heard
         ).subquery("_shown")
@@ -262,7 +264,9 @@ class WriteStatements:
         update = self._updated(resource, table, old, change, values)
         written = update.where(items.c.c0 == table.c.id).returning(*table.c).cte("_row")
         former = old if change.audited else None
-        told, extra = self._consequences.of(resource, written, former, deleted=False, event=change.event)
+        told, extra = self._consequences.of(
+            resource, written, former, deleted=False, event=change.event, heard=change.heard
+        )
         return self._answer(
             resource, written, told, change.visibility, change.permitted, heard=change.heard
         ).add_cte(*extra)
@@ -366,7 +370,7 @@ class WriteStatements:
         heard: bool,
     ) -> sa.Select[Any]:
         """Return the answer about rows that are created, with all that follows from it."""
-        told, extra = self._consequences.of(resource, row, None, deleted=False, event=event)
+        told, extra = self._consequences.of(resource, row, None, deleted=False, event=event, heard=heard)
         return self._answer(resource, row, told, visibility, permitted, heard=heard).add_cte(*extra)
 
     def _answer(
@@ -380,8 +384,10 @@ class WriteStatements:
         heard: bool,
     ) -> sa.Select[Any]:
         json = shown_as_told(resource, told, visibility) if permitted is None else None
-        if json is not None and told is not None:
-            row = told  # nothing else of the row is asked
+        event: sa.ColumnElement[Any] = sa.null()
+        if told is not None and (json is not None or heard):
+            row = told  # nothing else of the row is asked, or all of it is there
+            event = event if json is not None else told_json(told)
         data: sa.ColumnElement[Any] = sa.cast(
             self._json(resource, row, visibility) if json is None else json, sa.Text()
         )
@@ -392,9 +398,6 @@ class WriteStatements:
             # A comparison with null is null here, where nothing makes false of it as `where` does.
             allowed = sa.func.coalesce(self._statements.condition(resource, permitted, row), sa.false())
         version = row.c.version if resource.versioned else sa.cast(sa.null(), sa.BigInteger())
-        event: sa.ColumnElement[Any] = sa.null()
-        if heard and json is None:
-            event = self._json(resource, row, recorded(resource))
         return sa.select(
             data.label("data"),
             allowed.label("permitted"),

@@ -35,6 +35,8 @@ _REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 #: A realm's key set is some 3 kB; one of 64 keys with their certificates stays below this.
 _MOST_BYTES: Final = 262_144
 _CONNECTIONS: Final = 20
+#: Statuses with which Keycloak refuses a refresh token in its own words; 403 where the realm is closed.
+_REFUSED: Final = (400, 401, 403, 404)
 
 
 class Keycloak:
@@ -112,7 +114,7 @@ class Keycloak:
         access, refresh = document.get("access_token"), document.get("refresh_token")
         if status == 200 and isinstance(access, str) and isinstance(refresh, str):
             return Renewed(access_token=access, refresh_token=refresh)
-        if status in (400, 401, 404) and isinstance(document.get("error"), str):
+        if status in _REFUSED and isinstance(document.get("error"), str):
             return None
         raise AuthUnavailable(f"The identity provider answered {status} when asked for a token")
 
@@ -123,7 +125,7 @@ class Keycloak:
             AuthUnavailable: Keycloak is away, or its answer is none.
         """
         status, document = await self._asked_as_browser(realm, "logout", {"refresh_token": refresh_token})
-        if status not in (200, 204) and not (status in (400, 404) and isinstance(document.get("error"), str)):
+        if status not in (200, 204) and not (status in _REFUSED and isinstance(document.get("error"), str)):
             raise AuthUnavailable(f"The identity provider answered {status} when asked to sign out")
 
     async def _asked_as_browser(
