@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from byodpp import browser_sessions
 from byodpp.bootstrap import Blueprint
+from byodpp.identity import LocalIssuer
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
@@ -298,10 +299,16 @@ class Renewable:
         return answer
 
 
+def issuer_of(tested: TestedApplication) -> LocalIssuer:
+    issuer = tested.connected.issuer
+    assert isinstance(issuer, LocalIssuer)
+    return issuer
+
+
 async def renewable(
     tested: TestedApplication, user: str = "ada", tenant: str = "acme", **said: Any
 ) -> Renewable:
-    issuer, realm = tested.connected.issuer, (await tested.tenant(tenant)).realm
+    issuer, realm = issuer_of(tested), (await tested.tenant(tenant)).realm
     said = {"roles": ["Admin"], **said}
     token = await asyncio.to_thread(issuer.issue_refresh, realm, user, **said)
     client = tested.client(user=user, tenant=tenant)
@@ -394,7 +401,7 @@ async def test_a_tenant_that_is_suspended_renews_nothing(tested: TestedApplicati
 
 
 async def test_a_session_is_of_who_began_it_and_ends_a_fortnight_later(tested: TestedApplication) -> None:
-    issuer, realm = tested.connected.issuer, (await tested.tenant("acme")).realm
+    issuer, realm = issuer_of(tested), (await tested.tenant("acme")).realm
     foreign = issuer.issue_refresh(realm, "mallory", roles=["Admin"])
     over = issuer.issue_refresh(realm, "ada", roles=["Admin"], lifetime_seconds=-1)
     access = tested.client(user="ada").headers["authorization"].split()[1]
@@ -408,6 +415,7 @@ async def test_a_session_is_of_who_began_it_and_ends_a_fortnight_later(tested: T
         assert code(await browser.ask("POST", RENEWAL)) == (401, "unauthenticated"), token
         assert browser.cookies == {}
     sessions = tested.connected.browser_sessions
+    assert sessions is not None
     browser = await renewable(tested)
     found = sessions._opened(browser.cookies[SECOND], browser_sessions._BOUND_RENEWAL, 6)
     found[3] -= browser_sessions.SESSION_SECONDS
