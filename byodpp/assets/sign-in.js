@@ -18,7 +18,8 @@
     set: (is) => { try { if (is) localStorage.setItem("signed-in", "1"); else localStorage.removeItem("signed-in"); } catch { /* private */ } },
   };
   const show = () => {
-    token.placeholder = session ? `Signed in: ${session.name ?? "you"}, ${session.tenant}` : pasted;
+    token.placeholder = session ? `${session.name ?? "You"} · ${session.tenant}` : pasted;
+    token.labels[0].firstElementChild.textContent = session ? "Signed in" : "Token";
     button.textContent = session || (kept("signed-in") && token.value) ? "Sign out" : "Sign in";
   };
   const take = (found) => {
