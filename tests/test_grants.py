@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
 from byodpp.database import SessionContext
+from byodpp.exceptions import Unauthenticated
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
@@ -260,3 +261,56 @@ async def test_opening_and_closing_stand_in_the_audit_trail(tested: TestedApplic
     await tested.client().delete(f"{GRANTS}/{grant['id']}")
     entries = await tested.client().get("/api/v1/audit-logs?filter[resourceType]=Grants&sort=id")
     assert [one["action"] for one in entries.json()["data"]] == ["CREATE", "DELETE"], entries.text
+
+
+async def _standing(tested: TestedApplication, client: httpx2.AsyncClient) -> Any:
+    """Return what an export of this caller looks at every ten seconds."""
+    authenticator, headers = tested.connected.authenticator, client.headers
+    principal = await authenticator.authenticate(headers["authorization"], headers.get("x-tenant"))
+    await authenticator.require_standing(principal)
+
+    async def look() -> None:
+        await tested.connected.revocation_watch.refresh()
+        authenticator.forget()
+        await authenticator.require_standing(principal)
+
+    return look
+
+
+@pytest.mark.parametrize("what", ["grant", "suspension"])
+async def test_what_a_guest_has_begun_ends_when_nothing_is_open_to_him_any_more(
+    tested: TestedApplication, what: str
+) -> None:
+    _, grant = await opened(tested)
+    again = await made(tested.client(), REPORTS, name="second")
+    more = await made(tested.client(), GRANTS, object="Reports", rowId=str(again["id"]), grantee="beta")
+    look, at_home = (
+        await _standing(tested, guest(tested)),
+        await _standing(tested, tested.client(tenant="beta")),
+    )
+    operator = await _standing(tested, tested.client(tenant="platform", headers={"X-Tenant": "acme"}))
+    assert (await tested.client().delete(f"{GRANTS}/{grant['id']}")).status_code == 204
+    await look()
+    if what == "grant":
+        assert (await tested.client().delete(f"{GRANTS}/{more['id']}")).status_code == 204
+    else:
+        async with tested.connected.database.system() as transaction:
+            await transaction.execute("update tenants set status = 'deactivated' where slug = 'acme'")
+    with pytest.raises(Unauthenticated, match="opens nothing"):
+        await look()
+    await at_home()
+    await operator()
+
+
+async def test_what_was_begun_with_a_key_ends_when_its_secret_is_exchanged(tested: TestedApplication) -> None:
+    admin = tested.client()
+    key = await made(admin, "/api/v1/api-keys", name="robot")
+    robot = tested.client(role=None, headers={"Authorization": f"Bearer {key['key']}"})
+    look = await _standing(tested, robot)
+    await look()
+    changed = await admin.post(f"/api/v1/api-keys/{key['id']}/rotate")
+    assert changed.status_code == 200, changed.text
+    with pytest.raises(Unauthenticated, match="exchanged"):
+        await look()
+    fresh = tested.client(role=None, headers={"Authorization": f"Bearer {changed.json()['data']['key']}"})
+    await (await _standing(tested, fresh))()

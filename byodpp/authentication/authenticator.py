@@ -48,6 +48,7 @@ class Principal:
     home: Tenant | None = None  # the one of `home_tenant_id`, where the caller has signed in
     claims: Claims | None = None
     key_id: str | None = None  # the API key that was sent; None for a token
+    key_hash: bytes | None = field(default=None, repr=False)  # of its secret: another one was exchanged
     operations: frozenset[str] | None = None  # `Resource:operation`, all that a key may; None: no such bound
 
     #: What a transaction for this caller tells PostgreSQL.
@@ -237,8 +238,18 @@ class Authenticator:
         if not (await self._users.resolve(claims, home)).active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
         self.refuse_revoked(principal, claims.issued_at, claims.token_id)
+        if principal.guest:
+            await self._require_host(principal, home)
         if principal.key_id is not None and self._keys is not None:
-            await self._keys.require(principal.key_id)
+            await self._keys.require(principal.key_id, principal.key_hash)
+
+    async def _require_host(self, principal: Principal, home: Tenant) -> None:
+        """See that the tenant that a guest visits is active and has still opened something to his own."""
+        name = "" if principal.tenant is None else principal.tenant.ulid
+        host = await self._tenants.host_of(home.id, name)
+        if host is None or not host.active:
+            told = "The tenant that X-Tenant names opens nothing to yours any more"
+            raise Unauthenticated(told, error="invalid_token")
 
     def forget(self, tenants: Collection[int] | None = None) -> None:
         """Look at these tenants anew, at their users, keys, and guests; None: at everything."""
@@ -278,7 +289,7 @@ class Authenticator:
         )
         user = User(id=key.user_id, status=key.user_status)
         principal = await self._acting(claims, home, user, x_tenant)
-        return replace(principal, key_id=key.id, operations=key.operations)
+        return replace(principal, key_id=key.id, key_hash=key.hash, operations=key.operations)
 
     async def _acting(self, claims: Claims, home: Tenant, user: User, x_tenant: str | None) -> Principal:
         if not user.active:
