@@ -674,4 +674,4 @@ def test_without_the_part_there_are_neither_routes_nor_schemes(tmp_path: Any) ->
     build(tmp_path / "plain", {"resources": [{"name": "Things", "fields": {"name": NAME}}]})
     document = json.loads(openapi(tmp_path / "plain"))
     assert KEYS not in document["paths"]
-    assert set(document["components"]["securitySchemes"]) == {"bearer", "session", "csrf"}
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "session", "renewal", "csrf"}
