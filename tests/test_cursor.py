@@ -12,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
-from byodpp.conditions import Lookup, Query
+from byodpp.conditions import Lookup, Query, Visibility
 from byodpp.embedded import EmbeddedPostgres
 from byodpp.exceptions import InvalidQuery
+from byodpp.query import cursors
 from byodpp.query.cursors import LIFETIME_SECONDS, Cursors
 from byodpp.query.reader import QueryReader
 from byodpp.statements import Statements
@@ -227,6 +228,30 @@ def test_a_cursor_is_good_for_one_list_of_one_tenant_for_one_day(world: World) -
     assert refusal(reader_of(world, secret=b"1" * 32), {**asked, "cursor": cursor}, resource) == foreign
     now[0] += LIFETIME_SECONDS + 1
     assert refusal(reader, {**asked, "cursor": cursor}, resource) == ("cursor", "expired")
+
+
+def test_pages_behind_cursors_of_one_list_have_one_shape_and_shapes_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, resource = reader_of(world), world.registry.get("Categories")
+    seen = Visibility(None, dict.fromkeys(resource.fields))
+
+    def lookup(resource: Any) -> Visibility:
+        return seen
+
+    def page(values: list[str | None], limit: int = 5) -> Query:
+        query = reader.read(f"sort=name&limit={limit}".encode(), resource, lookup, "list", 1)
+        cursor = reader.cursors.issue(query, 1, values, position=20)
+        asked = f"sort=name&limit={limit}&cursor={cursor}".encode()
+        return reader.read(asked, resource, lookup, "list", 1)
+
+    first, second, null = page(["a", "2"]), page(["b", "3"]), page([None, "3"])
+    assert first.shape is second.shape and first.values[-2:] == ("a", "2") and second.values[-1] == "3"
+    assert null.shape is not first.shape and null.values[-1] == "3"
+    monkeypatch.setattr(cursors, "_MOST_SHAPES", 3)
+    for limit in range(6, 12):
+        page(["a", "2"], limit)
+    assert len(reader.cursors._shapes) == 3
 
 
 def test_a_forged_cursor_is_refused_in_every_character(world: World) -> None:

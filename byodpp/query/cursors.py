@@ -12,16 +12,16 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
-import json
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from byodpp.conditions import After, Query
+from byodpp.conditions import After, Query, Shape
 from byodpp.exceptions import Detail, InvalidQuery
 
 __all__ = ["LIFETIME_SECONDS", "Cursors"]
@@ -32,6 +32,8 @@ LIFETIME_SECONDS: Final = 24 * 3600
 MAX_LENGTH: Final = 6_000
 
 _MAC_BYTES: Final = 16
+#: Shapes of pages that are kept; the oldest leaves when there are too many.
+_MOST_SHAPES: Final = 2_000
 #: Changes when the same values would mean something else.
 _PURPOSE: Final = b"byodpp cursor 1"
 _FOREIGN: Final = "This cursor was not made for this list: ask for the first page without one."
@@ -53,7 +55,9 @@ class Cursors:
         lifetime_seconds: age at which a cursor is refused.
         clock: seconds since 1970.
         """
-        self._key = hmac.digest(secret, _PURPOSE, hashlib.sha256)
+        key = hmac.digest(secret, _PURPOSE, hashlib.sha256)
+        self._signing = hashlib.blake2b(key=key, digest_size=_MAC_BYTES)  # to be copied
+        self._shapes: OrderedDict[tuple[Shape, int, tuple[bool, ...]], Shape] = OrderedDict()
         self._lifetime = lifetime_seconds
         self._clock = clock
 
@@ -86,35 +90,54 @@ class Cursors:
         issued_at, position, values = self._opened(query, tenant_id, text)
         if not 0 <= self._clock() - issued_at + 60 <= self._lifetime + 60:
             raise InvalidQuery(details=[Detail("cursor", "expired", _EXPIRED)])
-        first = len(query.values)
-        present = [value for value in values if value is not None]
-        found = iter(range(first, first + len(present)))
-        places = tuple(None if value is None else next(found) for value in values)
-        return replace(
-            query,
-            shape=replace(query.shape, after=After(places)),
-            values=(*query.values, *present),
+        present = tuple([value for value in values if value is not None])
+        nulls = tuple([value is None for value in values])
+        return Query(
+            shape=self._following(query, nulls),
+            values=query.values + present,
+            limit=query.limit,
             offset=position,
             page=position // query.limit + 1,
+            fingerprint=query.fingerprint,
         )
 
+    def _following(self, query: Query, nulls: tuple[bool, ...]) -> Shape:
+        """Return the shape of pages behind rows that have nulls in these terms of the order.
+
+        The same object each time: it is looked up, and to make and compare one costs more than all else here.
+        """
+        key = (query.shape, len(query.values), nulls)
+        shape = self._shapes.get(key)
+        if shape is None:
+            places = iter(range(len(query.values), len(query.values) + len(nulls)))
+            after = After(tuple([None if null else next(places) for null in nulls]))
+            shape = self._shapes[key] = replace(query.shape, after=after)
+            if len(self._shapes) > _MOST_SHAPES:
+                self._shapes.popitem(last=False)
+        return shape
+
     def _opened(self, query: Query, tenant_id: int, text: Any) -> tuple[int, int, list[str | None]]:
-        refused = InvalidQuery(details=[Detail("cursor", "cursor", _FOREIGN)])
         if not isinstance(text, str) or not text.isascii() or len(text) > MAX_LENGTH or "=" in text:
-            raise refused
+            raise _foreign()
         try:
             raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (binascii.Error, ValueError):
-            raise refused from None
+            raise _foreign() from None
         mac, payload = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
         known = query.fingerprint and hmac.compare_digest(mac, self._signed(payload, query, tenant_id))
         # Several texts stand for the same bytes; only the one that was given out is taken.
         if not known or urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-            raise refused
-        issued_at, position, values = json.loads(payload)
+            raise _foreign()
+        issued_at, position, values = from_json(payload)
         return issued_at, position, values
 
     def _signed(self, payload: bytes, query: Query, tenant_id: int) -> bytes:
         bound = b"%d:%b:%b" % (tenant_id, query.fingerprint, payload)
         # Every list that goes on has a cursor: this is a third of the time of HMAC, and as strong.
-        return hashlib.blake2b(bound, key=self._key, digest_size=_MAC_BYTES).digest()
+        signing = self._signing.copy()
+        signing.update(bound)
+        return signing.digest()
+
+
+def _foreign() -> InvalidQuery:
+    return InvalidQuery(details=[Detail("cursor", "cursor", _FOREIGN)])

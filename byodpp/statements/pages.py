@@ -37,15 +37,13 @@ def page_texts(view: View, resource: ResourceDefinition, shape: Shape) -> sa.Col
         resource: whose rows.
         shape: what is asked of them; without a limit, or where rows have no key, no next page is told.
     """
-    table = _source(view, resource, shape)
+    table, conditions = _source(view, resource, shape)
     found = terms(view, resource, table, shape.sort)
     columns = row_columns(view, resource, table, shape.fields, shape.includes)
     follows = shape.limit is not None and "id" in resource.fields
     hidden = _hidden(found, columns) if follows else {}
     rows = select_columns({**columns, **hidden}, table)
-    if shape.after is None:
-        rows = rows.where(*_conditions(view, resource, table, shape))
-    rows = rows.order_by(*order_by(found))
+    rows = rows.where(*conditions).order_by(*order_by(found))
     if shape.limit is not None:
         rows = rows.limit(count_of(shape.limit))
     if shape.offset is not None:
@@ -64,14 +62,22 @@ def _conditions(
     return conditions
 
 
-def _source(view: View, resource: ResourceDefinition, shape: Shape) -> sa.FromClause:
-    """Return the rows of which the page is the beginning: the table, or what lies behind a cursor."""
+def _source(
+    view: View, resource: ResourceDefinition, shape: Shape
+) -> tuple[sa.FromClause, list[sa.ColumnElement[Any]]]:
+    """Return the rows of which the page is the beginning, and what they must fulfil.
+
+    What lies behind a cursor is one range of the table, or several, each of which is selected by itself.
+    """
     table = view.source(resource)
+    conditions = _conditions(view, resource, table, shape)
     if shape.after is None:
-        return table
+        return table, conditions
     ranges = behind(terms(view, resource, table, shape.sort), shape.after.places)
+    if len(ranges) == 1:
+        return table, [*conditions, ranges[0]]
     parts = [_range(view, resource, shape, index) for index in range(len(ranges))]
-    return (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery("p")
+    return sa.union_all(*parts).subquery("p"), []
 
 
 def _range(view: View, resource: ResourceDefinition, shape: Shape, index: int) -> sa.Select[Any]:
