@@ -89,10 +89,20 @@ class Controller:
 
     async def read(self, request: Request) -> Answer:
         """GET one row."""
-        query = self._query(request, "read")
-        if self._is_plain("read", query):
-            row = await self._service.row(request.principal, self.resource, request.params["id"], query)
-            return self._unchanged(request, row) or self._row(request, row)
+        principal, reads = request.principal, self._service.row_reads
+        rules = self._authorizer.rules(principal.tenant_id)
+        read = reads.known(principal, self.resource, request.query_string, rules)
+        if read is None:
+            query = self._query(request, "read")
+            if not self._is_plain("read", query):
+                return await self._run_read(request, query)
+            read = self._service.row_read(principal, self.resource, query)
+            reads.keep(read, request.query_string, rules)
+        row = await self._service.read_row(read, request.params["id"])
+        return self._unchanged(request, row) or self._row(request, row)
+
+    async def _run_read(self, request: Request, query: Query) -> Answer:
+        """Read in which a logic class has a word, or which leaves a trace."""
         call = self._call(request, "read", query=query)
         result = await self._service.run(call)
         unchanged = self._unchanged(request, result) if isinstance(result, Row) else None

@@ -30,6 +30,7 @@ from byodpp.registry import Registry
 from byodpp.repository.acting import Acting, Asking
 from byodpp.repository.binding import bind, bind_rows, bound
 from byodpp.repository.constraint_errors import explained
+from byodpp.repository.row_reads import RowRead
 from byodpp.rows import GroupPage, Page, Row
 from byodpp.schemas import SchemaMap
 from byodpp.sealed_fields import SealedFields
@@ -117,7 +118,7 @@ class Store:
             resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
         arguments = self._arguments(compiled, acting, query.values, {"id": id})
-        return await self._row(resource, query, await self._found(acting, compiled.sql, arguments))
+        return await self.row_of(resource, query, await self._found(acting, compiled.sql, arguments))
 
     async def page_once(
         self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
@@ -126,30 +127,23 @@ class Store:
         compiled = self.statements.page(resource, query, lookup, anywhere=principal.anywhere)
         given = (query.values, principal.variables, principal.session)
         arguments = compiled.arguments(*given, scope_tenant_id=principal.tenant_id)
-        record: Any = await self._read(principal, compiled.sql, arguments)
+        record: Any = await self.asked(principal, compiled.sql, arguments)
         total = record["total"]
         if _is_cut(query, total):
             asked = self.statements.estimate(resource, query, lookup, anywhere=principal.anywhere)
             arguments = asked.arguments(*given, scope_tenant_id=principal.tenant_id)
-            total = _planned(await self._read(principal, asked.sql, arguments))
+            total = _planned(await self.asked(principal, asked.sql, arguments))
         return await self._page(principal, resource, query, record, total)
 
-    async def row_once(
-        self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
-    ) -> Row | None:
-        """Read a row with one trip and no transaction of its own; None when there is none to be seen."""
-        id = self.key(resource, key)
-        if id is None:
-            return None
+    def row_read(
+        self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
+    ) -> RowRead:
+        """Return what reads rows with one trip each and no transaction of their own."""
         compiled = self.statements.row(resource, query, lookup, anywhere=principal.anywhere)
-        arguments = compiled.arguments(
-            query.values,
-            principal.variables,
-            principal.session,
-            scope_tenant_id=principal.tenant_id,
-            named={"id": id},
+        plain = not (principal.anywhere or self.sealed.concern(resource, query.shape.touched))
+        return RowRead(
+            store=self, principal=principal, resource=resource, query=query, compiled=compiled, plain=plain
         )
-        return await self._row(resource, query, await self._read(principal, compiled.sql, arguments))
 
     async def versions_once(
         self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup
@@ -166,7 +160,7 @@ class Store:
             scope_tenant_id=principal.tenant_id,
             named={"id": id, "limit": query.limit, "offset": query.offset},
         )
-        record: Any = await self._read(principal, compiled.sql, arguments)
+        record: Any = await self.asked(principal, compiled.sql, arguments)
         if not record["total"]:
             return None
         return Page(
@@ -178,7 +172,7 @@ class Store:
             offset=query.offset,
         )
 
-    async def _read(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Any:
+    async def asked(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Any:
         """Read outside a transaction, where the caller's rows lie."""
         place = await self._everywhere() if principal.anywhere else principal.session.place
         return await self.database.read(sql, arguments, principal.session_tenant_id, place=place)
@@ -230,7 +224,8 @@ class Store:
             next_cursor=cursor,
         )
 
-    async def _row(self, resource: ResourceDefinition, query: Query, record: Any) -> Row | None:
+    async def row_of(self, resource: ResourceDefinition, query: Query, record: Any) -> Row | None:
+        """Return the row that a statement of `row` has found."""
         if record is None or record["data"] is None:
             return None
         if record.get("several"):

@@ -23,6 +23,7 @@ from byodpp.events import Event, EventBus
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.idempotency import IdempotencyKeys
 from byodpp.repository.lone_rows import create_alone
+from byodpp.repository.row_reads import RowRead, RowReads
 from byodpp.rows import Page, Row
 from byodpp.service.lone import is_lone, is_single
 from byodpp.service.units import ONE_ROW, Unit, UnitParts
@@ -52,6 +53,7 @@ class Service:
         self._database = database
         self._bus = bus
         self._handling: set[asyncio.Task[None]] = set()
+        self.row_reads = RowReads()
 
     async def run(self, call: Call) -> Any:
         """Run one call.
@@ -83,10 +85,22 @@ class Service:
         Raises:
             NotFound: there is none that the caller may read.
         """
+        return await self.read_row(self.row_read(principal, resource, query or ONE_ROW), key)
+
+    def row_read(self, principal: Principal, resource: ResourceDefinition, query: Query) -> RowRead:
+        """Return what reads such rows for a caller."""
         lookup = self.parts.authorizer.lookup(principal)
-        row = await self.parts.store.row_once(principal, resource, key, query or ONE_ROW, lookup)
+        return self.parts.store.row_read(principal, resource, query, lookup)
+
+    async def read_row(self, read: RowRead, key: str) -> Row:
+        """Read a row.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        row = await read.row(key)
         if row is None:
-            raise NotFound(f"{resource.name} {key[:100]!r} does not exist.")
+            raise NotFound(f"{read.resource.name} {key[:100]!r} does not exist.")
         return row
 
     async def page(self, principal: Principal, resource: ResourceDefinition, query: Query) -> Page:
