@@ -8,8 +8,8 @@ exception, which is logged and answered like any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal
 
 __all__ = ["Escape", "contained"]
 
@@ -18,22 +18,29 @@ class Escape(Exception):
     """An application's code raised what is no error, such as SystemExit; that is the cause."""
 
 
-@contextmanager
-def contained() -> Iterator[None]:
+class contained:
     """Let nothing but errors leave the block.
 
     Raises:
         Escape: in place of SystemExit, KeyboardInterrupt, and their like.
         asyncio.CancelledError: when somebody has cancelled this task.
     """
-    try:
-        yield
-    except (Exception, GeneratorExit):
-        raise  # GeneratorExit: the coroutine itself is being closed
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise Escape("a cancellation that nobody has asked for") from error
-    except BaseException as error:
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        """End it."""
+        # GeneratorExit: the coroutine itself is being closed.
+        if error is None or isinstance(error, Exception | GeneratorExit):
+            return False
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                return False
+            raise Escape("a cancellation that nobody has asked for") from error
         raise Escape(f"{type(error).__name__}: {error}") from error

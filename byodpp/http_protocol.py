@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from byodpp.exceptions import Malformed
 from byodpp.header_lines import HeaderLines
-from byodpp.requests import WHOLE_BODY
+from byodpp.requests import WHOLE_ANSWER, WHOLE_BODY
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
@@ -54,6 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
     _in_head = False  # a request has begun, and its headers have not ended
     _head_bytes = 0  # of it so far, with what came before it in the same piece
     _head_deadline: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None  # None: a request is being read or answered
 
     def __init__(self, *args: Any, max_head_bytes: int = 49_152, **options: Any) -> None:
         """Args:
@@ -72,6 +73,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline; tell the request that is being answered, though others wait behind it."""
         self._end_head()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         answering = self._answering
         super().connection_lost(exc)
         if answering is not None and not answering.response_complete:
@@ -160,14 +163,33 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         assert isinstance(cycle, _Cycle)
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        cycle.tasks = self.tasks
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
 
     def _await_request(self) -> None:
-        """Close the connection when nothing comes."""
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        """Close the connection when nothing comes.
+
+        There is one timer for the whole life of a connection, which looks since when nothing has come:
+        to make and cancel one for each request costs more than to read its headers.
+        """
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_for_idle)
+
+    def _look_for_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        since = self._idle_since
+        if since is None or self.transport.is_closing():
+            return  # the end of the answer begins anew
+        left = since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self._look_for_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
 
     def _end_head(self) -> None:
         self._in_head = False
@@ -187,7 +209,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request; a body that has no end is waited for a little."""
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self._await_request()
         if self._refused and self._answering is not None and self._answering.response_complete:
             self.transport.close()  # nothing waits behind it
         elif self.cycle.more_body:
@@ -241,7 +269,12 @@ class HttpProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         self.scope[WHOLE_BODY] = cycle.whole_body  # type: ignore[typeddict-unknown-key]
+        self.scope[WHOLE_ANSWER] = cycle.whole_answer  # type: ignore[typeddict-unknown-key]
         return cycle
+
+
+def _done() -> None:
+    """Stand in for what is told the end of an answer, once it has been told."""
 
 
 class _Cycle(RequestResponseCycle):
@@ -250,6 +283,8 @@ class _Cycle(RequestResponseCycle):
     _head = b""  # of the answer, until its body is there
     broken = False  # the rest of the body cannot be read
     sent = 0  # parts of the answer
+    task: asyncio.Task[None] | None = None  # that answers
+    tasks: set[asyncio.Task[None]]  # of the server
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application. It answers its failures itself: what still leaves it breaks the connection."""
@@ -266,7 +301,9 @@ class _Cycle(RequestResponseCycle):
         finally:
             if not self.response_complete and not self.disconnected:
                 self.transport.close()
-            self.on_response = lambda: None
+            self.on_response = _done
+            if self.task is not None:
+                self.tasks.discard(self.task)
 
     async def receive(self) -> ASGIReceiveEvent:
         """Receive a part of the body.
@@ -308,6 +345,23 @@ class _Cycle(RequestResponseCycle):
                 return
         await super().send(message)
 
+    def whole_answer(self, status: int, headers: HeaderLines, body: bytes) -> bool:
+        """Send an answer at once, where nothing is in the way; whether it was sent.
+
+        Args:
+            status: of the answer.
+            headers: with the length of the body, unless the status has none.
+            body: all of it.
+        """
+        if self.response_started or self.disconnected or self.flow.write_paused:
+            return False
+        if self.transport.is_closing():
+            return False
+        self.sent += 1
+        self._start(status, headers, headers.content_length or 0)
+        self._write_body(body, more=False)
+        return True
+
     async def _await_reader(self) -> None:
         """Wait until the client has read of what was sent; break with one that does not."""
         try:
@@ -332,12 +386,16 @@ class _Cycle(RequestResponseCycle):
 
     async def _send_body(self, message: ASGISendEvent) -> None:
         """Send the head with the first part of the body."""
-        head, self._head = self._head, b""
         if self.disconnected:
+            self._head = b""
             return
         if message["type"] != "http.response.body":
             raise RuntimeError(f"Expected the body of an answer, but got {message['type']!r}.")
         body = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
+        self._write_body(body, more=message.get("more_body", False))
+
+    def _write_body(self, body: bytes, *, more: bool) -> None:
+        head, self._head = self._head, b""
         self.expected_content_length -= len(body)
         if self.expected_content_length < 0:
             raise RuntimeError("The body of an answer is longer than its Content-Length.")
@@ -345,7 +403,7 @@ class _Cycle(RequestResponseCycle):
             self.transport.writelines((head, body))
         else:
             self.transport.write(head + body)
-        if not message.get("more_body", False):
+        if not more:
             if self.expected_content_length:
                 raise RuntimeError("The body of an answer is shorter than its Content-Length.")
             self.response_complete = True

@@ -20,17 +20,19 @@ from starlette.types import Receive, Scope
 from byodpp import wire
 from byodpp.aside import LARGE_BYTES, aside
 from byodpp.exceptions import ApiError, Malformed, PayloadTooLarge, RequestTimeout
-from byodpp.header_lines import StandingHeaders
+from byodpp.header_lines import HeaderLines, StandingHeaders
 
 if TYPE_CHECKING:
     from byodpp.definitions import ResourceDefinition
 
-__all__ = ["REQUEST", "WHOLE_BODY", "ClientGone", "Request"]
+__all__ = ["REQUEST", "WHOLE_ANSWER", "WHOLE_BODY", "ClientGone", "Request"]
 
 #: Key of the request in the ASGI scope.
 REQUEST: Final = "byodpp.request"
 #: Key of a function that returns the body at once if all of it has arrived, else None; a server may give it.
 WHOLE_BODY: Final = "byodpp.whole_body"
+#: Key of a function that sends status, headers, and body of an answer at once and returns whether it could.
+WHOLE_ANSWER: Final = "byodpp.whole_answer"
 
 _UNREAD: Final = object()
 _NONE: Final = StandingHeaders(())
@@ -72,6 +74,7 @@ class Request:
         "operation",
         "params",
         "postponed",
+        "prepared",
         "principal",
         "query_string",
         "raw_headers",
@@ -86,6 +89,7 @@ class Request:
         "status",
         "validated",
         "version",
+        "whole",
     )
 
     def __init__(
@@ -123,6 +127,8 @@ class Request:
         self.max_json_depth = max_json_depth
         self._receive = receive
         self._arrived: Callable[[], bytes | None] | None = scope.pop(WHOLE_BODY, None)
+        #: Sends a whole answer at once, where the server can.
+        self.whole: Callable[[int, HeaderLines, bytes], bool] | None = scope.pop(WHOLE_ANSWER, None)
         self._fields: dict[bytes, bytes] | None = None
         self._headers: Headers | None = None
         self._json: Any = _UNREAD
@@ -146,6 +152,7 @@ class Request:
         self.validated: Any = None
         # the answer, as far as the stages before it decide; a header is sent unless the answer has its own
         self.response_headers: list[tuple[bytes, bytes]] = []
+        self.prepared: list[bytes] = []  # further ones, as lines that go out
         self.standing_headers = _NONE
         self.status = 0  # of the answer; 0 until it started
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,6 +30,8 @@ __all__ = ["Answer", "error", "no_content", "page", "send_answer", "success", "t
 #: Statuses whose answers have no body.
 _BODILESS: Final = frozenset({204, 304})
 _NO_NAMES: Final[AbstractSet[bytes]] = frozenset()
+#: Names of the headers in `Request.prepared`.
+_PREPARED: Final = frozenset({b"x-request-id", b"x-correlation-id", b"ratelimit-policy", b"ratelimit"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -185,8 +187,12 @@ async def send_answer(answer: Answer, request: Request, send: Send, *, hear_out:
     """
     headers = _lines(answer, request)
     request.status = answer.status
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     body = answer.body
+    if isinstance(body, bytes) and not hear_out and request.whole is not None:
+        shown = b"" if request.method == "HEAD" or answer.status in _BODILESS else body
+        if request.whole(answer.status, headers, shown):
+            return
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if not isinstance(body, bytes):
         await _send_stream(body, request, send)
         return
@@ -217,12 +223,19 @@ def _lines(answer: Answer, request: Request) -> HeaderLines:
         if isinstance(body, bytes):
             length = len(body)
             lines.append(b"content-length: %d\r\n" % length)
+    lines += request.prepared if own.isdisjoint(_PREPARED) else _left(request.prepared, own)
     for pair in request.response_headers:
         if pair[0] not in own or pair[0] == b"vary":
             lines.append(b"%b: %b\r\n" % pair)
     lines.append(request.standing_headers.lines(own))
     closes = b"connection" in own and b"connection: close\r\n" in lines
     return HeaderLines(b"".join(lines), content_length=length, closes=closes)
+
+
+def _left(prepared: Sequence[bytes], own: AbstractSet[bytes]) -> list[bytes]:
+    """Return the prepared lines without those that an answer brings itself."""
+    pairs = HeaderLines(b"".join(prepared))
+    return [b"%b: %b\r\n" % pair for pair in pairs if pair[0] not in own]
 
 
 @lru_cache(maxsize=64)

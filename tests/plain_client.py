@@ -54,6 +54,9 @@ class Tokens:
             for number, (name, held) in enumerate(rights.items(), 1)
         }
 
+    def known(self, authorization: str | None, x_tenant: str | None) -> Caller | None:
+        return None if authorization is None else self._callers.get(authorization)
+
     async def authenticate(self, authorization: str | None, x_tenant: str | None) -> Caller:
         if authorization is None:
             return Caller(rights=frozenset({"read"}))

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from byodpp.header_lines import HeaderLines, StandingHeaders, header_line
 from byodpp.http_protocol import HttpProtocol
-from byodpp.requests import WHOLE_BODY
+from byodpp.requests import WHOLE_ANSWER, WHOLE_BODY
 from byodpp.server import listen
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -138,6 +138,64 @@ async def test_a_body_that_lies_behind_its_head_is_there_at_once_and_never_twice
         # Asked for before it is sent: whoever waits for it is told to go on.
         await exchange(head + b"Expect: 100-continue\r\n\r\nabc")
         assert found == [None, (b"abc", False), False, "http.disconnect"]
+
+
+async def test_a_whole_answer_is_sent_at_once_and_only_as_the_first_and_last_thing() -> None:
+    found: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        whole = scope[WHOLE_ANSWER]
+        body = b"" if scope["method"] == "HEAD" else b"abcdef"
+        found.append(whole(200, lines(6), body))
+        found.append(whole(200, lines(6), body))
+
+    expected = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nabcdef"
+    async with served(app) as exchange:
+        assert await exchange(request()) == expected
+        assert await exchange(request("HEAD")) == expected[:-6]
+    assert found == [True, False] * 2
+
+    async def started(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": lines(6)})
+        found.append(scope[WHOLE_ANSWER](200, lines(1), b"x"))
+        await send({"type": "http.response.body", "body": b"abcdef"})
+
+    async with served(started) as exchange:
+        assert await exchange(request()) == expected
+    assert found[-1] is False
+
+    async def empty(scope: Scope, receive: Receive, send: Send) -> None:
+        found.append(scope[WHOLE_ANSWER](204, HeaderLines(b"x: y\r\n"), b""))
+
+    async with served(empty) as exchange:
+        assert await exchange(request()) == b"HTTP/1.1 204 No Content\r\nx: y\r\nconnection: close\r\n\r\n"
+    assert found[-1] is True
+
+
+async def test_a_whole_answer_of_another_length_than_announced_breaks_the_connection() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[WHOLE_ANSWER](200, lines(6), b"abcdefgh")
+
+    async with served(app) as exchange:
+        assert await exchange(request()) == b""
+
+
+async def test_a_connection_is_closed_so_long_after_its_last_answer_however_many_there_were() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1.3 if scope["path"] == "/slow" else 0)
+        await answering(200, lines(1), b"a")(scope, receive, send)
+
+    loop = asyncio.get_running_loop()
+    async with connected(app) as connect:
+        reader, writer = await connect()
+        for path in ("/", "/", "/slow", "/"):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\na"), 5), path
+            answered = loop.time()
+            await asyncio.sleep(0.6)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert 0.9 < loop.time() - answered < 3
+        writer.close()
 
 
 async def test_an_answer_without_a_body_has_no_length() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import Any
@@ -19,7 +20,7 @@ from byodpp.exceptions import (
 )
 from byodpp.requests import Request
 from byodpp.responses import Answer
-from byodpp.routes import Endpoint, ListedRoute, Route, RouteTable
+from byodpp.routes import Endpoint, ListedRoute, Route, RouteTable, chain
 
 
 async def handler(request: Request) -> Answer:
@@ -237,3 +238,86 @@ def test_finding_a_route_takes_no_longer_among_twenty_thousand() -> None:
         route(f"/api/v1/resource-{n}/{{id}}{tail}") for n in range(5_000) for tail in ("", "/a", "/b", "/c")
     ]
     assert seconds(RouteTable.build([*many, products])) < 2 * seconds(RouteTable.build([products]))
+
+
+# --- stages -----------------------------------------------------------------------------
+
+
+class _Told:
+    """A stage that tells what happens to it."""
+
+    def __init__(self, name: str, told: list[str], *, refuses: Exception | None = None) -> None:
+        self._name, self._told, self._refuses = name, told, refuses
+
+    def __call__(self, request: Request) -> None:
+        self._told.append(self._name)
+        if self._refuses is not None:
+            raise self._refuses
+
+
+class _Around(_Told):
+    """One that sees refusals, may put another in their place, and is told the end."""
+
+    def __init__(self, name: str, told: list[str], *, instead: Exception | None = None) -> None:
+        super().__init__(name, told)
+        self._instead = instead
+
+    async def refused(self, request: Request, error: Exception) -> None:
+        self._told.append(f"{self._name} sees {type(error).__name__}")
+        if self._instead is not None:
+            raise self._instead
+
+    def leave(self, request: Request) -> None:
+        self._told.append(f"{self._name} left")
+
+
+async def test_stages_come_in_order_and_those_that_were_passed_see_how_it_ends() -> None:
+    told: list[str] = []
+    passed = chain([_Around("a", told), _Told("b", told), _Around("c", told)], handler)
+    assert (await passed(request(b"/"))).status == 200
+    assert told == ["a", "b", "c", "c left", "a left"]
+
+
+async def test_a_refusal_is_seen_from_inside_out_and_not_by_stages_that_were_not_reached() -> None:
+    told: list[str] = []
+    stages = [
+        _Around("a", told),
+        _Around("b", told, instead=NotFound("there is none")),
+        _Told("c", told, refuses=Malformed("bad")),
+        _Around("d", told),
+    ]
+    with pytest.raises(NotFound, match="there is none"):
+        await chain(stages, handler)(request(b"/"))
+    assert told == ["a", "b", "c", "b sees Malformed", "a sees NotFound", "b left", "a left"]
+
+
+async def test_a_stage_that_refuses_does_not_see_its_own_refusal_and_waiting_ones_are_waited_for() -> None:
+    told: list[str] = []
+
+    class Waits(_Around):
+        async def _wait(self) -> None:
+            await asyncio.sleep(0)
+            told.append("waited")
+            raise Malformed("bad")
+
+        def __call__(self, request: Request) -> Any:
+            return self._wait()
+
+    with pytest.raises(Malformed):
+        await chain([_Around("a", told), Waits("b", told)], handler)(request(b"/"))
+    assert told == ["a", "waited", "a sees Malformed", "a left"]
+
+
+async def test_who_is_cancelled_leaves_and_is_no_refusal() -> None:
+    told: list[str] = []
+
+    async def endless(request: Request) -> Answer:
+        await asyncio.sleep(60)
+        raise AssertionError("nobody has cancelled this")
+
+    task = asyncio.ensure_future(chain([_Around("a", told)], endless)(request(b"/")))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert told == ["a", "a left"]

@@ -85,10 +85,21 @@ class ClassDirectory:
 
     async def limits_of(self, tenant: Tenant | None) -> TenantLimits:
         """Return what a tenant may do; of no tenant, the limits of one without a class."""
+        known = self.known(tenant)
+        if known is None:
+            await self._read()
+            known = self._known(tenant)
+        return known
+
+    def known(self, tenant: Tenant | None) -> TenantLimits | None:
+        """Return what `limits_of` does; None: the classes are to be read first."""
         if tenant is None or tenant.tenant_class is None:
             return self._default
-        if self._clock() >= self._read_until:
-            await self._read()
+        return None if self._clock() >= self._read_until else self._known(tenant)
+
+    def _known(self, tenant: Tenant | None) -> TenantLimits:
+        if tenant is None or tenant.tenant_class is None:
+            return self._default
         limits = self._classes.get(tenant.tenant_class, self._default)
         if limits.connections is not None:
             self._shares[tenant.id] = limits.connections

@@ -88,6 +88,10 @@ class SharedWindows:
         """Whether this process counts alone at present."""
         return self._waiting is not None
 
+    def count(self, key: str, budget: Budget) -> Usage | None:
+        """Count one request of `key` where that needs no Redis; None: `hit` is to be asked."""
+        return self._alone.count(key, budget) if self.is_alone() else None
+
     async def hit(self, key: str, budget: Budget) -> Usage:
         """Count one request of `key` if the budget allows it."""
         if self.is_alone():

@@ -21,16 +21,14 @@ class Budget:
     name: str  # of the policy in the headers: letters and hyphens
     limit: int  # requests, at least 1
     window_seconds: int  # at least 1
-    #: The name as headers have it, and the header that tells all this: the same for every request.
-    quoted: bytes = field(init=False, repr=False, compare=False)
-    header: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
+    #: Lines of headers that tell all this and, by two numbers, how it stands: what remains, and until when.
+    lines: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Write both once."""
-        quoted = b'"%b"' % self.name.encode("ascii")
-        told = b"%b;q=%d;w=%d" % (quoted, self.limit, self.window_seconds)
-        object.__setattr__(self, "quoted", quoted)
-        object.__setattr__(self, "header", (b"ratelimit-policy", told))
+        """Write them once."""
+        name = self.name.encode("ascii")
+        policy = b'ratelimit-policy: "%b";q=%d;w=%d\r\n' % (name, self.limit, self.window_seconds)
+        object.__setattr__(self, "lines", policy + b'ratelimit: "%b";r=%%d;t=%%d\r\n' % name)
 
 
 class Usage(NamedTuple):
@@ -43,6 +41,10 @@ class Usage(NamedTuple):
 
 class RateLimiter(Protocol):
     """Counts requests."""
+
+    def count(self, key: str, budget: Budget) -> Usage | None:
+        """Count one request of `key` if the budget allows it; None: nothing was counted, ask `hit`."""
+        ...
 
     async def hit(self, key: str, budget: Budget) -> Usage:
         """Count one request of `key` if the budget allows it."""
@@ -76,6 +78,10 @@ class SlidingWindows:
         return len(self._counts)
 
     async def hit(self, key: str, budget: Budget) -> Usage:
+        """Count one request of `key` if the budget allows it."""
+        return self.count(key, budget)
+
+    def count(self, key: str, budget: Budget) -> Usage:
         """Count one request of `key` if the budget allows it."""
         now = self._clock()
         window, past = divmod(now, budget.window_seconds)

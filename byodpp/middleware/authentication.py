@@ -6,13 +6,12 @@ Unauthenticated (from the authenticator, or because nobody may not come here), A
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.exceptions import Unauthenticated
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["Authentication", "Authenticator", "Caller"]
 
@@ -28,6 +27,14 @@ class Caller(Protocol):
 
 class Authenticator(Protocol):
     """Turns the headers of a request into a principal."""
+
+    def known(self, authorization: str | None, x_tenant: str | None) -> Caller | None:
+        """Return what `authenticate` would, where nothing is to be looked up; None: it is to be asked.
+
+        Raises:
+            Unauthenticated: the token was revoked.
+        """
+        ...
 
     async def authenticate(self, authorization: str | None, x_tenant: str | None) -> Caller:
         """Judge a token.
@@ -57,18 +64,25 @@ class Authentication:
         self._public = public
         self._sessions = sessions
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Authenticate, then let through."""
+    def __call__(self, request: Request) -> Awaitable[None] | None:
+        """Authenticate."""
         authorization, x_tenant = request.header(b"authorization"), request.header(b"x-tenant")
         # A token that is sent by itself is meant, whatever cookie lies beside it.
-        if authorization is not None or self._sessions is None or request.header(b"cookie") is None:
-            principal = await self._authenticator.authenticate(authorization, x_tenant)
-        else:
-            principal = await self._by_cookie(request, x_tenant, self._sessions)
+        if authorization is None and self._sessions is not None and request.header(b"cookie") is not None:
+            return self._awaited(request, self._by_cookie(request, x_tenant, self._sessions))
+        principal = self._authenticator.known(authorization, x_tenant)
+        if principal is None:
+            return self._awaited(request, self._authenticator.authenticate(authorization, x_tenant))
+        self._admit(request, principal)
+        return None
+
+    async def _awaited(self, request: Request, found: Awaitable[Caller]) -> None:
+        self._admit(request, await found)
+
+    def _admit(self, request: Request, principal: Caller) -> None:
         request.principal = principal
         if principal.anonymous and not self._public:
             raise Unauthenticated
-        return await proceed(request)
 
     async def _by_cookie(self, request: Request, x_tenant: str | None, sessions: BrowserSessions) -> Caller:
         """Return who has begun the session whose cookie was sent; a session that is no more is taken away."""

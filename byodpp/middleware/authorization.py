@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import Forbidden, Unauthenticated
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["Authorization", "Authorizer", "Decided"]
 
@@ -47,12 +45,11 @@ class Authorization:
         self._resource = resource
         self._operation = operation
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Decide, then let through."""
+    def __call__(self, request: Request) -> None:
+        """Decide."""
         decision = self._authorizer.decide(request.principal, self._resource, self._operation)
         if not decision.allowed:
             if request.principal.anonymous:
                 raise Unauthenticated
             raise Forbidden(f"You have no right to {self._operation} {self._resource.name}.")
         request.decision = decision
-        return await proceed(request)

@@ -16,8 +16,7 @@ from typing import Final
 from byodpp.exceptions import MalformedJson, PayloadTooLarge, UnsupportedMediaType
 from byodpp.negotiation import body_type
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Body, Endpoint, Handler
+from byodpp.routes import Body, Endpoint
 
 __all__ = ["FinishBody", "ReadSmallBody"]
 
@@ -84,7 +83,7 @@ class ReadSmallBody:
         """
         self._reader = _Reader(endpoint, max_body_bytes)
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
+    async def __call__(self, request: Request) -> None:
         """Read if it is small."""
         if not request.has_body:
             self._reader.check_presence()
@@ -93,7 +92,6 @@ class ReadSmallBody:
             length = request.declared_length
             if request.postponed is None and length is not None and length <= _SMALL_BYTES:
                 await self._reader.read(request)
-        return await proceed(request)
 
 
 class FinishBody:
@@ -106,10 +104,9 @@ class FinishBody:
         """
         self._reader = _Reader(endpoint, max_body_bytes)
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
+    async def __call__(self, request: Request) -> None:
         """Refuse, or read if that has not been done."""
         if request.postponed is not None:
             raise request.postponed
         if not request.body and request.has_body:
             await self._reader.read(request)
-        return await proceed(request)

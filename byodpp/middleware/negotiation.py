@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from byodpp.negotiation import Negotiator
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["Negotiation"]
 
@@ -24,8 +22,7 @@ class Negotiation:
         self._negotiator = negotiator
         self._produces = produces
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Choose, then let through."""
+    def __call__(self, request: Request) -> None:
+        """Choose."""
         accept = request.header(b"accept")
         request.response_type = self._negotiator.choose(accept, self._produces, request.version)
-        return await proceed(request)

@@ -7,13 +7,12 @@ TooManyRequests with `Retry-After`. The counting lies behind `RateLimiter` in `b
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from byodpp.exceptions import TooManyRequests
-from byodpp.limits import Budget, RateLimiter
+from byodpp.limits import Budget, RateLimiter, Usage
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["AddressRateLimit", "RouteRateLimit", "SignInRateLimit", "UserRateLimit", "count"]
 
@@ -21,16 +20,26 @@ __all__ = ["AddressRateLimit", "RouteRateLimit", "SignInRateLimit", "UserRateLim
 _EXEMPT: Final = b"/health"
 
 
-async def count(limiter: RateLimiter, key: str, budget: Budget, request: Request) -> None:
-    """Count one request and tell how its budget stands.
+def count(limiter: RateLimiter, key: str, budget: Budget, request: Request) -> Awaitable[None] | None:
+    """Count one request and tell how its budget stands; what is returned is to be waited for.
 
     Raises:
         TooManyRequests: the budget is spent.
     """
-    usage = await limiter.hit(key, budget)
+    usage = limiter.count(key, budget)
+    if usage is None:
+        return _asked(limiter, key, budget, request)
+    _tell(usage, budget, request)
+    return None
+
+
+async def _asked(limiter: RateLimiter, key: str, budget: Budget, request: Request) -> None:
+    _tell(await limiter.hit(key, budget), budget, request)
+
+
+def _tell(usage: Usage, budget: Budget, request: Request) -> None:
     reset = math.ceil(usage.reset_seconds) or 1
-    told = b"%b;r=%d;t=%d" % (budget.quoted, usage.remaining, reset)
-    request.response_headers += (budget.header, (b"ratelimit", told))
+    request.prepared.append(budget.lines % (usage.remaining, reset))
     if not usage.allowed:
         raise TooManyRequests(headers={"Retry-After": str(reset)})
 
@@ -60,10 +69,11 @@ class AddressRateLimit:
         self._limiter = limiter
         self._budget = budget
 
-    async def __call__(self, request: Request) -> None:
+    def __call__(self, request: Request) -> Awaitable[None] | None:
         """Count one request."""
-        if not request.raw_path.startswith(_EXEMPT):
-            await count(self._limiter, _address_key(request.client_ip), self._budget, request)
+        if request.raw_path.startswith(_EXEMPT):
+            return None
+        return count(self._limiter, _address_key(request.client_ip), self._budget, request)
 
 
 def _caller_key(principal: Any) -> str:
@@ -84,12 +94,12 @@ class UserRateLimit:
         self._limiter = limiter
         self._budget = budget
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Count, then let through."""
+    def __call__(self, request: Request) -> Awaitable[None] | None:
+        """Count one request."""
         principal = request.principal
-        if not principal.anonymous:
-            await count(self._limiter, _caller_key(principal), self._budget, request)
-        return await proceed(request)
+        if principal.anonymous:
+            return None
+        return count(self._limiter, _caller_key(principal), self._budget, request)
 
 
 class SignInRateLimit:
@@ -103,10 +113,9 @@ class SignInRateLimit:
         self._limiter = limiter
         self._budget = budget
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Count, then let through."""
-        await count(self._limiter, _address_key(request.client_ip), self._budget, request)
-        return await proceed(request)
+    def __call__(self, request: Request) -> Awaitable[None] | None:
+        """Count one request."""
+        return count(self._limiter, _address_key(request.client_ip), self._budget, request)
 
 
 class RouteRateLimit:
@@ -122,12 +131,11 @@ class RouteRateLimit:
         self._budget = budget
         self._route = route
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Count, then let through."""
+    def __call__(self, request: Request) -> Awaitable[None] | None:
+        """Count one request."""
         principal = request.principal
         if principal.anonymous:
             caller = _address_key(request.client_ip)
         else:
             caller = _caller_key(principal)
-        await count(self._limiter, f"{self._route} {caller}", self._budget, request)
-        return await proceed(request)
+        return count(self._limiter, f"{self._route} {caller}", self._budget, request)

@@ -6,16 +6,16 @@ the trail. Rejects nothing.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from byodpp.answering import origin_of
 from byodpp.audit.notes import About
 from byodpp.exceptions import ApiError, Forbidden, NotFound, Unauthenticated
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["Refusals", "Trail"]
+
+_NOTED: Final = (Unauthenticated, Forbidden, NotFound)
 
 
 class Trail(Protocol):
@@ -39,15 +39,15 @@ class Refusals:
         """
         self._trail = trail
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Let through; note a refusal on its way back."""
-        try:
-            return await proceed(request)
-        except (Unauthenticated, Forbidden, NotFound) as error:
-            self._note(request, error)
-            raise
+    def __call__(self, request: Request) -> None:
+        """Let through."""
 
-    def _note(self, request: Request, error: ApiError) -> None:
+    async def refused(self, request: Request, error: Exception) -> None:
+        """Note a refusal."""
+        if isinstance(error, _NOTED):
+            self._note(request, error)
+
+    def _note(self, request: Request, error: Unauthenticated | Forbidden | NotFound) -> None:
         operation, resource, key = error.about or (
             request.operation,
             request.resource,

@@ -15,6 +15,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
+from byodpp.header_lines import HeaderLines
 from byodpp.requests import REQUEST, Request
 
 __all__ = ["ClientAddress", "RequestContext", "completing"]
@@ -100,10 +101,8 @@ class RequestContext:
         request.client_ip = self._clients.of(peer, request.header(b"x-forwarded-for"))
         own = request.request_id = _safe(request.header(b"x-request-id")) or os.urandom(16).hex()
         request.correlation_id = _safe(request.header(b"x-correlation-id")) or own
-        request.response_headers = [
-            (b"x-request-id", own.encode("ascii")),
-            (b"x-correlation-id", request.correlation_id.encode("ascii")),
-        ]
+        ids = f"x-request-id: {own}\r\nx-correlation-id: {request.correlation_id}\r\n"
+        request.prepared.append(ids.encode("ascii"))
         return request
 
 
@@ -115,7 +114,8 @@ def completing(send: Send, request: Request) -> Send:
             request.status = message["status"]
             own = message["headers"] = list(message.get("headers", ()))
             names = {name for name, _ in own}
-            prepared = (*request.response_headers, *request.standing_headers.pairs)
+            lines = HeaderLines(b"".join(request.prepared))
+            prepared = (*lines, *request.response_headers, *request.standing_headers.pairs)
             own += [pair for pair in prepared if pair[0] not in names or pair[0] == b"vary"]
         await send(message)
 

@@ -20,8 +20,6 @@ from byodpp.exceptions import (
     ValidationFailed,
 )
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["RowProbe"]
 
@@ -46,10 +44,10 @@ class RowProbe:
         """
         self._probe = probe
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Let through, and look for the row if that ends in a refusal of lower rank."""
-        try:
-            return await proceed(request)
-        except _LOWER:
+    def __call__(self, request: Request) -> None:
+        """Let through."""
+
+    async def refused(self, request: Request, error: Exception) -> None:
+        """Look for the row when a refusal is of lower rank."""
+        if isinstance(error, _LOWER):
             await self._probe(request)
-            raise

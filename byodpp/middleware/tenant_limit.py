@@ -7,20 +7,23 @@ Callers without a token are counted by address only, or strangers could spend a 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Iterator
 from typing import Any, Protocol
 
 from byodpp.exceptions import TooManyRequests
-from byodpp.limits import RateLimiter, TenantLimits
+from byodpp.limits import Budget, RateLimiter, TenantLimits
 from byodpp.middleware.rate_limit import count
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["RunningRequests", "TenantClasses", "TenantLimit"]
 
 
 class TenantClasses(Protocol):
     """Knows the limits of every tenant."""
+
+    def known(self, tenant: Any) -> TenantLimits | None:
+        """Return the same at once; None: `limits_of` is to be asked."""
+        ...
 
     async def limits_of(self, tenant: Any) -> TenantLimits:
         """Return what a tenant may do; of None, the limits of a tenant without a class."""
@@ -66,20 +69,47 @@ class TenantLimit:
         self._classes = classes
         self._running = running
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Count, then let through."""
+    def __call__(self, request: Request) -> Awaitable[None] | None:
+        """Count one request."""
         principal = request.principal
         if principal.anonymous:
-            return await proceed(request)
+            return None
         # Everybody spends the budget of the own tenant, whoever they act for or are a guest of.
-        limits = await self._classes.limits_of(None if principal.platform else principal.home)
-        tenant_id: int = principal.home_tenant_id
-        for budget in limits.budgets:
-            await count(self._limiter, str(tenant_id), budget, request)
+        home = None if principal.platform else principal.home
+        limits = self._classes.known(home)
+        if limits is None:
+            return self._looked_up(request, home)
+        return self._counted(request, limits, iter(limits.budgets))
+
+    def leave(self, request: Request) -> None:
+        """One request that was counted has ended."""
+        if not request.principal.anonymous:
+            self._running.leave(request.principal.home_tenant_id)
+
+    async def _looked_up(self, request: Request, home: Any) -> None:
+        limits = await self._classes.limits_of(home)
+        waiting = self._counted(request, limits, iter(limits.budgets))
+        if waiting is not None:
+            await waiting
+
+    def _counted(
+        self, request: Request, limits: TenantLimits, budgets: Iterator[Budget]
+    ) -> Awaitable[None] | None:
+        """Count the request in what is left of the budgets, then as one that runs."""
+        tenant_id: int = request.principal.home_tenant_id
+        for budget in budgets:
+            waiting = count(self._limiter, str(tenant_id), budget, request)
+            if waiting is not None:
+                return self._awaited(waiting, request, limits, budgets)
         if not self._running.enter(tenant_id, limits.concurrent_requests):
             told = f"At most {limits.concurrent_requests} requests of an organisation run at a time."
             raise TooManyRequests(told, headers={"Retry-After": "1"})
-        try:
-            return await proceed(request)
-        finally:
-            self._running.leave(tenant_id)
+        return None
+
+    async def _awaited(
+        self, waiting: Awaitable[None], request: Request, limits: TenantLimits, budgets: Iterator[Budget]
+    ) -> None:
+        await waiting
+        following = self._counted(request, limits, budgets)
+        if following is not None:
+            await following

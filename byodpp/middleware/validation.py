@@ -12,8 +12,6 @@ from functools import partial
 from typing import Any, Final
 
 from byodpp.requests import Request
-from byodpp.responses import Answer
-from byodpp.routes import Handler
 
 __all__ = ["Validation"]
 
@@ -30,9 +28,8 @@ class Validation:
         """
         self._load = load
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Validate, then let through."""
+    async def __call__(self, request: Request) -> None:
+        """Validate."""
         if request.media_type != _STEPS:
             document = request.json if request.body else None
             request.validated = await request.aside(partial(self._load, document, request.principal))
-        return await proceed(request)

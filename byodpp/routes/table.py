@@ -15,7 +15,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import partial
 from typing import Any, Final, Protocol
 
 from byodpp.definitions import ResourceDefinition
@@ -51,18 +50,70 @@ _VERSION: Final = re.compile(rb"v\d{1,4}")
 
 
 class Stage(Protocol):
-    """One step of a route's chain: answers itself, or lets `proceed` answer, or raises."""
+    """One step of a route's chain: looks at a request, fills in what it finds out, refuses by raising.
 
-    async def __call__(self, request: Request, proceed: Handler) -> Answer:
-        """Handle the request."""
+    It may have a method `refused`, which sees what is refused behind it and may raise something else in
+    its place, and a method `leave`, which is called at the end of every request that has passed it.
+    """
+
+    def __call__(self, request: Request) -> Awaitable[None] | None:
+        """Look at a request; what is returned is waited for."""
         ...
+
+
+class _Passage:
+    """A handler behind its stages, the first one outermost: one coroutine for all of them."""
+
+    __slots__ = ("_handler", "_leaving", "_stages", "_watching")
+
+    def __init__(self, stages: Sequence[Stage], handler: Handler) -> None:
+        self._stages = tuple(stages)
+        self._handler = handler
+        self._watching = self._having("refused")
+        self._leaving = self._having("leave")
+
+    def _having(self, name: str) -> tuple[tuple[int, Callable[..., Any]], ...]:
+        """Return place and method of the stages that have it, the innermost first."""
+        found = [(place, getattr(stage, name, None)) for place, stage in enumerate(self._stages)]
+        return tuple((place, method) for place, method in reversed(found) if method is not None)
+
+    async def __call__(self, request: Request) -> Answer:
+        passed = 0
+        try:
+            for stage in self._stages:
+                waiting = stage(request)
+                if waiting is not None:
+                    await waiting
+                passed += 1
+            return await self._handler(request)
+        except Exception as failure:
+            await self._tell(request, failure, passed)
+            raise
+        finally:
+            for place, leave in self._leaving:
+                if place < passed:
+                    leave(request)
+
+    async def _tell(self, request: Request, failure: Exception, passed: int) -> None:
+        """Tell those whom the request has passed what was refused behind them.
+
+        Raises:
+            Exception: what one of them puts in its place.
+        """
+        told = failure
+        for place, refused in self._watching:
+            if place < passed:
+                try:
+                    await refused(request, told)
+                except Exception as other:
+                    told = other
+        if told is not failure:
+            raise told
 
 
 def chain(stages: Sequence[Stage], handler: Handler) -> Handler:
     """Put stages before a handler, the first one outermost. Done once, at start."""
-    for stage in reversed(stages):
-        handler = partial(stage.__call__, proceed=handler)
-    return handler
+    return _Passage(stages, handler) if stages else handler
 
 
 class Body(Enum):
