@@ -175,7 +175,7 @@ class Authenticator:
         principal = None if claims is None else self._principals.get((claims, x_tenant))
         if principal is None or claims is None:
             return None
-        self._refuse_revoked(principal, claims.issued_at, claims.token_id)
+        self.refuse_revoked(principal, claims.issued_at, claims.token_id)
         return principal
 
     async def authenticate(self, authorization: str | None, x_tenant: str | None = None) -> Principal:
