@@ -271,3 +271,50 @@ async def test_two_servers_with_a_redis_share_the_budget_of_a_tenant(
             ]
             redis.stop()
             assert await statuses(clients[0], THINGS, 7) == [200] * 6 + [429]
+
+
+# --- neighbours -----------------------------------------------------------------------------------
+
+SLOW = """
+from byodpp.logics import Logic
+
+
+class ThingsSlow(Logic):
+    resource, action = "Things", "slow:post"
+
+    async def execute(self):
+        await self.transaction.execute("select pg_sleep(1)")
+        return {"slept": True}
+"""
+_AT_ONCE = 24
+
+
+async def test_a_noisy_tenant_does_not_slow_a_quiet_one(byodpp_bench: Bench, tmp_path: Path) -> None:
+    """Whose class allows three connections holds no more of them, however much it asks for at a time."""
+    (things,) = MANIFEST["resources"]
+    slow = {"routes": {"actions": [{"url": "/api/v1/things/slow", "method": "post"}]}}
+    manifest = {**MANIFEST, "resources": [things | slow]}
+    noisy_app = build(tmp_path / "noisy", manifest, {"logics/v1/things/slow.py": SLOW})
+    async with byodpp_bench.application(
+        noisy_app,
+        pool_max_connections=6,
+        pool_acquire_timeout_seconds=30,
+        max_concurrent_requests_per_tenant=1_000,
+        tenant_limit_factor=1,
+    ) as tested:
+        await put_into_class(tested, "beta", maxConnections=3)
+        quiet, noisy = tested.client(tenant="acme"), tested.client(tenant="beta")
+        for client in (quiet, noisy):
+            assert (await client.get(THINGS)).status_code == 200
+        asked = [asyncio.create_task(noisy.post(f"{THINGS}/slow")) for _ in range(_AT_ONCE)]
+        await asyncio.sleep(0.3)
+        waited = []
+        for _ in range(20):
+            begun = time.monotonic()
+            assert (await quiet.get(THINGS)).status_code == 200
+            waited.append(time.monotonic() - begun)
+            await asyncio.sleep(0.05)
+        assert sum(one.done() for one in asked) < _AT_ONCE, "the noise goes on meanwhile"
+        # Somebody who waited behind the others would wait for a second at least, mostly for several.
+        assert max(waited) < 0.8, waited
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
