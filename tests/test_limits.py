@@ -23,7 +23,7 @@ from tests.worlds import build
 THINGS = "/api/v1/things"
 CLASSES = "/api/v1/tenant-classes"
 USERS = "/api/v1/users"
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "resources": [
         {
             "name": "Things",
