@@ -163,3 +163,38 @@ async def test_a_large_table_is_reckoned_from_a_part_of_it(tested: TestedApplica
         )
     await measured(tested)
     assert "beta" not in await used(tested), "who stores nothing any more is forgotten"
+
+
+async def test_a_tenant_is_told_what_it_uses_and_what_it_may_and_nobody_else_is(
+    tested: TestedApplication,
+) -> None:
+    await put_into_class(tested, "acme", maxStorageBytes=50_000, maxUsers=7)
+    acme, beta = tested.client(), tested.client(tenant="beta")
+    own, other = (await tested.tenant("acme")).id, (await tested.tenant("beta")).id
+    url = f"/api/v1/tenants/{own}/usage"
+    begun = (await acme.get(url)).json()["data"]
+    assert begun["storageBytes"] == {"used": None, "limit": 50_000, "measuredAt": None}, "nothing is measured"
+    await fill(acme)
+    await fill(beta, count=3)
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into users (tenant_id, realm, subject, name, status)"
+            " values ($1, 'r', 's', 'left', 'deactivated')", own,
+        )  # fmt: skip
+    await measured(tested)
+    told = (await acme.get(url)).json()["data"]
+    assert told["tenantClass"] == "class of acme"
+    assert told["users"] == {"used": 1, "limit": 7}
+    assert told["storageBytes"]["used"] == (await used(tested))["acme"]
+    assert told["storageBytes"]["limit"] == 50_000 and told["storageBytes"]["measuredAt"].endswith("Z")
+    unbounded = (await beta.get(f"/api/v1/tenants/{other}/usage")).json()["data"]
+    assert (unbounded["tenantClass"], unbounded["users"]) == (None, {"used": 1, "limit": None})
+    acting = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+    assert (await acting.get(url)).json()["data"] == told
+    assert (await acme.get(f"/api/v1/tenants/{other}/usage")).status_code == 404
+    assert (await acme.get("/api/v1/tenants/999999/usage")).status_code == 404
+    assert (await acme.get("/api/v1/tenants/x/usage")).status_code == 404
+    assert (await tested.client(role="Viewer", user="vic").get(url)).status_code == 403
+    assert (await tested.client(role=None).get(url)).status_code == 401
+    unnamed = await tested.client(tenant="platform").get(url)
+    assert (unnamed.status_code, "X-Tenant" in unnamed.text) == (403, True)

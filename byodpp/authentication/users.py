@@ -17,10 +17,10 @@ from byodpp.database import Database, Transaction
 from byodpp.exceptions import QuotaExceeded, Unauthenticated
 from byodpp.expiring import Expiring
 
-__all__ = ["User", "UserDirectory", "UserQuota", "refuse_too_many_users"]
+__all__ = ["REFUSED", "User", "UserDirectory", "UserQuota", "refuse_too_many_users"]
 
 #: Statuses in which a user's tokens are worth nothing, whatever the identity provider says.
-_REFUSED: Final = frozenset({"deactivated", "deleted", "rejected"})
+REFUSED: Final = frozenset({"deactivated", "deleted", "rejected"})
 
 _SELECT: Final = "select id, status from users where realm = $1 and subject = $2 and tenant_id = $3"
 # Without a conflict target: whichever uniqueness the row meets, somebody else has just written it.
@@ -49,7 +49,7 @@ async def refuse_too_many_users(transaction: Transaction, tenant_id: int, most: 
         QuotaExceeded: there would be more.
     """
     await transaction.execute(_LOCK, tenant_id)
-    present = await transaction.fetchval(_COUNT, tenant_id, sorted(_REFUSED))
+    present = await transaction.fetchval(_COUNT, tenant_id, sorted(REFUSED))
     if present + more > most:
         raise QuotaExceeded(f"Your organisation's class allows {most} users.")
 
@@ -68,7 +68,7 @@ class User:
     @property
     def active(self) -> bool:
         """Whether the user is let in."""
-        return self.status not in _REFUSED
+        return self.status not in REFUSED
 
 
 class UserDirectory:

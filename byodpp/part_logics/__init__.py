@@ -9,6 +9,7 @@ from byodpp.part_logics.access import ACCESS_LOGICS
 from byodpp.part_logics.grants import GRANT_LOGICS
 from byodpp.part_logics.keys import KEY_LOGICS
 from byodpp.part_logics.secrets import SECRET_LOGICS
+from byodpp.part_logics.tenancy import TENANCY_LOGICS
 
 __all__ = ["PART_LOGICS"]
 
@@ -17,4 +18,5 @@ PART_LOGICS: Final[tuple[type[Logic], ...]] = (
     *KEY_LOGICS,
     *SECRET_LOGICS,
     *GRANT_LOGICS,
+    *TENANCY_LOGICS,
 )
