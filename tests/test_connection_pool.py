@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -85,6 +86,25 @@ async def test_a_wait_that_is_given_up_loses_no_connection(pool: ConnectionPool)
         pool.give_back(connection)
 
 
+async def test_a_wait_that_takes_too_long_ends_and_loses_no_connection(pool: ConnectionPool) -> None:
+    held = [await pool.acquire() for _ in range(LIMIT)]
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await pool.acquire(seconds=0.05)
+    assert 0.04 < time.monotonic() - started < 5
+    for _ in range(20):
+        waiting = asyncio.create_task(pool.acquire(seconds=0.005))
+        await asyncio.sleep(0.005)  # its turn comes and its time ends at the same moment
+        pool.give_back(held.pop())
+        try:
+            held.append(await waiting)
+        except TimeoutError:
+            async with asyncio.timeout(5):
+                held.append(await pool.acquire())
+    for connection in held:
+        pool.give_back(connection)
+
+
 async def test_holders_who_wait_are_served_in_turns(pool: ConnectionPool) -> None:
     held = [await pool.acquire(1) for _ in range(LIMIT)]
     served: list[int] = []
@@ -133,7 +153,11 @@ async def test_a_holder_never_has_more_than_its_share(byodpp_bench: Bench) -> No
 async def test_no_connection_is_lost_whoever_waits_gives_up_or_throws_away(pool: ConnectionPool) -> None:
     async def use(number: int) -> None:
         holder = number % 5
-        connection = pool.take(holder) or await pool.acquire(holder)
+        seconds = 0.01 if number % 11 == 0 else None
+        try:
+            connection = pool.take(holder) or await pool.acquire(holder, seconds=seconds)
+        except TimeoutError:
+            return
         try:
             await asyncio.sleep(random.random() / 500)
         except asyncio.CancelledError:

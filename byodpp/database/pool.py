@@ -64,18 +64,28 @@ class ConnectionPool:
             self._free.append((connection, since))  # `acquire` disposes of it
         return None
 
-    async def acquire(self, holder: int = 0) -> Connection:
-        """Return a connection, as soon as there is one. A cancelled wait loses none."""
+    async def acquire(self, holder: int = 0, *, seconds: float | None = None) -> Connection:
+        """Return a connection, as soon as there is one. A wait that is given up loses none.
+
+        Args:
+            holder: who wants it.
+            seconds: how long it may take; None: without end.
+
+        Raises:
+            TimeoutError: there was none in time.
+        """
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         while True:
             connection, rested = None, 0.0
             if self._is_full(holder) or not (self._free or self._out < self._max):
-                connection = await self._turn(holder)
+                connection = await self._turn(holder, deadline)
             elif self._free:
                 connection, since = self._free.pop()
                 rested = time.monotonic() - since
                 self._enter(holder)
             else:
-                connection = await self._open(holder)
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._open(holder)
                 self.rested_seconds = 0.0
                 return connection
             if connection is None:
@@ -84,7 +94,8 @@ class ConnectionPool:
                 self.rested_seconds = rested
                 return connection
             self._leave(holder)
-            await self._dispose(connection, None)
+            async with asyncio.timeout_at(deadline):
+                await self._dispose(connection, None)
 
     def give_back(self, connection: Connection, holder: int = 0) -> None:
         """Take back a connection that is in order: idle, outside any transaction."""
@@ -156,14 +167,19 @@ class ConnectionPool:
         self._out -= 1
         await self.pool.release(connection, timeout=timeout_seconds)  # nothing, if asyncpg has it already
 
-    async def _turn(self, holder: int) -> Connection | None:
+    async def _turn(self, holder: int, deadline: float | None) -> Connection | None:
         """Wait until there is a connection for the holder, or room to open one."""
-        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Connection | None] = loop.create_future()
         self._waiting.setdefault(holder, deque()).append(turn)
+        # A timer of its own: `asyncio.timeout` takes several times as long, and with more requests than
+        # connections most of them wait here.
+        timer = None if deadline is None else loop.call_at(deadline, _give_up, turn)
         try:
             return await turn
         except BaseException:
-            if turn.done() and not turn.cancelled():  # it was our turn, and we are leaving: the next one's
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # It was our turn, and we are leaving: it is the next one's.
                 connection = turn.result()
                 if connection is None:
                     self._wake()
@@ -172,6 +188,9 @@ class ConnectionPool:
             else:
                 self._leave_queue(holder, turn)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _leave_queue(self, holder: int, turn: asyncio.Future[Connection | None]) -> None:
         queue = self._waiting.get(holder)
@@ -199,6 +218,12 @@ class ConnectionPool:
                         self._waiting[holder] = queue  # behind the others
                     return holder, turn
         return None
+
+
+def _give_up(turn: asyncio.Future[Connection | None]) -> None:
+    """End a wait that has taken too long."""
+    if not turn.done():
+        turn.set_exception(TimeoutError())
 
 
 def _is_gone(connection: Connection) -> bool:

@@ -254,9 +254,7 @@ class Database:
             Unavailable: none got free in time.
         """
         try:
-            # Not acquire(timeout=...): a timeout in this task cannot lose a connection on its way.
-            async with asyncio.timeout(self._acquire_timeout):
-                return pool.take(tenant_id) or await pool.acquire(tenant_id)
+            return await pool.acquire(tenant_id, seconds=self._acquire_timeout)
         except TimeoutError as error:
             raise Unavailable("The database is busy; try again.") from error
 
