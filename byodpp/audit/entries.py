@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from byodpp.sql_text import quote, quote_text
 from byodpp.tables.framework import ARRIVAL
 
-__all__ = ["DIGEST_BYTES", "SESSION", "columns_of", "digest", "digest_sql", "texts_sql"]
+__all__ = ["DIGEST_BYTES", "SESSION", "columns_of", "digest", "digest_sql", "named_texts", "texts_sql"]
 
 DIGEST_BYTES: Final = 32
 #: What a session must have set, so that PostgreSQL writes the same texts everywhere.
@@ -35,14 +35,21 @@ def columns_of(table: sa.Table) -> tuple[str, ...]:
     return tuple(sorted(str(column.name) for column in table.c if column.name != ARRIVAL))
 
 
-def digest_sql(columns: Iterable[str]) -> str:
-    """Return the digest of a row as an SQL expression."""
+def digest_sql(columns: Sequence[str]) -> str:
+    """Return the digest of a row as an SQL expression over its columns' texts, `t0`, `t1`, … (`named_texts`)."""
     parts = (
-        f"coalesce({quote_text(name + '=')} || octet_length({quote(name)}::text) || ':'"
-        f" || {quote(name)}::text || chr(10), '')"
-        for name in columns
+        f"coalesce({quote_text(name + '=')} || octet_length(t{place}) || ':' || t{place} || chr(10), '')"
+        for place, name in enumerate(columns)
     )
-    return f"sha256(convert_to({' || '.join(parts)}, 'UTF8'))"
+    return f"sha256(convert_to(concat({', '.join(parts)}), 'UTF8'))"
+
+
+def named_texts(columns: Sequence[str]) -> str:
+    """Return the texts of a row's columns as SQL columns, for `digest_sql` to use each of them twice.
+
+    They belong into a sub-select that PostgreSQL does not take apart (`offset 0`): it would write each twice.
+    """
+    return ", ".join(f"{quote(name)}::text as t{place}" for place, name in enumerate(columns))
 
 
 def texts_sql(columns: Iterable[str]) -> str:

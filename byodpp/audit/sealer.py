@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from byodpp.audit.entries import SESSION, columns_of, digest_sql
+from byodpp.audit.entries import SESSION, columns_of, digest_sql, named_texts
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import ApiError
@@ -251,15 +251,19 @@ class Sealer:
 
 
 def _arrived_sql(entries: sa.Table) -> str:
-    arrival = quote(ARRIVAL)
-    return (
-        f"select tenant_id, id, {arrival}::text as arrival, {digest_sql(columns_of(entries))} as digest"
-        f" from {quote(str(entries.name))}"
+    arrival, columns = quote(ARRIVAL), columns_of(entries)
+    found = (
+        f"select * from {quote(str(entries.name))}"
         f" where {arrival} >= greatest(pg_snapshot_xmin($1::text::pg_snapshot), $3::text::xid8)"
         f" and not pg_visible_in_snapshot({arrival}, $1::text::pg_snapshot)"
         f" and pg_visible_in_snapshot({arrival}, $2::text::pg_snapshot)"
         f" and ({arrival}, tenant_id, id) > ($3::text::xid8, $4::bigint, $5::bigint)"
         f" order by {arrival}, tenant_id, id limit $6::integer"
+    )
+    texts = f"select tenant_id, id, {arrival}, {named_texts(columns)} from ({found}) e offset 0"
+    return (
+        f"select tenant_id, id, {arrival}::text as arrival, {digest_sql(columns)} as digest"
+        f" from ({texts}) t order by t.{arrival}, t.tenant_id, t.id"
     )
 
 
