@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,39 @@ def test_a_value_of_the_field_becomes_its_python_value(
     assert found == result
     assert type(found) is type(result)
     assert str(found) == str(result)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False, min_value=-2_000, max_value=2_000, places=4)
+    | st.integers(-2_000, 2_000)
+    | st.decimals(allow_nan=True, allow_infinity=True),
+    st.sampled_from([None, -50, Decimal("-0.5"), 0, 7]),
+    st.sampled_from([None, 0, 999, Decimal("12.34")]),
+    st.sampled_from([None, None, 3]),
+)
+def test_numbers_are_judged_by_type_precision_and_bounds_alike_whichever_way_they_take(
+    value: Any, low: Any, high: Any, step: Any
+) -> None:
+    bounds = {"minimum": low, "maximum": high, "multipleOf": step}
+    options = {key: bound for key, bound in bounds.items() if bound is not None}
+    number = Decimal(value)
+    within = number.is_finite() and not (
+        (low is not None and number < low) or (high is not None and number > high)
+    )
+    exact = Fraction(number) if within and abs(number) < 2**31 else None
+    if step is not None and exact is not None and exact % step:
+        exact = None
+    whole = exact is not None and exact.denominator == 1
+    places = exact is not None and abs(exact) < 1_000 and (exact * 100).denominator == 1
+    for kind, more, fits in (("integer", {}, whole), ("decimal", {"precision": 5, "scale": 2}, places)):
+        definition = field(kind, **options, **more)
+        if fits:
+            found = accept(definition, value)
+            assert found == number and type(found) is (int if kind == "integer" else Decimal)
+            assert kind == "integer" or found.as_tuple().exponent == -2
+        else:
+            assert codes(definition, value), (kind, value, options)
 
 
 def test_defaults_and_constraints_written_in_the_manifest_are_python_values_too() -> None:

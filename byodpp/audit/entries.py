@@ -36,7 +36,7 @@ def columns_of(table: sa.Table) -> tuple[str, ...]:
 
 
 def digest_sql(columns: Sequence[str]) -> str:
-    """Return the digest of a row as an SQL expression over its columns' texts, `t0`, `t1`, … (`named_texts`)."""
+    """Return the digest of a row as an SQL expression over the texts of its columns (`named_texts`)."""
     parts = (
         f"coalesce({quote_text(name + '=')} || octet_length(t{place}) || ':' || t{place} || chr(10), '')"
         for place, name in enumerate(columns)

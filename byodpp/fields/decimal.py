@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from byodpp.fields.numbers import (
     number_checks,
     number_problems,
     number_words,
+    within_bounds,
 )
 from byodpp.fields.strict_field import kind_of
 
@@ -84,7 +85,7 @@ class DecimalType(FieldType):
         """Return the loader; a body must use the one form that answers use."""
         load = super().loader(definition, from_wire=from_wire, max_bytes=max_bytes)
         if not (from_wire and definition.constraints.get("asString")):
-            return _fitting(load, definition)
+            return _shortened(_fitting(load, definition), definition)
 
         def load_text(value: Any) -> Any:
             if not isinstance(value, str):
@@ -190,3 +191,29 @@ def _fitting(load: Callable[[Any], Any], definition: FieldDefinition) -> Callabl
         return stored
 
     return fit
+
+
+def _shortened(judge: Callable[[Any], Any], definition: FieldDefinition) -> Callable[[Any], Any]:
+    """Put a short way before a loader, for decimals that fit and lie within the field's bounds."""
+    if definition.constraints.get("precision") is None:
+        return judge
+    precision = int(definition.constraints["precision"])
+    scale = int(definition.constraints.get("scale") or 0)
+    unit = Decimal(1).scaleb(-scale)
+    most = EXACT.subtract(Decimal(1).scaleb(precision - scale), unit)
+    bounds = within_bounds(definition, most.copy_negate(), most)
+    if bounds is None:
+        return judge
+    lowest, highest = bounds
+
+    def load(value: Any) -> Any:
+        if type(value) is Decimal:
+            try:
+                stored = value.quantize(unit, context=EXACT)
+            except InvalidOperation:
+                return judge(value)
+            if stored and stored == value and lowest <= stored <= highest:
+                return stored
+        return judge(value)
+
+    return load

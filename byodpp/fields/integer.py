@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import sqlalchemy as sa
 
 from byodpp.fields.field_type import EQUALITY, ORDER, Check, FieldFault, FieldType
-from byodpp.fields.numbers import NUMBER_KEYS, NUMBER_SCHEMA, number_checks, number_problems, number_words
+from byodpp.fields.numbers import (
+    NUMBER_KEYS,
+    NUMBER_SCHEMA,
+    number_checks,
+    number_problems,
+    number_words,
+    within_bounds,
+)
 from byodpp.fields.strict_field import kind_of
 
 if TYPE_CHECKING:
@@ -63,6 +70,21 @@ class IntegerType(FieldType):
         if not _TEXT.fullmatch(text):
             raise FieldFault("type", "Must be an integer.")
         return self.from_json(int(text), definition)
+
+    def loader(
+        self, definition: FieldDefinition, *, from_wire: bool = True, max_bytes: int | None = None
+    ) -> Callable[[Any], Any]:
+        """Return the loader; what is an int within its bounds takes a short way."""
+        judge = super().loader(definition, from_wire=from_wire, max_bytes=max_bytes)
+        bounds = within_bounds(definition, self.lowest, self.highest)
+        if bounds is None:
+            return judge
+        lowest, highest = bounds
+
+        def load(value: Any) -> Any:
+            return value if type(value) is int and lowest <= value <= highest else judge(value)
+
+        return load
 
     def checks(self, definition: FieldDefinition) -> list[Check]:
         """Return the bounds."""

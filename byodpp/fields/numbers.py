@@ -21,6 +21,7 @@ __all__ = [
     "number_checks",
     "number_problems",
     "number_words",
+    "within_bounds",
 ]
 
 NUMBER_KEYS: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
@@ -62,6 +63,22 @@ def number_checks(definition: FieldDefinition) -> list[Check]:
             )
         )
     return found
+
+
+def within_bounds(definition: FieldDefinition, lowest: Any, highest: Any) -> tuple[Any, Any] | None:
+    """Return the least and the greatest value of a field; None where more is asked than to lie between them.
+
+    Args:
+        definition: the field.
+        lowest: least value of its type.
+        highest: greatest value of its type.
+    """
+    words = definition.constraints
+    more = NUMBER_KEYS - {"minimum", "maximum"}
+    if definition.enum is not None or any(words.get(key) is not None for key in more):
+        return None
+    low, high = words.get("minimum"), words.get("maximum")
+    return lowest if low is None else max(lowest, low), highest if high is None else min(highest, high)
 
 
 def _check(holds: Any, code: str, message: str) -> Check:
