@@ -223,6 +223,9 @@ def read_item(
             value = {name: inner for name, inner in value.items() if name != "id"}
     judged = "create" if operation == "upsert" else operation
     try:
+        if operation == "create" and isinstance(value, dict):  # most items of all
+            values = load_item(operation, value, f"{index}.")
+            return BatchItem(index=index, operation=operation, document=value, values=values)
         key, rest = _keyed(judged, index, value)
         values = None if operation == "delete" else load_item(judged, rest, f"{index}.")
         if operation == "upsert" and values is not None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import marshmallow
+from marshmallow.decorators import POST_LOAD, PRE_LOAD, VALIDATES, VALIDATES_SCHEMA
+from marshmallow.error_store import ErrorStore
 from marshmallow.utils import set_value
 
 from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, StrictField
@@ -21,6 +23,8 @@ __all__ = ["GeneratedSchema"]
 
 #: Place in the result, what judges a value that is there where the field does nothing else, the field.
 _Way = tuple[str, Callable[[Any], Any] | None, Any]
+#: What a class may do beside judging its fields.
+_HOOKS: Final = (PRE_LOAD, POST_LOAD, VALIDATES, VALIDATES_SCHEMA)
 
 
 class GeneratedSchema(marshmallow.Schema):
@@ -37,6 +41,24 @@ class GeneratedSchema(marshmallow.Schema):
     #: Of the others: key, place, and what an absent value is, or what makes it.
     _defaults: tuple[tuple[str, str, Any, bool], ...] = ()
     _is_plain = True  # no two fields share a key or a place
+    _is_bare = False  # known to take one body at a time, and to have no hooks and validators
+
+    def _do_load(  # type: ignore[override, unused-ignore]
+        self,
+        data: Any,
+        *,
+        many: Any = None,
+        partial: Any = None,
+        unknown: Any = None,
+        postprocess: bool = True,
+    ) -> Any:
+        """Load a body; a valid one of a class without hooks is done when its fields are."""
+        if self._is_bare and many is None and partial is None and unknown is None:
+            errors = ErrorStore()  # type: ignore[no-untyped-call]
+            loaded = self._deserialize(data, error_store=errors, partial=self.partial, unknown=self.unknown)
+            if not errors.errors:
+                return loaded
+        return super()._do_load(data, many=many, partial=partial, unknown=unknown, postprocess=postprocess)
 
     def _deserialize(  # type: ignore[override, unused-ignore]
         self,
@@ -118,6 +140,7 @@ class GeneratedSchema(marshmallow.Schema):
         known = {one[0] for one in self._defaults}
         self._fillers = tuple(key for key in missing if key not in known)
         self._ways = ways
+        self._is_bare = not self.many and not any(self._hooks.get(tag) for tag in _HOOKS)
 
 
 def _set(loaded: dict[str, Any], place: str, value: Any) -> None:

@@ -183,7 +183,7 @@ class SchemaMap:
         filled = presets(resource)
 
         def load(data: Any, prefix: str) -> LoadedBody:
-            if not isinstance(data, dict) or not relations.isdisjoint(data):
+            if not isinstance(data, dict) or (relations and not relations.isdisjoint(data)):
                 return self.load(resource, "create", data, prefix=prefix, presets=presets)
             whole = {**filled, **data} if filled else data
             return LoadedBody(values=_load(schema, whole, prefix, own=own), sent=frozenset(data))
