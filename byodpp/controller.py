@@ -223,9 +223,9 @@ class Controller:
         self, request: Request, call: Call, work: Callable[[Unit], Awaitable[Any]] | None = None
     ) -> Answer:
         """Run a call that writes, or the work that makes one of it, and answer it."""
-        lone = work is None and self._service.is_lone(call)
-        if lone and is_plain(request) and self._service.is_single(call):
+        if work is None and is_plain(request) and self._service.is_single(call):
             return self._answer(request, call, await self._service.single(call))
+        lone = work is None and self._service.is_lone(call)
 
         async def answered(unit: Unit) -> Answer:
             # A logic class may change its call, and there may be another try.

@@ -13,11 +13,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from byodpp.conditions import Visibility
 from byodpp.database import SessionContext
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres
 from byodpp.query import judge, parse
 from byodpp.row_security import mark_leakproof
 from byodpp.statements import Statements
+from byodpp.statements.writes import Change, WriteStatements
 from byodpp.tables.roles import DATABASE
 from tests.query_world import World, create_world
 
@@ -118,6 +120,44 @@ async def test_a_read_by_key_uses_the_primary_key(world: World) -> None:
     for node in used:
         assert node["Node Type"] == "Index Scan"
         assert "pkey" in node["Index Name"] and "id = " in node["Index Cond"]
+
+
+@pytest.mark.parametrize(
+    "planner",
+    [
+        "enable_seqscan = on",
+        "enable_nestloop = off",
+        "enable_nestloop = off; set local enable_hashjoin = off",
+        "enable_indexscan = off; set local enable_bitmapscan = off",
+        "enable_material = off; set local plan_cache_mode = force_generic_plan",
+        "from_collapse_limit = 1; set local join_collapse_limit = 1",
+    ],
+)
+async def test_a_change_by_itself_sets_its_context_before_it_looks_for_its_row(
+    world: World, planner: str
+) -> None:
+    resource = world.registry.get("Products")
+    writes = WriteStatements(world.registry, world.tables, Statements(world.registry, world.tables))
+    seen = Visibility(None, dict.fromkeys(resource.fields))
+    change = Change(kind="update", columns=("amount",), visibility=seen)
+    compiled = writes.change(resource, change, context_in_statement=True)
+    named = dict.fromkeys(compiled.names) | {"v_amount": 7}
+    async with world.app.transaction():
+        await world.app.execute(f"set local {planner}")
+        for tenant, key, found in ((1, 21, True), (2, 21, None), (1, ROWS + 1, None), (2, 22, True)):
+            context = SessionContext(tenant_id=tenant)
+            arguments = compiled.arguments((), None, context, named=named | {"id": key})
+            await world.app.execute(
+                "select set_config('byodpp.tenant', '', true)"
+            )  # else raises: nothing is set
+            plan = json.loads(await world.app.fetchval(f"explain (format json) {compiled.sql}", *arguments))
+            record = await world.app.fetchrow(compiled.sql, *arguments)
+            assert (record["permitted"], record["changed"]) == (found, found)
+            # The one row comes from what sets the context; all else is asked for when that is there.
+            root = plan[0]["Plan"]
+            first = [part for part in root["Plans"] if part["Parent Relationship"] != "InitPlan"]
+            assert root["Node Type"] == "Subquery Scan", plan
+            assert [(part["Node Type"], part.get("Plans")) for part in first] == [("Result", None)], plan
 
 
 async def test_the_embedded_server_trusts_the_operators_from_its_start(

@@ -114,3 +114,41 @@ async def test_a_right_to_create_that_goes_before_the_statement_is_sent_is_gone(
     answer = await clerk.post(f"{ITEMS}/batch", json=[{"name": "a"}, {"name": "b"}])
     assert entered and answer.status_code == 403, answer.text
     assert (await admin.get(ITEMS)).json()["count"] == 0
+
+
+async def test_a_patch_of_a_row_that_is_hidden_before_the_statement_is_sent_finds_none(
+    shop: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, clerk = shop.client(), shop.client(role="Clerk", user="clerk")
+    id = (await admin.post(ITEMS, json={"name": "a"})).json()["data"]["id"]
+    entered: list[bool] = []
+    lone = Database.lone
+
+    async def change_rules() -> None:
+        if not entered:
+            entered.append(True)
+            assert (await admin.post(POLICIES, json=deny("Items", "read", "a"))).status_code == 201
+
+    monkeypatch.setattr(Database, "lone", lambda self, *args: Late(lone(self, *args), change_rules))
+    answer = await clerk.patch(f"{ITEMS}/{id}", json={"name": "b"})
+    assert entered, "it was taken for one statement"
+    assert answer.status_code == 404, answer.text
+    assert (await admin.get(f"{ITEMS}/{id}")).json()["data"]["name"] == "a"
+
+
+async def test_a_patch_by_itself_tells_what_is_wrong_and_changes_nothing(shop: TestedApplication) -> None:
+    admin, other = shop.client(), shop.client(tenant="beta")
+    id = (await admin.post(ITEMS, json={"name": "a"})).json()["data"]["id"]
+    for client, address, body, status in (
+        (admin, f"{ITEMS}/{id + 1}", {"name": "b"}, 404),
+        (admin, f"{ITEMS}/x", {"name": "b"}, 404),
+        (other, f"{ITEMS}/{id}", {"name": "b"}, 404),
+        (admin, f"{ITEMS}/{id}", {"name": "b", "shelfId": 99}, 422),
+        (admin, f"{ITEMS}/{id}", {"name": None}, 422),
+        (shop.client(role="Viewer", user="v"), f"{ITEMS}/{id}", {"name": "b"}, 403),
+    ):
+        answer = await client.patch(address, json=body)
+        assert answer.status_code == status, answer.text
+    assert (await admin.get(f"{ITEMS}/{id}")).json()["data"]["name"] == "a"
+    changed = await admin.patch(f"{ITEMS}/{id}", json={"name": "b"})
+    assert (changed.status_code, changed.json()["data"]["name"]) == (200, "b")

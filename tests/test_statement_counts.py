@@ -92,11 +92,15 @@ async def test_reading_is_one_statement_however_much_is_included(counted: Counte
     await counted("GET", f"{ITEMS}{query}", ["select"])
 
 
-async def test_creating_is_one_statement_and_a_change_one_in_a_transaction(counted: Counted) -> None:
+async def test_creating_and_changing_values_are_one_statement_and_another_change_one_in_a_transaction(
+    counted: Counted,
+) -> None:
     item = await counted("POST", ITEMS, ["insert"], json={"name": "x", "shelfId": 1})
     url = f"{ITEMS}/{item['id']}"
-    await counted("PATCH", url, around("change"), json={"name": "y"})
-    await counted("PUT", url, around("change"), json={"name": "z"})
+    await counted("PATCH", url, ["change"], json={"name": "y"})
+    await counted("PATCH", url, around("change"), json={"stock": {"$increment": 1}})
+    await counted("PUT", url, ["change"], json={"name": "z"})
+    await counted("PUT", url, around("change"), json={"name": "z", "id": item["id"]})
     await counted("POST", f"{url}/publish", around("change"))
     await counted("DELETE", url, around("change"))
 

@@ -27,7 +27,7 @@ from byodpp.exceptions import (
     ValidationFailed,
 )
 from byodpp.repository.inserting import bringing_alike, insert_rows
-from byodpp.repository.lone_rows import shown
+from byodpp.repository.lone_rows import shown, told_of
 from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered
 from byodpp.repository.reading import Reading
@@ -451,8 +451,7 @@ class Repository(Reading):
 
     def _told(self, row: Row, record: Any) -> Row:
         """Return what an event holds of a written row, whoever has written it."""
-        told = record["told"]
-        return row if told is None else Row(told.encode(), self.resource, self._store.registry)
+        return told_of(self._store, self.resource, row, record)
 
     def _is_joinable(self, items: Sequence[Mapping[str, Any]]) -> bool:
         """Whether created rows that are all seen may come in one piece: nobody asks for each of them."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from byodpp.calls import Call
 from byodpp.definitions import Kind, Scope
-from byodpp.events import emits, past_tense
 from byodpp.repository.references import needs_look, references_of
+from byodpp.schemas.modifiers import Modifier
 
 if TYPE_CHECKING:
     from byodpp.authorization import Decision
@@ -36,15 +36,25 @@ def is_lone(parts: UnitParts, call: Call) -> bool:
 
 
 def is_single(parts: UnitParts, call: Call) -> bool:
-    """Whether a call that `is_lone` creates one row that nobody asks for but the caller.
+    """Whether a call creates or changes a row by one statement, with nothing else to find out.
 
-    Of the other scopes some are written by few; events that a handler of this process wants are made of
-    the row.
+    Of the other scopes some are written by few; what a modifier makes of a value may have to be looked at,
+    and read-only values that come along are compared with what is stored.
     """
-    resource = call.resource
-    if call.operation != "create" or resource.scope is not Scope.TENANT:
+    resource, operation = call.resource, call.operation
+    if operation not in ("create", "update", "patch") or resource.scope is not Scope.TENANT:
         return False
-    return not (emits(resource, "create") and parts.hears(past_tense(resource.segment, "create")))
+    if operation == "create":
+        return is_lone(parts, call)
+    if resource.kind is not Kind.DATABASE or resource.part is not None or call.nested or not call.body:
+        return False
+    if call.read_only:
+        return False
+    if parts.logics.get(resource, operation) is not None:
+        return False
+    if any(isinstance(value, Modifier) for value in call.body.values()):
+        return False
+    return _is_certain(parts, call, call.decision, [call.body], call.sent)
 
 
 def _is_lone_batch(parts: UnitParts, call: Call, batch: Batch) -> bool:

@@ -19,10 +19,10 @@ from byodpp.calls import Call, Origin
 from byodpp.conditions import Query
 from byodpp.database import Database, NeedsTransaction, is_retryable
 from byodpp.definitions import Kind, ResourceDefinition
-from byodpp.events import Event, EventBus
+from byodpp.events import Event, EventBus, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.idempotency import IdempotencyKeys
-from byodpp.repository.lone_rows import create_alone
+from byodpp.repository.lone_rows import change_alone, create_alone, event_of
 from byodpp.repository.row_reads import RowRead, RowReads
 from byodpp.rows import Page, Row
 from byodpp.service.lone import is_lone, is_single
@@ -144,24 +144,30 @@ class Service:
         raise AssertionError("the last try returns or raises")
 
     async def single(self, call: Call) -> Row:
-        """Create the row of a call that `is_single`, and nothing else beside its statement.
+        """Create or change the row of a call that `is_single`, and nothing else beside its statement.
 
         Raises:
             ApiError: as of `run`.
         """
         parts = self.parts
+        write = create_alone if call.operation == "create" else change_alone
+        name = past_tense(call.resource.segment, call.operation)
+        heard = emits(call.resource, call.operation) and parts.hears(name)
         try:
-            return await create_alone(parts.store, self._database, parts.authorizer, call)
+            row, told = await write(parts.store, self._database, parts.authorizer, call, heard=heard)
         except Forbidden as error:
-            error.about = error.about or (call.operation, call.resource, None)
+            error.about = error.about or (call.operation, call.resource, call.params.get("id"))
             raise
         except NeedsTransaction:
             pass  # nothing was done
         except ApiError as error:
             if not is_retryable(error):
                 raise
-        row: Row = await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
-        return row
+        else:
+            if heard:
+                self._handle([event_of(call, row, told)])
+            return row
+        return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
 
     async def as_system(
         self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]
@@ -226,7 +232,7 @@ class Service:
         return is_lone(self.parts, call)
 
     def is_single(self, call: Call) -> bool:
-        """Whether a call that `is_lone` creates a row that nobody asks for but the caller."""
+        """Whether a call writes a row by one statement, with nothing else to find out."""
         return is_single(self.parts, call)
 
     async def _once(

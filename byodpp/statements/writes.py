@@ -199,18 +199,26 @@ class WriteStatements:
 
     # --- update and delete ------------------------------------------------------------
 
-    def change(self, resource: ResourceDefinition, change: Change) -> Compiled:
+    def change(
+        self, resource: ResourceDefinition, change: Change, *, context_in_statement: bool = False
+    ) -> Compiled:
         """Change the row with parameter `id`.
+
+        With `context_in_statement` it is a transaction by itself, and its result is always one row, of
+        nulls where there is no such row. Its parts are scalar sub-selects over the one that sets the
+        context: PostgreSQL looks for no row before, since what these read is read for a row of that one.
 
         The result is no row (not found), or one with `permitted`, `version`, `state`, `before` (JSON
         text of the row as the caller saw it, or null), `unfit` (fields whose modified value would be
         none of theirs), `changed` (whether the change was made), and of
         the changed row `data` (JSON text), `still_permitted`, `new_version`, and `told` as of `insert`.
         """
-        key = ("change", resource.id, change)
-        return self._statements.cached(key, lambda: self._build_change(resource, change))
+        key = ("change", resource.id, change, context_in_statement)
+        return self._statements.cached(
+            key, lambda: self._build_change(resource, change, alone=context_in_statement)
+        )
 
-    def _build_change(self, resource: ResourceDefinition, change: Change) -> sa.Select[Any]:
+    def _build_change(self, resource: ResourceDefinition, change: Change, *, alone: bool) -> sa.Select[Any]:
         table = self._tables[resource]
         old = self._locked(resource, table, change).cte("_old")
         written = self._written(resource, table, old, change).cte("_row")
@@ -222,21 +230,33 @@ class WriteStatements:
         shown = self._answer(
             resource, written, told, change.visibility, change.permitted, heard=change.heard
         ).subquery("_shown")
-        return sa.select(
-            old.c.permitted,
-            old.c.version,
-            old.c.state,
-            old.c.before,
-            old.c.unfit,
-            sa.select(sa.literal(True))
-            .where(sa.exists(sa.select(written.c.id)))
-            .scalar_subquery()
-            .label("changed"),
-            sa.select(shown.c.data).scalar_subquery().label("data"),
-            sa.select(shown.c.permitted).scalar_subquery().label("still_permitted"),
-            sa.select(shown.c.new_version).scalar_subquery().label("new_version"),
-            sa.select(shown.c.told).scalar_subquery().label("told"),
-        ).add_cte(*extra)
+        wanted = {
+            "permitted": True,  # null tells that there is no such row
+            "version": change.check_version,
+            "state": change.check_state,
+            "before": change.before,
+            "unfit": bool(change.modifiers),
+        }
+        found = [
+            _found(old.c[name], wanted=asked) if alone else old.c[name] for name, asked in wanted.items()
+        ]
+        source = context_setting() if alone else old
+        permitted = sa.true() if change.permitted is None else sa.select(shown.c.permitted).scalar_subquery()
+        return (
+            sa.select(
+                *found,
+                sa.select(sa.literal(True))
+                .where(sa.exists(sa.select(written.c.id)))
+                .scalar_subquery()
+                .label("changed"),
+                sa.select(shown.c.data).scalar_subquery().label("data"),
+                permitted.label("still_permitted"),
+                sa.select(shown.c.new_version).scalar_subquery().label("new_version"),
+                _found(shown.c.told, wanted=change.heard),
+            )
+            .select_from(source)
+            .add_cte(*extra)
+        )
 
     def change_many(self, resource: ResourceDefinition, change: Change) -> Compiled:
         """Update the rows with the keys of parameter `ids` from arrays `v_<column>`, in the keys' order.
@@ -409,6 +429,14 @@ class WriteStatements:
     def _json(self, resource: ResourceDefinition, row: sa.FromClause, visibility: Visibility) -> Any:
         """Return the row's JSON as the caller may see it."""
         return self._statements.row_json(resource, row, visibility)
+
+
+def _found(column: sa.ColumnElement[Any], *, wanted: bool) -> sa.ColumnElement[Any]:
+    """Return what a statement tells of its one row, if there is one, where that is wanted."""
+    value: sa.ColumnElement[Any] = (
+        sa.select(column).scalar_subquery() if wanted else sa.literal_column("null")
+    )
+    return value.label(str(column.key))
 
 
 def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
