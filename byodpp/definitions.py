@@ -212,6 +212,9 @@ class ActionDefinition:
     method: str  # upper case
     transition: Transition | None = None
     restores: bool = False  # brings back a row that was deleted softly
+    parameters: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # of the url -> field whose value it is
     public: bool = False
     max_body_bytes: int | None = None  # None is the application's limit
     summary: str | None = None

@@ -327,6 +327,14 @@ def test_check_says_what_there_is_when_nothing_is_wrong(shop: Path) -> None:
     assert not (shop / ".byodpp").exists()
 
 
+def test_check_notes_a_table_without_fields(shop: Path) -> None:
+    changed_manifest(shop, lambda resources: resources.append({"name": "Empties"}))
+    done = byodpp("check", cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert "resources[2]: Empties has no `fields`" in done.stdout
+    assert "Tasks has no" not in done.stdout
+
+
 def test_check_tells_the_mistakes_of_settings_logics_and_schemas_together(shop: Path) -> None:
     (shop / "config" / "base.yaml").write_text("log_levle: info\n")
     (shop / "logics" / "v1" / "tasks" / "create.py").write_text("from nowhere import nothing\n")

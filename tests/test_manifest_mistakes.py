@@ -185,6 +185,40 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
         "routes.actions[0]",
         "name",
     ),
+    "parameter of no address": (
+        {"routes": {"actions": [{"url": "/a/{gtin}/go", "parameters": {"gtn": "name"}}]}},
+        "routes.actions[0].parameters.gtn",
+        "gtin",
+    ),
+    "parameter of no field": (
+        {"routes": {"actions": [{"url": "/a/{gtin}/go", "parameters": {"gtin": "nam"}}]}},
+        "routes.actions[0].parameters.gtin",
+        "name",
+    ),
+    "parameter that is no text": (
+        {
+            "fields": {"x": {"type": "json"}},
+            "routes": {"actions": [{"url": "/a/{x}/go", "parameters": {"x": "x"}}]},
+        },
+        "routes.actions[0].parameters.x",
+        "",
+    ),
+    "object of nothing": ({"fields": {"x": {"type": "object"}}}, "fields.x", "additionalProperties"),
+    "object of no property": (
+        {"fields": {"x": {"type": "object", "properties": {}}}},
+        "fields.x.properties",
+        "additionalProperties",
+    ),
+    "array of nothing": (
+        {"fields": {"x": {"type": "array", "items": {"type": "object", "additionalProperties": False}}}},
+        "fields.x.items",
+        "json",
+    ),
+    "object that is never full": (
+        {"fields": {"x": {"type": "object", "properties": {"a": {"type": "string"}}, "minProperties": 2}}},
+        "fields.x.minProperties",
+        "additionalProperties",
+    ),
     "reserved address": ({"routes": {"actions": [{"url": "/health/x"}]}}, "routes.actions[0].url", ""),
     "half a parameter": ({"routes": {"actions": [{"url": "/a/{id}.json"}]}}, "routes.actions[0].url", "{id}"),
     "action twice": (

@@ -27,6 +27,7 @@ from byodpp.query.judge import PARAMETERS
 from byodpp.routes import RouteTable
 from byodpp.schemas import SCHEMA_OPERATIONS
 from byodpp.testing import Bench
+from tests.worlds import build
 
 CONTRACT = Path(__file__).parent / "contract_application"
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -230,6 +231,30 @@ def test_forms_that_json_schema_does_not_know_are_told_as_patterns(tmp_path: Pat
         assert jsonschema.Draft202012Validator(schema).is_valid(body) is valid, body
         with pytest.raises(ValidationFailed) if not valid else nullcontext():
             blueprint.schemas.load(resource, "create", body)
+
+
+def test_parts_of_an_address_are_described_as_the_fields_that_the_action_names(tmp_path: Path) -> None:
+    fields = {
+        "gtin": {"type": "string", "pattern": "^[0-9]{14}$", "description": "Fourteen digits."},
+        "number": {"type": "integer", "minimum": 1},
+        "other": {"type": "uuid"},
+    }
+    url, named = "/01/{gtin}/{n}/{other}/{id}/look", {"gtin": "gtin", "n": "number"}
+    action = {"url": url, "method": "get", "name": "look", "parameters": named}
+    manifest = {"resources": [{"name": "Things", "fields": fields, "routes": {"actions": [action]}}]}
+    look = "from byodpp.logics import Logic\n\nclass Look(Logic):\n    resource, action = 'Things', 'look'\n"
+    blueprint = build(tmp_path, manifest, {"logics/v1/things/look.py": look})
+    described = document_of(blueprint)["paths"][url]["get"]["parameters"]
+    gtin, number, other, key = (one for one in described if one.get("in") == "path")
+    assert gtin["description"].startswith("Fourteen digits. Percent-encoded")
+    valid = jsonschema.Draft202012Validator(gtin["schema"]).is_valid
+    assert valid("0" * 14) and not valid("0" * 13)
+    assert number["schema"] == {"type": "integer", "minimum": 1, "maximum": 2_147_483_647} | number["schema"]
+    assert other["schema"] == {"type": "string", "minLength": 1, "pattern": other["schema"]["pattern"]}
+    assert "format" not in other["schema"], (
+        "a field of the same name that the action does not name is another"
+    )
+    assert key["schema"]["type"] == "integer"
 
 
 def test_filters_know_the_operators_of_each_type(document: dict[str, Any]) -> None:

@@ -61,6 +61,8 @@ def check(context: typer.Context) -> None:
         raise StartError(problems)
     for one in slow:
         print_step("slow", f"{one.path}: {one.reason}. {one.suggestion}")
+    for name in _without_fields(registry):
+        print_step("note", f"{name} has no `fields`: its rows hold a key and two times, and nothing else")
     for name in _with_trigrams(registry):
         told = (
             "needs pg_trgm, an optional extension; the embedded PostgreSQL has none and reads all rows there"
@@ -142,6 +144,16 @@ def _registry(context: typer.Context) -> Registry:
     from byodpp.manifest import load_manifest
 
     return load_manifest(place_of(context).application())
+
+
+def _without_fields(registry: Registry) -> Iterator[str]:
+    """Yield the application's own resources whose rows hold nothing but what every row has."""
+    from byodpp.definitions import Kind
+
+    for resource in registry:
+        own = any(not field.implied for field in resource.fields.values())
+        if resource.part is None and resource.kind is Kind.DATABASE and not own:
+            yield f"{resource.path}: {resource.name}"
 
 
 def _with_trigrams(registry: Registry) -> list[str]:

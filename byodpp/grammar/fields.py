@@ -51,7 +51,7 @@ PROPERTY_KEYS: Final[tuple[Key, ...]] = (
     Key(
         name="properties",
         shape=MapOf(Inside("property"), _PROPERTY),
-        doc="The properties of an object by name.",
+        doc="The properties of an object by name; at least one, unless `additionalProperties` is true.",
     ),
     Key(
         name="additionalProperties",

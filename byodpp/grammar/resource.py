@@ -155,7 +155,8 @@ def _resource_keys() -> Iterator[Key]:
     yield key(
         "fields",
         MapOf(Inside("field", 'Example: {"type": "string"}'), _NAME),
-        "The fields by name. id, createdAt and updatedAt are always there.",
+        "The fields by name. id, createdAt and updatedAt are always there; left out, a table holds nothing "
+        "else, and `byodpp check` notes it.",
         {},
     )
     yield key(

@@ -220,6 +220,14 @@ def _routes_levels() -> Iterator[Level]:
             "Its key; the last segment and the method (`feature:post`) when left out. Mandatory "
             "where the last segment is a parameter or the key repeats.",
         ),
+        key(
+            "parameters",
+            MapOf(_NAME, _NAME),
+            "Fields of the resource whose values the address's parameters are, by parameter; for the OpenAPI "
+            "document, the class judges what comes. `id` is the key by itself; any other is a text.",
+            {},
+            {"gtin": "gtin", "serial": "serialNumber"},
+        ),
         key("public", Flag(), "Served without a token.", False),
         key("maxBodyBytes", Whole(0, 1 << 40), "Size limit of the body; the application's when left out."),
         key("summary", Text(), "For the documentation."),

@@ -227,9 +227,29 @@ class _FieldReader:
                 self._checker.report(spec.at(key), reason, f"Types with {key!r}: {', '.join(named)}.")
         if kind.name == "array" and "items" not in spec and "items" not in spec.broken:
             self._checker.report(spec.path, "an array needs `items`", 'Example: "items": {"type": "string"}')
+        if kind.name == "object" and not spec.broken & {"properties", "additionalProperties"}:
+            self._check_object(spec)
         if "unique" in spec and spec["unique"] is not False and not kind.sortable:
             self._checker.report(
                 spec.at("unique"), f"values of type {kind.name} cannot be unique", "Leave it out."
+            )
+
+    def _check_object(self, spec: Checked) -> None:
+        """Refuse objects that could only be empty, or that must have more properties than they may."""
+        if spec.get("additionalProperties"):
+            return
+        named, fewest = len(spec.get("properties") or ()), spec.get("minProperties", 0)
+        if not named:
+            self._checker.report(
+                spec.at("properties") if "properties" in spec else spec.path,
+                "an object without `properties` could only be {}",
+                'Name its properties, or write "additionalProperties": true for any; the type json takes any '
+                "value.",
+            )
+        elif fewest > named:
+            reason = f"an object of {named} properties never has {fewest}"
+            self._checker.report(
+                spec.at("minProperties"), reason, 'Name more, or "additionalProperties": true.'
             )
 
     def _check_flags(self, spec: Checked, nested: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from byodpp.definitions import OPERATIONS, READ_OPERATIONS, ActionDefinition, Kind
@@ -11,6 +12,7 @@ from byodpp.grammar.rules import OPERATION_WORDS
 from byodpp.grammar.shapes import Checker
 from byodpp.grammar.values import Checked, Items
 from byodpp.manifest.draft import Draft
+from byodpp.suggestion import nearest
 
 __all__ = ["HTTP_METHOD", "check_overlaps", "read_routes"]
 
@@ -27,6 +29,8 @@ HTTP_METHOD: Final = {
 #: Addresses that the framework serves itself; everything below them too.
 _RESERVED_PATHS: Final = ("/health", "/docs", "/openapi.json", "/realms")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=@%-]+")
+#: Types whose values are no part of an address.
+_NO_SEGMENTS: Final = frozenset({"json", "object", "array"})
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -183,6 +187,7 @@ def _add_action(draft: Draft, spec: Checked, checker: Checker) -> None:
             key=key,
             url=url,
             method=method.upper(),
+            parameters=_fields_of_parameters(draft, spec, url, checker),
             public=spec.get("public", False),
             max_body_bytes=spec.get("maxBodyBytes"),
             summary=spec.get("summary"),
@@ -256,6 +261,23 @@ def check_overlaps(drafts: Iterable[Draft], checker: Checker) -> None:
             if (first, where) != (what, path):
                 reason = f"{method} {url} ({what}) matches what {first} serves ({where})"
                 checker.report(path, reason, "Give one of them another address.")
+
+
+def _fields_of_parameters(draft: Draft, spec: Checked, url: str, checker: Checker) -> Mapping[str, str]:
+    """Return the fields whose values the parameters are; refuse what is not there, or cannot be one."""
+    given: Checked = spec.get("parameters") or Checked({}, spec.at("parameters"))
+    names = _PARAMETER.findall(url)
+    for parameter, name in given.items():
+        path = given.at(parameter)
+        if parameter not in names:
+            reason = f"the address {url!r} has no parameter {parameter!r}"
+            checker.report(path, reason, nearest(parameter, names))
+        elif name not in draft.names:
+            checker.report(path, f"{draft.name} has no field {name!r}", nearest(name, draft.names))
+        elif (field := draft.fields.get(name)) is not None and field.type.name in _NO_SEGMENTS:
+            reason = f"a value of type {field.type.name} is no part of an address"
+            checker.report(path, reason, "Name another field, or leave it out.")
+    return MappingProxyType(dict(given))
 
 
 def _patterns(draft: Draft) -> Iterator[tuple[str, str, str, str]]:

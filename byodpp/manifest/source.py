@@ -116,7 +116,9 @@ class Source:
         self._document(document, "$", _Place(trail=("resources.json",)))
         if not self.declared and not self.included_parts and len(self.checker.problems) == before:
             self.checker.report(
-                "$", "the manifest declares no resource", 'Begin with {"resources": [{"name": "Products"}]}.'
+                "$",
+                "the manifest declares no resource",
+                'Begin with {"resources": [{"name": "Products", "fields": {"name": {"type": "string"}}}]}.',
             )
         for name in part_names():
             text = package_files.files("byodpp").joinpath("parts", f"{name}.json").read_bytes()

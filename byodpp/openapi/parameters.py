@@ -6,9 +6,11 @@ In: resources. Out: parameters of paths, lists and rows. Rejects nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
-from byodpp.definitions import ResourceDefinition
+from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.openapi.filters import filterable, relations
 from byodpp.openapi.groups import aggregate, group, having, sort, sort_of_include
 from byodpp.openapi.schemas import component, plain
@@ -34,18 +36,37 @@ _LISTED_PATHS: Final = 40
 # --- parameters ---------------------------------------------------------------------------
 
 
-def path_parameters(pattern: str, resource: ResourceDefinition | None) -> list[dict[str, Any]]:
-    """Return the parameters of a path; `{id}` has the type of the resource's key."""
+def path_parameters(
+    pattern: str, resource: ResourceDefinition, named: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Return the parameters of a path.
+
+    Args:
+        pattern: the path.
+        resource: whose path it is; `{id}` has the type of its key.
+        named: parameter -> the field of the resource whose value it is; any other is a text.
+    """
     found = []
     for name in _PARAMETER.findall(pattern):
-        schema: dict[str, Any] = {"type": "string", "minLength": 1, "pattern": _SEGMENT}
-        told = f"Percent-encoded `{name}`; a `/` in it is written `%2F`."
-        if name == "id" and resource is not None and "id" in resource.fields:
-            key = resource.fields["id"]
-            schema = plain(key.type.json_schema(key))
-            told = f"Key of a row of {resource.name}."
+        field = resource.fields.get(named.get(name, "id" if name == "id" else ""))
+        if name == "id" and field is not None and name not in named:
+            schema, told = plain(field.type.json_schema(field)), f"Key of a row of {resource.name}."
+        else:
+            schema, told = _segment(field), f"Percent-encoded `{name}`; a `/` in it is written `%2F`."
+            told = f"{field.description} {told}" if field is not None and field.description else told
         found.append({"name": name, "in": "path", "required": True, "description": told, "schema": schema})
     return found
+
+
+def _segment(field: FieldDefinition | None) -> dict[str, Any]:
+    """Return the schema of a segment that is a field's value, or a text of its own."""
+    schema = {} if field is None else plain(field.type.json_schema(field))
+    if schema.get("type", "string") != "string":
+        return schema
+    text = {"type": "string", "minLength": 1, "pattern": _SEGMENT}
+    if "pattern" in schema:
+        schema["allOf"] = [*schema.get("allOf", ()), {"pattern": _SEGMENT}]
+    return text | schema
 
 
 def query_parameters(resource: ResourceDefinition, registry: Registry, mode: str) -> list[dict[str, Any]]:

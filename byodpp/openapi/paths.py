@@ -379,7 +379,7 @@ class ResourceDescription:
             else _title(action.key, resource, logic)
         )
         parameters = [
-            *path_parameters(action.url, resource),
+            *path_parameters(action.url, resource, action.parameters),
             *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant"),
         ]
         own_words = logic.query if logic is not None else None
