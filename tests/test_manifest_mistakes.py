@@ -186,19 +186,19 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
         "name",
     ),
     "parameter of no address": (
-        {"routes": {"actions": [{"url": "/a/{gtin}/go", "parameters": {"gtn": "name"}}]}},
+        {"routes": {"actions": [{"url": "/one/{gtin}/go", "parameters": {"gtn": "name"}}]}},
         "routes.actions[0].parameters.gtn",
         "gtin",
     ),
     "parameter of no field": (
-        {"routes": {"actions": [{"url": "/a/{gtin}/go", "parameters": {"gtin": "nam"}}]}},
+        {"routes": {"actions": [{"url": "/two/{gtin}/go", "parameters": {"gtin": "nam"}}]}},
         "routes.actions[0].parameters.gtin",
         "name",
     ),
     "parameter that is no text": (
         {
             "fields": {"x": {"type": "json"}},
-            "routes": {"actions": [{"url": "/a/{x}/go", "parameters": {"x": "x"}}]},
+            "routes": {"actions": [{"url": "/three/{x}/go", "parameters": {"x": "x"}}]},
         },
         "routes.actions[0].parameters.x",
         "",

@@ -242,7 +242,16 @@ def test_parts_of_an_address_are_described_as_the_fields_that_the_action_names(t
     url, named = "/01/{gtin}/{n}/{other}/{id}/look", {"gtin": "gtin", "n": "number"}
     action = {"url": url, "method": "get", "name": "look", "parameters": named}
     manifest = {"resources": [{"name": "Things", "fields": fields, "routes": {"actions": [action]}}]}
-    look = "from byodpp.logics import Logic\n\nclass Look(Logic):\n    resource, action = 'Things', 'look'\n"
+    look = """
+from byodpp.logics import Logic
+
+
+class Look(Logic):
+    resource, action = "Things", "look"
+
+    async def execute(self):
+        return None
+"""
     blueprint = build(tmp_path, manifest, {"logics/v1/things/look.py": look})
     described = document_of(blueprint)["paths"][url]["get"]["parameters"]
     gtin, number, other, key = (one for one in described if one.get("in") == "path")
