@@ -15,7 +15,8 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import ManifestError
-from byodpp.limits import Budget, SharedWindows, SlidingWindows
+from byodpp.limits import Budget, SlidingWindows
+from byodpp.limits.shared import SharedWindows
 from byodpp.testing import Bench, TestedApplication
 from tests.redis_server import RedisServer
 from tests.worlds import build

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 
@@ -41,7 +41,7 @@ from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
-from byodpp.limits import ClassDirectory, SharedWindows, SlidingWindows, StorageQuota
+from byodpp.limits import ClassDirectory, SlidingWindows, StorageQuota
 from byodpp.openapi import openapi_bytes, openapi_document
 from byodpp.part_writes import PartWrites
 from byodpp.query.cursors import Cursors
@@ -66,6 +66,9 @@ from byodpp.transfer.chunks import Chunks
 from byodpp.transfer.exports import Exporter
 from byodpp.transfer.imports import Importer
 from byodpp.transfers import TransferBounds, Transfers
+
+if TYPE_CHECKING:
+    from byodpp.limits.shared import SharedWindows
 
 __all__ = ["Application", "database_of"]
 
@@ -180,9 +183,7 @@ class Application:
             policy_watch=watch,
             revocation_watch=revocation_watch,
             classes=classes,
-            rate_limiter=SlidingWindows()
-            if settings.redis_uri is None
-            else SharedWindows(settings.redis_uri),
+            rate_limiter=_rate_limiter(settings),
             trail=trail,
             sealer=Sealer.of(settings, blueprint.registry, blueprint.tables, database),
             quota=quota,
@@ -206,7 +207,7 @@ class Application:
             HealthCheck(name="identity", check=self.issuer.health, critical=False),
             HealthCheck(name="background", check=self._recurring_work_is_well, critical=False),
         ]
-        if isinstance(self.rate_limiter, SharedWindows):
+        if not isinstance(self.rate_limiter, SlidingWindows):
             # Without it each process counts alone: worse, but it serves.
             checks.append(HealthCheck(name="redis", check=self.rate_limiter.ping, critical=False))
         health = Health(self.lifecycle, checks)
@@ -297,7 +298,7 @@ class Application:
             await self.sealer.stop()
             await self.quota.stop()
             await self.issuer.close()
-            if isinstance(self.rate_limiter, SharedWindows):
+            if not isinstance(self.rate_limiter, SlidingWindows):
                 await self.rate_limiter.close()
             await self.database.close()
 
@@ -361,6 +362,14 @@ def database_of(settings: Settings, shares: Mapping[int, int] | None = None) -> 
         statement_timeout_seconds=settings.statement_timeout_seconds,
         shares=shares,
     )
+
+
+def _rate_limiter(settings: Settings) -> SlidingWindows | SharedWindows:
+    if settings.redis_uri is None:
+        return SlidingWindows()
+    from byodpp.limits.shared import SharedWindows  # and the client of Redis
+
+    return SharedWindows(settings.redis_uri)
 
 
 def _authenticator(

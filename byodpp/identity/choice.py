@@ -6,11 +6,15 @@ May reject: StartError, for the local issuer outside development.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from byodpp.identity.administration import MailServer
-from byodpp.identity.keycloak import Credentials, Keycloak, KeycloakServer, RealmStandard
 from byodpp.identity.local_issuer import LocalIssuer
 from byodpp.identity.provider import IdentityProvider
 from byodpp.settings import Settings
+
+if TYPE_CHECKING:
+    from byodpp.identity.keycloak import Keycloak, KeycloakServer
 
 __all__ = ["identity_provider"]
 
@@ -33,6 +37,9 @@ def identity_provider(settings: Settings) -> IdentityProvider:
 
 
 def _keycloak(settings: Settings) -> Keycloak:
+    # Its libraries take a fifth of the time of a start, and concern only who has a Keycloak.
+    from byodpp.identity.keycloak import Keycloak, RealmStandard
+
     assert settings.issuer_base_url is not None
     return Keycloak(
         base_url=settings.issuer_base_url,
@@ -63,6 +70,8 @@ def _server(settings: Settings) -> KeycloakServer | None:
     """Return the way to administer Keycloak; None without credentials."""
     if settings.keycloak_admin_secret is None and settings.keycloak_admin_user is None:
         return None
+    from byodpp.identity.keycloak import Credentials, KeycloakServer
+
     by_user = settings.keycloak_admin_user is not None
     return KeycloakServer(
         url=settings.keycloak_internal_url or settings.issuer_base_url or "",
