@@ -32,7 +32,7 @@ keycloak: environment ## start a Keycloak for trying out (KEYCLOAK_PORT=…; nee
 	@exec $(PY) -m scripts.keycloak --port $(KEYCLOAK_PORT)
 
 test: development ## run all tests (PYTEST_ARGS="tests/test_query.py -x" for some)
-	@$(REPEATABLE) $(PY) -m pytest -q -n auto -m "not soak" --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
+	@$(REPEATABLE) $(PY) -m pytest -q -n auto --dist worksteal -m "not soak" --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
 
 check: development ## lint, formatting, types, links in the documentation, pinned requirements
 	@$(PY) -m ruff check .

@@ -254,7 +254,7 @@ class Bench:
         self._counter += 1
         name = f"test_{os.getpid()}_{self._counter}"
         await self._administrate(
-            f'create database "{name}" owner {OWNER} template "{template}" strategy wal_log'
+            f'create database "{name}" owner {OWNER} template "{template}" strategy file_copy'
         )
         try:
             yield name

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
+from tests.order import long_ones_first
 from tests.soak_report import SoakReport
 from tests.worlds import build
 from tests.write_world import LOGICS, WRITES
@@ -41,8 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Full counts may take hours, and the first test with Keycloak fetches and builds it."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        items[:] = long_ones_first(items, processes)
     for item in items:
         for marker, seconds in (("soak", 4 * 3600), ("keycloak", 900)):
             if item.get_closest_marker(marker) and not item.get_closest_marker("timeout"):

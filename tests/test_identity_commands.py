@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import commands
+from tests.commands import Done
 from tests.worlds import write_application
 
-ROOT = Path(__file__).parent.parent
 MANIFEST = {
     "resources": [
         {"name": "Notes", "fields": {"text": {"type": "string"}}, "access": {"read": ["*"], "write": ["*"]}}
@@ -22,12 +20,8 @@ MANIFEST = {
 }
 
 
-def byodpp(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "byodpp", "--app", str(folder), *words]
-    environment = {**os.environ, "BYODPP_ENV": "test"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+def byodpp(folder: Path, *words: str) -> Done:
+    return commands.byodpp("--app", folder, *words, BYODPP_ENV="test")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Random queries answer exactly like a slow, obvious evaluation in Python over the same rows.
 
-`BYODPP_ORACLE_QUERIES` says how many (600 by default), `BYODPP_ORACLE_SEED` which ones.
+`BYODPP_ORACLE_QUERIES` says how many (300 by default, 5,000 in `make soak`), `BYODPP_ORACLE_SEED` which ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from byodpp.statements import Statements
 from tests.naive_query import PATTERNS, RELATIONS, Naive, Rows
 from tests.query_world import World, create_world
 
-QUERIES = int(os.environ.get("BYODPP_ORACLE_QUERIES", "600"))
+QUERIES = int(os.environ.get("BYODPP_ORACLE_QUERIES", "300"))
 SEED = int(os.environ.get("BYODPP_ORACLE_SEED", "20240501"))
 UTC = datetime.UTC
 
@@ -314,15 +314,16 @@ async def ask(
     return json.loads(row["data"]), row["total"]
 
 
+@pytest.mark.parametrize("queries", [QUERIES, pytest.param(5_000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("with_rules", [False, True], ids=["all-rows", "with-rules"])
 async def test_random_queries_answer_like_the_obvious_evaluation(
-    world: tuple[World, Rows], with_rules: bool
+    world: tuple[World, Rows], with_rules: bool, queries: int
 ) -> None:
     stored, rows = world
     author = Author(random.Random(SEED + with_rules))
     statements = Statements(stored.registry, stored.tables)
     lookup, shown = None, rows
-    for number in range(QUERIES // 2):
+    for number in range(queries // 2):
         if with_rules and number % 10 == 0:
             lookup, shown = lookup_and_rows(stored, rows, author)
         naive = Naive(shown)

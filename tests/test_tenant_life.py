@@ -22,6 +22,8 @@ from byodpp.exceptions import ApiError, Conflict, NotFound, ReferencedConflict, 
 from byodpp.identity import LocalIssuer
 from byodpp.tenant_life import Guest, Newcomer, TenantLife
 from byodpp.testing import Bench, TestedApplication
+from tests import commands
+from tests.commands import Done
 from tests.serving import ROOT
 from tests.worlds import SHOP, build, write_application
 
@@ -564,12 +566,8 @@ async def test_a_tenant_with_children_is_not_deleted(world: World, tmp_path: Pat
 # --- the command line -----------------------------------------------------------------------
 
 
-def byodpp(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "byodpp", "--app", str(folder), *words]
-    environment = {**os.environ, "BYODPP_ENV": "test"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+def byodpp(folder: Path, *words: str) -> Done:
+    return commands.byodpp("--app", folder, *words, BYODPP_ENV="test")
 
 
 @pytest.fixture(scope="module")
