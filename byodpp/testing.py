@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import httpx2
@@ -43,6 +43,8 @@ from byodpp.definitions import Kind
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
 from byodpp.events import Event, EventHandler
 from byodpp.identity import LocalIssuer
+from byodpp.identity.choice import identity_provider
+from byodpp.identity.keys import KeyFolder
 from byodpp.repository import Repositories
 from byodpp.row_security import mark_leakproof
 from byodpp.service.units import Unit
@@ -51,6 +53,7 @@ from byodpp.tables.roles import APP, OWNER, SYSTEM, provision_database
 
 __all__ = ["Bench", "EventRecorder", "TestedApplication", "application", "byodpp_app_dir", "byodpp_bench"]
 
+_T = TypeVar("_T")
 _BASE_URL: Final = "http://testserver"
 _ORIGIN: Final = Origin(request_id="test", correlation_id="test")
 
@@ -68,7 +71,8 @@ class EventRecorder(EventHandler):
         self.heard.append(event)
 
 
-@dataclass(slots=True, kw_only=True)
+# No long representation: asyncio makes one whenever a fixture's task ends, and shows it to nobody.
+@dataclass(slots=True, kw_only=True, repr=False)
 class TestedApplication:
     """An application on a database of its own."""
 
@@ -194,6 +198,7 @@ class Bench:
         self._embedded = EmbeddedPostgres(folder, durable=False)
         self._server: RunningServer | None = None
         self._templates: dict[str, str] = {}
+        self._keys: dict[Path, KeyFolder] = {}  # of an application -> the keys of its realms, read once
         self._counter = 0
 
     async def start(self) -> None:
@@ -216,6 +221,7 @@ class Bench:
         self,
         blueprint: Blueprint,
         *,
+        origin: str | None = None,
         write_access_line: Callable[[str], object] | None = None,
         **overrides: Any,
     ) -> AsyncIterator[TestedApplication]:
@@ -223,34 +229,70 @@ class Bench:
 
         Args:
             blueprint: of `bootstrap.assemble`; share it between tests.
+            origin: a database of `prepared`, to begin with all that is in it.
             write_access_line: takes the lines of the access log; None keeps them in `access_lines`.
             overrides: settings.
         """
-        async with self.database(blueprint) as name:
-            settings = self._settings(blueprint, name, overrides)
-            recorder, lines = EventRecorder(), list[str]()
-            heard = replace(blueprint, handlers=(*blueprint.handlers, recorder))
-            connected = Application.connect(settings, heard)
-            asgi = connected.asgi(write_access_line=write_access_line or lines.append)
-            tested = TestedApplication(
-                blueprint=blueprint,
-                settings=settings,
-                connected=connected,
-                asgi=asgi,
-                recorder=recorder,
-                access_lines=lines,
-            )
-            async with connected.lifespan():
-                connected.lifecycle.ready = True
-                try:
-                    yield tested
-                finally:
-                    await tested.close()
+        async with self.database(blueprint, origin) as name:
+            async with self._opened(blueprint, name, overrides, write_access_line) as tested:
+                yield tested
 
     @asynccontextmanager
-    async def database(self, blueprint: Blueprint) -> AsyncIterator[str]:
-        """Yield the name of a fresh database that fits a blueprint."""
-        template = await self._template(blueprint)
+    async def _opened(
+        self,
+        blueprint: Blueprint,
+        database: str,
+        overrides: dict[str, Any],
+        write_access_line: Callable[[str], object] | None = None,
+    ) -> AsyncIterator[TestedApplication]:
+        """Yield an application on a database."""
+        settings = self._settings(blueprint, database, overrides)
+        recorder, lines = EventRecorder(), list[str]()
+        heard = replace(blueprint, handlers=(*blueprint.handlers, recorder))
+        state = settings.app_dir / ".byodpp"
+        keys = self._keys.setdefault(state, KeyFolder(state / "keys"))
+        connected = Application.connect(settings, heard, identity_provider(settings, keys))
+        asgi = connected.asgi(write_access_line=write_access_line or lines.append)
+        tested = TestedApplication(
+            blueprint=blueprint,
+            settings=settings,
+            connected=connected,
+            asgi=asgi,
+            recorder=recorder,
+            access_lines=lines,
+        )
+        async with connected.lifespan():
+            connected.lifecycle.ready = True
+            try:
+                yield tested
+            finally:
+                await tested.close()
+
+    @asynccontextmanager
+    async def prepared(
+        self, blueprint: Blueprint, prepare: Callable[[TestedApplication], Awaitable[_T]], **overrides: Any
+    ) -> AsyncIterator[tuple[str, _T]]:
+        """Yield the name of a database on which something was prepared, and what that returned.
+
+        For what many tests begin with, and would take long for each of them: an `application` with that
+        name as its `origin` gets a copy.
+
+        Args:
+            blueprint: of `bootstrap.assemble`.
+            prepare: called once, with an application on that database.
+            overrides: settings, for the time of the preparation.
+        """
+        async with self.database(blueprint) as name:
+            # A database can be copied only while nobody is connected to it: the application is closed first.
+            async with self._opened(blueprint, name, overrides) as tested:
+                result = await prepare(tested)
+                await tested.connected.service.drain()
+            yield name, result
+
+    @asynccontextmanager
+    async def database(self, blueprint: Blueprint, origin: str | None = None) -> AsyncIterator[str]:
+        """Yield the name of a fresh database that fits a blueprint, or of a copy of another that does."""
+        template = origin or await self._template(blueprint)
         self._counter += 1
         name = f"test_{os.getpid()}_{self._counter}"
         await self._administrate(

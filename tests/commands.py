@@ -29,7 +29,7 @@ def byodpp(*words: str | Path, cwd: Path = ROOT, **environment: str) -> Done:
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("BYODPP_", "POSTGRES_"))
     }
-    out, err = io.StringIO(), io.StringIO()
+    out, err = _stream(), _stream()
     variables = {**clean, "COLUMNS": "110", "NO_COLOR": "1", **environment}
     code = 0
     with (
@@ -49,4 +49,13 @@ def byodpp(*words: str | Path, cwd: Path = ROOT, **environment: str) -> Done:
             # At its end `serve` is deaf to Ctrl-C; this process goes on, and so do those that it starts.
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    return Done(code, out.getvalue(), err.getvalue())
+    return Done(code, _written(out), _written(err))
+
+
+def _stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="", write_through=True)
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()

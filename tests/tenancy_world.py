@@ -94,16 +94,35 @@ class World:
         return {row["slug"] for row in rows}
 
 
+@dataclass(frozen=True)
+class Populated:
+    """A database with the world on it, to be copied."""
+
+    blueprint: Blueprint
+    database: str
+    acme_ids: dict[str, str]
+    beta_ids: dict[str, str]
+
+    @asynccontextmanager
+    async def copied(self, bench: Bench) -> AsyncIterator[World]:
+        """Yield the world on a database of its own."""
+        async with bench.application(self.blueprint, origin=self.database) as tested:
+            yield World(tested, beta_ids=dict(self.beta_ids), acme_ids=dict(self.acme_ids))
+
+
 @asynccontextmanager
-async def populated(bench: Bench, blueprint: Blueprint, in_schemas: Sequence[str]) -> AsyncIterator[World]:
-    """Yield the world on a fresh database.
+async def populated(
+    bench: Bench, blueprint: Blueprint, in_schemas: Sequence[str]
+) -> AsyncIterator[Populated]:
+    """Yield a database on which the world was made.
 
     Args:
         bench: makes the database.
         blueprint: of `TWELVE`.
         in_schemas: tenants that have a schema of their own.
     """
-    async with bench.application(blueprint, tenant_settle_seconds=0) as tested:
+
+    async def populate(tested: TestedApplication) -> World:
         made = World(tested)
         operator = tested.client(tenant="platform", user="root")
         await post(operator, "countries", title="Utopia")
@@ -115,7 +134,10 @@ async def populated(bench: Bench, blueprint: Blueprint, in_schemas: Sequence[str
             made.beta_ids = await fill(tested, "beta", round_)
         for tenant in in_schemas:
             await tested.connected.tenant_life().move(tenant, "schema")
-        yield made
+        return made
+
+    async with bench.prepared(blueprint, populate, tenant_settle_seconds=0) as (database, made):
+        yield Populated(blueprint, database, acme_ids=made.acme_ids, beta_ids=made.beta_ids)
 
 
 async def post(client: Any, segment: str, **values: Any) -> str:

@@ -170,6 +170,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield found
 
 
+@pytest.mark.slow
 def test_all_works_are_done_alike_by_the_bare_limit_and_by_byodpp(world: World) -> None:
     plan = Plan(contestants=("bare", "byodpp"), works=tuple(WORKS), connections=(2,), rounds=2, seconds=0.1)
     found = measure(world, plan)
@@ -221,6 +222,7 @@ def test_authorization_is_measured_beside_the_same_without_it(tmp_path: Path) ->
     assert text.count("promised") == 2 * len(authorization.PROMISES)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_end_leaves_no_server_behind(tmp_path: Path) -> None:
     words = ["--only", "read", "--contestants", "bare,byodpp", "--connections", "1", "--rounds", "1000"]
     command = [sys.executable, "-m", "bench", *words, "--tenants", "2", "--products", "40"]
@@ -239,6 +241,7 @@ def test_a_run_that_is_asked_to_end_leaves_no_server_behind(tmp_path: Path) -> N
     assert not list(tmp_path.glob("byodpp-bench-*"))
 
 
+@pytest.mark.slow
 def test_nothing_is_measured_when_a_contestant_answers_otherwise(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +253,7 @@ def test_nothing_is_measured_when_a_contestant_answers_otherwise(
         measure(world, plan)
 
 
+@pytest.mark.slow
 def test_a_batch_whose_items_are_not_validated_is_not_measured(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -431,6 +431,7 @@ def test_a_token_is_printed_alone_so_that_a_shell_can_use_it(shop: Path) -> None
     assert signature
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_new_application_and_of_new_logic_classes_pass(shop: Path) -> None:
     actions = [
         {"url": "/api/v1/projects/{id}/stamp", "method": "post"},
@@ -460,6 +461,7 @@ def test_no_token_is_given_away_outside_development(shop: Path, environment: str
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--reload",)], ids=["one", "two", "reload"])
 def test_serve_prints_a_line_that_works_when_pasted_and_stops_all_it_started(
     shop: Path, options: tuple[str, ...]

@@ -344,6 +344,7 @@ async def test_an_import_that_nobody_works_on_any_more_is_interrupted(files: Tes
     assert (await client.get(f"{GOODS}?count=exact")).json()["count"] == 2
 
 
+@pytest.mark.slow
 async def test_the_command_goes_on_with_what_was_interrupted_and_begins_nothing(
     files: TestedApplication, tmp_path: Path
 ) -> None:

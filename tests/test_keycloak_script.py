@@ -84,6 +84,7 @@ def test_a_distribution_that_is_another_file_is_refused(
     assert not archive.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.keycloak
 def test_make_keycloak_prints_what_works_and_ctrl_c_ends_all_of_it(
     keycloak: KeycloakDesk, tmp_path: Path

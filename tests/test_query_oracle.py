@@ -314,6 +314,7 @@ async def ask(
     return json.loads(row["data"]), row["total"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queries", [QUERIES, pytest.param(5_000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("with_rules", [False, True], ids=["all-rows", "with-rules"])
 async def test_random_queries_answer_like_the_obvious_evaluation(
@@ -369,6 +370,7 @@ async def same_in_brackets(
     ), text
 
 
+@pytest.mark.slow
 async def test_random_includes_bring_exactly_the_related_rows(world: tuple[World, Rows]) -> None:
     stored, rows = world
     author = Author(random.Random(SEED + 2))

@@ -7,22 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
+import pytest_asyncio
 
+from byodpp.bootstrap import Blueprint
 from byodpp.seeding import Seeder
 from byodpp.tenant_life import Newcomer
-from byodpp.testing import TestedApplication
+from byodpp.testing import Bench, TestedApplication
 from tests.reference_world import Person
 
 TENANTS = ("voltaris", "lumenhof")
 
 
-@pytest.fixture
-async def demo(application: TestedApplication) -> AsyncIterator[TestedApplication]:
-    """The application with its demo data; tokens need the tenants' realms as the data made them."""
+async def _load(application: TestedApplication) -> int:
     files = sorted((application.blueprint.app_dir / "seeds").glob("*.json"))
-    assert await Seeder(application.connected.service, application.connected.database).load(files) > 300
-    yield application
+    return await Seeder(application.connected.service, application.connected.database).load(files)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def origin(byodpp_bench: Bench, byodpp_blueprint: Blueprint) -> AsyncIterator[str]:
+    async with byodpp_bench.prepared(byodpp_blueprint, _load) as (database, rows):
+        assert rows > 300
+        yield database
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def demo(
+    byodpp_bench: Bench, byodpp_blueprint: Blueprint, origin: str
+) -> AsyncIterator[TestedApplication]:
+    """The application with its demo data; tokens need the tenants' realms as the data made them."""
+    async with byodpp_bench.application(byodpp_blueprint, origin=origin) as tested:
+        yield tested
 
 
 def _client(demo: TestedApplication, realm: str, role: str) -> httpx2.AsyncClient:

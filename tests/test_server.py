@@ -333,6 +333,7 @@ def test_processes_do_not_outlive_a_parent_that_was_killed(start: Start) -> None
     until(lambda: not any(alive(pid) for pid in pids))
 
 
+@pytest.mark.slow
 def test_a_changed_file_starts_the_application_anew(start: Start, tmp_path: Path) -> None:
     (tmp_path / "resources.json").write_text("{}")
     (tmp_path / "logics").mkdir()

@@ -10,19 +10,18 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from byodpp.authentication.tenants import TenantDirectory
-from byodpp.bootstrap import Blueprint
 from byodpp.database import NOBODY, SessionContext
 from byodpp.testing import Bench
 from tests.tenancy_world import (
     LOGIC,
     SHARED_BY_ALL,
+    Populated,
     World,
     body_for,
     key_of,
@@ -31,15 +30,6 @@ from tests.tenancy_world import (
     routes_with_a_row,
 )
 from tests.worlds import TWELVE, build
-
-
-@dataclass
-class Setup:
-    """What a world is made of."""
-
-    blueprint: Blueprint
-    in_schemas: tuple[str, ...]
-
 
 #: Whether statements name the tenant themselves, and who has a schema of his own.
 SETUPS = {
@@ -51,16 +41,19 @@ SETUPS = {
 }
 
 
-@pytest.fixture(scope="module", params=list(SETUPS.values()), ids=list(SETUPS))
-def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Setup:
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(SETUPS.values()), ids=list(SETUPS))
+async def origin(
+    request: pytest.FixtureRequest, byodpp_bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Populated]:
     enforce_scope, in_schemas = request.param
-    folder = tmp_path_factory.mktemp("twelve")
-    return Setup(build(folder, TWELVE, LOGIC, enforce_scope=enforce_scope), in_schemas)
+    blueprint = build(tmp_path_factory.mktemp("twelve"), TWELVE, LOGIC, enforce_scope=enforce_scope)
+    async with populated(byodpp_bench, blueprint, in_schemas) as made:
+        yield made
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def world(byodpp_bench: Bench, setup: Setup) -> AsyncIterator[World]:
-    async with populated(byodpp_bench, setup.blueprint, setup.in_schemas) as made:
+async def world(byodpp_bench: Bench, origin: Populated) -> AsyncIterator[World]:
+    async with origin.copied(byodpp_bench) as made:
         yield made
 
 

@@ -15,7 +15,7 @@ import pytest_asyncio
 from byodpp.database import SessionContext
 from byodpp.testing import Bench
 from tests.tenancy_attack import Attack
-from tests.tenancy_world import LOGIC, TABLES, World, populated
+from tests.tenancy_world import LOGIC, TABLES, Populated, World, populated
 from tests.worlds import TWELVE, build
 
 SEED = int(os.environ.get("BYODPP_TEST_SEED", "1"))
@@ -33,11 +33,19 @@ SETUPS = {
 }
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=list(SETUPS.values()), ids=list(SETUPS))
-async def world(request: pytest.FixtureRequest, byodpp_bench: Bench, tmp_path: Any) -> AsyncIterator[World]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(SETUPS.values()), ids=list(SETUPS))
+async def origin(
+    request: pytest.FixtureRequest, byodpp_bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Populated]:
     enforce_scope, in_schemas = request.param
-    blueprint = build(tmp_path, TWELVE, LOGIC, enforce_scope=enforce_scope)
+    blueprint = build(tmp_path_factory.mktemp("twelve"), TWELVE, LOGIC, enforce_scope=enforce_scope)
     async with populated(byodpp_bench, blueprint, in_schemas) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(byodpp_bench: Bench, origin: Populated) -> AsyncIterator[World]:
+    async with origin.copied(byodpp_bench) as made:
         yield made
 
 

@@ -579,6 +579,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_tenants_life_on_the_command_line(shop: Path) -> None:
     def ran(*words: str) -> str:
         done = byodpp(shop, "tenants", *words)
@@ -618,6 +619,8 @@ def test_a_process_killed_between_any_two_steps_is_taken_up_by_the_next(shop: Pa
     environment = {**os.environ, "BYODPP_ENV": "test"}
     seen: list[str] = []
     for _ in STEPS:
+        if "end" in seen:
+            break  # on a busy machine a kill may come only after the next step
         with subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
         ) as process:

@@ -32,6 +32,7 @@ from byodpp.tenant_life import Newcomer, TenantLife, moves
 from byodpp.tenant_life.acting import for_platform
 from byodpp.tenant_life.procedures import Procedures
 from byodpp.testing import Bench, TestedApplication
+from tests.commands import byodpp
 from tests.serving import ROOT
 from tests.worlds import build, write_application
 
@@ -708,15 +709,12 @@ async def test_a_place_whose_rows_do_not_fit_is_told_of_and_the_others_are_serve
         assert (await newer.client().get(FOLDERS)).json()["count"] == 3
 
 
+@pytest.mark.slow
 def test_tiers_on_the_command_line(tmp_path: Path) -> None:
     write_application(tmp_path, MANIFEST, LOGIC)
 
     def ran(*words: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "byodpp", "--app", str(tmp_path), *words]
-        environment = {**os.environ, "BYODPP_ENV": "test", "BYODPP_TENANT_SETTLE_SECONDS": "0"}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
+        done = byodpp("--app", tmp_path, *words, BYODPP_ENV="test", BYODPP_TENANT_SETTLE_SECONDS="0")
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

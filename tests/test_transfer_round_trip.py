@@ -72,6 +72,7 @@ async def files(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[Test
         yield tested
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", READABLE)
 async def test_what_was_exported_is_imported_as_it_was(files: TestedApplication, format: Format) -> None:
     assert set(VALUES) | {"name"} == set(WRITABLE)

@@ -38,6 +38,7 @@ async def examine(served: TestedApplication, manifest: Json, seed: int) -> list[
     ).run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "count"),
     [

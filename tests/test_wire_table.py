@@ -853,6 +853,7 @@ def _comparable(value: Any) -> Any:
     return [_comparable(inner) for inner in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(_ROWS, min_size=1, max_size=6))
 async def test_what_was_acknowledged_is_what_is_stored_and_what_was_sent(
@@ -895,6 +896,7 @@ def _assert_same(name: str, sent: Any, stored: Any) -> None:
         assert _comparable(stored) == _comparable(sent), name
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(TYPED),

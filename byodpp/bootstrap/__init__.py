@@ -11,8 +11,9 @@ import gc
 
 from starlette.applications import Starlette
 
-from byodpp.bootstrap.blueprint import Blueprint, assemble, load, no_collection, openapi, snapshot
+from byodpp.bootstrap.blueprint import Blueprint, assemble, load, openapi, snapshot
 from byodpp.bootstrap.connected import Application, database_of
+from byodpp.heap import no_collection
 from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.settings import Settings
 

@@ -5,10 +5,7 @@ In: the application's folder. Out: a Blueprint. May reject: StartError with all 
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from byodpp.authorization import Policy, base_policies
 from byodpp.dependents import Dependents, out_of_reach
 from byodpp.events import EventHandler
 from byodpp.exceptions import ManifestError
+from byodpp.heap import no_collection
 from byodpp.logics import LogicMap, load_logics
 from byodpp.manifest import load_manifest
 from byodpp.openapi import openapi_document
@@ -29,10 +27,10 @@ from byodpp.statements import Statements
 from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
 
-__all__ = ["Blueprint", "assemble", "load", "no_collection", "openapi", "snapshot"]
+__all__ = ["Blueprint", "assemble", "load", "openapi", "snapshot"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Blueprint:
     """An application as its files describe it; holds no connection and may be shared."""
 
@@ -90,18 +88,6 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
             policies=tuple(base_policies(registry)),
             fingerprint=migrations.wanted_schema(registry, tables=tables).fingerprint,
         )
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Build without the garbage collector, which would walk over a growing heap of what stays anyway."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def openapi(app_dir: Path, settings: Settings | None = None) -> str:

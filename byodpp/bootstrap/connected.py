@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 __all__ = ["Application", "database_of"]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Application:
     """A blueprint with everything that talks to the outside."""
 
@@ -97,8 +97,15 @@ class Application:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     @classmethod
-    def connect(cls, settings: Settings, blueprint: Blueprint) -> Application:
+    def connect(
+        cls, settings: Settings, blueprint: Blueprint, issuer: IdentityProvider | None = None
+    ) -> Application:
         """Build the parts; nothing is opened yet.
+
+        Args:
+            settings: with the addresses of a database.
+            blueprint: of its folder.
+            issuer: the identity provider, where it has been built already.
 
         Raises:
             StartError: a setting makes no sense, or an index is missing that `strict_indexes` asks for.
@@ -108,7 +115,7 @@ class Application:
         shares: dict[int, int] = {}
         database = database_of(settings, shares)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
-        issuer = identity_provider(settings)
+        issuer = issuer or identity_provider(settings)
         changes = DirectoryChanges()
         tenants = TenantDirectory(database, followed=changes.followed)
         classes = ClassDirectory.of(settings, database, shares)
@@ -125,46 +132,15 @@ class Application:
         revocation_watch = RevocationWatch(database, revocations, changes, keys, forget)
         trail = AuditTrail(database, tenants, ControlledFields(blueprint.registry))
         watch = PolicyWatch(database, authorizer)
-        ids = Ids()
         encryption = EncryptionKeys.of(settings)
         quota = StorageQuota.of(settings, blueprint.tables, database, classes)
-        store = Store(
-            registry=blueprint.registry,
-            tables=blueprint.tables,
-            statements=blueprint.statements,
-            writes=blueprint.writes,
-            schemas=blueprint.schemas,
-            database=database,
-            ids=ids,
-            reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
-            sealed=SealedFields(blueprint.registry, encryption),
-            quota=quota,
-            part_written=PartWrites(
-                watch,
-                AccessChanges(blueprint.registry, authorizer),
-                revocation_watch,
-                forget,
-                classes,
-                tenants,
-            ),
-            everywhere=tenants.everywhere,
+        part_written = PartWrites(
+            watch, AccessChanges(blueprint.registry, authorizer), revocation_watch, forget, classes, tenants
         )
-        routes = RouteFinder(blueprint.registry, blueprint.logics)
+        store = _store(settings, blueprint, database, encryption, quota, tenants, part_written)
         bus = EventBus(blueprint.handlers)
-        parts = UnitParts(
-            registry=blueprint.registry,
-            store=store,
-            logics=blueprint.logics,
-            schemas=blueprint.schemas,
-            authorizer=authorizer,
-            ids=ids,
-            trail=trail,
-            encryption=encryption,
-            dependents=blueprint.dependents,
-            tenants=tenants,
-            guide=AccessGuide(blueprint.registry, authorizer, store, routes),
-            hears=bus.hears,
-            identity=issuer.administration,
+        parts = _unit_parts(
+            blueprint, store, bus, trail, tenants, authorizer=authorizer, encryption=encryption, issuer=issuer
         )
         service = Service(parts, database, bus)
         sessions = Sessions(
@@ -361,6 +337,60 @@ def database_of(settings: Settings, shares: Mapping[int, int] | None = None) -> 
         pool_acquire_timeout_seconds=settings.pool_acquire_timeout_seconds,
         statement_timeout_seconds=settings.statement_timeout_seconds,
         shares=shares,
+    )
+
+
+def _store(
+    settings: Settings,
+    blueprint: Blueprint,
+    database: Database,
+    encryption: EncryptionKeys,
+    quota: StorageQuota,
+    tenants: TenantDirectory,
+    part_written: PartWrites,
+) -> Store:
+    return Store(
+        registry=blueprint.registry,
+        tables=blueprint.tables,
+        statements=blueprint.statements,
+        writes=blueprint.writes,
+        schemas=blueprint.schemas,
+        database=database,
+        ids=Ids(),
+        reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
+        sealed=SealedFields(blueprint.registry, encryption),
+        quota=quota,
+        part_written=part_written,
+        everywhere=tenants.everywhere,
+    )
+
+
+def _unit_parts(
+    blueprint: Blueprint,
+    store: Store,
+    bus: EventBus,
+    trail: AuditTrail,
+    tenants: TenantDirectory,
+    *,
+    authorizer: Authorizer,
+    encryption: EncryptionKeys,
+    issuer: IdentityProvider,
+) -> UnitParts:
+    routes = RouteFinder(blueprint.registry, blueprint.logics)
+    return UnitParts(
+        registry=blueprint.registry,
+        store=store,
+        logics=blueprint.logics,
+        schemas=blueprint.schemas,
+        authorizer=authorizer,
+        ids=store.ids,
+        trail=trail,
+        encryption=encryption,
+        dependents=blueprint.dependents,
+        tenants=tenants,
+        guide=AccessGuide(blueprint.registry, authorizer, store, routes),
+        hears=bus.hears,
+        identity=issuer.administration,
     )
 
 

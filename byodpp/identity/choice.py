@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from byodpp.identity.administration import MailServer
+from byodpp.identity.keys import KeyFolder
 from byodpp.identity.local_issuer import LocalIssuer
 from byodpp.identity.provider import IdentityProvider
 from byodpp.settings import Settings
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["identity_provider"]
 
 
-def identity_provider(settings: Settings) -> IdentityProvider:
+def identity_provider(settings: Settings, keys: KeyFolder | None = None) -> IdentityProvider:
     """Return the provider.
+
+    Args:
+        settings: tell which.
+        keys: of the local issuer, where others have read them already.
 
     Raises:
         StartError: the local issuer is asked for where it does not run.
@@ -33,6 +38,7 @@ def identity_provider(settings: Settings) -> IdentityProvider:
         served_at=settings.issuer_base_url or f"http://{settings.host}:{settings.port}",
         audience=settings.token_audience,
         environment=settings.environment,
+        keys=keys,
     )
 
 

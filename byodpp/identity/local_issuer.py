@@ -46,6 +46,7 @@ class LocalIssuer:
         environment: str,
         base_url: str | None = None,
         served_at: str | None = None,
+        keys: KeyFolder | None = None,
     ) -> None:
         """Args:
         state_folder: the application's `.byodpp` folder; keys lie in `keys/` below it.
@@ -54,6 +55,7 @@ class LocalIssuer:
             the keys; `base_url` when omitted.
         audience: `aud` and `azp` of the tokens.
         environment: `dev` or `test`.
+        keys: those below the state folder, where others have read them already.
 
         Raises:
             StartError: it is another environment.
@@ -72,7 +74,7 @@ class LocalIssuer:
         self._base_url = (base_url or LOCAL_ISSUER_URL).rstrip("/")
         self._served_at = (served_at or self._base_url).rstrip("/")
         self._audience = audience
-        self._folder = KeyFolder(state_folder / "keys")
+        self._folder = keys or KeyFolder(state_folder / "keys")
         #: The right to make realms and users: here everybody's.
         self.administration = LocalRealms(state_folder / "realms", self._folder)
 

@@ -6,15 +6,14 @@ Rejects nothing. It says nothing of the server: no version of a program, no path
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic_core import to_json
 
 from byodpp.browser_sessions import CSRF_HEADER
 from byodpp.definitions import ResourceDefinition
+from byodpp.heap import no_collection
 from byodpp.logics import LogicMap
 from byodpp.openapi.errors import error_components, error_schemas
 from byodpp.openapi.filters import INSIDE_JSON, condition_schemas, inside_json_schema
@@ -82,7 +81,7 @@ def openapi_document(
         documentation: whether the documentation itself is served.
         browser_sessions: whether browsers may keep their token in a cookie.
     """
-    with _no_collection():
+    with no_collection():
         paths, components, tags = _resources(registry, schemas, logics)
     for version in registry.versions:
         paths[f"/api/{version}/batch"] = _batch(registry, version)
@@ -146,18 +145,6 @@ def _allow_keys(paths: Mapping[str, Any]) -> None:
             signed_in = (path, method) in _SIGNED_IN
             if security is not None and {"bearer": []} in security and not signed_in:
                 operation["security"] = [*security, {"apiKey": []}]
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Build without the garbage collector, which would walk again and again over what stays anyway."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _resources(

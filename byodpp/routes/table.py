@@ -112,7 +112,7 @@ class _Passage:
 
 
 def chain(stages: Sequence[Stage], handler: Handler) -> Handler:
-    """Put stages before a handler, the first one outermost. Done once, at start."""
+    """Put stages before a handler, the first one outermost. Done once for each endpoint."""
     return _Passage(stages, handler) if stages else handler
 
 
@@ -172,7 +172,7 @@ class ListedRoute:
 class _Served:
     """A route as it is served: chains by method, and what goes with every answer."""
 
-    __slots__ = ("allow", "chains", "endpoints", "names", "origin", "pattern", "version")
+    __slots__ = ("_compose", "allow", "chains", "endpoints", "names", "origin", "pattern", "version")
 
     def __init__(self, route: Route, names: tuple[str, ...]) -> None:
         self.pattern = route.pattern
@@ -181,16 +181,30 @@ class _Served:
         self.endpoints: dict[str, Endpoint] = {}
         self.chains: dict[str, Handler] = {}
         self.allow = ""
-        version = next((part for part in route.pattern.split("/") if _VERSION.fullmatch(part.encode())), "")
-        self.version = version
+        self._compose: Callable[[Endpoint], Handler] = _plain
+        parts = (part for part in route.pattern.split("/") if part[:1] == "v")
+        self.version = next((part for part in parts if _VERSION.fullmatch(part.encode())), "")
 
     def seal(self, compose: Callable[[Endpoint], Handler]) -> None:
         if "GET" in self.endpoints:
             self.endpoints.setdefault("HEAD", self.endpoints["GET"])
-        self.chains = {method: compose(endpoint) for method, endpoint in self.endpoints.items()}
+        self._compose = compose
         known = {*self.endpoints, "OPTIONS"}
         self.allow = ", ".join(method for method in _METHODS if method in known)
-        self.chains.setdefault("OPTIONS", self._options)
+        if "OPTIONS" not in self.endpoints:
+            self.chains["OPTIONS"] = self._options
+
+    def chain(self, method: str) -> Handler:
+        """Compose the chain of a method at its first request: with many resources most are never asked for.
+
+        Raises:
+            MethodNotAllowed: the route has no such method.
+        """
+        endpoint = self.endpoints.get(method)
+        if endpoint is None:
+            raise MethodNotAllowed(headers={"Allow": self.allow})
+        handler = self.chains[method] = self._compose(endpoint)
+        return handler
 
     async def _options(self, request: Request) -> Answer:
         return Answer(status=204, headers={"Allow": self.allow})
@@ -258,7 +272,7 @@ class RouteTable:
         method = request.method
         handler = served.chains.get(method)
         if handler is None:
-            raise MethodNotAllowed(headers={"Allow": served.allow})
+            handler = served.chain(method)
         endpoint = served.endpoints.get(method)
         if endpoint is not None:
             request.operation = endpoint.operation

@@ -10,6 +10,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -43,6 +44,7 @@ class Declaration(NamedTuple):
 Declarations = Mapping[str, Declaration]
 
 
+@cache
 def declarations(owner: type) -> Declarations:
     """Return every annotated setting of the dataclass `owner`, in order."""
     hints = get_type_hints(owner, include_extras=True)
