@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import pytest_asyncio
 from byodpp import browser_sessions
 from byodpp.bootstrap import Blueprint
 from byodpp.identity import LocalIssuer
+from byodpp.identity.keycloak import Keycloak, RealmStandard
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
@@ -390,6 +392,35 @@ async def test_what_was_signed_out_or_revoked_is_not_renewed(tested: TestedAppli
             await asyncio.sleep(0.05)
         assert code(answer) == (401, "unauthenticated")
     assert (await other.ask("POST", RENEWAL)).status_code == 200
+
+
+async def test_a_provider_that_is_away_keeps_the_session_for_later_and_nobody_from_signing_out(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real client of Keycloak, and nothing that listens where Keycloak should."""
+    browser = await renewable(tested)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        standard = RealmStandard(audience="byodpp-api")
+        away = Keycloak(base_url=f"http://127.0.0.1:{closed.getsockname()[1]}", standard=standard)
+    try:
+        monkeypatch.setattr(issuer_of(tested), "renew", away.renew)
+        monkeypatch.setattr(issuer_of(tested), "sign_out", away.sign_out)
+        kept = dict(browser.cookies)
+        assert code(await browser.ask("POST", RENEWAL)) == (503, "auth_unavailable")
+        assert browser.cookies == kept
+        assert (await browser.ask("DELETE", SESSION)).status_code == 204
+        assert browser.cookies == {}
+    finally:
+        await away.close()
+    monkeypatch.undo()
+    browser.cookies = kept
+    for _ in range(100):
+        answer = await browser.client.post(RENEWAL, headers=browser.headers())
+        if answer.status_code != 200:
+            break
+        await asyncio.sleep(0.05)
+    assert code(answer) == (401, "unauthenticated"), "signed out here, whatever the provider believes"
 
 
 async def test_a_tenant_that_is_suspended_renews_nothing(tested: TestedApplication) -> None:
