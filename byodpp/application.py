@@ -101,7 +101,12 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
         if parts.trail is not None:
             stages.append(Refusals(parts.trail))
         stages.append(
-            Authentication(parts.authenticator, public=endpoint.public, sessions=parts.browser_sessions)
+            Authentication(
+                parts.authenticator,
+                public=endpoint.public,
+                control_plane=endpoint.resource is not None and endpoint.resource.control_plane,
+                sessions=parts.browser_sessions,
+            )
         )
         if settings.rate_limit_enabled:
             stages += _caller_limits(parts, endpoint)

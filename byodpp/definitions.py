@@ -305,6 +305,11 @@ class ResourceDefinition:
         return self.scope in (Scope.TENANT, Scope.USER)
 
     @property
+    def control_plane(self) -> bool:
+        """Whether its rows are kept for all tenants together, wherever those have their own."""
+        return self.scope is Scope.SELF or (self.part == "tenancy")
+
+    @property
     def base_url(self) -> str:
         """Address of the collection."""
         return f"/api/{self.version}/{self.segment}"

@@ -144,6 +144,10 @@ class DatabaseStartError(StartError):
     """The database cannot be reached or must not be used as it is."""
 
 
+class DatabaseAway(DatabaseStartError):
+    """The database is not there; waiting may help."""
+
+
 # --- answers to a client --------------------------------------------------------------
 
 
@@ -342,6 +346,12 @@ class StateConflict(Conflict):
     code = "state_conflict"
 
 
+class ReadOnlyCopy(Conflict):
+    """This row is a copy of one that is kept elsewhere: change it by a request of its own."""
+
+    code = "read_only_copy"
+
+
 class IdempotencyInProgress(Conflict):
     """A request with this Idempotency-Key is running."""
 
@@ -441,6 +451,16 @@ class TenantMoving(Unavailable):
     """The tenant's rows are being moved, or brought up to date; try again."""
 
     code = "tenant_moving"
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5, **kwargs: Any) -> None:
+        """Args: as for Unavailable."""
+        super().__init__(message, retry_after_seconds=retry_after_seconds, **kwargs)
+
+
+class PlaceUnavailable(Unavailable):
+    """The database of this tenant is not available for the moment."""
+
+    code = "place_unavailable"
 
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5, **kwargs: Any) -> None:
         """Args: as for Unavailable."""

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from byodpp.database import Database, Transaction
@@ -192,7 +193,7 @@ class IdempotencyKeys:
         await transaction.execute(_KEEP, *key.scope, answer.status, json.dumps(headers), body)
         if self._clock() >= self._next_purge:
             self._next_purge = self._clock() + _PURGE_SECONDS
-            transaction.after_commit(self.purge)
+            transaction.after_commit(partial(self.purge, transaction.context.database))
 
     def _opened(self, key: IdempotencyKey, sealed_by: str | None, body: bytes) -> bytes:
         if sealed_by is None:
@@ -205,9 +206,13 @@ class IdempotencyKeys:
             _log.error("an answer kept for retries cannot be read: %s", error)
             raise InternalError from error
 
-    async def purge(self) -> int:
-        """Remove keys that are older than a day, a bounded number of them; return how many."""
-        async with self._database.system() as transaction:
+    async def purge(self, place: str | None = None) -> int:
+        """Remove keys that are older than a day, a bounded number of them; return how many.
+
+        Args:
+            place: name of the database to remove them from; None: the one that all tenants share.
+        """
+        async with self._database.at(place).system() as transaction:
             done = await transaction.execute(_PURGE)
         return int(done.rpartition(" ")[2])
 

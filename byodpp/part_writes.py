@@ -89,13 +89,13 @@ class PartWrites:
         if kind in _ACCESS:
             async with self._changes.around(transaction, author):
                 yield
-            transaction.after_commit(self._watch.announce)
+            transaction.after_commit(partial(self._watch.announce, transaction.context.database))
             return
         async with keep_family(transaction) if kind == _TENANTS else nullcontext():
             yield
         if kind in _KEYS:
             await transaction.execute(REVOKE)
-            transaction.after_commit(self._revocations.refresh)
+            transaction.after_commit(partial(self._revocations.refresh, transaction.context.database))
         elif kind in _DIRECTORY:
             tenant = transaction.context.tenant_id
             await record_change(transaction, tenant)

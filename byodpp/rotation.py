@@ -24,7 +24,7 @@ __all__ = ["FieldRotation"]
 #: Values of one transaction: a rotation that is broken off has lost nothing, and the next one goes on.
 _BATCH: Final = 200
 _SCHEMAS: Final = (
-    "select place from byodpp.tenant_places where tenant_id >= 0 and tier <> 'shared' order by tenant_id"
+    "select place from byodpp.tenant_places where tenant_id >= 0 and tier = 'schema' order by tenant_id"
 )
 _HISTORY: Final = "byodpp.history"
 _TOLD: Final = (

@@ -67,7 +67,7 @@ _FRAMEWORK_GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "policy_version": ("select", "insert", "update"),
     "tenant_procedures": (),
     "tenant_places": (),
-    "platform_keys": ("select", "insert", "delete"),
+    "platform_keys": _ALL,
     "revocation_version": ("select", "insert", "update"),
     "directory_changes": ("select", "insert"),
     "api_key_hashes": ("select", "insert", "update"),
@@ -187,6 +187,20 @@ BEGIN
         RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
     END IF;
     RAISE EXCEPTION 'the tenant does not write here' USING ERRCODE = 'BY001';
+END
+""",
+    ),
+    SqlFunction(
+        name="refuse_copy",
+        returns="trigger",
+        marks="VOLATILE",
+        body="""
+BEGIN
+    -- Who keeps the copies says so.
+    IF current_setting('byodpp.moving', true) = 'on' THEN
+        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    END IF;
+    RAISE EXCEPTION 'the row is a copy here' USING ERRCODE = 'BY002';
 END
 """,
     ),

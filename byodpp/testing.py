@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -231,10 +231,16 @@ class Bench:
             blueprint: of `bootstrap.assemble`; share it between tests.
             origin: a database of `prepared`, to begin with all that is in it.
             write_access_line: takes the lines of the access log; None keeps them in `access_lines`.
-            overrides: settings.
+            overrides: settings; `places` get databases too, as fresh as the first.
         """
-        async with self.database(blueprint, origin) as name:
-            async with self._opened(blueprint, name, overrides, write_access_line) as tested:
+        async with AsyncExitStack() as databases:
+            name = await databases.enter_async_context(self.database(blueprint, origin))
+            places = {
+                entry.partition("@")[0]: await databases.enter_async_context(self.database(blueprint))
+                for entry in overrides.get("places", ())
+            }
+            given = {**self._addresses(places), **overrides}
+            async with self._opened(blueprint, name, given, write_access_line) as tested:
                 yield tested
 
     @asynccontextmanager
@@ -366,6 +372,15 @@ class Bench:
         }
         environ = {"BYODPP_ENV": "test"}
         return load_settings(blueprint.app_dir, environ, **{**addresses, **overrides})
+
+    def _addresses(self, places: dict[str, str]) -> dict[str, tuple[str, ...]]:
+        """Return the settings that say where places are, from names to databases."""
+        roles = {"place_db_uris": APP, "place_admin_uris": OWNER, "place_system_uris": SYSTEM}
+        return {
+            setting: tuple(f"{place}={self.server.uri(role, name)}" for place, name in places.items())
+            for setting, role in roles.items()
+            if places
+        }
 
     async def _administrate(self, statement: str) -> None:
         connection = await asyncpg.connect(self.server.uri(SUPERUSER, "postgres"))

@@ -50,6 +50,7 @@ _NOTHING: Final = "3:3:"
 _FIRST_TRANSACTION: Final = "0"
 
 _LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp audit sealer', 0))"
+_WAIT: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp audit sealer', 0))"
 _NOW: Final = "select pg_current_snapshot()::text as snapshot, clock_timestamp() as moment"
 _STATE: Final = (
     "select a.* from byodpp.audit_arrivals a, pg_control_system() c"
@@ -106,6 +107,7 @@ class Sealer:
         self._database = database
         self._key = key
         self._arrived = _arrived_sql(entries)
+        self._come = _come_sql(entries)
         self._table = quote(str(entries.name))
         self._ends: OrderedDict[int, int] = OrderedDict()  # tenant -> number of its last seal
         self._told: OrderedDict[int, float] = OrderedDict()  # tenant -> when its head was logged
@@ -152,6 +154,23 @@ class Sealer:
                 await transaction.execute(_KEEP_STATE, *_next(state, found).values())
         self._note(heads)
         return len(found)
+
+    async def take_in(self, transaction: Transaction, tenant_id: int) -> int:
+        """Seal entries of a tenant that came from another database; return how many.
+
+        They are older than what was sealed here last, and their seals say so: they bear no earliest time.
+
+        Args:
+            transaction: of the system role.
+            tenant_id: whose entries have come, without the mark of a transaction.
+        """
+        await transaction.execute(_WAIT)
+        await transaction.execute(SESSION)
+        taken = 0
+        while found := await transaction.fetch(self._come, tenant_id, _MOST_ENTRIES):
+            self._note(await self._sealed(transaction, _State(sealed=_NOTHING, sealed_at=None), found))
+            taken += len(found)
+        return taken
 
     async def _seal_all(self) -> None:
         while await self.seal() == _MOST_ENTRIES:
@@ -264,6 +283,14 @@ def _arrived_sql(entries: sa.Table) -> str:
     return (
         f"select tenant_id, id, {arrival}::text as arrival, {digest_sql(columns)} as digest"
         f" from ({texts}) t order by t.{arrival}, t.tenant_id, t.id"
+    )
+
+
+def _come_sql(entries: sa.Table) -> str:
+    return (
+        f"select tenant_id, id, {digest_sql(columns_of(entries))} as digest from {quote(str(entries.name))} e"
+        f" where tenant_id = $1::bigint and {quote(ARRIVAL)} is null and not {_IS_SEALED}"
+        " order by id limit $2::integer"
     )
 
 

@@ -94,6 +94,7 @@ class AuditTrail:
         *,
         max_waiting: int = 10_000,
         max_of_tenant: int = 1_000,
+        places: Mapping[str, AuditTrail] | None = None,
     ) -> None:
         """Args:
         database: written with its system role.
@@ -101,7 +102,9 @@ class AuditTrail:
         controlled: knows the fields whose readings are noted.
         max_waiting: notes that wait at most, readings not counted.
         max_of_tenant: of these, notes of one tenant.
+            places: trails of the databases that tenants have for themselves; they get those tenants' notes.
         """
+        self._places: Mapping[str, AuditTrail] = {} if places is None else places
         self._database = database
         self._tenants = tenants
         self._controlled = controlled
@@ -204,6 +207,8 @@ class AuditTrail:
         while self._pending:
             if not await self._flush():
                 await asyncio.sleep(_PAUSE_SECONDS)
+        for place in self._places.values():
+            await place.drain()
 
     @property
     def _pending(self) -> int:
@@ -279,15 +284,32 @@ class AuditTrail:
                 await transaction.execute(_INSERT, *map(list, zip(*rows, strict=True)))
 
     async def _placed(self, note: Note) -> Note | None:
-        """Return the note with its tenant; None when it has none: nobody's realm was named."""
+        """Return the note with its tenant.
+
+        None when it has none, for nobody's realm was named; and when it is for the trail of another database.
+        """
+        known = await self._of_tenant_found(note)
+        if known is None or not self._places or known.tenant_id is None:
+            return known
+        tenant = await self._tenants.by_id(known.tenant_id)
+        place = None if tenant is None or tenant.database is None else self._places.get(tenant.database)
+        if place is None:
+            return known
+        place._add(known)
+        return None
+
+    async def _of_tenant_found(self, note: Note) -> Note | None:
         if note.tenant_id is not None:
             return note
         if note.realm:
             tenant = await self._tenants.by_realm(note.realm)
             return None if tenant is None else replace(note, tenant_id=tenant.id)
-        async with self._database.system() as transaction:
-            found = await transaction.fetchval(_TENANT_OF_KEY, note.key_id)
-        return None if found is None else replace(note, tenant_id=found)
+        for _, database in self._database.serving():
+            async with database.system() as transaction:
+                found = await transaction.fetchval(_TENANT_OF_KEY, note.key_id)
+            if found is not None:
+                return replace(note, tenant_id=found)
+        return None
 
 
 async def _looked_up(transaction: Transaction, notes: Sequence[Note]) -> list[Note]:

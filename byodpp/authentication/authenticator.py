@@ -45,6 +45,7 @@ class Principal:
     platform: bool = False  # an operator: signed in at the platform's realm
     guest: bool = False  # of `tenant_id`, which has opened rows to the caller's own tenant: only reads
     tenant: Tenant | None = None  # the one of `tenant_id`
+    looking_in: str | None = None  # place whose rows are asked for by who names no tenant
     home: Tenant | None = None  # the one of `home_tenant_id`, where the caller has signed in
     claims: Claims | None = None
     key_id: str | None = None  # the API key that was sent; None for a token
@@ -59,9 +60,13 @@ class Principal:
     def __post_init__(self) -> None:
         """Fill in, once, what every request of the caller needs."""
         visiting = self.visiting_from is not None
-        place = None if self.tenant is None else self.tenant.place
+        tenant = self.tenant
         session = SessionContext(
-            tenant_id=self.session_tenant_id, user_id=self.user_id, visiting=visiting, place=place
+            tenant_id=self.session_tenant_id,
+            user_id=self.user_id,
+            visiting=visiting,
+            place=None if tenant is None else tenant.place,
+            database=self.looking_in if tenant is None else tenant.database,
         )
         object.__setattr__(self, "session", session)
         object.__setattr__(self, "variables", _Variables(self))
@@ -81,6 +86,12 @@ class Principal:
     def at_home_on_platform(self) -> bool:
         """Whether the caller is an operator who acts for the platform itself."""
         return self.platform and self.tenant_id == PLATFORM_TENANT
+
+    def of_control_plane(self) -> Principal:
+        """Return the caller as who asks for what no place has: its tenant's record, and the classes."""
+        if self.tenant is None or self.tenant.database is None:
+            return self
+        return replace(self, tenant=replace(self.tenant, database=None))
 
     def at_home(self) -> Principal:
         """Return the caller as who acts in its own tenant, whichever it has named."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
 import time
@@ -21,10 +22,12 @@ from typing import Any, Final
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.database import Database
-from byodpp.exceptions import Unauthenticated
+from byodpp.exceptions import TenantMoving, Unauthenticated
 from byodpp.expiring import Expiring
 
 __all__ = ["KEY_PREFIX", "ApiKey", "KeyDirectory", "claimed_key", "hash_of", "new_secret", "written"]
+
+_log: Final = logging.getLogger(__name__)
 
 KEY_PREFIX: Final = "byodpp_"
 _KEY: Final = re.compile(r"byodpp_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{43})")
@@ -42,7 +45,8 @@ _SELECT: Final = (
 _USED: Final = (
     "update api_keys k set last_used_at = greatest(k.last_used_at, date_trunc('minute', u.at))"
     " from unnest($1::text[], $2::timestamptz[]) as u(id, at) join byodpp.api_key_hashes h using (id)"
-    " where k.tenant_id = h.tenant_id and k.id = h.id"
+    " where k.tenant_id = h.tenant_id and k.id = h.id and not exists"
+    " (select from byodpp.tenant_places p where p.tenant_id = k.tenant_id and p.state <> 'served')"
 )
 
 
@@ -161,8 +165,12 @@ class KeyDirectory:
         used, self._used = self._used, {}
         if not used:
             return
-        async with self._database.system() as transaction:
-            await transaction.execute(_USED, list(used), list(used.values()))
+        for name, database in self._database.serving():  # each knows the keys of its own tenants
+            try:
+                async with database.system() as transaction:
+                    await transaction.execute(_USED, list(used), list(used.values()))
+            except TenantMoving:
+                _log.info("when keys were used in the place %s is not written while its tenant moves", name)
 
     def forget(self, tenants: Collection[int] | None = None) -> None:
         """Look the keys of these tenants up anew, and whatever was not found; None: every key."""
@@ -174,14 +182,28 @@ class KeyDirectory:
         if known is not None or self._unknown.get(id):
             return known
         asked, unknown = self._found.turn, self._unknown.turn
-        async with self._database.system() as transaction:
-            record = await transaction.fetchrow(_SELECT, id)
+        record = await self._record(id)
         key = None if record is None else _key(record)
         if key is None:
             self._unknown.put(id, True, unknown)
         else:
             self._found.put(id, key, asked)
         return key
+
+    async def _record(self, id: str) -> Any:
+        """Look for a key where tenants are; it does not say which one it is of.
+
+        Raises:
+            PlaceUnavailable: there is none in the databases that answer, and one does not.
+        """
+        for _, database in self._database.serving():
+            async with database.system() as transaction:
+                record = await transaction.fetchrow(_SELECT, id)
+            if record is not None:
+                return record
+        for name in self._database.places:
+            self._database.at(name)
+        return None
 
 
 def _key(record: Any) -> ApiKey:

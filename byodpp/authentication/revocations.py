@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from byodpp.authentication.changes import DirectoryChanges, Forget
@@ -108,6 +108,7 @@ class RevocationWatch:
         forget: Forget,
         *,
         seconds: float = 0.4,
+        places: Mapping[str, RevocationWatch] | None = None,
     ) -> None:
         """Args:
         database: read with its system role.
@@ -116,7 +117,9 @@ class RevocationWatch:
         keys: writes down when they were used.
         forget: drops tenants, users, keys, and callers that are remembered.
         seconds: between two looks.
+            places: watches of the databases that tenants have for themselves.
         """
+        self._places: Mapping[str, RevocationWatch] = {} if places is None else places
         self._database = database
         self._revocations = revocations
         self._changes = changes
@@ -152,8 +155,14 @@ class RevocationWatch:
         except ApiError as error:
             _log.warning("when keys were used last was not written: %s", error.message)
 
-    async def refresh(self) -> None:
-        """Read what has come since the last look, if anything has."""
+    async def refresh(self, place: str | None = None) -> None:
+        """Read what has come since the last look, if anything has.
+
+        Args:
+            place: name of the database to look into; None: the one that all tenants share.
+        """
+        if place is not None:
+            return await self._places[place].refresh()
         async with self._reading, self._database.system() as transaction:
             await self._changes.look(transaction, self._forget)
             version = await transaction.fetchval(_VERSION)

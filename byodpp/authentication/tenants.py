@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
-from byodpp.database import PLATFORM_TENANT, Database, Transaction
+from byodpp.database import PLATFORM_TENANT, Database, SessionContext, Transaction
 from byodpp.exceptions import StartError
 from byodpp.expiring import Expiring
 from byodpp.ids import Ids
@@ -43,8 +43,9 @@ _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 _SELECT: Final = """
     select id, ulid, slug, name, status, tenant_class_id,
-        case when p.tier <> 'shared' then p.place end as place,
-        p.tier <> 'shared' and p.fingerprint is distinct from (
+        case when p.tier = 'schema' then p.place end as place,
+        case when p.tier = 'database' then p.place end as database,
+        p.tier = 'schema' and p.fingerprint is distinct from (
             select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1
         ) as behind
     from tenants left join byodpp.tenant_places p on p.tenant_id = tenants.id where """
@@ -72,7 +73,8 @@ class Tenant:
     tenant_class: int | None = None  # id of its TenantClass; None is the default class
     name: str = ""
     place: str | None = None  # schema of its own tables; None: it has none
-    behind: bool = False  # its place lacks what the shared tables have got
+    database: str | None = None  # name of the place that is a database of its own; None: it has none
+    behind: bool = False  # its schema lacks what the shared tables have got
 
     @property
     def active(self) -> bool:
@@ -122,8 +124,10 @@ class TenantDirectory:
             clock=clock,
         )
 
-    async def everywhere(self) -> str | None:
+    async def everywhere(self, session: SessionContext | None = None) -> str | None:
         """Return the place where rows of all tenants are found together; None: in the shared tables."""
+        if session is not None and session.database is not None:
+            return None
         known = self._everywhere.get("")
         if known is None:
             asked = self._everywhere.turn
@@ -243,5 +247,6 @@ def _tenant(row: Any) -> Tenant:
         status=row["status"],
         tenant_class=row["tenant_class_id"],
         place=row["place"],
+        database=row["database"],
         behind=bool(row["behind"]),
     )

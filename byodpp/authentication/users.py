@@ -117,7 +117,7 @@ class UserDirectory:
         if (known := self._found.get(key)) is not None:
             return known
         asked = self._found.turn
-        async with self._database.system() as transaction:
+        async with self._database.at(home.database).system() as transaction:
             row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
             if row is None:
                 if (most := await self._quota(home)) is not None:

@@ -57,12 +57,24 @@ async def record_change(transaction: Transaction, tenant_id: int) -> None:
 class PolicyWatch:
     """Loads policies at the start and whenever they have changed."""
 
-    def __init__(self, database: Database, authorizer: Authorizer, *, seconds: float = 0.4) -> None:
+    def __init__(
+        self,
+        database: Database,
+        authorizer: Authorizer,
+        *,
+        seconds: float = 0.4,
+        places: Mapping[str, PolicyWatch] | None = None,
+        of_place: bool = False,
+    ) -> None:
         """Args:
         database: read with its system role, so that a busy application does not delay the look.
         authorizer: gets the policies.
         seconds: between two looks.
+            places: watches of the databases that tenants have for themselves.
+            of_place: whether this is one of them.
         """
+        self._places: Mapping[str, PolicyWatch] = {} if places is None else places
+        self._of_place = of_place
         self._database = database
         self._authorizer = authorizer
         self._digest: tuple[int, ...] = (0, 0)
@@ -110,13 +122,21 @@ class PolicyWatch:
                 await self._read_changes(transaction)
                 self._digest = digest
 
-    async def announce(self) -> None:
-        """Put a change that is committed in force here, and tell the other processes to look."""
+    async def announce(self, place: str | None = None) -> None:
+        """Put a change that is committed in force here, and tell the other processes to look.
+
+        Args:
+            place: name of the database in which it was made; None: the one that all tenants share.
+        """
+        if place is not None:
+            return await self._places[place].announce()
         await self.refresh()
         async with self._database.system() as transaction:
             await transaction.execute(_TELL)
 
     async def _read_all(self, transaction: Transaction) -> None:
+        if self._of_place:  # what others have in force comes from elsewhere
+            return await self._read_changes(transaction)
         versions = {one["tenant_id"]: one["version"] for one in await transaction.fetch(_VERSIONS)}
         stored = await read_rows(transaction)
         self._authorizer.load_policies(
@@ -128,9 +148,11 @@ class PolicyWatch:
         """Read the rows of tenants whose version is another; versions come first, so none is missed."""
         versions = {one["tenant_id"]: one["version"] for one in await transaction.fetch(_VERSIONS)}
         known = self._versions
-        changed = [id for id in {**known, **versions} if known.get(id) != versions.get(id)]
+        # A tenant that is here no more is gone, or in another database, whose watch knows its rules.
+        left = {} if self._of_place or self._places else known
+        changed = [id for id in {**left, **versions} if known.get(id) != versions.get(id)]
         if changed:
-            platform = PLATFORM_TENANT in changed
+            platform = PLATFORM_TENANT in changed and not self._of_place
             stored = await read_rows(transaction, changed)
             self._authorizer.change_policies(
                 stored.by_tenant(changed),

@@ -12,7 +12,8 @@ import gc
 from starlette.applications import Starlette
 
 from byodpp.bootstrap.blueprint import Blueprint, assemble, load, openapi, snapshot
-from byodpp.bootstrap.connected import Application, database_of
+from byodpp.bootstrap.connected import Application
+from byodpp.bootstrap.databases import connect_databases
 from byodpp.heap import no_collection
 from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.settings import Settings
@@ -48,7 +49,7 @@ async def load_demo(settings: Settings, blueprint: Blueprint | None = None, *, a
     Returns:
         Rows written.
     """
-    database = database_of(settings)
+    database = connect_databases(settings)
     await database.open()
     try:
         files = await waiting_seeds(settings.app_dir, database, again=again)

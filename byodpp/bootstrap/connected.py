@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 from byodpp import application, migrations
 from byodpp.access_guide import AccessGuide
 from byodpp.audit import Sealer
-from byodpp.audit.controlled import ControlledFields
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
 from byodpp.authentication.changes import DirectoryChanges
@@ -28,6 +27,13 @@ from byodpp.authorization import Authorizer
 from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
 from byodpp.bootstrap.blueprint import Blueprint
+from byodpp.bootstrap.databases import (
+    Followed,
+    Following,
+    connect_databases,
+    followings,
+    place_keepers,
+)
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.database import Database, Sessions
 from byodpp.definitions import ResourceDefinition
@@ -44,6 +50,9 @@ from byodpp.index_check import unindexed
 from byodpp.limits import ClassDirectory, SlidingWindows, StorageQuota
 from byodpp.openapi import openapi_bytes, openapi_document
 from byodpp.part_writes import PartWrites
+from byodpp.places import PlaceBuilder
+from byodpp.places.databases import PlaceDatabases
+from byodpp.places.keeping import PlaceKeeper
 from byodpp.query.cursors import Cursors
 from byodpp.query.reader import QueryReader
 from byodpp.recurring import require_well
@@ -59,8 +68,10 @@ from byodpp.sealed_fields import SealedFields
 from byodpp.service import Service
 from byodpp.service.units import UnitParts
 from byodpp.settings import Settings
+from byodpp.settings.places import place_addresses
 from byodpp.settings.secret_key import application_secret
 from byodpp.tenant_life import TenantLife
+from byodpp.tenant_life.database_moves import DatabaseMoves
 from byodpp.tenant_life.moves import Moves
 from byodpp.transfer.chunks import Chunks
 from byodpp.transfer.exports import Exporter
@@ -70,7 +81,7 @@ from byodpp.transfers import TransferBounds, Transfers
 if TYPE_CHECKING:
     from byodpp.limits.shared import SharedWindows
 
-__all__ = ["Application", "database_of"]
+__all__ = ["Application"]
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -83,14 +94,12 @@ class Application:
     issuer: IdentityProvider
     authorizer: Authorizer
     authenticator: Authenticator
-    policy_watch: PolicyWatch
-    revocation_watch: RevocationWatch
+    following: Following  # what follows the database that all tenants share
+    of_places: Mapping[str, Following]
+    keepers: tuple[PlaceKeeper, ...]
     classes: ClassDirectory
     rate_limiter: SlidingWindows | SharedWindows
     service: Service
-    trail: AuditTrail
-    sealer: Sealer
-    quota: StorageQuota
     importer: Importer
     exporter: Exporter
     browser_sessions: BrowserSessions | None  # None: no cookie is looked at
@@ -113,7 +122,7 @@ class Application:
         if settings.strict_indexes and (slow := unindexed(blueprint.registry, blueprint.tables)):
             raise ManifestError(slow)
         shares: dict[int, int] = {}
-        database = database_of(settings, shares)
+        database = connect_databases(settings, shares, blueprint.tables)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = issuer or identity_provider(settings)
         changes = DirectoryChanges()
@@ -129,18 +138,38 @@ class Application:
             if tenants is None:
                 classes.forget()
 
-        revocation_watch = RevocationWatch(database, revocations, changes, keys, forget)
-        trail = AuditTrail(database, tenants, ControlledFields(blueprint.registry))
-        watch = PolicyWatch(database, authorizer)
-        encryption = EncryptionKeys.of(settings)
-        quota = StorageQuota.of(settings, blueprint.tables, database, classes)
-        part_written = PartWrites(
-            watch, AccessChanges(blueprint.registry, authorizer), revocation_watch, forget, classes, tenants
+        followed = Followed(
+            settings=settings,
+            registry=blueprint.registry,
+            tables=blueprint.tables,
+            authorizer=authorizer,
+            tenants=tenants,
+            classes=classes,
+            keys=keys,
+            revocations=revocations,
+            forget=forget,
         )
-        store = _store(settings, blueprint, database, encryption, quota, tenants, part_written)
+        following, of_places = followings(followed, database, changes)
+        encryption = EncryptionKeys.of(settings)
+        part_written = PartWrites(
+            following.policies,
+            AccessChanges(blueprint.registry, authorizer),
+            following.revocations,
+            forget,
+            classes,
+            tenants,
+        )
+        store = _store(settings, blueprint, database, encryption, following.quota, tenants, part_written)
         bus = EventBus(blueprint.handlers)
         parts = _unit_parts(
-            blueprint, store, bus, trail, tenants, authorizer=authorizer, encryption=encryption, issuer=issuer
+            blueprint,
+            store,
+            bus,
+            following.trail,
+            tenants,
+            authorizer=authorizer,
+            encryption=encryption,
+            issuer=issuer,
         )
         service = Service(parts, database, bus)
         sessions = Sessions(
@@ -156,24 +185,47 @@ class Application:
             issuer=issuer,
             authorizer=authorizer,
             authenticator=authenticator,
-            policy_watch=watch,
-            revocation_watch=revocation_watch,
+            following=following,
+            of_places=of_places,
+            keepers=place_keepers(followed, database, of_places, blueprint.app_dir, blueprint.fingerprint),
             classes=classes,
             rate_limiter=_rate_limiter(settings),
-            trail=trail,
-            sealer=Sealer.of(settings, blueprint.registry, blueprint.tables, database),
-            quota=quota,
             service=service,
             importer=Importer(service, sessions, chunks, authenticator.require_standing),
             exporter=Exporter(
                 parts.store,
-                trail,
+                following.trail,
                 sessions,
                 authenticator.require_standing,
                 most_seconds=settings.export_seconds,
             ),
             browser_sessions=BrowserSessions.of(settings, encryption),
         )
+
+    @property
+    def policy_watch(self) -> PolicyWatch:
+        """Keeps the policies in force, of those who share a database."""
+        return self.following.policies
+
+    @property
+    def revocation_watch(self) -> RevocationWatch:
+        """Follows what is revoked, of those who share a database."""
+        return self.following.revocations
+
+    @property
+    def trail(self) -> AuditTrail:
+        """Takes notes for everybody's audit trail."""
+        return self.following.trail
+
+    @property
+    def sealer(self) -> Sealer:
+        """Seals entries of those who share a database."""
+        return self.following.sealer
+
+    @property
+    def quota(self) -> StorageQuota:
+        """Refuses what makes a tenant store too much."""
+        return self.following.quota
 
     def routes(self) -> list[Route]:
         """Return every route, in the order in which listings show them."""
@@ -186,6 +238,10 @@ class Application:
         if not isinstance(self.rate_limiter, SlidingWindows):
             # Without it each process counts alone: worse, but it serves.
             checks.append(HealthCheck(name="redis", check=self.rate_limiter.ping, critical=False))
+        # One that is away is no matter to the tenants of all others.
+        checks += [
+            HealthCheck(name=f"place {one.name}", check=one.check, critical=False) for one in self.keepers
+        ]
         health = Health(self.lifecycle, checks)
         blueprint = self.blueprint
         found = [
@@ -220,9 +276,27 @@ class Application:
             tables=self.blueprint.tables,
             identity=self.issuer.administration,
             app_dir=self.blueprint.app_dir,
-            moves=Moves.of(
-                self.settings, self.blueprint.registry, self.blueprint.tables, self.authenticator.forget
-            ),
+            moves=self._moves(),
+        )
+
+    def _moves(self) -> Moves:
+        settings, tables = self.settings, self.blueprint.tables
+        builder = PlaceBuilder(self.blueprint.registry, tables, settings.postgres_admin_uri)
+        databases = DatabaseMoves(
+            self.database,
+            tables,
+            builder,
+            PlaceDatabases(tables, place_addresses(settings)),
+            {one.name: one.copies for one in self.keepers},
+            {None: self.sealer, **{name: one.sealer for name, one in self.of_places.items()}},
+            settle_seconds=settings.tenant_settle_seconds,
+            forget=self.authenticator.forget,
+        )
+        return Moves(
+            builder,
+            databases,
+            settle_seconds=settings.tenant_settle_seconds,
+            forget=self.authenticator.forget,
         )
 
     def transfers(self, resource: ResourceDefinition) -> Transfers:
@@ -259,18 +333,18 @@ class Application:
         try:
             await self._refuse_other_schema()
             await self.issuer.open()
-            await self.policy_watch.start()
-            await self.revocation_watch.start()
-            await self.trail.start()
-            await self.quota.start()
-            if self.settings.audit_sealer:
-                await self.sealer.start()
+            for follower in self.following.running(self.settings):
+                await follower.start()
+            for keeper in self.keepers:
+                await keeper.start()
             yield
             await self.service.drain()
         finally:
             await self.policy_watch.stop()
             await self.revocation_watch.stop()
             await self.trail.stop()
+            for keeper in self.keepers:
+                await keeper.stop()
             await self.sealer.stop()
             await self.quota.stop()
             await self.issuer.close()
@@ -279,8 +353,9 @@ class Application:
             await self.database.close()
 
     async def _recurring_work_is_well(self) -> None:
-        works = (self.policy_watch.looks, self.revocation_watch.looks, self.sealer.passes, self.quota.looks)
-        await require_well(works)
+        serving = [one for name, one in self.of_places.items() if self.database.places[name].refusal is None]
+        works = [work for one in (self.following, *serving) for work in one.works()]
+        await require_well([*works, *(keeper.looks for keeper in self.keepers)])
 
     async def _refuse_other_schema(self) -> None:
         async with self.database.system() as transaction:
@@ -315,29 +390,6 @@ class Application:
                 **options,
             )
         )
-
-
-def database_of(settings: Settings, shares: Mapping[int, int] | None = None) -> Database:
-    """Return the application's database, closed.
-
-    Args:
-        settings: with its addresses.
-        shares: connections that a tenant may have at most, by its id; filled later.
-
-    Raises:
-        StartError: no address is known.
-    """
-    if settings.postgres_db_uri is None:
-        raise StartError("POSTGRES_DB_URI is not set and no embedded server was started.")
-    return Database(
-        app_uri=settings.postgres_db_uri,
-        system_uri=settings.postgres_system_uri,
-        pool_min_connections=settings.pool_min_connections,
-        pool_max_connections=settings.pool_max_connections,
-        pool_acquire_timeout_seconds=settings.pool_acquire_timeout_seconds,
-        statement_timeout_seconds=settings.statement_timeout_seconds,
-        shares=shares,
-    )
 
 
 def _store(

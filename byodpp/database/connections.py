@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from byodpp.database.sqlstate import is_connection_loss
-from byodpp.exceptions import DatabaseStartError, Problem
+from byodpp.exceptions import DatabaseAway, DatabaseStartError, Problem
 from byodpp.fields.moments import CALENDAR_CODECS
 
 __all__ = ["PoolOptions", "check_app_role", "check_system_role", "open_pool"]
@@ -79,7 +79,7 @@ async def open_pool(uri: str, options: PoolOptions) -> asyncpg.Pool[Any]:
                 raise DatabaseStartError(_reason(error)) from error
             limit = options.start_timeout_seconds
             if limit is not None and time.monotonic() - started + pause > limit:
-                raise DatabaseStartError(f"The database is not there: {_reason(error)}") from error
+                raise DatabaseAway(f"The database is not there: {_reason(error)}") from error
             # The address may hold a password, so it is not logged.
             _log.warning("the database is not there (%s); next try in %.1f s", type(error).__name__, pause)
         await asyncio.sleep(pause)

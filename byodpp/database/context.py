@@ -26,6 +26,8 @@ class SessionContext:
     grants: tuple[str, ...] = ()  # `table:tenant:id` of rows lent to this caller
     #: Schema in which tables are looked for before the shared ones; None: there is only the latter.
     place: str | None = None
+    #: Name of the database in which it runs; None: the one that all tenants share.
+    database: str | None = None
 
     #: The values of byodpp.tenant, byodpp.user and byodpp.grants, for set_config.
     settings: tuple[str, str, str] = field(init=False, repr=False, compare=False)

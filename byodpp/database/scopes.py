@@ -21,7 +21,7 @@ from byodpp.exceptions import InternalError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from byodpp.database.transactions import Database
+    from byodpp.database.transactions import Confirm, Database
 
 __all__ = ["RELEASE_TIMEOUT_SECONDS", "TransactionScope", "cut", "release"]
 
@@ -34,13 +34,21 @@ RELEASE_TIMEOUT_SECONDS: Final = 5.0
 class TransactionScope:
     """``async with`` of one transaction: commits, or rolls back when the block raises."""
 
-    __slots__ = ("_begin", "_context", "_database", "_pool", "_transaction")
+    __slots__ = ("_begin", "_confirm", "_context", "_database", "_pool", "_transaction")
 
-    def __init__(self, database: Database, pool: ConnectionPool, begin: str, context: SessionContext) -> None:
+    def __init__(
+        self,
+        database: Database,
+        pool: ConnectionPool,
+        begin: str,
+        context: SessionContext,
+        confirm: Confirm | None = None,
+    ) -> None:
         self._database = database
         self._pool = pool
         self._begin = begin
         self._context = context
+        self._confirm = confirm
         self._transaction: Transaction | None = None
 
     async def __aenter__(self) -> Transaction:
@@ -77,6 +85,12 @@ class TransactionScope:
     ) -> None:
         transaction = self._transaction
         assert transaction is not None
+        if self._confirm is not None and error is None and transaction.failure is None:
+            try:
+                await self._confirm(transaction)
+            except BaseException:
+                await self._database.finish(self._roll_back(transaction.end()))
+                raise
         connection = transaction.end()
         if error is None and transaction.failure is None:
             await self._database.finish(self._commit(transaction, connection))

@@ -54,8 +54,11 @@ class Sessions:
         self._patience = patience_seconds
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Session]:
+    async def open(self, place: str | None = None) -> AsyncIterator[Session]:
         """Yield a session.
+
+        Args:
+            place: name of the database it is in; None: the one that all tenants share.
 
         Raises:
             Unavailable: there are as many as may be, or the database is away.
@@ -67,11 +70,12 @@ class Sessions:
             told = "Other imports and exports are running; try again."
             raise Unavailable(told, retry_after_seconds=5) from error
         try:
-            pool = await self._database.pool_of_one()
+            database = self._database.at(place)
+            pool = await database.pool_of_one()
             try:
-                yield Session(self._database, pool)
+                yield Session(database, pool)
             finally:
-                await self._database.finish(_closed(pool))
+                await database.finish(_closed(pool))
         finally:
             self._turns.release()
 

@@ -22,6 +22,7 @@ from byodpp.exceptions import (
     InternalError,
     OutcomeUnknown,
     QueryTimeout,
+    ReadOnlyCopy,
     ReferencedConflict,
     StorageFull,
     TenantMoving,
@@ -148,6 +149,7 @@ _BY_STATE: Final[dict[str, Callable[[], ApiError]]] = {
     "40P01": lambda: Conflict("Another request changed the same data at the same time; try again."),
     "53100": lambda: StorageFull("The database has no room left."),
     "55P03": lambda: QueryTimeout("Another request holds what this one needs; try again."),
+    "BY002": ReadOnlyCopy,  # our own, from the triggers that keep copies of other databases' rows
     "BY001": TenantMoving,  # our own, from the triggers that hold a tenant's writes while it moves
     "57014": QueryTimeout,  # statement timeout, or cancelled by an operator
 }

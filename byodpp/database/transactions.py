@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
 
 import asyncpg
 
@@ -32,7 +33,7 @@ from byodpp.database.pool import Connection, ConnectionPool
 from byodpp.database.scopes import RELEASE_TIMEOUT_SECONDS, TransactionScope, cut, release
 from byodpp.database.sqlstate import is_connection_loss, is_retryable, translate
 from byodpp.database.transaction import DRIVER_ERRORS, Transaction
-from byodpp.exceptions import ApiError, DatabaseStartError, Unavailable
+from byodpp.exceptions import ApiError, DatabaseStartError, PlaceUnavailable, Unavailable
 
 __all__ = [
     "NOBODY",
@@ -47,6 +48,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+#: What is asked before a commit.
+Confirm: TypeAlias = Callable[[Transaction], Awaitable[object]]
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 
@@ -66,6 +70,8 @@ class Database:
         statement_timeout_seconds: float = 30.0,
         start_timeout_seconds: float | None = None,
         shares: Mapping[int, int] | None = None,
+        places: Mapping[str, Database] | None = None,
+        confirm: Confirm | None = None,
     ) -> None:
         """Args:
         app_uri: address as the app role.
@@ -77,7 +83,13 @@ class Database:
         statement_timeout_seconds: enforced by the server, and one second later by us.
         start_timeout_seconds: how long `open` waits for a server that is away; None: without end.
         shares: tenant to the most connections of the app's pool that it has at a time; read each time.
+            places: databases of tenants that have one for themselves, by name.
+            confirm: called before each commit of the app role, which it may refuse.
         """
+        self.places: Mapping[str, Database] = {} if places is None else places
+        self.confirm = confirm
+        #: Why nobody is served from here for now; None: requests are. Of a place only.
+        self.refusal: ApiError | None = None
         self._shares: Mapping[int, int] = {} if shares is None else shares
         self._app_uri = app_uri
         self.system_uri = system_uri
@@ -128,6 +140,28 @@ class Database:
                 _log.warning("connections were still in use and are cut")
                 pool.terminate()
 
+    def at(self, name: str | None) -> Database:
+        """Return the database of a place that serves; of None, this one.
+
+        Raises:
+            Unavailable: this process has no such place, or it is away, or lacks a revision.
+        """
+        if name is None:
+            return self
+        place = self.places.get(name)
+        if place is None:
+            _log.error("a tenant is in the place %r, which `places` does not name", name)
+            raise PlaceUnavailable
+        if place.refusal is not None:
+            refusal = place.refusal
+            raise type(refusal)(refusal.message)
+        return place
+
+    def serving(self) -> list[tuple[str | None, Database]]:
+        """Return this database and those of places that serve, with their names."""
+        places = ((name, one) for name, one in self.places.items() if one.refusal is None)
+        return [(None, self), *places]
+
     def transaction(
         self, context: SessionContext, *, read_only: bool = False, isolation: Isolation = "read committed"
     ) -> TransactionScope:
@@ -138,14 +172,15 @@ class Database:
             read_only: PostgreSQL refuses every change.
             isolation: with the stricter ones errors may be `is_retryable`.
         """
-        return self.scope(self._pool(self._app), context, read_only=read_only, isolation=isolation)
+        home = self if context.database is None else self.at(context.database)
+        return home.scope(home._pool(home._app), context, read_only=read_only, isolation=isolation)
 
     def scope(
         self, pool: ConnectionPool, context: SessionContext, *, read_only: bool, isolation: Isolation
     ) -> TransactionScope:
         """Return ``async with`` for a transaction on a pool; for `transaction` and `Sessions` only."""
         begin = f"begin isolation level {isolation}{' read only' if read_only else ''}; {context.commands}"
-        return TransactionScope(self, pool, begin, context)
+        return TransactionScope(self, pool, begin, context, None if read_only else self.confirm)
 
     async def pool_of_one(self) -> ConnectionPool:
         """Open a pool of one connection of the app role; for `Sessions` only.
@@ -162,9 +197,15 @@ class Database:
 
     def lone(self, context: SessionContext) -> TransactionScope:
         """Return ``async with`` for a transaction of one statement; see `lone`."""
-        begin = f"begin isolation level read committed; {context.commands}"
+        if context.database is not None:
+            home = self.at(context.database)
+            return home._lone(context) if home.confirm is None else self.transaction(context)
         if context.place is not None:  # tables are found before the statement could say where
-            return TransactionScope(self, self._pool(self._app), begin, context)
+            return self.transaction(context)
+        return self._lone(context)
+
+    def _lone(self, context: SessionContext) -> TransactionScope:
+        begin = f"begin isolation level read committed; {context.commands}"
         return LoneScope(self, self._pool(self._app), begin, context)
 
     def system(self, context: SessionContext | None = None) -> TransactionScope:
@@ -173,14 +214,22 @@ class Database:
         Args:
             context: set as in `transaction`, for triggers and defaults; the platform's when omitted.
         """
+        context = context or SessionContext(tenant_id=PLATFORM_TENANT)
+        if context.database is not None:
+            return self.at(context.database).system(replace(context, database=None))
         if self.system_uri is None:
             raise DatabaseStartError("POSTGRES_SYSTEM_URI is not set, and this needs the system role.")
-        context = context or SessionContext(tenant_id=PLATFORM_TENANT)
         begin = f"begin isolation level read committed; {context.commands}"
         return TransactionScope(self, self._pool(self._system), begin, context)
 
     async def read(
-        self, sql: str, args: Sequence[Any], tenant_id: int = NOBODY, *, place: str | None = None
+        self,
+        sql: str,
+        args: Sequence[Any],
+        tenant_id: int = NOBODY,
+        *,
+        place: str | None = None,
+        database: str | None = None,
     ) -> asyncpg.Record | None:
         """Run one reading statement in one trip and return its only row.
 
@@ -194,7 +243,10 @@ class Database:
             tenant_id: for whom, as the pool counts connections.
             place: where its tables are looked for first. Names are looked up before the statement could
                 say where, so that this takes a transaction: three trips.
+            database: name of the place in whose database they are.
         """
+        if database is not None:
+            return await self.at(database).read(sql, args, tenant_id)
         if place is not None:
             return await self._read_placed(sql, args, SessionContext(tenant_id=tenant_id, place=place))
         try:

@@ -36,7 +36,7 @@ _DUE: Final = (
 _OWN: Final = (
     "select p.place, c.relname as name from byodpp.tenant_places p join pg_namespace n on n.nspname = p.place"
     " join pg_class c on c.relnamespace = n.oid and c.relkind = 'r' and c.relname = any($1::text[])"
-    " where p.tier <> 'shared'"
+    " where p.tier = 'schema'"
 )
 _PAGES: Final = "select greatest(relpages, 1) from pg_class where oid = to_regclass($1)"
 _SUM: Final = "select tenant_id, sum(pg_column_size(t)) * $1::float8 as bytes from {table} t{part} group by 1"
@@ -116,14 +116,22 @@ class StorageQuota:
     """Refuses what would make a tenant's rows more when they are too many already."""
 
     def __init__(
-        self, database: Database, classes: ClassDirectory, meter: StorageMeter, *, seconds: float = 5.0
+        self,
+        database: Database,
+        classes: ClassDirectory,
+        meter: StorageMeter,
+        *,
+        seconds: float = 5.0,
+        places: Mapping[str, StorageQuota] | None = None,
     ) -> None:
         """Args:
         database: read with its system role.
         classes: tell what a tenant may store.
         meter: measures, in whichever process is first.
         seconds: between two looks at what was measured.
+            places: quotas of the databases that tenants have for themselves.
         """
+        self._places: Mapping[str, StorageQuota] = {} if places is None else places
         self._database = database
         self._classes = classes
         self.meter = meter
@@ -139,11 +147,16 @@ class StorageQuota:
 
     @classmethod
     def of(
-        cls, settings: Settings, tables: Tables, database: Database, classes: ClassDirectory
+        cls,
+        settings: Settings,
+        tables: Tables,
+        database: Database,
+        classes: ClassDirectory,
+        places: Mapping[str, StorageQuota] | None = None,
     ) -> StorageQuota:
         """Return the quota of an application, with a meter of its tables."""
         meter = StorageMeter(database, measured_tables(tables), seconds=settings.storage_seconds)
-        return cls(database, classes, meter)
+        return cls(database, classes, meter, places=places)
 
     async def refuse_full(self, tenant: Tenant | None) -> None:
         """Refuse another row, or a longer one, of a tenant that stores what it may.
@@ -151,6 +164,10 @@ class StorageQuota:
         Raises:
             QuotaExceeded: it stores as much as its class allows, or more.
         """
+        place = None if tenant is None or tenant.database is None else self._places.get(tenant.database)
+        if place is not None:
+            await place.refuse_full(tenant)
+            return
         used = self._used
         if tenant is None or not used or tenant.id not in used:
             return

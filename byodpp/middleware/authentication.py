@@ -24,6 +24,10 @@ class Caller(Protocol):
         """Whether no token was sent."""
         ...
 
+    def of_control_plane(self) -> Caller:
+        """Return the caller as who asks for what no tenant's database has."""
+        ...
+
 
 class Authenticator(Protocol):
     """Turns the headers of a request into a principal."""
@@ -53,15 +57,22 @@ class Authentication:
     """Stage of every guarded route."""
 
     def __init__(
-        self, authenticator: Authenticator, *, public: bool, sessions: BrowserSessions | None = None
+        self,
+        authenticator: Authenticator,
+        *,
+        public: bool,
+        control_plane: bool = False,
+        sessions: BrowserSessions | None = None,
     ) -> None:
         """Args:
         authenticator: judges tokens.
         public: whether callers without a token may go on.
+        control_plane: whether the route is about what is kept for all tenants together.
         sessions: take tokens out of cookies; None: no cookie is looked at.
         """
         self._authenticator = authenticator
         self._public = public
+        self._control_plane = control_plane
         self._sessions = sessions
 
     def __call__(self, request: Request) -> Awaitable[None] | None:
@@ -80,7 +91,7 @@ class Authentication:
         self._admit(request, await found)
 
     def _admit(self, request: Request, principal: Caller) -> None:
-        request.principal = principal
+        request.principal = principal.of_control_plane() if self._control_plane else principal
         if principal.anonymous and not self._public:
             raise Unauthenticated
 

@@ -134,7 +134,7 @@ class PlaceBuilder:
             connection: of the owner.
             located: every tenant's; one whose place is behind is left out, for it is not served.
         """
-        there = [one for one in located if one.tier != "shared" and not one.behind]
+        there = [one for one in located if one.tier == "schema" and not one.behind]
 
         async def again() -> None:
             async with connection.transaction():

@@ -13,7 +13,7 @@ In: connections of the owner role, and where the tenants are. Everything may be 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.exceptions import MigrationError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from byodpp.database import Transaction
 
-__all__ = ["be_alone", "be_alone_in", "claim_keys", "hold"]
+__all__ = ["be_alone", "be_alone_in", "claim_keys", "hold", "hold_all", "platform_keys"]
 
 _ALONE: Final = "hashtextextended('byodpp places', 0)"
 _PATIENCE_SECONDS: Final = 45.0
@@ -74,24 +74,44 @@ async def _alone(asked: Any, sql: str) -> None:
 
 
 async def hold(
-    connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], located: Iterable[Located]
+    connection: asyncpg.Connection[Any],
+    tables: Sequence[StoredTable],
+    located: Iterable[Located],
+    *,
+    further: Sequence[StoredTable] = (),
 ) -> None:
     """Let each tenant write where it is served, and nowhere while it moves.
 
     Args:
         connection: of the owner.
-        tables: that places have.
+        tables: that schemas of tenants have.
         located: every tenant's.
+        further: tables that only databases of tenants have.
     """
-    located = list(located)
-    away = ",".join(
-        str(one.tenant_id) for one in sorted(located, key=lambda one: one.tenant_id) if one.shut_out
-    )
+    located = sorted(located, key=lambda one: one.tenant_id)
+    away = ",".join(str(one.tenant_id) for one in located if one.shut_out)
     wanted = {(_SHARED, one.table.name): away for one in tables}
+    away = ",".join(str(one.tenant_id) for one in located if one.shut_out and one.database is not None)
+    wanted |= {(_SHARED, one.table.name): away for one in further}
     for place in located:
-        if place.tier != "shared" and place.place is not None and not place.behind:
+        if place.tier == "schema" and place.schema is not None and not place.behind:
             held = str(place.tenant_id) if place.held else ""
-            wanted |= {(place.place, one.table.name): held for one in tables}
+            wanted |= {(place.schema, one.table.name): held for one in tables}
+    await _gates(connection, wanted)
+
+
+async def hold_all(connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], held: str) -> None:
+    """Let tables of a tenant's own database refuse its writes, or take them again.
+
+    Args:
+        connection: of the owner of that database.
+        tables: all that have rows of it.
+        held: its id; empty takes them again.
+    """
+    await _gates(connection, {(_SHARED, one.table.name): held for one in tables})
+
+
+async def _gates(connection: asyncpg.Connection[Any], wanted: Mapping[tuple[str, str], str]) -> None:
     present = {row["at"]: row["holds"] or "" for row in await connection.fetch(_GATES)}
     for (schema, name), tenants in wanted.items():
         if present.get(f"{schema}.{name}", "") != tenants:
@@ -115,23 +135,29 @@ async def _gate(connection: asyncpg.Connection[Any], table: str, tenants: str) -
 
 
 async def claim_keys(
-    connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], located: Iterable[Located]
+    connection: asyncpg.Connection[Any],
+    dedicated: Sequence[StoredTable],
+    located: Iterable[Located],
+    *,
+    further: Sequence[StoredTable] = (),
 ) -> None:
     """Keep unique in all places what is unique in the platform; nothing to do before there is a place.
 
     Args:
         connection: of the owner.
-        tables: that places have.
+        dedicated: tables that schemas of tenants have.
         located: every tenant's.
+        further: tables that only databases of tenants have.
     """
-    places = [one.place for one in located if one.place is not None and not one.behind]
-    if not places:
+    located = list(located)
+    if not any(one.place is not None for one in located):
         return
+    places = [one.schema for one in located if one.schema is not None and not one.behind]
     present = {(row["at"], row["name"]) for row in await connection.fetch(_CLAIMS)}
-    for stored in tables:
-        for number, (index, columns, live) in enumerate(_platform_keys(stored)):
+    for stored in (*dedicated, *further):
+        for number, (index, columns, live) in enumerate(platform_keys(stored)):
             name = f"{_CLAIM}_{number}_{index[-8:]}"
-            for schema in (_SHARED, *places):
+            for schema in (_SHARED, *(places if stored in dedicated else ())):
                 if (f"{schema}.{stored.table.name}", name) not in present:
                     address = f"{schema}.{quote(stored.table.name)}"
                     statements = list(_claim(address, name, index, columns, live))  # tried more than once
@@ -144,7 +170,7 @@ async def _all(connection: asyncpg.Connection[Any], statements: Sequence[str]) -
             await connection.execute(statement)
 
 
-def _platform_keys(stored: StoredTable) -> Iterator[tuple[str, list[str], bool]]:
+def platform_keys(stored: StoredTable) -> Iterator[tuple[str, list[str], bool]]:
     """Yield index, columns, and whether deleted rows are left out, of what is unique whoever has it."""
     for index in sorted(stored.table.indexes, key=lambda one: str(one.name)):
         columns = [str(column.name) for column in index.columns]

@@ -62,11 +62,11 @@ async def follow(builder: PlaceBuilder, system_uri: str, *, lossy: bool) -> list
         found, now = [], []
         async with builder.connected() as owner:
             for one in located:
-                if one.place is not None:
-                    found.append(await _follow(builder, owner, one, one.place, lossy=lossy))
+                if one.schema is not None:
+                    found.append(await _follow(builder, owner, one, one.schema, lossy=lossy))
                     if found[-1].failure is None:
                         await system.execute(_FOLLOWED, one.tenant_id, newest)
-                behind = one.place is not None and found[-1].failure is not None
+                behind = one.schema is not None and found[-1].failure is not None
                 now.append(replace(one, behind=behind))
             await claim_keys(owner, builder.dedicated, now)
             await hold(owner, builder.dedicated, now)

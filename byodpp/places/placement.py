@@ -8,13 +8,23 @@ from typing import Final, Literal
 from byodpp.definitions import Scope
 from byodpp.tables import StoredTable, Tables
 
-__all__ = ["EVERYWHERE", "LOCATED", "Located", "State", "Tier", "dedicated", "place_name"]
+__all__ = [
+    "EVERYWHERE",
+    "LOCATED",
+    "PLATFORM_WIDE",
+    "Located",
+    "State",
+    "Tier",
+    "carried",
+    "dedicated",
+    "place_name",
+]
 
 #: Schema of views that show the rows of all places together, for readers without a tenant.
 EVERYWHERE: Final = "byodpp_everywhere"
 _PREFIX: Final = "byodpp_t"
 
-Tier = Literal["shared", "schema"]
+Tier = Literal["shared", "schema", "database"]
 State = Literal["served", "moving", "settling"]
 
 
@@ -24,9 +34,19 @@ class Located:
 
     tenant_id: int
     tier: Tier  # where the tenant is served
-    place: str | None  # its schema, while there is one
+    place: str | None  # its schema, or the name of its database, while there is one
     state: State
     behind: bool = False  # its place lacks what the shared tables have got
+
+    @property
+    def schema(self) -> str | None:
+        """Its schema, in the database that all share."""
+        return self.place if self.place is not None and self.place.startswith(_PREFIX) else None
+
+    @property
+    def database(self) -> str | None:
+        """The name of its database."""
+        return None if self.schema is not None else self.place
 
     @property
     def shut_out(self) -> bool:
@@ -35,13 +55,13 @@ class Located:
 
     @property
     def held(self) -> bool:
-        """Whether nobody may write into its place for now."""
-        return self.tier != "shared" and self.state != "served"
+        """Whether nobody may write into its schema for now."""
+        return self.tier == "schema" and self.state != "served"
 
 
 #: Asks the system role for every tenant's `Located`.
 LOCATED: Final = """
-    select tenant_id, tier, place, state, tier <> 'shared' and fingerprint is distinct from (
+    select tenant_id, tier, place, state, tier = 'schema' and fingerprint is distinct from (
         select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1
     ) as behind
     from byodpp.tenant_places where tenant_id >= 0 order by tenant_id
@@ -69,6 +89,31 @@ def dedicated(tables: Tables) -> tuple[StoredTable, ...]:
                 for reference in table.foreign_key_constraints:
                     referred |= found.pop(reference.referred_table.key, None) is not None
     return tuple(found.values())
+
+
+#: Tables with a column for the tenant whose rows are about places, or stay where they were written.
+_LEFT: Final = frozenset(
+    {
+        "tenant_places",
+        "platform_keys",
+        "tenant_storage",
+        "directory_changes",
+        "audit_logs",
+        "audit_seals",
+        "audit_heads",
+    }
+)
+#: Tables whose ids are given in two databases at a time, for one tenant.
+PLATFORM_WIDE: Final = frozenset({"audit_logs"})
+
+
+def carried(tables: Tables) -> tuple[StoredTable, ...]:
+    """Return the tables whose rows a tenant takes into a database of its own: all that have its rows.
+
+    Those that say how often rules have changed come last: who sees a new number reads the rules.
+    """
+    found = [one for one in tables.stored if "tenant_id" in one.table.c and one.table.name not in _LEFT]
+    return tuple(sorted(found, key=lambda one: one.table.name == "access_versions"))
 
 
 def _movable(stored: StoredTable) -> bool:

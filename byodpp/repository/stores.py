@@ -17,7 +17,7 @@ from byodpp import wire
 from byodpp.array_text import array_text
 from byodpp.authentication import Principal
 from byodpp.conditions import Condition, Lookup, Query, Visibility, all_of
-from byodpp.database import Database
+from byodpp.database import Database, SessionContext
 from byodpp.definitions import ResourceDefinition
 from byodpp.events import emits, past_tense
 from byodpp.exceptions import ApiError, InvalidHeader
@@ -41,7 +41,7 @@ from byodpp.tables import Tables
 __all__ = ["Match", "Store"]
 
 
-async def _in_shared_tables() -> str | None:
+async def _in_shared_tables(session: SessionContext) -> str | None:
     """Return where rows of all tenants are found together: in no place, but in the shared tables."""
     return None
 
@@ -72,7 +72,7 @@ class Store:
         sealed: SealedFields,
         quota: StorageQuota | None = None,
         part_written: PartWritten | None = None,
-        everywhere: Callable[[], Awaitable[str | None]] = _in_shared_tables,
+        everywhere: Callable[[SessionContext], Awaitable[str | None]] = _in_shared_tables,
     ) -> None:
         self.registry = registry
         self.tables = tables
@@ -174,13 +174,16 @@ class Store:
 
     async def asked(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Any:
         """Read outside a transaction, where the caller's rows lie."""
-        place = await self._everywhere() if principal.anywhere else principal.session.place
-        return await self.database.read(sql, arguments, principal.session_tenant_id, place=place)
+        session = principal.session
+        place = await self._everywhere(session) if principal.anywhere else session.place
+        return await self.database.read(
+            sql, arguments, principal.session_tenant_id, place=place, database=session.database
+        )
 
     async def _found(self, acting: Acting, sql: str, arguments: Sequence[Any]) -> Any:
         """Read inside the transaction; rows of every tenant may lie elsewhere than those it is about."""
         transaction = acting.transaction
-        place = await self._everywhere() if acting.principal.anywhere else None
+        place = await self._everywhere(transaction.context) if acting.principal.anywhere else None
         if place is None or place == transaction.context.place:
             return await transaction.fetchrow(sql, *arguments)
         async with transaction.elsewhere(place):

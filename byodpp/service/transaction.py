@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from byodpp.audit.notes import About
@@ -75,7 +77,29 @@ class Service:
             if call.operation == "list" and call.query is not None:
                 page = await self.page(call.principal, call.resource, call.query)
                 return await self._noted(call, call.query, page)
-        return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
+        try:
+            return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
+        except NotFound:
+            if not (call.principal.anywhere and self._database.places):
+                raise
+            return await self._run_elsewhere(call)
+
+    async def _run_elsewhere(self, call: Call) -> Any:
+        """Run a call of who names no tenant where rows of tenants are that have a database: a public address.
+
+        Raises:
+            NotFound: nothing is found there either.
+            PlaceUnavailable: nothing is found in those that answer, and one does not.
+        """
+        for looking in self._elsewhere(call.principal):
+
+            async def work(unit: Unit, looking: Principal = looking) -> Any:
+                return await unit.execute(call.having(principal=looking))
+
+            with suppress(NotFound):
+                return await self.together(looking, call.origin, work)
+        self._refuse_unless_all_serve()
+        raise NotFound
 
     async def row(
         self, principal: Principal, resource: ResourceDefinition, key: str, query: Query | None = None
@@ -99,9 +123,34 @@ class Service:
             NotFound: there is none that the caller may read.
         """
         row = await read.row(key)
+        if row is None and read.principal.anywhere and self._database.places:
+            row = await self._row_of_places(read, key)
         if row is None:
             raise NotFound(f"{read.resource.name} {key[:100]!r} does not exist.")
         return row
+
+    async def _row_of_places(self, read: RowRead, key: str) -> Row | None:
+        """Look for a published row of whichever tenant in the databases of those that have one.
+
+        Raises:
+            PlaceUnavailable: there is none in those that answer, and one does not.
+        """
+        for looking in self._elsewhere(read.principal):
+            row = await self.row_read(looking, read.resource, read.query).row(key)
+            if row is not None:
+                return row
+        self._refuse_unless_all_serve()
+        return None
+
+    def _elsewhere(self, principal: Principal) -> Iterator[Principal]:
+        """Yield who names no tenant as who asks in each database of one."""
+        for name, place in self._database.places.items():
+            if place.refusal is None:
+                yield replace(principal, looking_in=name)
+
+    def _refuse_unless_all_serve(self) -> None:
+        for name in self._database.places:
+            self._database.at(name)
 
     async def page(self, principal: Principal, resource: ResourceDefinition, query: Query) -> Page:
         """Read a page of rows that no logic class has a word in, with one trip."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from byodpp.exceptions import Problem
+from byodpp.settings.places import wrong_places
 
 if TYPE_CHECKING:
     from byodpp.settings.reading import Settings
@@ -35,7 +36,7 @@ def contradictions(settings: Settings) -> list[Problem]:
         problems.append(Problem("postgres_db_uri", "is missing while another address of the database is set"))
     problems += _wrong_networks(settings.trusted_proxies) + _wrong_origins(settings.cors_origins)
     problems += _wrong_identity(settings) + _wrong_mail(settings) + _wrong_secret(settings)
-    problems += _wrong_encryption_keys(settings)
+    problems += _wrong_encryption_keys(settings) + wrong_places(settings)
     if settings.environment in ("stage", "prod") and settings.identity == "local":
         advice = "Set BYODPP_IDENTITY=keycloak and KEYCLOAK_URL."
         problems.append(Problem("identity", f"must not be local in {settings.environment}", advice))

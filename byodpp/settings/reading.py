@@ -105,6 +105,30 @@ class Settings:
             secret=True,
         ),
     ] = None
+    places: Annotated[
+        tuple[str, ...],
+        Setting("Databases that a tenant can have for itself, as name@region; their addresses are below."),
+    ] = ()
+    place_db_uris: Annotated[
+        tuple[str, ...],
+        Setting("Each of them as the app role, as name=postgresql://…", env="PLACE_DB_URIS", secret=True),
+    ] = ()
+    place_admin_uris: Annotated[
+        tuple[str, ...],
+        Setting("Each of them as the owner role, for migrations.", env="PLACE_ADMIN_URIS", secret=True),
+    ] = ()
+    place_system_uris: Annotated[
+        tuple[str, ...],
+        Setting("Each of them as the system role.", env="PLACE_SYSTEM_URIS", secret=True),
+    ] = ()
+    place_refresh_seconds: Annotated[
+        float,
+        Setting(
+            "Time between two looks at what a place holds copies of; changes are there that late.",
+            low=0.1,
+            high=3600,
+        ),
+    ] = 5.0
     pg_bin: Annotated[
         str | None,
         Setting("Folder with initdb and postgres for the embedded server, before any other found."),

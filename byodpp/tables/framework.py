@@ -197,8 +197,10 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
         table(
             "tenant_places",  # of tenants that have, or had, a place beside the shared tables
             column("tenant_id", sa.BigInteger),  # -1 where rows of all places are looked at together
-            column("tier", text),  # where the tenant is served: shared, schema
-            column("place", text, nullable=True),  # the schema, while there is one
+            column("tier", text),  # where the tenant is served: shared, schema, database
+            column(
+                "place", text, nullable=True
+            ),  # the schema, or the name of the database, while there is one
             column("state", text),  # served; moving: away from there; settling: moved just now
             column("fingerprint", text, nullable=True),  # of the shared tables that the place was made like
             column("changed_at", moment, default="now()"),
@@ -209,6 +211,8 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             column("name", text),  # of the unique index
             column("key", text),  # SHA-256 of the values
             column("tenant_id", sa.BigInteger),
+            # In the database of a tenant: whether the one that all share knows of it.
+            column("confirmed", sa.Boolean, default="false"),
             sa.PrimaryKeyConstraint("name", "key", name="platform_keys_pkey_00000001"),
         ),
         table(

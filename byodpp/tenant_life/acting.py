@@ -41,24 +41,30 @@ def system(unit: Unit) -> Repositories:
     return unit.repositories(_VERSION, system=True)
 
 
-def for_platform(name: str, work: Any, place: str | None = None) -> Step:
-    """Return a step that acts for the platform, where a tenant's rows are if it is about those."""
+def for_platform(name: str, work: Any, at: Tenant | None = None) -> Step:
+    """Return a step that acts for the platform, where the rows of a tenant are if it is about those."""
+    place, database = (None, None) if at is None else (at.place, at.database)
     return Step(
-        name=name, principal=lambda results: _acting(PLATFORM_TENANT, PLATFORM_SLUG, place), work=work
+        name=name,
+        principal=lambda results: _acting(PLATFORM_TENANT, PLATFORM_SLUG, place, database),
+        work=work,
     )
 
 
-def for_tenant(name: str, work: Any, place: str | None = None) -> Step:
+def for_tenant(name: str, work: Any, at: Tenant | None = None) -> Step:
     """Return a step that acts for the tenant that the step `tenant` has found, or made."""
 
     def principal(results: Mapping[str, Any]) -> Principal:
-        found = results.get("place", {}).get("place") or place
-        return _acting(results["tenant"]["id"], "", found)
+        found = results.get("place", {})
+        place, database = found.get("place"), found.get("database")
+        if at is not None and place is None and database is None:
+            place, database = at.place, at.database
+        return _acting(results["tenant"]["id"], "", place, database)
 
     return Step(name=name, principal=principal, work=work)
 
 
-def _acting(tenant: int, slug: str, place: str | None) -> Principal:
+def _acting(tenant: int, slug: str, place: str | None, database: str | None) -> Principal:
     """Return who acts: the system, for one tenant."""
     return Principal(
         tenant_id=tenant,
@@ -67,5 +73,5 @@ def _acting(tenant: int, slug: str, place: str | None) -> Principal:
         roles=frozenset({ADMINISTRATOR}),
         anonymous=False,
         platform=tenant == PLATFORM_TENANT,
-        tenant=Tenant(id=tenant, ulid="", slug=slug, status=ACTIVE, place=place),
+        tenant=Tenant(id=tenant, ulid="", slug=slug, status=ACTIVE, place=place, database=database),
     )

@@ -20,6 +20,7 @@ from byodpp.registry import Registry
 from byodpp.seeding import Seeder
 from byodpp.service import Service
 from byodpp.tables import Tables
+from byodpp.tenant_life.database_moves import Wanted
 from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer
@@ -29,7 +30,8 @@ from byodpp.tenant_life.steps import Steps
 __all__ = ["TenantLife", "TenantLine"]
 
 _LIST: Final = """
-    select t.id, t.ulid, t.slug, t.name, t.status, coalesce(p.tier, 'shared') as tier, a.slug as parent
+    select t.id, t.ulid, t.slug, t.name, t.status, coalesce(p.tier, 'shared') as tier, a.slug as parent,
+        case when p.tier = 'database' then p.place end as place
     from tenants t left join byodpp.tenant_places p on p.tenant_id = t.id
         left join tenants a on a.id = t.parent_id
     order by t.id
@@ -47,9 +49,22 @@ class TenantLine:
     name: str
     status: str
     realm: str
-    tier: str  # where its rows are: shared, schema
+    tier: str  # where its rows are: shared, schema, database
+    place: str  # name of its database; empty where it has none
     parent: str  # slug of the tenant above it; empty: there is none
     under_way: Procedure | None
+
+
+def _route(tenant: Tenant, to: Tier, wanted: Wanted) -> dict[str, Any]:
+    """Return what a move is asked for: its next goal, by which way, and where it goes on to."""
+    asked = {name: value for name, value in (("place", wanted.place), ("region", wanted.region)) if value}
+    if to == "database" and tenant.place is not None:
+        return {"to": "shared", "then": to, **asked}
+    if to == "schema" and tenant.database is not None:
+        return {"to": "shared", "by": "database", "then": to}
+    if to == "database" or tenant.database is not None:
+        return {"to": to, "by": "database", **(asked if to == "database" else {})}
+    return {"to": to}
 
 
 def _nobody_told(step: str, taken: bool) -> None:
@@ -105,6 +120,7 @@ class TenantLife:
                 status=row["status"],
                 realm=PLATFORM_REALM if row["id"] == PLATFORM_TENANT else row["ulid"],
                 tier=row["tier"],
+                place=row["place"] or "",
                 parent=row["parent"] or "",
                 under_way=under_way.pop(row["slug"], None),
             )
@@ -113,7 +129,9 @@ class TenantLife:
         return [
             *lines,
             *(
-                TenantLine(slug=slug, name="", status="", realm="", tier="", parent="", under_way=procedure)
+                TenantLine(
+                    slug=slug, name="", status="", realm="", tier="", place="", parent="", under_way=procedure
+                )
                 for slug, procedure in under_way.items()
             ),
         ]
@@ -190,16 +208,24 @@ class TenantLife:
             NotFound: there is no such tenant.
         """
         tenant = await self._tenant(slug, "")
-        context = SessionContext(tenant_id=PLATFORM_TENANT, place=tenant.place)
+        context = SessionContext(tenant_id=PLATFORM_TENANT, place=tenant.place, database=tenant.database)
         async with self._database.system(context) as transaction:
             return await self._export.write(transaction, tenant, folder)
 
-    async def move(self, slug: str, to: Tier | None, *, told: Told = _nobody_told) -> Mapping[str, Any]:
+    async def move(
+        self,
+        slug: str,
+        to: Tier | None,
+        *,
+        wanted: Wanted | None = None,
+        told: Told = _nobody_told,
+    ) -> Mapping[str, Any]:
         """Carry a tenant's rows to another tier; its writes are refused meanwhile, and nothing is lost.
 
         Args:
             slug: of the tenant.
             to: the tier; None is the one that its class names.
+            wanted: which database, for that tier; one of those that are free when omitted.
             told: called after each step.
 
         Returns:
@@ -207,20 +233,46 @@ class TenantLife:
 
         Raises:
             NotFound: there is no such tenant.
-            Conflict: it is the platform, there already, or something else is under way with it.
+            Conflict: it is the platform, there already, no database is free, or something else is under way.
+            PlaceUnavailable: one of the databases is away.
         """
         tenant = await self._tenant(slug, "move")
+        given = await self._move_begun(slug, to)
+        if given is None:
+            if to is None:
+                async with self._database.system() as transaction:
+                    to = await self._moves.tier_of_class(transaction, tenant.id)
+            given = _route(tenant, to, wanted or Wanted())
+        results = await self._move_once(tenant, given, told)
+        if (
+            given.get("then") is not None
+        ):  # between a schema and a database the way leads through the shared tables
+            tenant = await self._tenant(slug, "move")
+            asked = Wanted(place=given.get("place"), region=given.get("region"))
+            results = await self._move_once(tenant, _route(tenant, given["then"], asked), told)
+        return results
+
+    async def _move_begun(self, slug: str, to: Tier | None) -> Mapping[str, Any] | None:
+        """Return what was asked of a move that is under way; None when there is none.
+
+        Raises:
+            Conflict: it leads somewhere else.
+        """
         begun = next((one for one in await self._procedures.unfinished() if one.slug == slug), None)
-        if begun is not None and begun.kind == "move":
-            if to not in (None, begun.given["to"]):
-                raise Conflict(
-                    f"A move of tenant {slug!r} to {begun.given['to']} is under way: finish it first"
-                )
-            to = begun.given["to"]
-        if to is None:
-            async with self._database.system() as transaction:
-                to = await self._moves.tier_of_class(transaction, tenant.id)
-        return await self._run("move", slug, {"to": to}, self._moves.moving(tenant, to), told)
+        if begun is None or begun.kind != "move":
+            return None
+        goal = begun.given.get("then") or begun.given["to"]
+        if to not in (None, goal):
+            raise Conflict(f"A move of tenant {slug!r} to {goal} is under way: finish it first")
+        return begun.given
+
+    async def _move_once(self, tenant: Tenant, given: Mapping[str, Any], told: Told) -> Mapping[str, Any]:
+        if given.get("by") == "database":
+            asked = Wanted(place=given.get("place"), region=given.get("region"))
+            steps = self._moves.databases.moving(tenant, given["to"], asked)
+        else:
+            steps = self._moves.moving(tenant, given["to"])
+        return await self._run("move", tenant.slug, given, steps, told)
 
     async def delete(self, slug: str, folder: Path, *, told: Told = _nobody_told) -> Path:
         """Export a tenant, then delete its realm and its rows; the audit trail stays.
@@ -239,7 +291,13 @@ class TenantLife:
         """
         tenant = await self._tenant(slug, "delete")
         steps = self._steps.deletion(tenant, folder)
-        results = await self._run("delete", slug, {"tenant": tenant.id, "ulid": tenant.ulid}, steps, told)
+        results = await self._run(
+            "delete",
+            slug,
+            {"tenant": tenant.id, "ulid": tenant.ulid, "database": tenant.database},
+            steps,
+            told,
+        )
         return Path(results["export"]["path"])
 
     async def _tenant(self, slug: str, kind: str) -> Tenant:
@@ -254,7 +312,11 @@ class TenantLife:
             for one in await self._procedures.unfinished():
                 if one.kind == kind == "delete" and one.slug == slug:
                     return Tenant(
-                        id=one.given["tenant"], ulid=one.given["ulid"], slug=slug, status="deactivated"
+                        id=one.given["tenant"],
+                        ulid=one.given["ulid"],
+                        slug=slug,
+                        status="deactivated",
+                        database=one.given.get("database"),
                     )
             raise NotFound(f"There is no tenant {slug!r}")
         if kind and tenant.id == PLATFORM_TENANT:

@@ -20,12 +20,10 @@ from byodpp.exceptions import Conflict
 from byodpp.places import Located, PlaceBuilder, place_name
 from byodpp.places.fences import be_alone_in, claim_keys, hold
 from byodpp.places.moving import Mover, continue_counting
-from byodpp.places.placement import EVERYWHERE, LOCATED, Tier
-from byodpp.registry import Registry
+from byodpp.places.placement import EVERYWHERE, Tier
 from byodpp.service.units import Unit
-from byodpp.settings import Settings
-from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
+from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted, located, put_located
 from byodpp.tenant_life.procedures import Step
 
 __all__ = ["Moves", "located"]
@@ -33,48 +31,34 @@ __all__ = ["Moves", "located"]
 Results = Mapping[str, Any]
 
 _SHARED: Final = "public"
-_PUT: Final = """
-    insert into byodpp.tenant_places (tenant_id, tier, place, state, fingerprint)
-    values ($1, $2, $3, $4,
-        (select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1))
-    on conflict (tenant_id) do update set
-        tier = excluded.tier, place = excluded.place, state = excluded.state,
-        fingerprint = excluded.fingerprint, changed_at = now()
-"""
 _TIER: Final = (
     "select coalesce(c.tier, 'shared') from tenants t left join tenant_classes c on c.id = t.tenant_class_id"
     " where t.id = $1"
 )
 
 
-async def located(transaction: Transaction) -> list[Located]:
-    """Return where the tenants are that have, or had, a place of their own.
-
-    Args:
-        transaction: of the system role.
-    """
-    return [Located(**dict(row)) for row in await transaction.fetch(LOCATED)]
-
-
 class Moves:
     """Makes the steps of moves, and those of other procedures that are about places."""
 
-    def __init__(self, builder: PlaceBuilder, *, settle_seconds: float, forget: Forget) -> None:
+    def __init__(
+        self,
+        builder: PlaceBuilder,
+        databases: DatabaseMoves,
+        *,
+        settle_seconds: float,
+        forget: Forget,
+    ) -> None:
         """Args:
-        builder: makes places.
+        builder: makes schemas.
+        databases: moves tenants between databases.
         settle_seconds: how long writes wait after a move, until every process knows of it.
         forget: lets this process look anew where tenants are.
         """
         self._builder = builder
+        self.databases = databases
         self._mover = Mover(builder.dedicated)
         self._settle_seconds = settle_seconds
         self._forget = forget
-
-    @classmethod
-    def of(cls, settings: Settings, registry: Registry, tables: Tables, forget: Forget) -> Moves:
-        """Return the moves of an application."""
-        builder = PlaceBuilder(registry, tables, settings.postgres_admin_uri)
-        return cls(builder, settle_seconds=settings.tenant_settle_seconds, forget=forget)
 
     async def tier_of_class(self, transaction: Transaction, tenant_id: int) -> Tier:
         """Return where a tenant's class says that it is served."""
@@ -107,15 +91,27 @@ class Moves:
 
     # --- of other procedures ----------------------------------------------------------
 
-    async def put_place(self, unit: Unit, results: Results) -> Any:
-        """Give a new tenant the place that its class asks for; one that has rows stays where it is."""
+    async def put_place(self, region: str | None, unit: Unit, results: Results) -> Any:
+        """Give a new tenant the place that its class asks for; one that has rows stays where it is.
+
+        Args:
+            region: where a database of its own has to lie; None is what the class says, or anywhere.
+            unit: of the platform.
+            results: of the steps before.
+
+        Raises:
+            Conflict: no database is free.
+        """
         id, transaction = results["tenant"]["id"], unit.transaction
         await be_alone_in(transaction)
         there = await located(transaction)
         known = next((one for one in there if one.tenant_id == id and one.tier != "shared"), None)
         if known is not None:
-            return {"place": known.place}
-        if await self.tier_of_class(transaction, id) == "shared" or not results["tenant"]["begins"]:
+            return {"place": known.schema, "database": known.database}
+        tier = await self.tier_of_class(transaction, id)
+        if tier == "database" and results["tenant"]["begins"]:
+            return await self.databases.put_new(id, Wanted(region=region), unit)
+        if tier == "shared" or not results["tenant"]["begins"]:
             return {"place": None}
         if await self._mover.any_rows(transaction, id, _SHARED):
             return {"place": None}
@@ -128,7 +124,7 @@ class Moves:
             await continue_counting(owner, self._builder.dedicated, _SHARED, place)
             await hold(owner, self._builder.dedicated, [*there, new])
             shown = await self._builder.show_everywhere(owner, [*there, new])
-        await transaction.execute(_PUT, id, "schema", place, "served")
+        await put_located(transaction, id, "schema", place, "served")
         await self._tell_everywhere(transaction, shown)
         await self._told(transaction, id)
         return {"place": place}
@@ -136,18 +132,26 @@ class Moves:
     async def take_place(self, tenant_id: int, unit: Unit, results: Results) -> Any:
         """Take away the place of a tenant that is no more."""
         await be_alone_in(unit.transaction)
-        there = [one for one in await located(unit.transaction) if one.tenant_id != tenant_id]
+        known = await located(unit.transaction)
+        there = [one for one in known if one.tenant_id != tenant_id]
+        database = next((one.database for one in known if one.tenant_id == tenant_id), None)
         await unit.transaction.execute("delete from byodpp.tenant_places where tenant_id = $1", tenant_id)
         if not await unit.transaction.fetchval(
             "select to_regnamespace($1) is not null", place_name(tenant_id)
         ):
-            return {"place": None}
+            if database is not None:
+                await self.databases.fence(unit.transaction)
+            return {"place": database}
         async with self._builder.connected() as owner:
             shown = await self._builder.show_everywhere(owner, there)
             await self._builder.drop(owner, place_name(tenant_id))
             await hold(owner, self._builder.dedicated, there)
         await self._tell_everywhere(unit.transaction, shown)
         return {"place": place_name(tenant_id)}
+
+    def emptying(self, tenant: Tenant) -> list[Step]:
+        """Return the steps that empty the database of a tenant that is deleted; none if it has none."""
+        return self.databases.emptying(tenant)
 
     # --- the steps --------------------------------------------------------------------
 
@@ -162,7 +166,7 @@ class Moves:
             raise Conflict(
                 f"The schema of tenant {tenant.slug!r} is behind: run `byodpp migrate apply` first"
             )
-        await unit.transaction.execute(_PUT, tenant.id, served, place_name(tenant.id), "moving")
+        await put_located(unit.transaction, tenant.id, served, place_name(tenant.id), "moving")
         return {"from": served, "to": to, "place": place_name(tenant.id)}
 
     async def _build(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
@@ -209,7 +213,7 @@ class Moves:
 
     async def _switch(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
-        await unit.transaction.execute(_PUT, id, to, place_name(id), "settling")
+        await put_located(unit.transaction, id, to, place_name(id), "settling")
         await self._told(unit.transaction, id)
         return {}
 
@@ -220,7 +224,7 @@ class Moves:
 
     async def _open(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
-        await unit.transaction.execute(_PUT, id, to, place_name(id), "served")
+        await put_located(unit.transaction, id, to, place_name(id), "served")
         there = await located(unit.transaction)
         async with self._builder.connected() as owner:
             shown = await self._builder.show_everywhere(owner, there)
@@ -235,7 +239,7 @@ class Moves:
         await be_alone_in(unit.transaction)
         async with self._builder.connected() as owner:
             await self._builder.drop(owner, place_name(id))
-        await unit.transaction.execute(_PUT, id, "shared", None, "served")
+        await put_located(unit.transaction, id, "shared", None, "served")
         return {}
 
     async def _end(self, tenant: Tenant, to: Tier, unit: Unit, results: Results) -> Any:
@@ -245,7 +249,7 @@ class Moves:
 
     async def _tell_everywhere(self, transaction: Transaction, shown: bool) -> None:
         if shown:
-            await transaction.execute(_PUT, -1, "shared", EVERYWHERE, "served")
+            await put_located(transaction, -1, "shared", EVERYWHERE, "served")
         else:
             await transaction.execute("delete from byodpp.tenant_places where tenant_id = -1")
         await self._told(transaction, PLATFORM_TENANT)

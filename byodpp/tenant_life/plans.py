@@ -75,6 +75,7 @@ class Newcomer:
     tenant_class: str | None = None  # name of a TenantClass; None is the default class
     parent: str | None = None  # slug of the tenant above it; gives its class where none is named
     domain: str | None = None  # of its own pages, e.g. `passports.acme.example`
+    region: str | None = None  # of a database of its own; None is what its class says, or anywhere
     values: Mapping[str, Any] = field(default_factory=dict)  # further fields of Tenants, by API name
 
     def __post_init__(self) -> None:
@@ -126,5 +127,6 @@ class Newcomer:
             "tenantClass": self.tenant_class,
             "parent": self.parent,
             "domain": self.domain,
+            "region": self.region,
             "values": dict(self.values),
         }

@@ -16,7 +16,7 @@ from typing import Any, Final
 from byodpp import wire
 from byodpp.authentication import Principal
 from byodpp.calls import Origin
-from byodpp.database import Database
+from byodpp.database import Database, Transaction
 from byodpp.exceptions import ApiError, Conflict
 from byodpp.service import Service
 from byodpp.service.units import Unit
@@ -115,13 +115,36 @@ class Procedures:
         Raises:
             ApiError: as the step raises; noted with the procedure, which is forgotten if it was its first.
         """
+        principal = step.principal(results)
+        origin = Origin(
+            request_id=f"procedure-{procedure.id}",
+            correlation_id=f"procedure-{procedure.id}",
+            user_agent="byodpp tenants",
+        )
+        try:
+            if principal.session.database is None:
+                return await self._together(procedure, step, results, principal, origin)
+            return await self._apart(procedure, step, results, principal, origin)
+        except ApiError as error:
+            async with self._database.system() as transaction:
+                await transaction.execute(_FORGET, procedure.id)
+                await transaction.execute(_FAIL, procedure.id, f"{step.name}: {error.message}"[:1000])
+            raise
+
+    async def _together(
+        self,
+        procedure: Procedure,
+        step: Step,
+        results: Mapping[str, Any],
+        principal: Principal,
+        origin: Origin,
+    ) -> tuple[Any, bool]:
+        """Take a step in one transaction with the note that it is done."""
         taken = False
 
         async def work(unit: Unit) -> Any:
             nonlocal taken
-            await unit.transaction.execute(_PATIENT)
-            row = await unit.transaction.fetchrow(_LOCK, procedure.id)
-            done = {} if row is None else wire.loads(row["done"].encode())
+            done = await _done(unit.transaction, procedure)
             if step.name in done:
                 return done[step.name]
             result = await step.work(unit, results)
@@ -129,23 +152,42 @@ class Procedures:
             taken = True
             return result
 
-        origin = Origin(
-            request_id=f"procedure-{procedure.id}",
-            correlation_id=f"procedure-{procedure.id}",
-            user_agent="byodpp tenants",
-        )
-        try:
-            return await self._service.as_system(step.principal(results), origin, work), taken
-        except ApiError as error:
-            async with self._database.system() as transaction:
-                await transaction.execute(_FORGET, procedure.id)
-                await transaction.execute(_FAIL, procedure.id, f"{step.name}: {error.message}"[:1000])
-            raise
+        return await self._service.as_system(principal, origin, work), taken
+
+    async def _apart(
+        self,
+        procedure: Procedure,
+        step: Step,
+        results: Mapping[str, Any],
+        principal: Principal,
+        origin: Origin,
+    ) -> tuple[Any, bool]:
+        """Take a step in the database of a tenant; the note that it is done is committed after it."""
+        async with self._database.system() as transaction:
+            done = await _done(transaction, procedure)
+            if step.name in done:
+                return done[step.name], False
+
+            async def work(unit: Unit) -> Any:
+                await unit.transaction.execute(_PATIENT)
+                return await step.work(unit, results)
+
+            result = await self._service.as_system(principal, origin, work)
+            await transaction.execute(_NOTE, procedure.id, step.name, json.dumps(result))
+        return result, True
 
     async def finish(self, procedure: Procedure) -> None:
         """Note that nothing is left to do."""
         async with self._database.system() as transaction:
             await transaction.execute(_FINISH, procedure.id)
+
+
+async def _done(transaction: Transaction, procedure: Procedure) -> Mapping[str, Any]:
+    """Return the results of the steps that are taken; nobody else takes one meanwhile."""
+    await transaction.execute(_PATIENT)
+    row = await transaction.fetchrow(_LOCK, procedure.id)
+    done: Mapping[str, Any] = {} if row is None else wire.loads(row["done"].encode())
+    return done
 
 
 def _procedure(row: Any) -> Procedure:

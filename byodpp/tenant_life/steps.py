@@ -7,6 +7,7 @@ rules of any caller; so they are audited, and heard as events, like everybody's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,7 @@ class Steps:
         """Return the steps that make a tenant."""
         steps = [
             for_platform("tenant", partial(self._put_tenant, newcomer)),
-            for_platform("place", self._moves.put_place),
+            for_platform("place", partial(self._moves.put_place, newcomer.region)),
             for_platform("realm", partial(self._put_realm, newcomer)),
             for_platform("administrator", partial(self._put_account, newcomer.administrator())),
             for_tenant("user", partial(self._put_user, newcomer.administrator())),
@@ -97,7 +98,7 @@ class Steps:
         return [
             for_platform("tenant", partial(self._known_tenant, tenant)),
             for_platform("administrator", partial(self._put_account, guest)),
-            for_tenant("user", partial(self._put_user, guest)),
+            for_tenant("user", partial(self._put_user, guest), tenant),
             for_platform("invitation", self._inviting(password, _ACCEPT_INVITATION)),
         ]
 
@@ -260,9 +261,10 @@ class Steps:
         """Return the steps that end a tenant: locked out, exported, realm gone, rows gone."""
         return [
             for_platform("status", partial(self._close, tenant)),
-            for_platform("export", partial(self._write_export, tenant, folder), tenant.place),
+            for_platform("export", partial(self._write_export, tenant, folder), tenant),
             for_platform("realm", partial(self._remove_realm, tenant)),
-            for_platform("rows", partial(self._remove_rows, tenant), tenant.place),
+            *self._moves.emptying(tenant),
+            for_platform("rows", partial(self._remove_rows, tenant), replace(tenant, database=None)),
             for_platform("place", partial(self._moves.take_place, tenant.id)),
         ]
 

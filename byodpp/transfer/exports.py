@@ -94,7 +94,7 @@ class Exporter:
         until, count = time.monotonic() + self._most_seconds, 0
         look = time.monotonic() + STANDING_SECONDS
         async with (
-            self._sessions.open() as session,
+            self._sessions.open(principal.session.database) as session,
             session.transaction(principal.session, read_only=True, isolation="repeatable read") as reading,
         ):
             begin = form.begin()

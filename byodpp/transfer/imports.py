@@ -100,7 +100,7 @@ class Importer:
             size: bytes of it.
             told: hears of the progress.
         """
-        async with self._sessions.open() as session:
+        async with self._sessions.open(order.principal.session.database) as session:
             if not order.kept:
                 return await self._whole(order, session, file, size, told)
             async with session.transaction(order.principal.session) as transaction:

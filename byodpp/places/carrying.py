@@ -1,0 +1,280 @@
+"""Carrying a tenant's rows from one database to another: copied whole, compared, and taken away.
+
+Rows travel as PostgreSQL's own binary copies, from connection to connection, so that a table of any size
+takes a bounded memory. In: databases, each used with its system role, which passes row-level security and
+the fences. Everything may be done again: a copy begins by emptying its table of the tenant. May reject:
+InternalError, when what arrived is not what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.dialects import postgresql
+
+from byodpp.database import Database, Transaction
+from byodpp.exceptions import InternalError
+from byodpp.places.placement import carried
+from byodpp.sql_text import quote
+from byodpp.tables import Tables
+from byodpp.tables.framework import ARRIVAL, NUMBER
+from byodpp.tables.order import ordered
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+__all__ = ["Carrier"]
+
+#: For one table's rows.
+_LONGEST_SECONDS: Final = 3_600
+_PASS: Final = (
+    f"set local byodpp.moving = 'on'; set local statement_timeout = '{_LONGEST_SECONDS}s';"
+    " set local idle_in_transaction_session_timeout = '1h'"
+)
+#: Portions of a copy that may wait between the two connections.
+_WAITING: Final = 16
+_AT_ONCE: Final = 2_000
+#: Columns that mean something in one database only.
+_LOCAL: Final = frozenset({ARRIVAL, NUMBER})
+
+
+class Carrier:
+    """Carries rows of all tables that a tenant has."""
+
+    def __init__(self, tables: Tables, *, renumber: str) -> None:
+        """Args:
+        tables: of the application.
+        renumber: gives numbers of a database to rows that have come without one.
+        """
+        self._renumber = renumber
+        stored = carried(tables)
+        order, circular = ordered(one.table for one in stored)
+        last = stored[-1].table  # says that rules have changed; nothing refers to it
+        self._order = [last, *(one for one in order if one is not last)]
+        self._circular: dict[str, list[str]] = {}
+        for reference in circular:
+            names = [str(column.name) for column in reference.columns if column.nullable]
+            self._circular.setdefault(reference.table.fullname, []).extend(names)
+        self._trail = next((one.table for one in tables.stored if one.table.name == "audit_logs"), None)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tables in the order in which rows can arrive: those referred to first."""
+        return [table.fullname for table in reversed(self._order)]
+
+    async def any_rows(self, database: Database, tenant: int) -> bool:
+        """Whether a tenant has rows of any kind in a database."""
+        async with _passing(database) as transaction:
+            for table in self._order:
+                sql = f"select exists (select from {_address(table)} where tenant_id = $1)"
+                if await transaction.fetchval(sql, tenant):
+                    return True
+        return False
+
+    async def others(self, database: Database, tenant: int) -> list[int]:
+        """Return other tenants that have rows in a database, but for the platform's copies."""
+        found = set[int]()
+        async with _passing(database) as transaction:
+            for table in self._order:
+                sql = f"select distinct tenant_id from {_address(table)} where tenant_id not in (0, $1)"
+                found |= {row["tenant_id"] for row in await transaction.fetch(sql, tenant)}
+        return sorted(found)
+
+    async def copy(self, name: str, tenant: int, source: Database, target: Database) -> int:
+        """Copy a table's rows of a tenant; what its copy had before is replaced. Return how many there are.
+
+        References that close circles stay empty until `close`.
+        """
+        table = next(one for one in self._order if one.fullname == name)
+        empty = self._circular.get(name, ())
+        columns = [str(one.name) for one in table.c if one.computed is None and one.name not in _LOCAL]
+        taken = ", ".join(f"null::{_type(table, one)}" if one in empty else quote(one) for one in columns)
+        sql = f"select {taken} from {_address(table)} where tenant_id = {tenant:d}"
+        async with _passing(source) as reading, _passing(target) as writing:
+            await writing.execute(f"delete from {_address(table)} where tenant_id = $1", tenant)
+            done = await _piped(reading, sql, writing, table, columns)
+            if NUMBER in table.c:
+                await writing.execute(self._renumber)
+        return done
+
+    async def close(self, tenant: int, source: Database, target: Database) -> None:
+        """Fill in the references that close circles."""
+        async with _passing(source) as reading, _passing(target) as writing:
+            for table in self._order:
+                for column in self._circular.get(table.fullname, ()):
+                    await _fill(reading, writing, table, column, tenant)
+
+    async def compare(self, tenant: int, source: Database, target: Database) -> Mapping[str, list[str]]:
+        """Return rows and checksums by table, when they are the same in both databases.
+
+        Raises:
+            InternalError: they differ.
+        """
+        found = {}
+        async with _passing(source) as here, _passing(target) as there:
+            for table in reversed(self._order):
+                digest = await _digest(here, table, tenant)
+                if digest != await _digest(there, table, tenant):
+                    raise InternalError(
+                        f"{table.fullname} differs between the databases: nothing was switched"
+                    )
+                found[table.fullname] = digest
+        return found
+
+    async def remove(self, tenant: int, database: Database) -> int:
+        """Delete a tenant's rows from a database, but its audit trail, and return how many there were."""
+        removed = 0
+        async with _passing(database) as transaction:
+            for table in self._order:
+                if columns := self._circular.get(table.fullname):
+                    values = ", ".join(f"{quote(one)} = null" for one in columns)
+                    await transaction.execute(
+                        f"update {_address(table)} set {values} where tenant_id = $1", tenant
+                    )
+            for table in self._order:
+                done = await transaction.execute(
+                    f"delete from {_address(table)} where tenant_id = $1", tenant
+                )
+                removed += int(str(done).rpartition(" ")[2] or 0)
+        return removed
+
+    async def claimed(
+        self, tenant: int, names: Sequence[str], keys: Sequence[str], database: Database
+    ) -> None:
+        """Note in a tenant's own database which values it has claimed in the shared one, and no others."""
+        async with _passing(database) as transaction:
+            await transaction.execute("delete from byodpp.platform_keys where tenant_id = $1", tenant)
+            await transaction.execute(
+                "insert into byodpp.platform_keys (name, key, tenant_id, confirmed)"
+                " select n, k, $3, true from unnest($1::text[], $2::text[]) as u(n, k)",
+                list(names),
+                list(keys),
+                tenant,
+            )
+
+    async def bring_trail(
+        self,
+        tenant: int,
+        source: Database,
+        target: Database,
+        seal: Callable[[Transaction, int], Awaitable[int]],
+    ) -> int:
+        """Add the entries of the audit trail that another database has and this one has not.
+
+        Args:
+            tenant: whose.
+            source: has them.
+            target: gets them.
+            seal: puts them into the chain there; they arrive without the mark of their transaction, so that
+                the sealer leaves them alone.
+        """
+        table = self._trail
+        if table is None:
+            return 0
+        names = [str(one.name) for one in table.c if one.name not in _LOCAL]
+        columns = ", ".join(map(quote, names))
+        after, brought = 0, 0
+        async with _passing(source) as reading, _passing(target) as writing:
+            while True:
+                row: Any = await reading.fetchrow(
+                    "select jsonb_agg(to_jsonb(s))::text as rows, max(s.id) as last, count(*) as number"
+                    " from ("
+                    f"select {columns} from {_address(table)} where tenant_id = $1 and id > $2"
+                    f" order by id limit {_AT_ONCE}) s",
+                    tenant,
+                    after,
+                )
+                if not row["number"]:
+                    await seal(writing, tenant)
+                    return brought
+                done = await writing.execute(
+                    f"insert into {_address(table)} ({columns}, {quote(ARRIVAL)}) overriding system value"
+                    f" select {columns}, null::xid8"
+                    f" from jsonb_populate_recordset(null::{_address(table)}, $1::jsonb)"
+                    " on conflict do nothing",
+                    row["rows"],
+                )
+                after = row["last"]
+                brought += int(str(done).rpartition(" ")[2] or 0)
+
+
+@asynccontextmanager
+async def _passing(database: Database) -> AsyncIterator[Transaction]:
+    async with database.system() as transaction:
+        await transaction.execute(_PASS)
+        yield transaction
+
+
+async def _piped(
+    reading: Transaction, sql: str, writing: Transaction, table: sa.Table, columns: Sequence[str]
+) -> int:
+    """Let rows flow from one connection into the other; return how many arrived."""
+    portions: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
+
+    async def arriving() -> AsyncIterator[bytes]:
+        while (portion := await portions.get()) is not None:
+            yield portion
+
+    async def sent() -> None:
+        await reading.connection.copy_from_query(
+            sql, output=portions.put, format="binary", timeout=_LONGEST_SECONDS
+        )
+        await portions.put(None)
+
+    async with asyncio.TaskGroup() as both:
+        both.create_task(sent())
+        done = both.create_task(
+            writing.connection.copy_to_table(
+                table.name,
+                schema_name=table.schema or "public",
+                source=arriving(),
+                columns=list(columns),
+                format="binary",
+                timeout=_LONGEST_SECONDS,
+            )
+        )
+    return int(str(done.result()).rpartition(" ")[2] or 0)
+
+
+async def _fill(
+    reading: Transaction, writing: Transaction, table: sa.Table, column: str, tenant: int
+) -> None:
+    id, kind = _type(table, "id"), _type(table, column)
+    sql = (
+        f"select id::text as id, {quote(column)}::text as value from {_address(table)}"
+        f" where tenant_id = {tenant:d} and {quote(column)} is not null"
+    )
+    update = (
+        f"update {_address(table)} t set {quote(column)} = s.value::{kind}"
+        f" from unnest($1::text[], $2::text[]) as s(id, value) where t.tenant_id = {tenant:d}"
+        f" and t.id = s.id::{id}"
+    )
+    cursor = await reading.connection.cursor(sql)
+    while rows := await cursor.fetch(_AT_ONCE):
+        await writing.execute(update, [row["id"] for row in rows], [row["value"] for row in rows])
+
+
+async def _digest(transaction: Transaction, table: sa.Table, tenant: int) -> list[str]:
+    columns = ", ".join(f"t.{quote(one.name)}" for one in table.c if one.name not in _LOCAL)
+    row = await transaction.connection.fetchrow(
+        "select count(*)::text as rows,"
+        " coalesce(sum(hashtextextended(r, 0)::numeric), 0)::text as first,"
+        " coalesce(sum(hashtextextended(r, 1)::numeric), 0)::text as second"
+        f" from (select row({columns})::text as r from {_address(table)} t where tenant_id = $1) s",
+        tenant,
+        timeout=_LONGEST_SECONDS,
+    )
+    assert row is not None
+    return [row["rows"], row["first"], row["second"]]
+
+
+def _type(table: sa.Table, column: str) -> str:
+    kind = table.c[column].type.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    return str(kind).split(" COLLATE")[0]
+
+
+def _address(table: sa.Table) -> str:
+    return f"{quote(table.schema or 'public')}.{quote(table.name)}"

@@ -1,0 +1,217 @@
+"""Read-only copies of what tenants refer to and do not own, in a database that one of them has for itself.
+
+Copied are shared tables, the platform's rows of libraries, and the rows of Tenants that its own rows need:
+the platform's and its own. A copy is compared with its source by count and checksum; where they differ, the
+rows that differ are brought over. What a tenant's rows still refer to is not deleted.
+
+In: the database that all tenants share, and a place. Out: how many rows were changed there. May reject:
+what either database rejects; nothing was changed then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.dialects import postgresql
+
+from byodpp.database import Database, Transaction
+from byodpp.definitions import Scope
+from byodpp.exceptions import ApiError
+from byodpp.sql_text import quote
+from byodpp.tables import StoredTable, Tables
+from byodpp.tables.order import ordered
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+__all__ = ["Copied", "Copies", "copied_tables", "is_copied"]
+
+_log: Final = logging.getLogger(__name__)
+
+_LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp copies', 0))"
+#: Lets the triggers pass that keep everybody else from changing a copy.
+PASS: Final = "set local byodpp.moving = 'on'"
+_THERE: Final = "select tenant_id from byodpp.tenant_places where place = $1 order by tenant_id"
+_LONGEST: Final = "set local statement_timeout = '600s'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A table of which a place has copies."""
+
+    table: sa.Table
+    scope: Scope
+    columns: tuple[str, ...]
+    emptied: frozenset[str]  # columns that refer to rows of which there is no copy
+
+    @property
+    def name(self) -> str:
+        """Its name as SQL."""
+        return quote(self.table.name)
+
+    def rows(self, tenants: Sequence[int]) -> str:
+        """Return, as SQL, which of its rows are copied for these tenants."""
+        if self.scope is Scope.LIBRARY:
+            return "tenant_id = 0"
+        if self.scope is Scope.SELF:
+            return f"id in ({', '.join(str(int(id)) for id in (0, *tenants))})"
+        return "true"
+
+    def values(self) -> str:
+        """Return, as SQL, the columns as they are copied."""
+        return ", ".join(
+            f"null as {quote(one)}" if one in self.emptied else quote(one) for one in self.columns
+        )
+
+
+def is_copied(stored: StoredTable) -> bool:
+    """Whether a place has rows of a table that it does not own."""
+    return bool(stored.resources) and stored.resource.scope in (Scope.SHARED, Scope.LIBRARY, Scope.SELF)
+
+
+def copied_tables(tables: Tables) -> tuple[Copied, ...]:
+    """Return the tables of which places have copies, those referred to first."""
+    stored = {one.table.key: one for one in tables.stored if is_copied(one)}
+    order, _ = ordered(one.table for one in stored.values())
+    return tuple(_copied(stored[table.key], stored.keys()) for table in reversed(order))
+
+
+def _copied(stored: StoredTable, present: Any) -> Copied:
+    emptied = {
+        str(column.name)
+        for reference in stored.table.foreign_key_constraints
+        if reference.referred_table.key not in present or stored.resource.scope is Scope.SELF
+        for column in reference.columns
+        if column.nullable and reference.referred_table.key not in (present - {stored.table.key})
+    }
+    names = tuple(str(column.name) for column in stored.table.c if column.computed is None)
+    return Copied(table=stored.table, scope=stored.resource.scope, columns=names, emptied=frozenset(emptied))
+
+
+class Copies:
+    """Keeps the copies of one place."""
+
+    def __init__(self, tables: Sequence[Copied], shared: Database, place: Database, name: str) -> None:
+        """Args:
+        tables: of which the place has copies, those referred to first.
+        shared: where the rows are.
+        place: where the copies are.
+        name: of the place.
+        """
+        self._tables = tuple(tables)
+        self._shared = shared
+        self._place = place
+        self._name = name
+        self._kept: set[str] = set()  # tables of which rows could not be deleted, told once
+
+    async def refresh(self, *, coming: int | None = None) -> int:
+        """Bring the copies up to date; return how many rows were changed.
+
+        Args:
+            coming: a tenant that will be there.
+
+        Raises:
+            ApiError: one of the databases could not do it.
+        """
+        async with self._shared.system() as source:
+            tenants = [row["tenant_id"] for row in await source.fetch(_THERE, self._name)]
+            if coming is not None and coming not in tenants:
+                tenants.append(coming)
+            if not tenants:
+                return 0
+            async with self._place.system() as target:
+                if coming is None and not await target.fetchval(_LOCK):
+                    return 0  # another process is at it
+                await target.execute(f"{PASS}; {_LONGEST}")
+                return await self._all(source, target, tenants)
+
+    async def _all(self, source: Transaction, target: Transaction, tenants: Sequence[int]) -> int:
+        gone: dict[str, list[str]] = {}
+        changed = 0
+        for one in self._tables:
+            if await _digest(source, one, tenants) == await _digest(target, one, tenants, all_rows=True):
+                continue
+            here, there = (
+                await _hashes(source, one, tenants),
+                await _hashes(target, one, tenants, all_rows=True),
+            )
+            different = [id for id, hash in here.items() if there.get(id) != hash]
+            gone[one.name] = [id for id in there if id not in here]
+            changed += await _bring(source, target, one, different)
+        for one in reversed(self._tables):
+            if gone.get(one.name):
+                changed += await self._delete(target, one, gone[one.name])
+        return changed
+
+    async def _delete(self, target: Transaction, one: Copied, ids: Sequence[str]) -> int:
+        """Delete copies whose rows are no more, but those that a tenant's rows refer to."""
+        kind = _key_type(one)
+        sql = f"delete from {one.name} where id = any($1::text[]::{kind}[])"
+        try:
+            async with target.savepoint():
+                await target.execute(sql, list(ids))
+                self._kept.discard(one.name)
+                return len(ids)
+        except ApiError as error:
+            if one.name not in self._kept:
+                _log.warning(
+                    "copies in the place %s that are referred to stay: %s", self._name, error.message
+                )
+            self._kept.add(one.name)
+        return 0
+
+
+async def _digest(
+    transaction: Transaction, one: Copied, tenants: Sequence[int], *, all_rows: bool = False
+) -> tuple[str, str, str]:
+    row: Any = await transaction.fetchrow(
+        "select count(*)::text as rows, coalesce(sum(hashtextextended(r, 0)::numeric), 0)::text as first,"
+        " coalesce(sum(hashtextextended(r, 1)::numeric), 0)::text as second"
+        f" from (select row(s.*)::text as r from ({_selected(one, tenants, all_rows)}) s) h"
+    )
+    return row["rows"], row["first"], row["second"]
+
+
+async def _hashes(
+    transaction: Transaction, one: Copied, tenants: Sequence[int], *, all_rows: bool = False
+) -> Mapping[str, int]:
+    rows = await transaction.fetch(
+        "select s.id::text as id, hashtextextended(row(s.*)::text, 0) as hash"
+        f" from ({_selected(one, tenants, all_rows)}) s"
+    )
+    return {row["id"]: row["hash"] for row in rows}
+
+
+def _selected(one: Copied, tenants: Sequence[int], all_rows: bool) -> str:
+    """Return the rows that are copied; in the place, all but the tenant's own."""
+    which = "true" if all_rows and one.scope is not Scope.LIBRARY else one.rows(tenants)
+    return f"select {one.values()} from {one.name} where {which}"
+
+
+async def _bring(source: Transaction, target: Transaction, one: Copied, ids: Sequence[str]) -> int:
+    """Write rows that are new or have changed."""
+    if not ids:
+        return 0
+    kind = _key_type(one)
+    found = await source.fetchval(
+        f"select jsonb_agg(to_jsonb(s))::text from (select {one.values()} from {one.name}"
+        f" where id = any($1::text[]::{kind}[])) s",
+        list(ids),
+    )
+    columns = ", ".join(map(quote, one.columns))
+    values = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in one.columns if name != "id")
+    await target.execute(
+        f"insert into {one.name} ({columns}) overriding system value"
+        f" select {columns} from jsonb_populate_recordset(null::{one.name}, $1::jsonb)"
+        f" on conflict (id) do update set {values}",
+        found,
+    )
+    return len(ids)
+
+
+def _key_type(one: Copied) -> str:
+    kind = one.table.c.id.type.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    return str(kind).split(" COLLATE")[0]

@@ -1,0 +1,355 @@
+"""Moves of a tenant between databases: out of the one that all share, back into it, from region to region.
+
+The steps are those of a move between schemas (`moves`), but that rows travel from connection to connection,
+and that everything of the tenant goes along: its users, roles, policies, keys, events, and history. The audit
+trail stays where it was written, for nobody can delete it; what the new place lacks of it is added there. A
+step's work in other databases is committed before the note that it is done, so each can be taken twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from byodpp.audit import Sealer
+from byodpp.authentication.changes import Forget, record_change
+from byodpp.authentication.revocations import BUMP
+from byodpp.authentication.tenants import Tenant
+from byodpp.database import Database, Transaction
+from byodpp.exceptions import Conflict
+from byodpp.places import Located, PlaceBuilder
+from byodpp.places.carrying import Carrier
+from byodpp.places.copies import Copies
+from byodpp.places.databases import PlaceDatabases, claiming, fenced
+from byodpp.places.fences import be_alone_in, claim_keys, hold
+from byodpp.places.placement import LOCATED
+from byodpp.service.units import Unit
+from byodpp.tables import Tables
+from byodpp.tenant_life.acting import for_platform, tell
+from byodpp.tenant_life.procedures import Step
+
+__all__ = ["DatabaseMoves", "Wanted", "located", "put_located"]
+
+Results = Mapping[str, Any]
+
+_PUT: Final = """
+    insert into byodpp.tenant_places (tenant_id, tier, place, state, fingerprint)
+    values ($1, $2, $3, $4,
+        (select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1))
+    on conflict (tenant_id) do update set
+        tier = excluded.tier, place = excluded.place, state = excluded.state,
+        fingerprint = excluded.fingerprint, changed_at = now()
+"""
+_REGION: Final = (
+    "select c.region from tenants t join tenant_classes c on c.id = t.tenant_class_id where t.id = $1"
+)
+_OPENED: Final = "select exists (select from grants where tenant_id = $1)"
+#: What a tenant has given back while it was in another database.
+_FORGET_CLAIMS: Final = (
+    "delete from byodpp.platform_keys p where p.tenant_id = $1 and not exists"
+    " (select from unnest($2::text[], $3::text[]) as u(n, k) where u.n = p.name and u.k = p.key)"
+)
+_CLAIMS: Final = "select name, key from byodpp.platform_keys where tenant_id = $1"
+
+
+async def located(transaction: Transaction) -> list[Located]:
+    """Return where the tenants are that have, or had, a place of their own.
+
+    Args:
+        transaction: of the system role.
+    """
+    return [Located(**dict(row)) for row in await transaction.fetch(LOCATED)]
+
+
+async def put_located(
+    transaction: Transaction, tenant: int, tier: str, place: str | None, state: str
+) -> None:
+    """Write where a tenant is."""
+    await transaction.execute(_PUT, tenant, tier, place, state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which database a tenant shall have."""
+
+    place: str | None = None  # its name; None is any that is free
+    region: str | None = None  # where it lies; None is what the class says, or anywhere
+
+
+class DatabaseMoves:
+    """Makes the steps of moves between databases."""
+
+    def __init__(
+        self,
+        database: Database,
+        tables: Tables,
+        builder: PlaceBuilder,
+        places: PlaceDatabases,
+        copies: Mapping[str, Copies],
+        sealers: Mapping[str | None, Sealer],
+        *,
+        settle_seconds: float,
+        forget: Forget,
+    ) -> None:
+        """Args:
+        database: that all tenants share, with those of the places.
+        tables: of the application.
+        builder: of schemas, for its connections.
+        places: does the owner's work in places.
+        copies: of each place.
+        sealers: of each database.
+        settle_seconds: how long writes wait after a move, until every process knows of it.
+        forget: lets this process look anew where tenants are.
+        """
+        self._database = database
+        self._builder = builder
+        self._places = places
+        self._copies = copies
+        self._sealers = sealers
+        self._settle_seconds = settle_seconds
+        self._forget = forget
+        self._carrier = Carrier(tables, renumber=BUMP)
+        self._further = tuple(one for one in fenced(tables) if one not in builder.dedicated)
+        self._claiming = tuple(one for one in claiming(tables) if one not in builder.dedicated)
+
+    def moving(self, tenant: Tenant, to: str, wanted: Wanted) -> list[Step]:
+        """Return the steps that carry a tenant's rows into a database, or out of one."""
+        id = tenant.id
+        copies = [for_platform(f"copy {name}", partial(self._copy, id, name)) for name in self._carrier.names]
+        return [
+            for_platform("begin", partial(self._begin, tenant, to, wanted)),
+            for_platform("place", partial(self._prepare, id)),
+            for_platform("hold", partial(self._hold, id)),
+            for_platform("empty", partial(self._empty, id)),
+            *copies,
+            for_platform("circles", partial(self._close, id)),
+            for_platform("references", partial(self._finish, id)),
+            for_platform("compare", partial(self._compare, id)),
+            for_platform("switch", partial(self._switch, id)),
+            for_platform("settle", self._settle),
+            for_platform("trail", partial(self._bring_trail, id)),
+            for_platform("open", partial(self._open, id)),
+            for_platform("clean", partial(self._clean, id)),
+            for_platform("end", partial(self._end, tenant)),
+        ]
+
+    # --- of other procedures ----------------------------------------------------------
+
+    async def put_new(self, id: int, wanted: Wanted, unit: Unit) -> Mapping[str, Any]:
+        """Give a new tenant without rows a database of its own.
+
+        Raises:
+            Conflict: none is free.
+        """
+        transaction = unit.transaction
+        if await self._carrier.any_rows(self._database, id):
+            return {"place": None}
+        name = await self._choose(transaction, id, wanted)
+        new = Located(tenant_id=id, tier="database", place=name, state="served")
+        await self._places.prepare(name, id)
+        await self._copies[name].refresh(coming=id)
+        there = [*(one for one in await located(transaction) if one.tenant_id != id), new]
+        await self._fence(there)
+        await put_located(transaction, id, "database", name, "served")
+        await self._told(transaction, id)
+        return {"place": None, "database": name}
+
+    def emptying(self, tenant: Tenant) -> list[Step]:
+        """Return the steps that empty the database of a tenant that is deleted; its trail is kept."""
+        if tenant.database is None:
+            return []
+        return [for_platform("rows of the place", partial(self._empty_place, tenant.id, tenant.database))]
+
+    async def fence(self, transaction: Transaction) -> None:
+        """Let the shared tables refuse who is in a database, and nobody else."""
+        await self._fence(await located(transaction))
+
+    async def _empty_place(self, id: int, name: str, unit: Unit, results: Results) -> Any:
+        place = self._database.at(name)
+        await self._carrier.bring_trail(id, place, self._database, self._sealers[None].take_in)
+        return {"rows": await self._carrier.remove(id, place)}
+
+    # --- the steps --------------------------------------------------------------------
+
+    async def _begin(self, tenant: Tenant, to: str, wanted: Wanted, unit: Unit, results: Results) -> Any:
+        transaction = unit.transaction
+        await be_alone_in(transaction)
+        there = {one.tenant_id: one for one in await located(transaction)}
+        now = there.get(tenant.id)
+        served = "shared" if now is None else now.tier
+        source = now.database if now is not None and served == "database" else None
+        self._database.at(source)  # refused where it is away
+        target = None
+        if to == "database":
+            if await self._opens_rows(source, tenant.id):
+                told = "has opened rows to other tenants, which cannot be looked up in another database"
+                raise Conflict(f"Tenant {tenant.slug!r} {told}: revoke its grants first")
+            target = await self._choose(transaction, tenant.id, wanted, but=source)
+        elif source is None:
+            raise Conflict(f"Tenant {tenant.slug!r} is served from there already: {served}")
+        await put_located(transaction, tenant.id, served, source or target, "moving")
+        return {"from": source or served, "source": source, "to": target or "shared", "target": target}
+
+    async def _opens_rows(self, source: str | None, id: int) -> bool:
+        async with self._database.at(source).system() as transaction:
+            return bool(await transaction.fetchval(_OPENED, id))
+
+    async def _choose(
+        self, transaction: Transaction, id: int, wanted: Wanted, *, but: str | None = None
+    ) -> str:
+        """Return a place that is free, and serves.
+
+        Raises:
+            Conflict: there is none, or not the one that was named.
+            PlaceUnavailable: the one that was named is away, or lacks a revision.
+        """
+        taken = {one.database: one.tenant_id for one in await located(transaction) if one.tenant_id != id}
+        if wanted.place is not None:
+            if wanted.place not in self._places.addresses:
+                known = ", ".join(self._places.addresses) or "none"
+                raise Conflict(f"There is no place {wanted.place!r}; the configuration names {known}")
+            if wanted.place == but:
+                raise Conflict(f"The tenant is in the place {but} already")
+            if wanted.place in taken:
+                raise Conflict(f"The place {wanted.place} is the database of tenant {taken[wanted.place]}")
+            candidates, region = [wanted.place], None
+        else:
+            region = wanted.region or await transaction.fetchval(_REGION, id)
+            candidates = [
+                one.name
+                for one in self._places.addresses.values()
+                if (region is None or one.region == region)
+                and one.name not in taken
+                and one.name != but
+                and self._database.places[one.name].refusal is None
+            ]
+        for name in candidates:
+            if not await self._carrier.others(self._database.at(name), id):
+                return name
+        if wanted.place is not None:
+            raise Conflict(f"The place {wanted.place} holds rows of another tenant")
+        where = "" if region is None else f" in the region {region!r}"
+        raise Conflict(f"No place{where} is free and serves: name another in `places`, and migrate it")
+
+    async def _prepare(self, id: int, unit: Unit, results: Results) -> Any:
+        target = results["begin"]["target"]
+        if target is not None:
+            await self._places.prepare(target, id)
+            await self._copies[target].refresh(coming=id)
+        return {}
+
+    async def _hold(self, id: int, unit: Unit, results: Results) -> Any:
+        """Refuse the tenant's writes, once those that are under way have ended."""
+        source = results["begin"]["source"]
+        await be_alone_in(unit.transaction)
+        if source is None:
+            there = await located(unit.transaction)
+            await self._fence(there)
+        else:
+            await self._places.hold(source, id, held=True)
+        return {}
+
+    async def _fence(self, there: list[Located]) -> None:
+        async with self._builder.connected() as owner:
+            await claim_keys(owner, self._builder.dedicated, there, further=self._claiming)
+            await hold(owner, self._builder.dedicated, there, further=self._further)
+
+    async def _empty(self, id: int, unit: Unit, results: Results) -> Any:
+        return {"rows": await self._carrier.remove(id, self._target(results))}
+
+    async def _copy(self, id: int, name: str, unit: Unit, results: Results) -> Any:
+        source, target = self._source(results), self._target(results)
+        return {"rows": await self._carrier.copy(name, id, source, target)}
+
+    async def _close(self, id: int, unit: Unit, results: Results) -> Any:
+        await self._carrier.close(id, self._source(results), self._target(results))
+        return {}
+
+    async def _finish(self, id: int, unit: Unit, results: Results) -> Any:
+        """Let ids go on where they were, and the new place hold writes before anybody is switched over."""
+        source, target = results["begin"]["source"], results["begin"]["target"]
+        async with self._owner(source) as here, self._owner(target) as there:
+            await self._places.continue_counting(here, there)
+        async with self._source(results).system() as transaction:
+            claims = await transaction.fetch(_CLAIMS, id)
+        names, keys = [row["name"] for row in claims], [row["key"] for row in claims]
+        if target is None:
+            await unit.transaction.execute(_FORGET_CLAIMS, id, names, keys)
+        else:
+            await self._carrier.claimed(id, names, keys, self._target(results))
+            await self._places.hold(target, id, held=True)
+        return {}
+
+    async def _compare(self, id: int, unit: Unit, results: Results) -> Any:
+        return await self._carrier.compare(id, self._source(results), self._target(results))
+
+    async def _switch(self, id: int, unit: Unit, results: Results) -> Any:
+        await be_alone_in(unit.transaction)
+        source, target = results["begin"]["source"], results["begin"]["target"]
+        tier = "shared" if target is None else "database"
+        await put_located(unit.transaction, id, tier, target or source, "settling")
+        await self._told(unit.transaction, id)
+        return {}
+
+    async def _settle(self, unit: Unit, results: Results) -> Any:
+        """Wait until no process believes any more that the tenant is where it was."""
+        await asyncio.sleep(self._settle_seconds)
+        return {}
+
+    async def _bring_trail(self, id: int, unit: Unit, results: Results) -> Any:
+        """Add to the audit trail what was written until everybody knew."""
+        sealer = self._sealers[results["begin"]["target"]]
+        source, target = self._source(results), self._target(results)
+        return {"entries": await self._carrier.bring_trail(id, source, target, sealer.take_in)}
+
+    async def _open(self, id: int, unit: Unit, results: Results) -> Any:
+        await be_alone_in(unit.transaction)
+        source, target = results["begin"]["source"], results["begin"]["target"]
+        tier = "shared" if target is None else "database"
+        await put_located(unit.transaction, id, tier, target or source, "served")
+        if target is None:
+            there = await located(unit.transaction)
+            await self._fence(there)
+        else:
+            await self._places.hold(target, id, held=False)
+        await self._told(unit.transaction, id)
+        return {}
+
+    async def _clean(self, id: int, unit: Unit, results: Results) -> Any:
+        """Delete the rows where they were; the audit trail stays."""
+        source, target = results["begin"]["source"], results["begin"]["target"]
+        rows = await self._carrier.remove(id, self._source(results))
+        if source is not None:
+            await self._carrier.claimed(id, [], [], self._source(results))
+            await self._places.hold(source, id, held=False)
+        if target is None:
+            await be_alone_in(unit.transaction)
+            await put_located(unit.transaction, id, "shared", None, "served")
+        return {"rows": rows}
+
+    async def _end(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        begun = results["begin"]
+        rows = sum(one["rows"] for name, one in results.items() if name.startswith("copy "))
+        told = {"ulid": tenant.ulid, "from": begun["from"], "to": begun["to"], "rows": rows}
+        await tell(unit, "tenant.moved", tenant.id, told)
+        return told
+
+    def _source(self, results: Results) -> Database:
+        return self._database.at(results["begin"]["source"])
+
+    def _target(self, results: Results) -> Database:
+        return self._database.at(results["begin"]["target"])
+
+    def _owner(self, place: str | None) -> Any:
+        return self._builder.connected() if place is None else self._places.connected(place)
+
+    async def _told(self, transaction: Transaction, tenant: int) -> None:
+        """Let every process look anew where a tenant is."""
+        await record_change(transaction, tenant)
+        transaction.after_commit(partial(self._forgotten, tenant))
+
+    async def _forgotten(self, tenant: int) -> None:
+        self._forget({tenant})
