@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import json
+import os
+import subprocess
+import sys
+import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
-from byodpp.bootstrap import Blueprint
+from byodpp.audit import SealKey, verify
+from byodpp.bootstrap import Application, Blueprint
+from byodpp.database import SessionContext
+from byodpp.embedded import SUPERUSER
+from byodpp.exceptions import (
+    ApiError,
+    Conflict,
+    DatabaseStartError,
+    PlaceUnavailable,
+    ReadOnlyCopy,
+    SettingsError,
+    TenantMoving,
+)
+from byodpp.settings import load_settings
+from byodpp.settings.secret_key import application_secret
+from byodpp.tables.roles import OWNER, SYSTEM
+from byodpp.tenant_life import Guest, Newcomer
+from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
-from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, World, made
-from tests.worlds import build
+from tests.serving import ROOT
+from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, Cut, World, made
+from tests.worlds import build, write_application
 
 PLACES = ("north@eu", "south@us")
 
@@ -56,3 +85,498 @@ async def test_a_moved_tenant_sees_the_same_and_so_does_everybody_else(world: Wo
     assert audited.json()["count"] == await in_place(
         world, "north", "select count(*) from audit_logs where tenant_id = $1", id
     )
+
+
+STEPS = [
+    "begin", "place", "hold", "empty", "copy users", "copy folders", "copy byodpp.outbox", "circles",
+    "references", "compare", "switch", "settle", "trail", "open", "clean", "end",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tier", ["database", "shared", "other region"])
+async def test_a_move_cut_off_after_every_step_is_taken_up_and_loses_nothing(world: World, tier: str) -> None:
+    await world.fill("acme")
+    await world.fill("beta", 1)
+    wanted = None
+    if tier != "database":
+        await world.life.move("acme", "database", wanted=Wanted(region="eu"))
+    if tier == "other region":
+        wanted = Wanted(place="south")
+    goal: Any = "shared" if tier == "shared" else "database"
+    for number, after in enumerate(STEPS):
+        before, taken = await world.seen("acme"), list[str]()
+
+        def told(step: str, now: bool, taken: Any = taken, after: str = after) -> None:
+            taken.append(step)
+            if step == after:
+                raise Cut
+
+        with pytest.raises(Cut):
+            await world.life.move("acme", goal, wanted=wanted, told=told)
+        assert taken[-1] == after
+        assert (await world.seen("acme"))[:-1] == before[:-1], (
+            f"cut off after {after}, it is read all the time"
+        )
+        held = STEPS.index("hold") <= number < STEPS.index("open")
+        await _written(world, number, held=held)
+        await made(world.client("beta"), FOLDERS, name=f"beta goes on {number}")
+        lines = {line.slug: line.under_way for line in await world.life.list()}
+        assert lines["acme"] is not None and lines["acme"].kind == "move"
+    with pytest.raises(Conflict, match="Something else"):
+        await world.life.suspend("acme", "admin")
+    before = await world.seen("acme")
+    await world.life.move("acme", None)
+    assert (await world.seen("acme"))[:-1] == before[:-1]
+    assert (await made(world.client(), FOLDERS, name="acme after"))["id"] > 3
+    where = {line.slug: (line.tier, line.place, line.under_way) for line in await world.life.list()}["acme"]
+    places = {
+        "database": ("database", "north"),
+        "shared": ("shared", ""),
+        "other region": ("database", "south"),
+    }
+    assert where == (*places[tier], None)
+    id = (await world.application.tenant("acme")).id
+    for place in {"north", "south"} - {where[1]}:
+        for table in ("folders", "users", "byodpp.outbox", "roles"):
+            assert await in_place(world, place, f"select count(*) from {table} where tenant_id = $1", id) == 0
+
+
+async def _written(world: World, number: int, *, held: bool) -> None:
+    """Write as a tenant that moves: refused while it is held, and else as always."""
+    client = world.client()
+    answer = await client.patch(f"{FOLDERS}/1", json={"name": f"acme new {number}"})
+    assert answer.status_code == (503 if held else 200), answer.text
+    for url in (FOLDERS, "/api/v1/units", "/api/v1/roles", "/api/v1/policies"):
+        body = {"subject": "Viewer", "object": "Sheets"} if "policies" in url else {"name": f"x {number}"}
+        answer = await client.post(url, json=body)
+        assert answer.status_code == (503 if held else 201), (url, answer.text)
+        if held:
+            assert (
+                answer.json()["error"]["code"] == "tenant_moving" and int(answer.headers["Retry-After"]) > 0
+            )
+
+
+async def test_no_write_is_lost_while_a_tenant_moves_between_all_tiers_and_regions(world: World) -> None:
+    await world.fill("acme", 1)
+    client, acknowledged, refused, done = world.client(), set[str](), 0, False
+
+    async def writer(number: int) -> None:
+        nonlocal refused
+        count = 0
+        while not done:
+            count += 1
+            name = f"acme {number}.{count}"
+            answer = await client.post(FOLDERS, json={"name": name})
+            if answer.status_code == 201:
+                acknowledged.add(name)
+            else:
+                assert answer.status_code == 503, answer.text
+                refused += 1
+                await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as writers:
+        for number in range(3):
+            writers.create_task(writer(number))
+        await asyncio.sleep(0.2)
+        route = [("database", "north"), ("database", "south"), ("schema", None), ("database", "north")]
+        for tier, place in [*route, ("shared", None)]:
+            await world.life.move("acme", tier, wanted=Wanted(place=place))  # type: ignore[arg-type]
+            await asyncio.sleep(0.2)
+        done = True
+    assert len(acknowledged) > 20 and refused > 0
+    rows = await world.rows("select id, name from folders")
+    assert {row["name"] for row in rows} - {"acme 0"} == acknowledged
+    assert len({row["id"] for row in rows}) == len(rows)
+    verdicts = await chains(world)
+    assert all(verdict.intact for verdict in verdicts), verdicts
+
+
+async def chains(world: World) -> list[Any]:
+    """Seal what waits, and verify every chain of every database."""
+    connected = world.application.connected
+    table = connected.blueprint.tables[connected.blueprint.registry.get("AuditLogs")]
+    key = SealKey.derived(application_secret(connected.settings))
+    found = []
+    for following in (connected.following, *connected.of_places.values()):
+        await following.sealer.seal()
+    for _, database in connected.database.serving():
+        connection = await asyncpg.connect(str(database.system_uri), timeout=30)
+        try:
+            found += await verify(connection, table, [key])
+        finally:
+            await connection.close()
+    return found
+
+
+async def test_a_process_that_has_not_heard_of_a_move_cannot_write_where_the_tenant_was(world: World) -> None:
+    await world.fill("acme")
+    acme = await world.application.tenant("acme")
+    await world.life.move("acme", "database")
+    database = world.application.connected.database
+    context = SessionContext(tenant_id=acme.id)
+    for sql in (
+        "insert into folders (tenant_id, name) values ($1, 'lost')",
+        "insert into users (tenant_id, name, status) values ($1, 'lost', 'invited')",
+        "insert into units (tenant_id, name) values ($1, 'lost')",
+    ):
+        with pytest.raises(TenantMoving):
+            async with database.transaction(context) as transaction:
+                await transaction.execute(sql, acme.id)
+    await world.life.move("acme", "shared")
+    with pytest.raises(ApiError):
+        async with database.transaction(replace(context, database="nowhere")) as transaction:
+            await transaction.execute("select 1")
+
+
+async def test_everything_else_a_client_does_works_in_a_database(world: World) -> None:
+    operator = world.application.client(tenant="platform", user="root")
+    country = await made(operator, "/api/v1/countries", name="Utopia")
+    metre = await made(operator, "/api/v1/units", name="metre")
+    await world.fill("acme", 2)
+    await world.life.move("acme", "database")
+    client = world.client()
+    key = {"Idempotency-Key": "once"}
+    body = {"name": "once", "countryId": country["id"], "unitId": metre["id"]}
+    first = await client.post(FOLDERS, json=body, headers=key)
+    again = await client.post(FOLDERS, json=body, headers=key)
+    assert first.status_code == again.status_code == 201 and first.json()["data"] == again.json()["data"]
+    id = first.json()["data"]["id"]
+    row = (await client.get(f"{FOLDERS}/{id}?include=unit,country")).json()["data"]
+    assert (row["unit"]["name"], row["country"]["name"]) == ("metre", "Utopia")
+    work = [
+        {"operation": "create", "resource": "Folders", "data": {"name": "both"}},
+        {"operation": "create", "resource": "Sheets", "data": {"name": "s", "folderId": "{{result[0].id}}"}},
+    ]
+    assert (await client.post("/api/v1/batch", json=work)).status_code == 200
+    csv = await client.post(
+        f"{FOLDERS}/import", content="name,amount\nimported,1.5\n", headers={"Content-Type": "text/csv"}
+    )
+    assert csv.status_code == 200 and csv.json()["data"]["created"] == 1, csv.text
+    assert "imported" in (await client.get(f"{FOLDERS}/export?format=ndjson")).text
+    await client.patch(f"{FOLDERS}/{id}", json={"name": "twice"})
+    kept = (await client.get(f"{FOLDERS}/{id}/history")).json()
+    assert [one["row"]["name"] for one in kept["data"]][:2] == ["twice", "once"], kept
+    assert (await client.delete(f"{FOLDERS}/{id}")).status_code == 204
+    assert (await client.post(f"{FOLDERS}/{id}/restore")).status_code == 200
+    trail = (await client.get("/api/v1/audit-logs?filter[resourceType]=Folders&limit=1000")).json()["data"]
+    assert {"CREATE", "PATCH", "DELETE", "RESTORE"} <= {one["action"] for one in trail}
+    asked = world.application.client(tenant="platform", headers={"X-Tenant": "acme"})
+    assert (await asked.get(FOLDERS)).json()["count"] == (await client.get(FOLDERS)).json()["count"]
+    mine = (await client.get("/api/v1/tenants")).json()["data"]
+    assert [one["slug"] for one in mine] == ["acme"]
+    changed = await client.patch(f"/api/v1/tenants/{mine[0]['id']}", json={"name": "Acme & Sons"})
+    assert changed.status_code == 200, changed.text
+    assert (await client.get("/api/v1/tenants")).json()["data"][0]["name"] == "Acme & Sons"
+    opened = await client.post(
+        "/api/v1/grants", json={"object": "Folders", "rowId": str(id), "grantee": "beta"}
+    )
+    assert opened.status_code == 409 and "database of its own" in opened.text, opened.text
+    unknown = await client.get(f"{FOLDERS}/98765")
+    assert unknown.status_code == 404
+
+
+async def test_rules_keys_and_revocations_hold_at_once_in_a_database(world: World) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "database")
+    admin, clerk = world.client(), world.client(role="Clerk", user="clerk")
+    await made(admin, "/api/v1/roles", name="Clerk")
+    assert (await clerk.get(SHEETS)).status_code == 403
+    policy = await made(admin, "/api/v1/policies", subject="Clerk", object="Sheets", action="read")
+    assert (await clerk.get(SHEETS)).status_code == 200
+    assert (await admin.delete(f"/api/v1/policies/{policy['id']}")).status_code == 204
+    assert (await clerk.get(SHEETS)).status_code == 403
+    key = await made(admin, "/api/v1/api-keys", name="robot", roles=["Admin"])
+    robot = world.application.client(role=None, headers={"Authorization": f"Bearer {key['key']}"})
+    assert (await robot.get(FOLDERS)).status_code == 200
+    assert (await admin.post(f"/api/v1/api-keys/{key['id']}/revoke")).status_code in (200, 204)
+    assert (await robot.get(FOLDERS)).status_code == 401
+    invented = f"Bearer byodpp_{'0' * 26}_{'x' * 43}"
+    assert (await admin.get(FOLDERS, headers={"Authorization": invented})).status_code == 401
+    await made(admin, "/api/v1/policies", subject="Clerk", object="Sheets", action="read")
+    await world.life.move("acme", "shared")
+    assert (await clerk.get(SHEETS)).status_code == 200
+    assert (await robot.get(FOLDERS)).status_code == 401
+
+
+async def test_what_is_unique_in_the_platform_is_so_in_all_databases(world: World) -> None:
+    acme, beta = world.client(), world.client("beta")
+    await made(acme, FOLDERS, name="before", code="one")
+    await world.life.move("acme", "database")
+    await world.life.move("beta", "database")
+    await made(beta, FOLDERS, name="beta's", code="two")
+    await made(acme, FOLDERS, name="acme's", code="three")
+    for client, code in ((beta, "one"), (beta, "three"), (acme, "two"), (acme, "one")):
+        answer = await client.post(FOLDERS, json={"name": "again", "code": code})
+        assert answer.status_code == 409, (code, answer.text)
+        assert answer.json()["error"]["code"] == "unique_conflict"
+        assert answer.json()["error"]["details"][0]["field"] == "code"
+    both = [{"name": "x", "code": "five"}, {"name": "y", "code": "two"}]
+    assert (await acme.post(f"{FOLDERS}/batch", json=both)).status_code == 409
+    assert (await acme.get(f"{FOLDERS}?filter[code]=five")).json()["count"] == 0
+    await world.life.move("beta", "shared")
+    assert (await beta.post(FOLDERS, json={"name": "again", "code": "three"})).status_code == 409
+    assert (await acme.post(FOLDERS, json={"name": "again", "code": "two"})).status_code == 409
+    await world.life.move("acme", "schema")
+    assert (await beta.post(FOLDERS, json={"name": "again", "code": "three"})).status_code == 409
+
+
+async def test_public_addresses_lead_into_every_database(world: World) -> None:
+    await world.fill("acme", 2)
+    await world.fill("beta", 2)
+    nobody = world.application.client(role=None)
+    published = (await world.client().get(f"{FOLDERS}?filter[status]=out")).json()["data"][0]["id"]
+    # Rows of several tenants may have the same id: one of them is found, as in the shared tables.
+    await made(world.client(), FOLDERS, name="acme later", status="out")
+    last = await made(world.client(), FOLDERS, name="acme last", status="out")
+    for tier in ("database", "shared"):
+        await world.life.move("acme", tier)  # type: ignore[arg-type]
+        found = await nobody.get(f"{FOLDERS}/{last['id']}")
+        assert found.status_code == 200 and found.json()["data"]["name"] == "acme last", found.text
+        assert (await nobody.get(f"{FOLDERS}/98765")).status_code == 404
+        named = await nobody.get(f"{FOLDERS}?fields=name", headers={"X-Tenant": "acme"})
+        assert sorted(row["name"] for row in named.json()["data"]) == ["acme 1", "acme last", "acme later"]
+    assert published
+
+
+async def test_copies_are_fresh_within_their_time_and_nobody_else_writes_them(world: World) -> None:
+    operator = world.application.client(tenant="platform", user="root")
+    first = await made(operator, "/api/v1/countries", name="Utopia")
+    used = await made(operator, "/api/v1/units", name="metre")
+    await world.life.move("acme", "database")
+    client = world.client()
+    await made(client, FOLDERS, name="refers", countryId=first["id"], unitId=used["id"])
+    second = await made(operator, "/api/v1/countries", name="Atlantis")
+    gone = await made(operator, "/api/v1/countries", name="Lemuria")
+    changed = await operator.patch(f"/api/v1/countries/{first['id']}", json={"name": "New Utopia"})
+    assert changed.status_code == 200
+    assert (await operator.delete(f"/api/v1/countries/{gone['id']}")).status_code == 204
+    await _until(lambda: _countries(client), ["New Utopia", "Atlantis"])
+    await made(client, FOLDERS, name="refers too", countryId=second["id"])
+    # What is referred to stays as a copy, since nothing else can be done about it here.
+    assert (await operator.delete(f"/api/v1/countries/{first['id']}")).status_code == 204
+    await asyncio.sleep(0.6)
+    assert await _countries(client) == ["New Utopia", "Atlantis"]
+    database = world.application.connected.database.places["north"]
+    for sql in (
+        "insert into countries (name) values ('x')",
+        "update tenants set name = 'x' where id > 0",
+        "delete from units where tenant_id = 0",
+        "insert into roles (tenant_id, name) values (0, 'x')",
+    ):
+        with pytest.raises(ReadOnlyCopy):
+            async with database.system() as transaction:
+                await transaction.execute(sql)
+    slugs = "select array_agg(slug order by id) from tenants"
+    assert await in_place(world, "north", slugs) == ["platform", "acme"], "no other tenant's record is copied"
+
+
+async def _countries(client: Any) -> list[str]:
+    return [one["name"] for one in (await client.get("/api/v1/countries?sort=id")).json()["data"]]
+
+
+async def _until(look: Any, wanted: Any) -> None:
+    found = None
+    for _ in range(50):
+        found = await look()
+        if found == wanted:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError((found, wanted))
+
+
+async def test_a_place_that_is_away_is_503_for_its_tenant_alone(world: World, byodpp_bench: Bench) -> None:
+    for slug in ("acme", "beta"):
+        await world.fill(slug, 1)
+    last = await made(world.client("beta"), FOLDERS, name="beta's last", status="out")
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await world.application.add_tenant("gamma")
+    await world.life.move("gamma", "database", wanted=Wanted(place="south"))
+    uri = str(world.application.connected.database.places["north"].system_uri)
+    name = urlsplit(uri).path.strip("/")
+    nobody = world.application.client(role=None)
+    try:
+        await byodpp_bench._administrate(f'alter database "{name}" allow_connections false')
+        await byodpp_bench._administrate(
+            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+        )
+        await _until(lambda: _status(world.client()), (503, "place_unavailable"))
+        for slug in ("beta", "gamma"):
+            assert (await world.client(slug).get(FOLDERS)).status_code == 200
+            await made(world.client(slug), FOLDERS, name="goes on")
+        assert (await nobody.get(f"{FOLDERS}/{last['id']}")).status_code == 200
+        assert (await nobody.get(f"{FOLDERS}/98765")).status_code == 503, "it may be there"
+        health = (await nobody.get("/health")).json()
+        assert health["status"] == "degraded"
+        assert {one["name"]: one["healthy"] for one in health["checks"]}["place north"] is False
+        assert (await nobody.get("/health/ready")).status_code == 200
+        with pytest.raises(PlaceUnavailable):
+            await world.life.move("acme", "shared")
+    finally:
+        await byodpp_bench._administrate(f'alter database "{name}" allow_connections true')
+    await _until(lambda: _status(world.client()), (200, None))
+    await made(world.client(), FOLDERS, name="is back")
+
+
+async def _status(client: Any) -> tuple[int, str | None]:
+    answer = await client.get(FOLDERS)
+    return answer.status_code, answer.json().get("error", {}).get("code")
+
+
+async def test_a_place_that_lacks_a_revision_is_refused_and_the_others_are_served(world: World) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "database")
+    state = "update byodpp.schema_state set fingerprint = $1"
+    mark = world.application.blueprint.fingerprint
+    for fingerprint, wanted in (("another", (503, "tenant_moving")), (mark, (200, None))):
+        async with world.application.connected.database.places["north"].system() as transaction:
+            await transaction.execute(state, fingerprint)
+        keeper = world.application.connected.keepers[0]
+        keeper._looked_at = float("-inf")  # not in five seconds, but now
+        await _until(lambda: _status(world.client()), wanted)
+        assert (await world.client("beta").get(FOLDERS)).status_code == 200
+
+
+@pytest.mark.parametrize("role", [SUPERUSER, OWNER, SYSTEM])
+async def test_a_role_that_row_level_security_would_not_bind_is_refused_at_the_start(
+    world: World, byodpp_bench: Bench, role: str
+) -> None:
+    settings = world.application.settings
+    name = urlsplit(settings.place_system_uris[0].partition("=")[2]).path.strip("/")
+    wrong = (f"north={byodpp_bench.server.uri(role, name)}", settings.place_db_uris[1])
+    connected = Application.connect(replace(settings, place_db_uris=wrong), world.application.blueprint)
+    with pytest.raises(DatabaseStartError, match="place north"):
+        async with connected.lifespan():
+            raise AssertionError("it has started")
+
+
+async def test_a_class_gives_a_new_tenant_its_database_and_a_deletion_empties_it(
+    world: World, tmp_path: Path
+) -> None:
+    operator = world.application.client(tenant="platform")
+    await made(operator, "/api/v1/tenant-classes", name="enterprise", tier="database", region="us")
+    newcomer = Newcomer(slug="gamma", name="Gamma", email="g@gamma.example", tenant_class="enterprise")
+    results = await world.life.onboard(newcomer)
+    assert results["place"] == {"place": None, "database": "south"}
+    assert (await world.life.onboard(newcomer))["place"] == results["place"]
+    id = results["tenant"]["id"]
+    assert await in_place(world, "south", "select count(*) from users where tenant_id = $1", id) == 1
+    assert await world.value("select count(*) from users where tenant_id = $1", id) == 0
+    issuer = world.application.connected.issuer
+    token = issuer.issue(results["tenant"]["ulid"], "g", roles=["Admin"])  # type: ignore[attr-defined]
+    gamma = world.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+    await made(gamma, FOLDERS, name="gamma's", status="out", code="gamma")
+    with pytest.raises(Conflict, match="No place in the region 'us'"):
+        await world.life.onboard(
+            Newcomer(slug="delta", name="Delta", email="d@delta.example", tenant_class="enterprise")
+        )
+    await world.life.invite("gamma", Guest(email="h@gamma.example", roles=("Viewer",)))
+    assert await in_place(world, "south", "select count(*) from users where email = 'h@gamma.example'") == 1
+    await world.life.suspend("gamma", "admin")
+    assert (await gamma.get(FOLDERS)).status_code == 401
+    await world.life.reactivate("gamma")
+    assert (await gamma.get(FOLDERS)).json()["count"] == 1
+    path = await world.life.delete("gamma", tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert b"gamma's" in archive.read("data/Folders.ndjson")
+    assert await in_place(world, "south", "select count(*) from folders") == 0
+    assert await world.value("select count(*) from tenants where id = $1", id) == 0
+    assert await world.value("select count(*) from byodpp.tenant_places where tenant_id = $1", id) == 0
+    assert await world.value("select count(*) from byodpp.platform_keys where tenant_id = $1", id) == 0
+    assert await world.value("select count(*) from audit_logs where tenant_id = $1", id) > 0, (
+        "the trail is kept"
+    )
+    await made(world.client(), FOLDERS, name="free again", code="gamma")
+    assert all(verdict.intact for verdict in await chains(world))
+
+
+async def test_what_makes_no_sense_is_refused(world: World) -> None:
+    for wanted, told in (
+        (Wanted(place="west"), "no place 'west'"), (Wanted(region="asia"), "region 'asia'"),
+    ):  # fmt: skip
+        with pytest.raises(Conflict, match=told):
+            await world.life.move("acme", "database", wanted=wanted)
+    with pytest.raises(Conflict, match="already"):
+        await world.life.move("acme", "shared")
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    with pytest.raises(Conflict, match="already"):
+        await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    with pytest.raises(Conflict, match="is the database of tenant"):
+        await world.life.move("beta", "database", wanted=Wanted(place="north"))
+    with pytest.raises(Conflict, match="No place in the region 'eu'"):
+        await world.life.move("beta", "database", wanted=Wanted(region="eu"))
+    with pytest.raises(Conflict, match="platform"):
+        await world.life.move("platform", "database")
+    row = await made(world.client("beta"), FOLDERS, name="opened")
+    await made(world.client("beta"), "/api/v1/grants", object="Folders", rowId=str(row["id"]), grantee="acme")
+    guest = world.client(headers={"X-Tenant": "beta"})
+    assert [one["name"] for one in (await guest.get(FOLDERS)).json()["data"]] == ["opened"]
+    with pytest.raises(Conflict, match="grants"):
+        await world.life.move("beta", "database")
+    assert all(line.under_way is None for line in await world.life.list())
+
+
+async def test_what_a_tenant_stores_is_measured_in_its_database(world: World) -> None:
+    await world.fill("acme")
+    operator = world.application.client(tenant="platform")
+    small = await made(operator, "/api/v1/tenant-classes", name="small", maxStorageBytes=1)
+    acme = (await world.application.tenant("acme")).id
+    await world.life.move("acme", "database")
+    await operator.patch(f"/api/v1/tenants/{acme}", json={"tenantClassId": small["id"]})
+    await _until(lambda: in_place(world, "north", "select count(*) from tenant_classes"), 1)
+    quota = world.application.connected.of_places["north"].quota
+    assert await quota.meter.measure(now=True)
+    await quota.refresh()
+    answer = await world.client().post(FOLDERS, json={"name": "too much"})
+    assert answer.status_code == 403 and answer.json()["error"]["code"] == "quota_exceeded", answer.text
+
+
+def test_databases_on_the_command_line(tmp_path: Path) -> None:
+    write_application(tmp_path, MANIFEST, LOGIC)
+    own = {"BYODPP_PLACES": "north@eu,south-1@us", "BYODPP_ENV": "test", "BYODPP_TENANT_SETTLE_SECONDS": "0"}
+
+    def ran(*words: str) -> str:
+        command = [sys.executable, "-m", "byodpp", "--app", str(tmp_path), *words]
+        environment = {**os.environ, **own}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    ran("migrate", "new")
+    assert "place north: 0001" in ran("migrate", "apply")
+    ran("tenants", "onboard", "gamma", "--email", "ada@gamma.example", "--password")
+    told = ran("tenants", "migrate", "gamma", "--to", "database", "--region", "us")
+    steps = [line.split(maxsplit=1)[1].strip() for line in told.splitlines() if "done" in line]
+    assert [one for one in STEPS if one in steps] == STEPS
+    [line] = [one for one in ran("tenants", "list").splitlines() if "gamma" in one]
+    assert " database south-1 " in line
+    places = [one.split() for one in ran("tenants", "places").splitlines()[1:]]
+    assert places == [["north", "eu", "serves"], ["south-1", "us", "serves", "gamma"]]
+    manifest = copy.deepcopy(MANIFEST)
+    manifest["resources"][2]["fields"]["color"] = {"type": "string"}
+    (tmp_path / "resources.json").write_text(json.dumps(manifest), encoding="utf-8")
+    ran("migrate", "new", "-m", "colors")
+    told = ran("migrate", "apply")
+    assert "place north: 0002" in told and "place south-1: 0002" in told
+    assert "gamma at south-1" in ran("audit", "verify")
+    assert "rotated" in ran("secrets", "rotate")
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"BYODPP_PLACES": "North!@eu"}, "names no place"),
+        ({"BYODPP_PLACES": "north@eu,north@us"}, "twice"),
+        ({"BYODPP_PLACES": "north@eu", "PLACE_DB_URIS": "north=postgresql://x"}, "embedded server"),
+        ({"BYODPP_PLACES": "north@eu", "POSTGRES_DB_URI": "postgresql://x"}, "has no address of 'north'"),
+        ({"POSTGRES_DB_URI": "postgresql://x", "PLACE_DB_URIS": "south=postgresql://secret"}, "'south'"),
+        ({"BYODPP_PLACES": "north@eu", "PLACE_ADMIN_URIS": "north=mysql://secret"}, "is not name="),
+    ],
+)
+def test_places_that_cannot_be_meant_are_told_without_their_secrets(
+    tmp_path: Path, given: dict[str, str], told: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(tmp_path, given)
+    assert told in str(refused.value) and "secret" not in str(refused.value)

@@ -494,7 +494,7 @@ async def test_a_class_gives_a_new_tenant_its_place_and_a_deletion_takes_it_away
 ) -> None:
     operator = world.application.client(tenant="platform")
     await made(operator, "/api/v1/tenant-classes", name="professional", tier="schema")
-    answer = await operator.post("/api/v1/tenant-classes", json={"name": "x", "tier": "database"})
+    answer = await operator.post("/api/v1/tenant-classes", json={"name": "x", "tier": "planet"})
     assert answer.status_code == 422 and answer.json()["error"]["details"][0]["field"] == "tier"
     await world.life.move("beta", "schema")
     await world.fill("beta", 2)
@@ -726,7 +726,8 @@ def test_tiers_on_the_command_line(tmp_path: Path) -> None:
     [line] = [one for one in ran("tenants", "list").splitlines() if "gamma" in one]
     assert " schema " in line
     assert "already" in ran("tenants", "migrate", "gamma", "--to", "schema", code=1)
-    assert "database" in ran("tenants", "migrate", "gamma", "--to", "database", code=2)
+    assert "No place is free" in ran("tenants", "migrate", "gamma", "--to", "database", code=1)
+    assert "--place" in ran("tenants", "migrate", "gamma", "--to", "shared", "--place", "x", code=1)
     manifest = changed(color={"type": "string"})
     (tmp_path / "resources.json").write_text(json.dumps(manifest), encoding="utf-8")
     ran("migrate", "new", "-m", "colors")

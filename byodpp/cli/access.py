@@ -112,7 +112,7 @@ async def _matrix(
 
     async with in_tenant(settings, slug) as (application, tenant):
         guide = application.service.parts.guide
-        async with application.database.system() as transaction:
+        async with application.database.at(tenant.database).system() as transaction:
             cells = await guide.cells(transaction, tenant.id, resource, roles)
     return matrix_json(cells), *matrix_table(cells)
 
@@ -121,9 +121,9 @@ async def _explanation(settings: Settings, slug: str, question: Question) -> dic
     async with in_tenant(settings, slug) as (application, tenant):
         guide, database = application.service.parts.guide, application.database
         # Rows of a user are seen by that user's transaction only.
-        async with database.system() as transaction:
+        async with database.at(tenant.database).system() as transaction:
             caller = await guide.caller(transaction, tenant.id, question)
-        session = replace(caller.session, place=tenant.place)
+        session = replace(caller.session, place=tenant.place, database=tenant.database)
         async with database.transaction(session, read_only=True) as transaction:
             told = await guide.explain(transaction, tenant.id, question, None)
         return told.as_json()

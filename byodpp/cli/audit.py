@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,8 +47,8 @@ def verify(
     `byodpp audit verify --tenant acme --heads heads-of-january.json`
     """
     settings = place_of(context).settings()
-    names, verdicts = asyncio.run(_verify(settings, tenant, [] if known is None else _read_heads(known)))
-    rows = [_row(names.get(one.tenant_id, str(one.tenant_id)), one) for one in verdicts]
+    found = asyncio.run(_verify(settings, tenant, [] if known is None else _read_heads(known)))
+    rows, verdicts = [_row(name, one) for name, one in found], [one for _, one in found]
     print_table(_HEADINGS, rows, empty="There is no audit entry.")
     unknown = sorted({key for one in verdicts for key in one.unknown_keys})
     if unknown:
@@ -73,9 +73,7 @@ def heads(context: typer.Context) -> None:
     typer.echo(json.dumps(lines, indent=1))
 
 
-async def _verify(
-    settings: Settings, slug: str | None, known: Sequence[Head]
-) -> tuple[dict[int, str], list[Verdict]]:
+async def _verify(settings: Settings, slug: str | None, known: Sequence[Head]) -> list[tuple[str, Verdict]]:
     from byodpp.audit import SealKey, verify
     from byodpp.manifest import load_manifest
     from byodpp.settings.secret_key import application_secret
@@ -84,35 +82,57 @@ async def _verify(
     registry = load_manifest(settings.app_dir)
     table = Tables.build(registry)[registry.get("AuditLogs")]
     key = SealKey.derived(application_secret(settings))
-    async with _connection(settings) as connection:
-        names = {row["id"]: row["slug"] for row in await connection.fetch("select id, slug from tenants")}
+    async with _connections(settings) as connections:
+        names = {
+            row["id"]: row["slug"] for row in await connections[""].fetch("select id, slug from tenants")
+        }
         tenant = None if slug is None else _id_of(slug, names)
         ends = [head for head in known if tenant in (None, head.tenant_id)]
-        return names, await verify(connection, table, [key], tenant_id=tenant, known=ends)
+        found: list[tuple[str, Verdict]] = []
+        for place, connection in connections.items():
+            # Ends that are kept elsewhere are those of the database that all tenants share.
+            verdicts = await verify(connection, table, [key], tenant_id=tenant, known=() if place else ends)
+            at = f" at {place}" if place else ""
+            found += [
+                (names.get(one.tenant_id, str(one.tenant_id)) + at, one)
+                for one in verdicts
+                if not place or one.entries or one.unsealed or one.broken
+            ]
+        return found
 
 
 async def _heads(settings: Settings) -> list[Head]:
     from byodpp.audit import heads
 
-    async with _connection(settings) as connection:
-        return await heads(connection)
+    async with _connections(settings) as connections:
+        return await heads(connections[""])
 
 
 @asynccontextmanager
-async def _connection(settings: Settings) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def _connections(settings: Settings) -> AsyncIterator[dict[str, asyncpg.Connection[Any]]]:
+    """Yield a connection of the system role to each database by place; that of all tenants is the first."""
     import asyncpg
 
     from byodpp.cli.preparation import running_database
+    from byodpp.settings.places import place_addresses
 
     async with running_database(settings) as found:
         if found.postgres_system_uri is None:
             reason = "is needed: only the system role sees every tenant's entries"
             raise StartError([Problem("postgres_system_uri", reason, "Set POSTGRES_SYSTEM_URI.")])
-        connection = await asyncpg.connect(found.postgres_system_uri)
-        try:
-            yield connection
-        finally:
-            await connection.close()
+        async with AsyncExitStack() as opened:
+            connections = {}
+            places = {one.name: one.system_uri for one in place_addresses(found)}
+            for name, uri in {"": found.postgres_system_uri, **places}.items():
+                try:
+                    connections[name] = await asyncpg.connect(uri, timeout=30)
+                except (OSError, asyncpg.PostgresError) as error:
+                    if not name:
+                        raise
+                    reason = f"is away ({type(error).__name__}), and its chains were not looked at"
+                    raise StartError([Problem(f"place {name}", reason)]) from error
+                opened.push_async_callback(connections[name].close)
+            yield connections
 
 
 def _id_of(slug: str, names: dict[int, str]) -> int:

@@ -111,7 +111,7 @@ async def _account(
 
 
 async def _note(database: Database, tenant: Tenant, action: str, name: str) -> None:
-    async with database.system() as transaction:
+    async with database.at(tenant.database).system() as transaction:
         await transaction.execute(_TOLD, tenant.id, action, name)
 
 

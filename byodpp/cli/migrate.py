@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,7 +72,9 @@ def apply_revisions(
         bool, typer.Option("--allow-destructive", help="Also revisions that lose data.")
     ] = False,
 ) -> None:
-    """Run the revisions that the database does not have yet, each in a transaction of its own.
+    """Run the revisions that the databases do not have yet, each in a transaction of its own.
+
+    First in the shared database and its schemas, then in the database of each place; tells what each got.
 
     Stops before the first one that loses data, unless that is allowed.
     """
@@ -113,6 +116,7 @@ async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
         raise MigrationError([Problem("database", status.reason)])
     if status.reason:
         typer.echo(status.reason, err=True)
+    await _apply_places(settings, allow_destructive=False)
 
 
 async def _plan(settings: Settings) -> Plan:
@@ -129,7 +133,41 @@ async def _apply_here(settings: Settings, allow_destructive: bool) -> list[str]:
     from byodpp.cli.preparation import running_database
 
     async with running_database(settings) as found:
-        return await _apply(found, allow_destructive=allow_destructive)
+        done = await _apply(found, allow_destructive=allow_destructive)
+        await _apply_places(found, allow_destructive=allow_destructive)
+        return done
+
+
+async def _apply_places(settings: Settings, *, allow_destructive: bool) -> None:
+    """Run what is due in the databases of tenants, each for itself.
+
+    Raises:
+        MigrationError: for places that are away, or could not follow, when all others have.
+    """
+    from asyncpg import InterfaceError, PostgresError
+
+    from byodpp import migrations
+    from byodpp.settings.places import place_addresses
+
+    problems: list[Problem] = []
+    for place in place_addresses(settings):
+        if place.admin_uri is None:
+            print_step("skipped", f"place {place.name}: place_admin_uris has no address of it")
+            continue
+        try:
+            applied = await migrations.apply(
+                settings.app_dir, place.admin_uri, allow_destructive=allow_destructive
+            )
+        except MigrationError as error:
+            problems += [replace(one, path=f"place {place.name}: {one.path}") for one in error.problems]
+        except (OSError, PostgresError, InterfaceError) as error:
+            advice = "The others have been migrated; run `byodpp migrate apply` again when it is back."
+            problems.append(Problem(f"place {place.name}", f"is away: {type(error).__name__}", advice))
+        else:
+            for revision in applied:
+                print_step("applied", f"place {place.name}: {revision.revision}")
+    if problems:
+        raise MigrationError(problems)
 
 
 async def _apply(settings: Settings, *, allow_destructive: bool) -> list[str]:

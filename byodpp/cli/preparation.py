@@ -18,6 +18,7 @@ from byodpp.exceptions import Problem, StartError
 if TYPE_CHECKING:
     from byodpp.bootstrap import Blueprint
     from byodpp.database import Database
+    from byodpp.embedded import RunningServer
     from byodpp.registry import Registry
     from byodpp.settings import Settings
 
@@ -88,7 +89,24 @@ async def running_database(settings: Settings) -> AsyncIterator[Settings]:
             postgres_db_uri=server.uri(APP),
             postgres_admin_uri=server.uri(OWNER),
             postgres_system_uri=server.uri(SYSTEM),
+            **await _embedded_places(settings, server),
         )
+
+
+async def _embedded_places(settings: Settings, server: RunningServer) -> dict[str, tuple[str, ...]]:
+    """Make a database in the embedded server for each place; return the settings that say where they are."""
+    from byodpp.embedded import provide_database
+    from byodpp.settings.places import declared_places
+    from byodpp.tables.roles import APP, OWNER, SYSTEM
+
+    names = {name: f"byodpp_{name}" for name, _ in declared_places(settings.places)}
+    for database in names.values():
+        await provide_database(server, database)
+    roles = {"place_db_uris": APP, "place_admin_uris": OWNER, "place_system_uris": SYSTEM}
+    return {
+        setting: tuple(f"{name}={server.uri(role, database)}" for name, database in names.items())
+        for setting, role in roles.items()
+    }
 
 
 async def issue_token(
@@ -138,18 +156,32 @@ async def issue_token(
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """Yield the open database of settings that have its addresses."""
+    """Yield the open database of settings that have its addresses, and those of places that are there."""
     from byodpp.database import Database
+    from byodpp.exceptions import DatabaseAway, PlaceUnavailable
+    from byodpp.settings.places import place_addresses
 
     assert settings.postgres_db_uri is not None
+    places = {
+        one.name: Database(app_uri=one.app_uri, system_uri=one.system_uri, start_timeout_seconds=0.0)
+        for one in place_addresses(settings)
+    }
     database = Database(
-        app_uri=settings.postgres_db_uri, system_uri=settings.postgres_system_uri, start_timeout_seconds=10
+        app_uri=settings.postgres_db_uri,
+        system_uri=settings.postgres_system_uri,
+        start_timeout_seconds=10,
+        places=places,
     )
-    await database.open()
-    try:
+    async with AsyncExitStack() as opened:
+        for name, one in {"": database, **places}.items():
+            opened.push_async_callback(one.close)
+            try:
+                await one.open()
+            except DatabaseAway:
+                if not name:
+                    raise
+                one.refusal = PlaceUnavailable(f"The place {name} is away.")
         yield database
-    finally:
-        await database.close()
 
 
 def _refuse_foreign_issuer(settings: Settings) -> None:

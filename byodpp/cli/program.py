@@ -21,7 +21,17 @@ from byodpp.cli.place import Place
 from byodpp.cli.revoke import revoke
 from byodpp.cli.secrets import rotate
 from byodpp.cli.serve import serve
-from byodpp.cli.tenants import delete, export, invite, list_tenants, move, onboard, reactivate, suspend
+from byodpp.cli.tenants import (
+    delete,
+    export,
+    invite,
+    list_places,
+    list_tenants,
+    move,
+    onboard,
+    reactivate,
+    suspend,
+)
 
 __all__ = ["make_program"]
 
@@ -63,6 +73,7 @@ def make_program() -> typer.Typer:
     for command in (onboard, invite, suspend, reactivate, export, delete):
         tenants.command()(command)
     tenants.command("migrate")(move)
+    tenants.command("places")(list_places)
     program.add_typer(tenants, name="tenants")
     identity = _group(help="The identity provider: renew a realm, log everyone out, accounts of programs.")
     identity.command()(renew)

@@ -64,13 +64,16 @@ def revoke(
 async def revoke_in(settings: Settings, slug: str, kind: str, subject: str) -> None:
     """Revoke something of a tenant: `token`, `user`, `key`, or with no subject the `tenant`'s everything."""
     from byodpp.authentication.revocations import BUMP
+    from byodpp.authentication.tenants import find_tenant
     from byodpp.cli.preparation import open_database, running_database
 
     async with running_database(settings) as found, open_database(found) as database:
         async with database.system() as transaction:
-            tenant = await transaction.fetchval("select id from tenants where slug = $1", slug)
-            if tenant is None:
-                raise StartError([Problem("--tenant", f"there is no tenant {slug!r}")])
+            found_tenant = await find_tenant(transaction, slug)
+        if found_tenant is None:
+            raise StartError([Problem("--tenant", f"there is no tenant {slug!r}")])
+        tenant = found_tenant.id
+        async with database.at(found_tenant.database).system() as transaction:
             if kind == "key":
                 await _revoke_key(transaction, tenant, subject)
             else:

@@ -56,16 +56,19 @@ async def _rotate(settings: Settings) -> tuple[int, Counter[str]]:
     from byodpp.cli.preparation import open_database, running_database
     from byodpp.encryption import EncryptionKeys
 
-    done, unread, place = 0, Counter[str](), (-1, "")
-    async with running_database(settings) as found, open_database(found) as database:
+    done, unread = 0, Counter[str]()
+    async with running_database(settings) as found, open_database(found) as shared:
         keys = EncryptionKeys.of(found)
-        while True:
-            async with database.system() as transaction:
-                rows = await transaction.fetch(_SELECT, keys.current, *place, _BATCH)
-                if not rows:
-                    return done, unread
-                place = (rows[-1]["tenant_id"], rows[-1]["secret_id"])
-                done += await _seal_anew(transaction, keys, rows, unread)
+        for database in shared.everywhere():
+            place = (-1, "")
+            while True:
+                async with database.system() as transaction:
+                    rows = await transaction.fetch(_SELECT, keys.current, *place, _BATCH)
+                    if not rows:
+                        break
+                    place = (rows[-1]["tenant_id"], rows[-1]["secret_id"])
+                    done += await _seal_anew(transaction, keys, rows, unread)
+    return done, unread
 
 
 async def _rotate_fields(settings: Settings) -> tuple[int, Counter[str]]:
@@ -77,7 +80,8 @@ async def _rotate_fields(settings: Settings) -> tuple[int, Counter[str]]:
     registry = load_manifest(settings.app_dir)
     async with running_database(settings) as found, open_database(found) as database:
         rotation = FieldRotation(registry, EncryptionKeys.of(found))
-        return await rotation.run(database), rotation.unread
+        done = [await rotation.run(one) for one in database.everywhere()]
+        return sum(done), rotation.unread
 
 
 async def _seal_anew(

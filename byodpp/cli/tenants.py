@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from byodpp.settings import Settings
     from byodpp.tenant_life import TenantLife
 
-__all__ = ["delete", "export", "invite", "list_tenants", "move", "onboard", "reactivate", "suspend"]
+__all__ = [
+    "delete", "export", "invite", "list_places", "list_tenants", "move", "onboard", "reactivate", "suspend",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -33,6 +35,7 @@ class _Tier(StrEnum):
 
     SHARED = "shared"
     SCHEMA = "schema"
+    DATABASE = "database"
 
 
 #: 24 characters of 6 bits, and one of each kind that a stricter realm may ask for.
@@ -49,7 +52,8 @@ def list_tenants(context: typer.Context) -> None:
     async def run(life: TenantLife) -> None:
         rows = [
             (
-                *(line.slug, line.name, line.status, line.tier, line.parent, line.realm),
+                *(line.slug, line.name, line.status, f"{line.tier} {line.place}".rstrip()),
+                *(line.parent, line.realm),
                 _under_way(line.under_way),
             )
             for line in await life.list()
@@ -75,6 +79,12 @@ def onboard(
         str | None, typer.Option(help="Slug of the tenant above it, whose class it gets where none is named.")
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Host of its own pages.")] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a database of its own has to lie.", show_default="what its class says, or anywhere"
+        ),
+    ] = None,
     more: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="A further field of Tenants; several times."),
@@ -104,6 +114,7 @@ def onboard(
             tenant_class=tenant_class,
             parent=parent,
             domain=domain,
+            region=region,
             values=_values(more or []),
         )
 
@@ -163,14 +174,46 @@ def move(
     to: Annotated[
         _Tier | None, typer.Option(help="Where its rows shall be.", show_default="what its class says")
     ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(help="With `--to database`: name of the place.", show_default="one that is free"),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            help="With `--to database`: where it has to lie.", show_default="what its class says, or anywhere"
+        ),
+    ] = None,
 ) -> None:
-    """Move a tenant's rows into a schema of its own, or back into the shared tables.
+    """Move a tenant's rows into a schema or a database of its own, or back into the shared tables.
 
     The tenant is only read meanwhile; what was cut off goes on where it stopped.
 
     `byodpp tenants migrate acme --to schema`
+
+    `byodpp tenants migrate acme --to database --region eu`
     """
-    _with_life(context, lambda life: life.move(slug, cast("Tier | None", to and to.value), told=_tell))
+    if (place or region) and to not in (None, _Tier.DATABASE):
+        advice = "Leave them out, or say --to database."
+        raise StartError([Problem("--place, --region", "name a database", advice)])
+
+    async def run(life: TenantLife) -> None:
+        from byodpp.tenant_life import Wanted
+
+        wanted = Wanted(place=place, region=region)
+        await life.move(slug, cast("Tier | None", to and to.value), wanted=wanted, told=_tell)
+
+    _with_life(context, run)
+
+
+def list_places(context: typer.Context) -> None:
+    """List the databases that a tenant can have for itself, whether they serve, and whose they are."""
+
+    async def run(life: TenantLife) -> None:
+        rows = [(one.name, one.region, one.state, one.tenant) for one in await life.places()]
+        print_table(("PLACE", "REGION", "STATE", "TENANT"), rows, empty="`places` names no database.")
+
+    _with_life(context, run)
 
 
 def export(context: typer.Context, slug: Slug, to: To = None) -> None:

@@ -157,6 +157,14 @@ class Database:
             raise type(refusal)(refusal.message)
         return place
 
+    def everywhere(self) -> list[Database]:
+        """Return this database and those of all places.
+
+        Raises:
+            Unavailable: one of them does not serve.
+        """
+        return [self, *(self.at(name) for name in self.places)]
+
     def serving(self) -> list[tuple[str | None, Database]]:
         """Return this database and those of places that serve, with their names."""
         places = ((name, one) for name, one in self.places.items() if one.refusal is None)

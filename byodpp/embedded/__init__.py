@@ -6,6 +6,6 @@ and `server` makes, starts, shares and stops it.
 
 from __future__ import annotations
 
-from byodpp.embedded.server import SUPERUSER, EmbeddedPostgres, RunningServer
+from byodpp.embedded.server import SUPERUSER, EmbeddedPostgres, RunningServer, provide_database
 
-__all__ = ["SUPERUSER", "EmbeddedPostgres", "RunningServer"]
+__all__ = ["SUPERUSER", "EmbeddedPostgres", "RunningServer", "provide_database"]

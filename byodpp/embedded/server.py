@@ -59,7 +59,7 @@ from byodpp.exceptions import DatabaseStartError, Problem
 from byodpp.row_security import mark_leakproof
 from byodpp.tables.roles import APP, DATABASE, OWNER, provision_database, provision_roles
 
-__all__ = ["SUPERUSER", "EmbeddedPostgres", "RunningServer"]
+__all__ = ["SUPERUSER", "EmbeddedPostgres", "RunningServer", "provide_database"]
 
 _log = logging.getLogger(__name__)
 
@@ -392,11 +392,25 @@ async def _provision(server: RunningServer) -> None:
     connection = await asyncpg.connect(server.uri(SUPERUSER, "postgres"))
     try:
         await provision_roles(connection)
-        if not await connection.fetchval("select true from pg_database where datname = $1", DATABASE):
-            await connection.execute(f"create database {DATABASE} owner {OWNER}")
     finally:
         await connection.close()
-    connection = await asyncpg.connect(server.uri(SUPERUSER, DATABASE))
+    await provide_database(server, DATABASE)
+
+
+async def provide_database(server: RunningServer, name: str) -> None:
+    """Make a database for an application where it is missing.
+
+    Args:
+        server: that runs.
+        name: of the database; lower-case letters, digits, hyphens, and underscores.
+    """
+    connection = await asyncpg.connect(server.uri(SUPERUSER, "postgres"))
+    try:
+        if not await connection.fetchval("select true from pg_database where datname = $1", name):
+            await connection.execute(f'create database "{name}" owner {OWNER}')
+    finally:
+        await connection.close()
+    connection = await asyncpg.connect(server.uri(SUPERUSER, name))
     try:
         await provision_database(connection)
         await mark_leakproof(connection)

@@ -30,12 +30,15 @@ class GrantsCreate(Logic):
 
         Raises:
             ValidationFailed: resource, row, tenant, or time cannot be meant; an unreadable row is unknown.
-            Conflict: the other tenant has as many as may be.
+            Conflict: the other tenant has as many as may be, or the caller's has a database of its own.
             Forbidden: the caller is a guest or an operator's visit to no tenant of rows.
         """
         body, user = self.request.body, self.request.user
         if user.anonymous or user.guest:
             raise Forbidden("Rows are opened by their own tenant.")
+        if user.session.database is not None:
+            told = "Rows of a tenant with a database of its own cannot be opened to another tenant."
+            raise Conflict(told)
         target = self._target(body["object"])
         await self._require_row(target, body["rowId"])
         grantee = await self.tenants.by_name(body["grantee"])

@@ -67,6 +67,9 @@ def wrong_places(settings: Settings) -> list[Problem]:
         elif name in names:
             problems.append(Problem("places", f"names {name!r} twice"))
         names.add(name)
+    if settings.postgres_db_uri is None and any(getattr(settings, one) for one in _LISTS):
+        told = "are given while the embedded server runs, which makes the databases of places itself"
+        problems.append(Problem("place_db_uris", told, "Set POSTGRES_DB_URI too, or leave them out."))
     for setting, variable in _LISTS.items():
         problems += _wrong_uris(setting, getattr(settings, setting), names)
         # The embedded server makes their databases itself.

@@ -19,7 +19,7 @@ from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import Conflict
+from byodpp.exceptions import Conflict, TenantMoving
 from byodpp.places import Located, PlaceBuilder
 from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
@@ -27,6 +27,7 @@ from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone_in, claim_keys, hold
 from byodpp.places.placement import LOCATED
 from byodpp.service.units import Unit
+from byodpp.settings.places import PlaceAddress
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.procedures import Step
@@ -135,6 +136,24 @@ class DatabaseMoves:
             for_platform("clean", partial(self._clean, id)),
             for_platform("end", partial(self._end, tenant)),
         ]
+
+    async def require_free(self, tenant: Tenant, wanted: Wanted) -> None:
+        """See that there is a database for a tenant.
+
+        Raises:
+            Conflict: there is none.
+        """
+        async with self._database.system() as transaction:
+            await self._choose(transaction, tenant.id, wanted)
+
+    def states(self) -> list[tuple[PlaceAddress, str]]:
+        """Return the places, and whether each serves, or why not."""
+        found = []
+        for one in self._places.addresses.values():
+            refusal = self._database.places[one.name].refusal
+            behind = "lacks a revision" if isinstance(refusal, TenantMoving) else "away"
+            found.append((one, "serves" if refusal is None else behind))
+        return found
 
     # --- of other procedures ----------------------------------------------------------
 

@@ -37,6 +37,11 @@ _LIST: Final = """
     order by t.id
 """
 
+_PLACES: Final = (
+    "select p.place, coalesce(t.slug, '') as slug from byodpp.tenant_places p"
+    " left join tenants t on t.id = p.tenant_id where p.place is not null"
+)
+
 #: Told of every step: its name, and whether it was taken just now.
 Told = Callable[[str, bool], object]
 
@@ -53,6 +58,16 @@ class TenantLine:
     place: str  # name of its database; empty where it has none
     parent: str  # slug of the tenant above it; empty: there is none
     under_way: Procedure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceLine:
+    """A database that a tenant can have for itself."""
+
+    name: str
+    region: str
+    state: str  # serves, or why it does not
+    tenant: str  # slug of whose it is; empty while it is free
 
 
 def _route(tenant: Tenant, to: Tier, wanted: Wanted) -> dict[str, Any]:
@@ -134,6 +149,16 @@ class TenantLife:
                 )
                 for slug, procedure in under_way.items()
             ),
+        ]
+
+    async def places(self) -> list[PlaceLine]:
+        """Return the databases that a tenant can have for itself, in the order of the configuration."""
+        async with self._database.system() as transaction:
+            rows = await transaction.fetch(_PLACES)
+        tenants = {row["place"]: row["slug"] for row in rows}
+        return [
+            PlaceLine(name=one.name, region=one.region, state=state, tenant=tenants.get(one.name, ""))
+            for one, state in self._moves.databases.states()
         ]
 
     async def onboard(
@@ -243,6 +268,8 @@ class TenantLife:
                 async with self._database.system() as transaction:
                     to = await self._moves.tier_of_class(transaction, tenant.id)
             given = _route(tenant, to, wanted or Wanted())
+            if given.get("then") == "database":  # before anything is moved
+                await self._moves.databases.require_free(tenant, wanted or Wanted())
         results = await self._move_once(tenant, given, told)
         if (
             given.get("then") is not None

@@ -107,7 +107,8 @@ class Moves:
         there = await located(transaction)
         known = next((one for one in there if one.tenant_id == id and one.tier != "shared"), None)
         if known is not None:
-            return {"place": known.schema, "database": known.database}
+            found = {"place": known.schema}
+            return found if known.database is None else {**found, "database": known.database}
         tier = await self.tier_of_class(transaction, id)
         if tier == "database" and results["tenant"]["begins"]:
             return await self.databases.put_new(id, Wanted(region=region), unit)
