@@ -53,10 +53,10 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "internal_error": "a fault of ours; the log has it under the answer's `requestId`",
         "bad_gateway": "a service behind a logic class failed",
         "unavailable": "the database is away or has no free connection; nothing was changed",
-        "place_unavailable": "the database of the caller's tenant is away, or the only one in which a row could still "
+        "place_unavailable": "the database of the caller's tenant is away, or one in which a row could still "
         "be that is asked for without a tenant; nothing was changed",
-        "read_only_copy": "amid a transaction, a write to what all tenants share, or to the tenant's own record, by a "
-        "tenant with a database of its own",
+        "read_only_copy": "amid a transaction, a write to what all tenants share, or to the tenant's own "
+        "record, by a tenant with a database of its own",
         "tenant_moving": "the tenant is being moved to another place and only read meanwhile, or its "
         "place lacks a revision; nothing was changed",
         "auth_unavailable": "a token's key is not known and the identity provider is away",

@@ -35,6 +35,9 @@ class Caller:
     rights: frozenset[str] = frozenset()
     key_id: str | None = None
 
+    def of_control_plane(self) -> Caller:
+        return self
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from byodpp.bootstrap import Blueprint
+from byodpp.database import Database
 from byodpp.places import dedicated
 from byodpp.routes import ListedRoute
 from byodpp.testing import Bench, TestedApplication
@@ -49,18 +50,25 @@ class World:
     async def state(self) -> dict[str, list[Any]]:
         """Every row of every table with its version in the database, but the traces of refusals."""
         traces = {"audit_logs": "where result = 'success'"}
-        async with self.application.connected.database.system() as transaction:
-            return {
-                table: [
-                    tuple(row)
-                    for schema in await self._schemas(table)
-                    for row in await transaction.fetch(
-                        f"select xmin::text, t::text from {schema}{table} t"
-                        f" {traces.get(table, '')} order by 2"
-                    )
-                ]
-                for table in TABLES
-            }
+        found: dict[str, list[Any]] = {}
+        for table in TABLES:
+            found[table] = []
+            for database, schema in await self._places(table):
+                async with database.system() as transaction:
+                    found[table] += [
+                        tuple(row)
+                        for row in await transaction.fetch(
+                            f"select xmin::text, t::text from {schema}{table} t"
+                            f" {traces.get(table, '')} order by 2"
+                        )
+                    ]
+        return found
+
+    async def _places(self, table: str) -> list[tuple[Database, str]]:
+        """Where a table is: in the shared database and its schemas, and in those of tenants that have one."""
+        shared = self.application.connected.database
+        found = [(shared, schema) for schema in await self._schemas(table)]
+        return [*found, *((one, "") for one in shared.places.values())]
 
     async def _schemas(self, table: str) -> list[str]:
         """Where a table is: the shared one, and those of tenants that have it for themselves."""
@@ -76,8 +84,8 @@ class World:
         """Columns of every row of a table, wherever it lies, as `f`, with its tenant, as `t`."""
         found: list[Any] = []
         whose = "f.id" if table == "tenants" else "f.tenant_id"
-        for schema in await self._schemas(table):
-            async with self.application.connected.database.system() as transaction:
+        for database, schema in await self._places(table):
+            async with database.system() as transaction:
                 found += await transaction.fetch(
                     f"select {columns} from {schema}{table} f join tenants t on t.id = {whose} where {where}"
                 )
@@ -86,12 +94,15 @@ class World:
     async def refused(self) -> set[str]:
         """The tenants in whose audit trail a refusal stands."""
         await self.application.connected.trail.drain()
-        async with self.application.connected.database.system() as transaction:
-            rows = await transaction.fetch(
-                "select distinct t.slug from audit_logs a join tenants t on t.id = a.tenant_id"
-                " where a.result <> 'success'"
-            )
-        return {row["slug"] for row in rows}
+        found = set()
+        for database in self.application.connected.database.everywhere():
+            async with database.system() as transaction:
+                rows = await transaction.fetch(
+                    "select distinct t.slug from audit_logs a join tenants t on t.id = a.tenant_id"
+                    " where a.result <> 'success'"
+                )
+            found |= {row["slug"] for row in rows}
+        return found
 
 
 @dataclass(frozen=True)
@@ -102,17 +113,22 @@ class Populated:
     database: str
     acme_ids: dict[str, str]
     beta_ids: dict[str, str]
+    in_databases: tuple[str, ...] = ()  # tenants that have a database of their own, in each copy
 
     @asynccontextmanager
     async def copied(self, bench: Bench) -> AsyncIterator[World]:
         """Yield the world on a database of its own."""
-        async with bench.application(self.blueprint, origin=self.database) as tested:
+        places = tuple(f"place-{number}@eu" for number, _ in enumerate(self.in_databases))
+        more: dict[str, Any] = {"places": places, "place_refresh_seconds": 3600, "tenant_settle_seconds": 0}
+        async with bench.application(self.blueprint, origin=self.database, **more) as tested:
+            for tenant in self.in_databases:
+                await tested.connected.tenant_life().move(tenant, "database")
             yield World(tested, beta_ids=dict(self.beta_ids), acme_ids=dict(self.acme_ids))
 
 
 @asynccontextmanager
 async def populated(
-    bench: Bench, blueprint: Blueprint, in_schemas: Sequence[str]
+    bench: Bench, blueprint: Blueprint, in_schemas: Sequence[str], in_databases: Sequence[str] = ()
 ) -> AsyncIterator[Populated]:
     """Yield a database on which the world was made.
 
@@ -120,6 +136,7 @@ async def populated(
         bench: makes the database.
         blueprint: of `TWELVE`.
         in_schemas: tenants that have a schema of their own.
+        in_databases: tenants that have a database of their own.
     """
 
     async def populate(tested: TestedApplication) -> World:
@@ -137,7 +154,13 @@ async def populated(
         return made
 
     async with bench.prepared(blueprint, populate, tenant_settle_seconds=0) as (database, made):
-        yield Populated(blueprint, database, acme_ids=made.acme_ids, beta_ids=made.beta_ids)
+        yield Populated(
+            blueprint,
+            database,
+            acme_ids=made.acme_ids,
+            beta_ids=made.beta_ids,
+            in_databases=tuple(in_databases),
+        )
 
 
 async def post(client: Any, segment: str, **values: Any) -> str:

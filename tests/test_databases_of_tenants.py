@@ -32,6 +32,7 @@ from byodpp.exceptions import (
     SettingsError,
     TenantMoving,
 )
+from byodpp.places.placement import Tier
 from byodpp.settings import load_settings
 from byodpp.settings.secret_key import application_secret
 from byodpp.tables.roles import OWNER, SYSTEM
@@ -70,7 +71,7 @@ async def test_a_moved_tenant_sees_the_same_and_so_does_everybody_else(world: Wo
     acme, beta = await world.seen("acme"), await world.seen("beta")
     id = (await world.application.tenant("acme")).id
     for tier in ("database", "shared", "database"):
-        await world.life.move("acme", tier)  # type: ignore[arg-type]
+        await world.life.move("acme", tier)
         seen = await world.seen("acme")
         assert seen[:-1] == acme[:-1], tier
         assert (await world.seen("beta"))[:-1] == beta[:-1], tier
@@ -178,9 +179,10 @@ async def test_no_write_is_lost_while_a_tenant_moves_between_all_tiers_and_regio
         for number in range(3):
             writers.create_task(writer(number))
         await asyncio.sleep(0.2)
-        route = [("database", "north"), ("database", "south"), ("schema", None), ("database", "north")]
-        for tier, place in [*route, ("shared", None)]:
-            await world.life.move("acme", tier, wanted=Wanted(place=place))  # type: ignore[arg-type]
+        route: list[tuple[Tier, str | None]] = [("database", "north"), ("database", "south")]
+        route += [("schema", None), ("database", "north"), ("shared", None)]
+        for tier, place in route:
+            await world.life.move("acme", tier, wanted=Wanted(place=place))
             await asyncio.sleep(0.2)
         done = True
     assert len(acknowledged) > 20 and refused > 0
@@ -329,7 +331,7 @@ async def test_public_addresses_lead_into_every_database(world: World) -> None:
     await made(world.client(), FOLDERS, name="acme later", status="out")
     last = await made(world.client(), FOLDERS, name="acme last", status="out")
     for tier in ("database", "shared"):
-        await world.life.move("acme", tier)  # type: ignore[arg-type]
+        await world.life.move("acme", tier)
         found = await nobody.get(f"{FOLDERS}/{last['id']}")
         assert found.status_code == 200 and found.json()["data"]["name"] == "acme last", found.text
         assert (await nobody.get(f"{FOLDERS}/98765")).status_code == 404

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from byodpp.database import SessionContext
+from byodpp.database import Database, SessionContext
 from byodpp.testing import Bench
 from tests.tenancy_attack import Attack
 from tests.tenancy_world import LOGIC, TABLES, Populated, World, populated
@@ -22,14 +22,18 @@ SEED = int(os.environ.get("BYODPP_TEST_SEED", "1"))
 #: Requests of the full count, for each of the setups.
 REQUESTS = int(os.environ.get("BYODPP_ATTACK_REQUESTS", "100000"))
 STORM = int(os.environ.get("BYODPP_STORM_REQUESTS", "10000"))
-#: Whether statements name the tenant themselves, and who has a schema of its own.
+#: Whether statements name the tenant themselves, who has a schema of its own, and who has a database.
 SETUPS = {
-    "shared": (True, ()),
-    "shared-row-level-security-alone": (False, ()),
-    "in-schemas": (True, ("acme", "beta")),
-    "in-schemas-row-level-security-alone": (False, ("acme", "beta")),
-    "the-other-in-a-schema": (True, ("beta",)),
-    "the-attacker-in-a-schema-row-level-security-alone": (False, ("acme",)),
+    "shared": (True, (), ()),
+    "shared-row-level-security-alone": (False, (), ()),
+    "in-schemas": (True, ("acme", "beta"), ()),
+    "in-schemas-row-level-security-alone": (False, ("acme", "beta"), ()),
+    "the-other-in-a-schema": (True, ("beta",), ()),
+    "the-attacker-in-a-schema-row-level-security-alone": (False, ("acme",), ()),
+    "in-databases": (True, (), ("acme", "beta")),
+    "in-databases-row-level-security-alone": (False, (), ("acme", "beta")),
+    "the-other-in-a-database-row-level-security-alone": (False, (), ("beta",)),
+    "the-attacker-in-a-database": (True, (), ("acme",)),
 }
 
 
@@ -37,9 +41,9 @@ SETUPS = {
 async def origin(
     request: pytest.FixtureRequest, byodpp_bench: Bench, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Populated]:
-    enforce_scope, in_schemas = request.param
+    enforce_scope, in_schemas, in_databases = request.param
     blueprint = build(tmp_path_factory.mktemp("twelve"), TWELVE, LOGIC, enforce_scope=enforce_scope)
-    async with populated(byodpp_bench, blueprint, in_schemas) as made:
+    async with populated(byodpp_bench, blueprint, in_schemas, in_databases) as made:
         yield made
 
 
@@ -140,7 +144,13 @@ async def storm(world: World, requests: int) -> dict[str, int]:
 async def _at_rest(world: World) -> None:
     """Every connection is free, out of any transaction, without a tenant, and looks into no schema of one."""
     await asyncio.sleep(0.2)
-    database = world.application.connected.database
+    for database in world.application.connected.database.everywhere():
+        await _rests(database)
+    for row in await world.rows("folders", "t.slug, f.title"):
+        assert row["title"].startswith(row["slug"]), tuple(row)
+
+
+async def _rests(database: Database) -> None:
     async with database.system() as transaction:
         open_ones = await transaction.fetchval(
             "select count(*) from pg_stat_activity where datname = current_database()"
@@ -159,8 +169,6 @@ async def _at_rest(world: World) -> None:
         await transaction.execute("begin")
     for scope in scopes:
         await scope.__aexit__(None, None, None)
-    for row in await world.rows("folders", "t.slug, f.title"):
-        assert row["title"].startswith(row["slug"]), tuple(row)
 
 
 async def test_cancelled_requests_of_mixed_tenants_leave_no_context_behind(world: World) -> None:

@@ -10,7 +10,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from byodpp.cli.output import print_step
 from byodpp.exceptions import Problem, StartError
@@ -93,7 +93,7 @@ async def running_database(settings: Settings) -> AsyncIterator[Settings]:
         )
 
 
-async def _embedded_places(settings: Settings, server: RunningServer) -> dict[str, tuple[str, ...]]:
+async def _embedded_places(settings: Settings, server: RunningServer) -> dict[str, Any]:
     """Make a database in the embedded server for each place; return the settings that say where they are."""
     from byodpp.embedded import provide_database
     from byodpp.settings.places import declared_places

@@ -151,7 +151,7 @@ class TenantLife:
             ),
         ]
 
-    async def places(self) -> list[PlaceLine]:
+    async def places(self) -> Sequence[PlaceLine]:
         """Return the databases that a tenant can have for itself, in the order of the configuration."""
         async with self._database.system() as transaction:
             rows = await transaction.fetch(_PLACES)
