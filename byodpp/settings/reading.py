@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
-
 from byodpp.exceptions import Problem, SettingsError
 from byodpp.settings.consistency import contradictions
 from byodpp.settings.types import Declarations, Setting, convert, declarations, type_name
+from byodpp.settings.yaml_files import yaml_mapping
 from byodpp.suggestion import nearest
 
 __all__ = ["SettingReference", "Settings", "load_settings", "settings_reference"]
@@ -459,33 +458,12 @@ def _environment(given: Mapping[str, _Where], declared: Declarations, problems: 
 def _from_yaml(path: Path, declared: Declarations, problems: list[Problem]) -> dict[str, _Where]:
     # The environment decides which file is read, so no file can decide it.
     names = declared.keys() - {"app_dir", "environment"}
-    content = _yaml_mapping(path, problems)
+    content = yaml_mapping(path, problems)
     for key in content.keys() - names:
         problems.append(
             Problem(f"{path}: {key}", "no such setting", nearest(str(key), sorted(names), list_up_to=0))
         )
     return {key: (f"{path}: {key}", value) for key, value in content.items() if key in names}
-
-
-def _yaml_mapping(path: Path, problems: list[Problem]) -> dict[Any, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problems.append(Problem(str(path), f"cannot be read: {' '.join(str(error).split())}"))
-        return {}
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
-        problems.append(Problem(str(path), "must hold `name: value` lines"))
-        return {}
-    # The loader keeps the last of two equal keys without a word; the composed node has both.
-    keys = [key.value for key, _ in node.value]
-    problems += [Problem(f"{path}: {key}", "is given twice") for key in set(keys) if keys.count(key) > 1]
-    return content
 
 
 def _converted(
