@@ -6,7 +6,7 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0014_databases_of_tenants_expand"
+revision = "0018_databases_of_tenants_expand"
 down_revision = "0017_directory_changes_expand"
 kind = "expand"
 destructive = False
