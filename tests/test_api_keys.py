@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
@@ -418,6 +418,11 @@ async def test_a_key_that_was_looked_up_while_it_changed_is_not_believed(tested:
     found = directory._database
 
     class Slow:
+        places: ClassVar[dict[str, Any]] = {}
+
+        def serving(self) -> list[tuple[None, Any]]:
+            return [(None, self)]
+
         def system(self) -> Any:
             directory.forget()  # the change is told while the answer is on its way
             return found.system()

@@ -110,7 +110,9 @@ class Settings:
     ] = ()
     place_db_uris: Annotated[
         tuple[str, ...],
-        Setting("Each of them as the app role: name=postgresql://… and so on.", env="PLACE_DB_URIS", secret=True),
+        Setting(
+            "Each of them as the app role: name=postgresql://… and so on.", env="PLACE_DB_URIS", secret=True
+        ),
     ] = ()
     place_admin_uris: Annotated[
         tuple[str, ...],
