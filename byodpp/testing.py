@@ -302,7 +302,7 @@ class Bench:
         self._counter += 1
         name = f"test_{os.getpid()}_{self._counter}"
         await self._administrate(
-            f'create database "{name}" owner {OWNER} template "{template}" strategy file_copy'
+            f'create database "{name}" owner {OWNER} template "{template}" strategy wal_log'
         )
         try:
             yield name
