@@ -287,11 +287,14 @@ def _arrived_sql(entries: sa.Table) -> str:
 
 
 def _come_sql(entries: sa.Table) -> str:
-    return (
-        f"select tenant_id, id, {digest_sql(columns_of(entries))} as digest from {quote(str(entries.name))} e"
+    columns = columns_of(entries)
+    found = (
+        f"select * from {quote(str(entries.name))} e"
         f" where tenant_id = $1::bigint and {quote(ARRIVAL)} is null and not {_IS_SEALED}"
         " order by id limit $2::integer"
     )
+    texts = f"select tenant_id, id, {named_texts(columns)} from ({found}) e offset 0"
+    return f"select tenant_id, id, {digest_sql(columns)} as digest from ({texts}) t order by t.id"
 
 
 def _next(state: _State, found: Sequence[Any]) -> _State:
