@@ -32,13 +32,19 @@ def literal(value: Any, *, array: bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple) and array:
-        items = ("NULL" if item is None else json.dumps(str(item), ensure_ascii=False) for item in value)
-        return quote_text("{" + ",".join(items) + "}")
+        return quote_text("{" + ",".join(map(_member, value)) + "}")
     if isinstance(value, dict | list | tuple):
         return quote_text(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str))
     if isinstance(value, int):
         return str(value) if value >= 0 else quote_text(str(value))
     return quote_text(value.isoformat() if hasattr(value, "isoformat") else str(value))
+
+
+def _member(value: Any) -> str:
+    """Return a member of an array literal; of all characters, only quotes and backslashes are escaped."""
+    if value is None:
+        return "NULL"
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def bounded_name(stem: Iterable[str], kind: str, meaning: str) -> str:

@@ -183,6 +183,12 @@ def test_a_default_is_an_sql_literal(value: Any, sql: str) -> None:
     assert literal(value, array=False) == sql
 
 
+def test_members_of_an_array_literal_keep_every_character() -> None:
+    values = ["line\nbreak", 'a "quote"', "back\\slash", "it's", "caf\u00e9", None]
+    expected = """'{"line\nbreak","a \\"quote\\"","back\\\\slash","it''s","caf\u00e9",NULL}'"""
+    assert literal(values, array=True) == expected
+
+
 def versions(first: dict[str, Any], second: dict[str, Any]) -> Registry:
     return read_manifest(
         {
