@@ -127,10 +127,10 @@ async def storm(
 
 
 @asynccontextmanager
-async def administrator(app_dir: Path) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def administrator(app_dir: Path, database: str = DATABASE) -> AsyncIterator[asyncpg.Connection[Any]]:
     state = json.loads((app_dir / ".byodpp" / "postgres.json").read_text())
     server = RunningServer(pid=state["pid"], socket_folder=Path(state["socket_folder"]), launched=False)
-    connection = await asyncpg.connect(server.uri(SUPERUSER, DATABASE))
+    connection = await asyncpg.connect(server.uri(SUPERUSER, database))
     try:
         yield connection
     finally:

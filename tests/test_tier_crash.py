@@ -23,6 +23,7 @@ from tests.test_tiers import FOLDERS, LOGIC, MANIFEST
 from tests.worlds import write_application
 
 SEED = int(os.environ.get("BYODPP_TEST_SEED", "1"))
+_PLACES = "north@eu"
 _DIGEST = (
     "select count(*) as rows, min(id) as least, max(id) as most,"
     " sum(hashtextextended(row(id, name, code, amount, parent_id, cover_id)::text, 0)) as sum"
@@ -86,6 +87,7 @@ async def migrate(app_dir: Path, to: str, *, kill_after: float | None) -> bool:
         "BYODPP_ENV": "dev",
         "PYTHONPATH": str(ROOT),
         "BYODPP_TENANT_SETTLE_SECONDS": "4",
+        "BYODPP_PLACES": _PLACES,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-u", "-m", "byodpp", "--app", str(app_dir), "tenants", "migrate", "demo", "--to", to,
@@ -111,18 +113,26 @@ async def migrate(app_dir: Path, to: str, *, kill_after: float | None) -> bool:
 
 
 async def move_and_kill(
-    app_dir: Path, rows: int, kills: int, told: Callable[[str], object]
+    app_dir: Path, away: str, rows: int, kills: int, told: Callable[[str], object]
 ) -> dict[str, Any]:
-    serving = Serving(app_dir, BYODPP_RATE_LIMIT_ENABLED="false")
+    """Move a tenant to a tier and back, killed again and again, while it writes."""
+    serving = Serving(app_dir, BYODPP_RATE_LIMIT_ENABLED="false", BYODPP_PLACES=_PLACES)
     try:
-        async with administrator(app_dir) as connection:
-            return await _moved(serving, connection, rows, kills, told)
+        async with administrator(app_dir) as connection, administrator(app_dir, "byodpp_north") as north:
+            place = north if away == "database" else connection
+            return await _moved(serving, connection, place, away, rows, kills, told)
     finally:
         serving.clear_away()
 
 
 async def _moved(
-    serving: Serving, connection: Any, rows: int, kills: int, told: Callable[[str], object]
+    serving: Serving,
+    connection: Any,
+    place: Any,
+    away: str,
+    rows: int,
+    kills: int,
+    told: Callable[[str], object],
 ) -> dict[str, Any]:
     dice, app_dir = random.Random(SEED), serving.app_dir
     tenant = await connection.fetchval("select id from tenants where slug = 'demo'")
@@ -131,7 +141,7 @@ async def _moved(
     assert before[0] == rows
     writer, killed, moves, began = Writer(serving), 0, 0, time.monotonic()
     tasks = [asyncio.create_task(writer.run(number)) for number in range(2)]
-    tiers = ["schema", "shared"]
+    tiers = [away, "shared"]
     try:
         while killed < kills:
             if await migrate(app_dir, tiers[moves % 2], kill_after=dice.uniform(0.05, 4)):
@@ -144,34 +154,39 @@ async def _moved(
         writer.done = True
         await asyncio.wait_for(asyncio.gather(*tasks), 120)
         await writer.close()
-    here, there = place_name(tenant), "public"
+    here = (place, "public" if away == "database" else place_name(tenant))
+    there = (connection, "public")
     if tiers[moves % 2] == "shared":
         here, there = there, here
-    assert tuple(await connection.fetchrow(_DIGEST.format(schema=here))) == before
-    names = await connection.fetch(f"select name from {here}.folders where name like 'written %'")
+    assert tuple(await here[0].fetchrow(_DIGEST.format(schema=here[1]))) == before
+    names = await here[0].fetch(f"select name from {here[1]}.folders where name like 'written %'")
     assert sorted(row["name"] for row in names) == sorted(writer.acknowledged)
-    if await connection.fetchval("select to_regnamespace($1) is not null", there):
-        sql = f"select count(*) from {there}.folders where tenant_id = $1"
-        assert await connection.fetchval(sql, tenant) == 0
+    if await there[0].fetchval("select to_regnamespace($1) is not null", there[1]):
+        sql = f"select count(*) from {there[1]}.folders where tenant_id = $1"
+        assert await there[0].fetchval(sql, tenant) == 0
     moves += 1
     return {"kills": killed, "moves": moves, "written": len(writer.acknowledged), "refused": writer.refused}
 
 
 @pytest.mark.slow
-async def test_a_move_killed_amid_its_steps_is_taken_up_while_the_tenant_writes(app_dir: Path) -> None:
-    counted = await move_and_kill(app_dir, 2_000, 3, lambda text: None)
+@pytest.mark.parametrize("away", ["schema", "database"])
+async def test_a_move_killed_amid_its_steps_is_taken_up_while_the_tenant_writes(
+    app_dir: Path, away: str
+) -> None:
+    counted = await move_and_kill(app_dir, away, 2_000, 3, lambda text: None)
     assert counted["written"] > 10
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("away", ["schema", "database"])
 async def test_a_move_of_100000_rows_killed_at_ten_moments_is_taken_up_and_loses_nothing(
-    app_dir: Path, record_property: Callable[[str, object], None]
+    app_dir: Path, away: str, record_property: Callable[[str, object], None]
 ) -> None:
     def told(progress: str) -> None:
         sys.stderr.write(progress + "\n")
         sys.stderr.flush()
 
-    counted = await move_and_kill(app_dir, 100_000, 10, told)
+    counted = await move_and_kill(app_dir, away, 100_000, 10, told)
     for name, count in counted.items():
         record_property(name, count)
     record_property("rows lost", 0)
