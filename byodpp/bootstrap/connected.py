@@ -5,7 +5,7 @@ In: settings and a Blueprint. Out: an Application. May reject: StartError.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from byodpp.access_guide import AccessGuide
 from byodpp.audit import Sealer
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
-from byodpp.authentication.changes import DirectoryChanges
 from byodpp.authentication.keys import KeyDirectory
 from byodpp.authentication.revocations import Revocations, RevocationWatch
 from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
@@ -31,6 +30,7 @@ from byodpp.bootstrap.databases import (
     Followed,
     Following,
     connect_databases,
+    directory_changes,
     followings,
     place_keepers,
 )
@@ -125,12 +125,12 @@ class Application:
         database = connect_databases(settings, shares, blueprint.tables)
         authorizer = Authorizer(blueprint.registry, base=blueprint.policies)
         issuer = issuer or identity_provider(settings)
-        changes = DirectoryChanges()
-        tenants = TenantDirectory(database, followed=changes.followed)
+        changes, is_followed = directory_changes(database)
+        tenants = TenantDirectory(database, followed=is_followed)
         classes = ClassDirectory.of(settings, database, shares)
-        keys, revocations = KeyDirectory(database, followed=changes.followed), Revocations()
+        keys, revocations = KeyDirectory(database, followed=is_followed), Revocations()
         authenticator = _authenticator(
-            settings, database, issuer, tenants, classes, changes, keys=keys, revocations=revocations
+            settings, database, issuer, tenants, classes, is_followed, keys=keys, revocations=revocations
         )
 
         def forget(tenants: Collection[int] | None) -> None:
@@ -460,7 +460,7 @@ def _authenticator(
     issuer: IdentityProvider,
     tenants: TenantDirectory,
     classes: ClassDirectory,
-    changes: DirectoryChanges,
+    followed: Callable[[], bool],
     *,
     keys: KeyDirectory,
     revocations: Revocations,
@@ -468,7 +468,6 @@ def _authenticator(
     async def most_users(tenant: Tenant) -> int | None:
         return (await classes.limits_of(tenant)).users
 
-    followed = changes.followed
     users = UserDirectory(database, most_users, followed=followed)
     verifier = TokenVerifier.of(settings, issuer, tenants.serves)
     return Authenticator(verifier, tenants, users, keys=keys, revocations=revocations, followed=followed)

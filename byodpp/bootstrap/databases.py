@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,14 @@ from byodpp.settings import Settings
 from byodpp.settings.places import place_addresses
 from byodpp.tables import Tables
 
-__all__ = ["Followed", "Following", "connect_databases", "followings", "place_keepers"]
+__all__ = [
+    "Followed",
+    "Following",
+    "connect_databases",
+    "directory_changes",
+    "followings",
+    "place_keepers",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,21 +153,32 @@ def connect_databases(
     return shared
 
 
+def directory_changes(database: Database) -> tuple[Mapping[str, DirectoryChanges], Callable[[], bool]]:
+    """Return the changes of tenants and users by name of the database ('' is the shared one), and whether
+    all of them are followed. While one is not, nothing is believed for long, whoever's it is.
+    """
+    changes = {name: DirectoryChanges() for name in ("", *database.places)}
+    if len(changes) == 1:
+        return changes, changes[""].followed  # asked for with each request
+    looks = tuple(one.followed for one in changes.values())
+    return changes, lambda: all(followed() for followed in looks)
+
+
 def followings(
-    followed: Followed, database: Database, changes: DirectoryChanges
+    followed: Followed, database: Database, changes: Mapping[str, DirectoryChanges]
 ) -> tuple[Following, Mapping[str, Following]]:
     """Return what follows the database that all tenants share, and each of the others.
 
     Args:
         followed: what they need to know.
         database: that all tenants share, with the others.
-        changes: of tenants and users, as far as that database knows of them.
+        changes: of tenants and users, by name of the database that knows of them.
     """
     places = {
-        name: followed.following(one, {}, DirectoryChanges(), of_place=True)
+        name: followed.following(one, {}, changes[name], of_place=True)
         for name, one in database.places.items()
     }
-    return followed.following(database, places, changes), places
+    return followed.following(database, places, changes[""]), places
 
 
 def place_keepers(
