@@ -303,13 +303,13 @@ async def test_rules_keys_and_revocations_hold_at_once_in_a_database(world: Worl
 async def test_users_are_not_believed_for_long_while_their_database_is_not_followed(world: World) -> None:
     await world.fill("acme", 1)
     await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await asyncio.sleep(1.2)  # until then the move is still being told
     clerk = world.client(role="Admin", user="clerk")
     assert (await clerk.get(FOLDERS)).status_code == 200
     await world.application.connected.of_places["north"].revocations.looks.stop()
-    await asyncio.sleep(1.2)
     async with world.application.connected.database.places["north"].system() as transaction:
         await transaction.execute("update users set status = 'deactivated'")
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(2.2)
     assert (await clerk.get(FOLDERS)).status_code in (401, 403)
 
 
