@@ -1,7 +1,7 @@
 """Tenants below tenants: no circles, and no more levels than anybody can follow.
 
 Around every write to the part's Tenants, inside its transaction. A parent is a note and gives no right
-(decision 49), so that nothing else here asks for it. May reject: ValidationFailed, Forbidden.
+(decision 48), so that nothing else here asks for it. May reject: ValidationFailed, Forbidden.
 """
 
 from __future__ import annotations

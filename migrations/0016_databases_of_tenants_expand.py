@@ -6,8 +6,8 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0018_databases_of_tenants_expand"
-down_revision = "0017_directory_changes_expand"
+revision = "0016_databases_of_tenants_expand"
+down_revision = "0015_directory_changes_expand"
 kind = "expand"
 destructive = False
 may_wait = False

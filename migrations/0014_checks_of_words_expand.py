@@ -6,7 +6,7 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0016_checks_of_words_expand"
+revision = "0014_checks_of_words_expand"
 down_revision = "0013_tiers_of_tenants_expand"
 kind = "expand"
 destructive = False

@@ -6,8 +6,8 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0017_directory_changes_expand"
-down_revision = "0016_checks_of_words_expand"
+revision = "0015_directory_changes_expand"
+down_revision = "0014_checks_of_words_expand"
 kind = "expand"
 destructive = False
 may_wait = False
