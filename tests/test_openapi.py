@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from marshmallow import Schema, fields, validate
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from byodpp.batches import BATCH_OPERATIONS
-from byodpp.bootstrap import Blueprint, assemble
+from byodpp.bootstrap import Application, Blueprint, assemble
 from byodpp.documentation import documentation_routes
 from byodpp.exceptions import ValidationFailed, error_classes
 from byodpp.openapi import openapi_bytes, openapi_document
@@ -86,14 +87,19 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         assert resolve(document, {"$ref": ref}) is not None, ref
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"browser_sessions": False}, {"identity": "keycloak", "issuer_base_url": "http://127.0.0.1:9"}],
+)
 async def test_the_document_has_exactly_the_routes_that_are_served(
-    blueprint: Blueprint, byodpp_bench: Bench
+    blueprint: Blueprint, byodpp_bench: Bench, changed: dict[str, Any]
 ) -> None:
     async with byodpp_bench.application(blueprint) as tested:
-        table: RouteTable = tested.asgi.state.table
+        application = Application.connect(replace(tested.settings, **changed), blueprint)
+        table: RouteTable = application.asgi().state.table
         # OpenAPI 3.1 has no name for the method QUERY; `POST …/query` says what it takes.
         served = {(one.pattern, one.method.lower()) for one in table.listing() if one.method != "QUERY"}
-        document = json.loads(tested.connected.document())
+        document = json.loads(application.document())
     assert {(path, method) for path, method, _ in operations(document)} == served
 
 

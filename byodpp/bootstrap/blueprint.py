@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from byodpp import migrations
 from byodpp.authorization import Policy, base_policies
@@ -27,7 +28,7 @@ from byodpp.statements import Statements
 from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
 
-__all__ = ["Blueprint", "assemble", "load", "openapi", "snapshot"]
+__all__ = ["Blueprint", "assemble", "document", "load", "openapi", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -91,10 +92,27 @@ def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
 
 
 def openapi(app_dir: Path, settings: Settings | None = None) -> str:
-    """Return the OpenAPI document, indented, as the server would serve it."""
-    blueprint = assemble(app_dir)
-    document = openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics)
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    """Return the OpenAPI document, indented, as the server would serve it.
+
+    Args:
+        app_dir: folder with `resources.json`.
+        settings: of the server; None: those of development.
+    """
+    return json.dumps(document(assemble(app_dir), settings), indent=2, ensure_ascii=False)
+
+
+def document(blueprint: Blueprint, settings: Settings | None = None) -> dict[str, Any]:
+    """Return the OpenAPI document of what a server with these settings serves."""
+    parts = blueprint.registry, blueprint.schemas, blueprint.logics
+    if settings is None:
+        return openapi_document(*parts)
+    return openapi_document(
+        *parts,
+        local_issuer=settings.identity == "local",
+        documentation=settings.docs_enabled,
+        sign_in=settings.identity == "keycloak",
+        browser_sessions=settings.browser_sessions,
+    )
 
 
 def snapshot(registry: Registry) -> migrations.Snapshot:

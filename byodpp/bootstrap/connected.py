@@ -25,7 +25,7 @@ from byodpp.authentication.users import UserDirectory
 from byodpp.authorization import Authorizer
 from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
-from byodpp.bootstrap.blueprint import Blueprint
+from byodpp.bootstrap.blueprint import Blueprint, document
 from byodpp.bootstrap.databases import (
     Followed,
     Following,
@@ -48,7 +48,7 @@ from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.limits import ClassDirectory, SlidingWindows, StorageQuota
-from byodpp.openapi import openapi_bytes, openapi_document
+from byodpp.openapi import openapi_bytes
 from byodpp.part_writes import PartWrites
 from byodpp.places import PlaceBuilder
 from byodpp.places.databases import PlaceDatabases
@@ -312,14 +312,7 @@ class Application:
 
     def document(self) -> bytes:
         """Return the OpenAPI document as JSON."""
-        blueprint = self.blueprint
-        document = openapi_document(
-            blueprint.registry,
-            blueprint.schemas,
-            blueprint.logics,
-            browser_sessions=self.browser_sessions is not None,
-        )
-        return openapi_bytes(document)
+        return openapi_bytes(document(self.blueprint, self.settings))
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -68,6 +68,7 @@ def openapi_document(
     title: str | None = None,
     local_issuer: bool = True,
     documentation: bool = True,
+    sign_in: bool = False,
     browser_sessions: bool = True,
 ) -> dict[str, Any]:
     """Return the document.
@@ -79,13 +80,14 @@ def openapi_document(
         title: of the API; made from the services' names when omitted.
         local_issuer: whether the routes of the local issuer are served.
         documentation: whether the documentation itself is served.
+        sign_in: whether people sign in on its pages.
         browser_sessions: whether browsers may keep their token in a cookie.
     """
     with no_collection():
         paths, components, tags = _resources(registry, schemas, logics)
     for version in registry.versions:
         paths[f"/api/{version}/batch"] = _batch(registry, version)
-    paths |= service_paths(local_issuer=local_issuer, documentation=documentation)
+    paths |= service_paths(local_issuer=local_issuer, documentation=documentation, sign_in=sign_in)
     keyed = any(resource.routed and resource.part == "keys" for resource in registry)
     if keyed:
         _allow_keys(paths)

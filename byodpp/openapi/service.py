@@ -269,18 +269,21 @@ def _envelope(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def service_paths(*, local_issuer: bool, documentation: bool) -> dict[str, Any]:
+def service_paths(*, local_issuer: bool, documentation: bool, sign_in: bool) -> dict[str, Any]:
     """Return the path items that every application has.
 
     Args:
         local_issuer: whether tokens come from the local issuer.
         documentation: whether the documentation is served.
+        sign_in: whether people sign in on its pages.
     """
     found = _health_paths()
     if local_issuer:
         found |= _identity_paths()
     if documentation:
         found |= _documentation_paths()
+    if documentation and sign_in:
+        found |= _sign_in_paths()
     return found
 
 
@@ -389,6 +392,21 @@ def _documentation_paths() -> dict[str, Any]:
             "get": _open("Documentation", "documentation_file", "Style and script of the pages", file)
             | {"parameters": [_segment("name", "Name of the file.")]}
         },
+    }
+
+
+def _sign_in_paths() -> dict[str, Any]:
+    names = ("issuer", "authorization", "token", "endSession", "clientId", "redirectUri")
+    way = {"type": "object", "properties": dict.fromkeys(names, _TEXT), "required": list(names)}
+    answers = {"200": _plain_answer("Addresses of the realm, and the client.", JSON, way)} | responses(
+        ("NotFound", "Unavailable")
+    )
+    summary = "Where the people of a tenant sign in"
+    return {
+        "/docs/sign-in/{tenant}": {
+            "get": _open("Documentation", "documentation_sign_in", summary, answers)
+            | {"parameters": [_segment("tenant", "Slug or id of the tenant.")]}
+        }
     }
 
 
