@@ -64,6 +64,8 @@ def _segment(field: FieldDefinition | None) -> dict[str, Any]:
     if schema.get("type", "string") != "string":
         return schema
     text = {"type": "string", "minLength": 1, "pattern": _SEGMENT}
+    if schema.get("format") in ("uri", "uri-reference"):
+        del schema["format"]  # an address has slashes; tools that fill a path with one would make more segments
     if "pattern" in schema:
         schema["allOf"] = [*schema.get("allOf", ()), {"pattern": _SEGMENT}]
     return text | schema

@@ -24,6 +24,7 @@ _REFRESH: Final = {
                         "type": ["string", "null"],
                         "minLength": 1,
                         "maxLength": 8192,
+                        "pattern": "^[ -~]+$",
                         "description": "By which the session is renewed; of the browsers' client.",
                     }
                 },
