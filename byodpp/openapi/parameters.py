@@ -65,7 +65,7 @@ def _segment(field: FieldDefinition | None) -> dict[str, Any]:
         return schema
     text = {"type": "string", "minLength": 1, "pattern": _SEGMENT}
     if schema.get("format") in ("uri", "uri-reference"):
-        del schema["format"]  # an address has slashes; tools that fill a path with one would make more segments
+        del schema["format"]  # tools that fill a path do not encode the slashes of an address
     if "pattern" in schema:
         schema["allOf"] = [*schema.get("allOf", ()), {"pattern": _SEGMENT}]
     return text | schema
