@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-import secrets
 import time
 from binascii import Error as NotBase64
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 _CSRF: Final = CSRF_HEADER.lower().encode()
 _BOUND: Final = bound_to("byodpp session")
 _BOUND_RENEWAL: Final = bound_to("byodpp session renewal")
-#: A session is renewed no longer than this after its sign-in.
+#: A session that can be renewed lasts no longer than this after its sign-in.
 SESSION_SECONDS: Final = 14 * 24 * 3_600
 #: A cookie with `__Host-` came from this very host over https: none of its neighbours can set one.
 _SECURE_NAME: Final = "__Host-byodpp-session"
@@ -50,6 +49,8 @@ class Session:
 
     token: str  # access token
     word: str  # that the page proves itself with
+    begun_at: int  # seconds since the epoch; a renewal does not change it
+    id: str | None = None  # by which it is revoked; None: it cannot be renewed, and ends with its token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,24 +90,26 @@ class BrowserSessions:
 
     # --- judging ----------------------------------------------------------------------
 
-    def token(self, request: Request) -> str | None:
-        """Return the token of a request that brings a cookie; None when it brings none.
+    def judged(self, request: Request) -> Session | None:
+        """Return the session of a request that brings a cookie; None when it brings none.
 
         Raises:
-            Unauthenticated: the cookie is not one of ours.
+            Unauthenticated: the cookie is not one of ours, or the session has lasted too long.
             CrossSite: it was sent on behalf of another site, or nobody can tell.
         """
         session = self.session(request)
         if session is None:
             return None
         request.credentials = f"Bearer {session.token}"
+        if session.id is not None and session.begun_at + SESSION_SECONDS <= time.time():
+            raise Unauthenticated("The session has ended: sign in again", error="invalid_token")
         self.refuse_other_site(request)
         if request.method not in _UNSAFE_BUT:
             self.refuse_foreign(request)
             word = request.header(_CSRF)
             if word is None or not hmac.compare_digest(word.encode(), session.word.encode()):
                 raise CrossSite(f"{CSRF_HEADER} must hold the `csrfToken` of GET /session.")
-        return session.token
+        return session
 
     def session(self, request: Request) -> Session | None:
         """Return what the cookie of a request holds, however it got here; None when there is none.
@@ -118,8 +121,8 @@ class BrowserSessions:
         value = None if name is None else self._value(request, name)
         if value is None:
             return None
-        token, word = self._opened(value, _BOUND, 2)
-        return Session(token=token, word=word)
+        token, word, begun_at, id = self._opened(value, _BOUND, 4)
+        return Session(token=token, word=word, begun_at=begun_at, id=id)
 
     def refuse_foreign(self, request: Request) -> None:
         """Refuse a request that no page of this very address has made.
@@ -176,16 +179,13 @@ class BrowserSessions:
 
     # --- making -----------------------------------------------------------------------
 
-    def begin(
-        self, request: Request, token: str, expires_at: int, word: str | None = None
-    ) -> tuple[str, Session]:
-        """Return the cookie of a session, and what it holds.
+    def first(self, request: Request, session: Session, expires_at: int) -> str:
+        """Return the cookie of a session.
 
         Args:
-            request: that begins it.
-            token: that was sent with it, and is good.
+            request: that begins it, or goes on with it.
+            session: whose token is good.
             expires_at: when the token ends, in seconds since the epoch; the cookie ends with it.
-            word: of the session that goes on; None begins one.
 
         Raises:
             Conflict: there is no https here, or the token is too long.
@@ -195,9 +195,8 @@ class BrowserSessions:
             raise Conflict("Sessions need https: set PUBLIC_URL to the https:// address of this server.")
         if request.header(b"origin") is not None:
             self.refuse_foreign(request)
-        session = Session(token=token, word=word or secrets.token_urlsafe(32))
-        cookie = self._sealed(request, [session.token, session.word], _BOUND, expires_at)
-        return cookie, session
+        parts = [session.token, session.word, session.begun_at, session.id]
+        return self._sealed(request, parts, _BOUND, expires_at)
 
     def renewable(self, request: Request, renewal: Renewal) -> str:
         """Return the second cookie.

@@ -67,6 +67,11 @@ class Tokens:
             raise Unauthenticated(error="invalid_token")
         return self._callers[authorization]
 
+    async def authenticate_session(
+        self, authorization: str, x_tenant: str | None, *, begun_at: float, session_id: str | None
+    ) -> Caller:
+        return await self.authenticate(authorization, x_tenant)
+
     def decide(self, principal: Caller, resource: ResourceDefinition, operation_key: str) -> Decision:
         return Decision(operation_key in principal.rights)
 

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest_asyncio
 
 from byodpp import browser_sessions
 from byodpp.bootstrap import Blueprint
+from byodpp.browser_sessions import BrowserSessions
 from byodpp.identity import LocalIssuer
 from byodpp.identity.keycloak import Keycloak, RealmStandard
 from byodpp.testing import Bench, TestedApplication
@@ -394,6 +397,57 @@ async def test_what_was_signed_out_or_revoked_is_not_renewed(tested: TestedAppli
     assert (await other.ask("POST", RENEWAL)).status_code == 200
 
 
+async def refused(ask: Callable[[], Awaitable[Any]]) -> bool:
+    """Whether something is 401 within a few seconds; revocations are in force within one."""
+    for _ in range(100):
+        if (await ask()).status_code == 401:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def test_no_copy_of_a_session_is_good_after_signing_out(tested: TestedApplication) -> None:
+    """Neither the cookie from before a renewal, nor what a thief has renewed from a copied second cookie."""
+    mine = await renewable(tested)
+    before = Renewable(tested.client(role=None), dict(mine.cookies), mine.word)
+    assert (await mine.ask("POST", RENEWAL)).status_code == 200
+    thief = Renewable(tested.client(role=None), dict(mine.cookies), mine.word)
+    assert (await thief.ask("POST", RENEWAL)).status_code == 200
+    alone = Renewable(tested.client(role=None), {NAME: thief.cookies[NAME]}, mine.word)
+    other = await renewable(tested)
+    assert (await alone.ask("POST", NOTES, json={"text": "a"})).status_code == 201
+    del mine.cookies[SECOND]  # what is signed out is known without it
+    assert (await mine.ask("DELETE", SESSION)).status_code == 204
+    for copy in (before, thief, alone):
+        headers = copy.headers()
+        assert await refused(partial(copy.client.get, NOTES, headers=headers))
+        written = await copy.client.post(NOTES, json={"text": "b"}, headers=headers)
+        assert code(written) == (401, "unauthenticated")
+    assert code(await thief.ask("POST", RENEWAL)) == (401, "unauthenticated")
+    assert (await other.ask("GET", NOTES)).json()["count"] == 1, "another sign-in of the same user stays"
+
+
+async def test_what_is_renewed_after_its_user_was_revoked_opens_nothing(tested: TestedApplication) -> None:
+    """Another process may renew before it has heard: the token is younger than the revocation then."""
+    browser = await renewable(tested, user="bob")
+    bob = (await browser.ask("GET", SESSION)).json()["data"]["userId"]
+    body = {"kind": "user", "subject": str(bob)}
+    assert (await tested.client().post("/api/v1/revocations", json=body)).status_code == 201
+    await asyncio.sleep(1.01 - time.time() % 1)  # a token of the next second is younger than the revocation
+    token = tested.client(user="bob").headers["authorization"].split()[1]
+    sessions = tested.connected.browser_sessions
+    assert sessions is not None
+    found = sessions._opened(browser.cookies[NAME], browser_sessions._BOUND, 4)
+    browser.cookies[NAME] = sealed(sessions, [token, *found[1:]], browser_sessions._BOUND)
+    assert await refused(partial(browser.client.get, NOTES, headers=browser.headers()))
+    assert (await tested.client(user="bob").get(NOTES)).status_code == 200, "who signs in again is let in"
+
+
+def sealed(sessions: BrowserSessions, parts: list[Any], bound: bytes) -> str:
+    value = base64.urlsafe_b64encode(sessions._keys.seal(json.dumps(parts), bound)).decode().rstrip("=")
+    return f"{sessions._keys.current}.{value}"
+
+
 async def test_a_provider_that_is_away_keeps_the_session_for_later_and_nobody_from_signing_out(
     tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,10 +504,14 @@ async def test_a_session_is_of_who_began_it_and_ends_a_fortnight_later(tested: T
     browser = await renewable(tested)
     found = sessions._opened(browser.cookies[SECOND], browser_sessions._BOUND_RENEWAL, 6)
     found[3] -= browser_sessions.SESSION_SECONDS
-    sealed = sessions._keys.seal(json.dumps(found), browser_sessions._BOUND_RENEWAL)
-    value = base64.urlsafe_b64encode(sealed).decode().rstrip("=")
-    browser.cookies[SECOND] = f"{sessions._keys.current}.{value}"
+    browser.cookies[SECOND] = sealed(sessions, found, browser_sessions._BOUND_RENEWAL)
     assert code(await browser.ask("POST", RENEWAL)) == (401, "unauthenticated")
+    browser = await renewable(tested)
+    assert (await browser.ask("GET", NOTES)).status_code == 200
+    found = sessions._opened(browser.cookies[NAME], browser_sessions._BOUND, 4)
+    found[2] -= browser_sessions.SESSION_SECONDS
+    browser.cookies[NAME] = sealed(sessions, found, browser_sessions._BOUND)
+    assert code(await browser.ask("GET", NOTES)) == (401, "unauthenticated"), "whenever its token ends"
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,32 @@ class Authenticator:
         self.refuse_revoked(principal, claims.issued_at, claims.token_id)
         return principal
 
+    async def authenticate_session(
+        self,
+        authorization: str,
+        x_tenant: str | None = None,
+        *,
+        begun_at: float,
+        session_id: str | None,
+    ) -> Principal:
+        """Return who has begun a session, by the token that it goes on with.
+
+        A token that was given for a renewal is younger than the session: what was revoked in between is
+        revoked with all that came of it.
+
+        Args:
+            authorization: as of `authenticate`.
+            x_tenant: as of `authenticate`.
+            begun_at: when the session began, in seconds since the epoch.
+            session_id: by which it may have been revoked; None: by its token alone.
+
+        Raises:
+            ApiError: as of `authenticate`; Unauthenticated also when the session was revoked.
+        """
+        principal = await self.authenticate(authorization, x_tenant)
+        self.refuse_revoked(principal, begun_at, session_id)
+        return principal
+
     async def _by_key(self, text: str, x_tenant: str | None) -> Principal:
         """Return the user for whom an API key acts, with the key's roles."""
         if self._keys is None:

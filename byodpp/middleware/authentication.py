@@ -52,6 +52,22 @@ class Authenticator(Protocol):
         """
         ...
 
+    async def authenticate_session(
+        self, authorization: str, x_tenant: str | None, *, begun_at: float, session_id: str | None
+    ) -> Caller:
+        """Judge the token of a session, and the session.
+
+        Args:
+            authorization: as if the token had been sent by itself.
+            x_tenant: tenant that a platform operator names.
+            begun_at: when the session began, in seconds since the epoch.
+            session_id: by which it may have been revoked.
+
+        Raises:
+            Unauthenticated: the token is not valid, or the session was revoked.
+        """
+        ...
+
 
 class Authentication:
     """Stage of every guarded route."""
@@ -98,9 +114,12 @@ class Authentication:
     async def _by_cookie(self, request: Request, x_tenant: str | None, sessions: BrowserSessions) -> Caller:
         """Return who has begun the session whose cookie was sent; a session that is no more is taken away."""
         try:
-            token = sessions.token(request)
-            authorization = None if token is None else f"Bearer {token}"
-            return await self._authenticator.authenticate(authorization, x_tenant)
+            session = sessions.judged(request)
+            if session is None:
+                return await self._authenticator.authenticate(None, x_tenant)
+            return await self._authenticator.authenticate_session(
+                f"Bearer {session.token}", x_tenant, begun_at=session.begun_at, session_id=session.id
+            )
         except Unauthenticated:
             ended = sessions.ended(request)
             if ended is not None:

@@ -8,16 +8,17 @@ CrossSite, AuthUnavailable.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from byodpp.answering import origin_of
 from byodpp.audit.notes import About
 from byodpp.authentication import Principal
-from byodpp.browser_sessions import BrowserSessions, Renewal
+from byodpp.browser_sessions import SESSION_SECONDS, BrowserSessions, Renewal, Session
 from byodpp.exceptions import ApiError, AuthUnavailable, Conflict, Detail, Unauthenticated, ValidationFailed
 from byodpp.identity import IdentityProvider
 from byodpp.part_logics.keys import end_token
@@ -40,12 +41,10 @@ _SUMMARY: Final = "Session of a browser"
 class Judge(Protocol):
     """Judges the tokens that renewals bring."""
 
-    async def authenticate(self, authorization: str | None, x_tenant: str | None = None) -> Principal:
-        """Return who calls."""
-        ...
-
-    def refuse_revoked(self, principal: Principal, made_at: float, token_id: str | None = None) -> None:
-        """Refuse what was revoked."""
+    async def authenticate_session(
+        self, authorization: str, x_tenant: str | None = None, *, begun_at: float, session_id: str | None
+    ) -> Principal:
+        """Return whose session it is, and refuse what was revoked."""
         ...
 
 
@@ -110,14 +109,18 @@ class _Sessions:
             raise Conflict("A session begins with an access token: `Authorization: Bearer <token>`.")
         refresh_token = _refresh_token(request)
         token, claims = authorization.split()[1], principal.claims
-        cookie, session = self._sessions.begin(request, token, claims.expires_at)
-        if refresh_token is None:
+        session = Session(
+            token=token, word=secrets.token_urlsafe(32), begun_at=claims.issued_at,
+            id=None if refresh_token is None else str(uuid.uuid4()),
+        )  # fmt: skip
+        cookie = self._sessions.first(request, session, claims.expires_at)
+        if session.id is None or refresh_token is None:
             ended = self._sessions.ended_renewal(request)
             self._set(request, cookie, *([] if ended is None else [ended]))
         else:
             renewal = Renewal(
-                id=str(uuid.uuid4()), realm=claims.realm, subject=claims.subject,
-                begun_at=claims.issued_at, word=session.word, token=refresh_token,
+                id=session.id, realm=claims.realm, subject=claims.subject,
+                begun_at=session.begun_at, word=session.word, token=refresh_token,
             )  # fmt: skip
             self._set(request, cookie, self._sessions.renewable(request, renewal))
         told = _told(principal, session.word, renewable=refresh_token is not None)
@@ -154,7 +157,8 @@ class _Sessions:
                 self._trail.sign_in_failed(error, request.credentials, origin_of(request), about)
             raise
         assert principal.claims is not None
-        cookie, _ = self._sessions.begin(request, token, principal.claims.expires_at, renewal.word)
+        session = Session(token=token, word=renewal.word, begun_at=renewal.begun_at, id=renewal.id)
+        cookie = self._sessions.first(request, session, principal.claims.expires_at)
         next_one = replace(renewal, token=refresh_token)
         self._set(request, cookie, self._sessions.renewable(request, next_one))
         return success(request, _told(principal, renewal.word, renewable=True))
@@ -166,10 +170,11 @@ class _Sessions:
         renewed = await self._provider.renew(renewal.realm, renewal.token)
         if renewed is None:
             raise Unauthenticated("The session cannot be renewed: sign in again", error="invalid_token")
-        principal = await self._judge.authenticate(f"Bearer {renewed.access_token}")
+        principal = await self._judge.authenticate_session(
+            f"Bearer {renewed.access_token}", begun_at=renewal.begun_at, session_id=renewal.id
+        )
         if (principal.realm, principal.subject) != (renewal.realm, renewal.subject):
             raise Unauthenticated("The session is somebody else's", error="invalid_token")
-        self._judge.refuse_revoked(principal, renewal.begun_at, renewal.id)
         return principal, renewed.access_token, renewed.refresh_token
 
     async def end(self, request: Request) -> Answer:
@@ -180,16 +185,15 @@ class _Sessions:
         """
         principal = request.principal.at_home()  # whichever tenant it names: the token is revoked as a whole
         renewal = self._renewal_or_none(request)
+        begun = self._begun(request, renewal)
 
         async def work(unit: Any) -> None:
             revocations = unit.repositories("v1", system=True)["Revocations"]
             await end_token(revocations, principal)
-            if renewal is not None and (principal.realm, principal.subject) == (
-                renewal.realm,
-                renewal.subject,
-            ):
-                ends = datetime.fromtimestamp(renewal.ends_at, UTC)
-                values = {"kind": "token", "subject": renewal.id, "expiresAt": ends}
+            for id, begun_at in begun.items():
+                # No copy of a cookie is good for longer; a little more, for clocks that differ.
+                ends = datetime.fromtimestamp(begun_at + SESSION_SECONDS, UTC) + timedelta(minutes=1)
+                values = {"kind": "token", "subject": id, "expiresAt": ends}
                 await revocations.create({**values, "reason": "signed out"})
 
         await self._service.together(principal, origin_of(request), work)
@@ -200,6 +204,16 @@ class _Sessions:
                 _log.warning("the identity provider was not told that somebody signed out: %s", error.message)
         self._end_cookies(request)
         return Answer(status=204)
+
+    def _begun(self, request: Request, renewal: Renewal | None) -> dict[str, int]:
+        """Return the ids of the caller's sessions that a request brings, and when each began."""
+        principal, begun = request.principal, dict[str, int]()
+        if renewal is not None and (principal.realm, principal.subject) == (renewal.realm, renewal.subject):
+            begun[renewal.id] = renewal.begun_at
+        session = None if request.header(b"authorization") is not None else self._sessions.session(request)
+        if session is not None and session.id is not None:
+            begun[session.id] = session.begun_at
+        return begun
 
     def _renewal_or_none(self, request: Request) -> Renewal | None:
         """Return what the second cookie holds; beside a good first one, one that is not ours is none."""
