@@ -192,18 +192,35 @@ def with_constants(condition: Condition, values: Sequence[Any]) -> Condition:
             return replace(condition, part=with_constants(condition.part, values))
 
 
+def depends_on_time(condition: Condition | None) -> bool:
+    """Whether a condition compares with the moment in which it is asked."""
+    match condition:
+        case None | Opened() | Search():
+            return False
+        case Comparison(operand=operand):
+            operands = operand if isinstance(operand, tuple) else (operand,)
+            return any(isinstance(one, Variable) and one.name == "now" for one in operands)
+        case AllOf() | AnyOf():
+            return any(depends_on_time(part) for part in condition.parts)
+        case _:
+            return depends_on_time(condition.part)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Visibility:
     """What a caller may read of one resource. Compared and hashed by its meaning."""
 
     rows: Condition | None  # None is all rows of the caller's scope
     fields: Mapping[str, Condition | None]  # readable field -> None (always), or when it is visible
+    depends_on_time: bool = field(init=False, repr=False)  # some condition asks for the present moment
     _key: tuple[Any, ...] = field(init=False, repr=False)
     _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Compute the hash once: a visibility is part of every statement's cache key."""
         key = (self.rows, frozenset(self.fields.items()))
+        timed = any(depends_on_time(one) for one in {self.rows, *self.fields.values()})
+        object.__setattr__(self, "depends_on_time", timed)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "_hash", hash(key))
 

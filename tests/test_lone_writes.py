@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -28,6 +29,22 @@ SHOP = {
                 "shelfId": {"references": "Shelves"},
             },
             "access": {"read": ["Admin", "Clerk"], "write": ["Admin", "Clerk"]},
+        },
+        {
+            "name": "Safes",
+            "versioned": True,
+            "fields": {
+                "name": {"type": "string", "required": True},
+                "pin": {"type": "string", "encrypted": True},
+            },
+        },
+        {
+            "name": "Notes",
+            "fields": {"name": {"type": "string", "required": True}},
+            "access": {
+                "read": [{"roles": ["Admin"], "filter": {"createdAt": {"lte": "$now"}}}],
+                "write": ["Admin"],
+            },
         },
     ],
 }
@@ -152,3 +169,40 @@ async def test_a_patch_by_itself_tells_what_is_wrong_and_changes_nothing(shop: T
     assert (await admin.get(f"{ITEMS}/{id}")).json()["data"]["name"] == "a"
     changed = await admin.patch(f"{ITEMS}/{id}", json={"name": "b"})
     assert (changed.status_code, changed.json()["data"]["name"]) == (200, "b")
+
+
+async def test_a_write_by_itself_waits_for_a_database_that_is_away(
+    shop: TestedApplication, byodpp_bench: Bench
+) -> None:
+    admin = shop.client()
+    item = (await admin.post(ITEMS, json={"name": "here"})).json()["data"]["id"]
+    name = urlsplit(str(shop.settings.postgres_db_uri)).path.strip("/")
+    ended = f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+    try:
+        await byodpp_bench._administrate(f'alter database "{name}" connection limit 0')
+        await byodpp_bench._administrate(ended)
+        for answer in (
+            await admin.post(ITEMS, json={"name": "away"}),
+            await admin.patch(f"{ITEMS}/{item}", json={"name": "away"}),
+        ):
+            assert answer.status_code == 503, answer.text
+            assert "retry-after" in answer.headers
+    finally:
+        await byodpp_bench._administrate(f'alter database "{name}" connection limit -1')
+    assert (await admin.get(f"{ITEMS}?filter[name]=away")).json()["count"] == 0
+
+
+async def test_a_row_that_cannot_be_opened_again_is_not_changed(shop: TestedApplication) -> None:
+    admin = shop.client()
+    safe = (await admin.post("/api/v1/safes", json={"name": "one", "pin": "1234"})).json()["data"]["id"]
+    async with shop.connected.database.system() as transaction:
+        await transaction.execute("update safes set pin = overlay(pin placing 'AAAA' from 20)")
+    assert (await admin.patch(f"/api/v1/safes/{safe}", json={"name": "two"})).status_code == 500
+    async with shop.connected.database.system() as transaction:
+        row = await transaction.fetchrow("select name, version from safes")
+    assert row is not None and tuple(row) == ("one", 1)
+
+
+async def test_a_rule_about_the_present_shows_a_row_to_who_has_just_made_it(shop: TestedApplication) -> None:
+    made = await shop.client().post("/api/v1/notes", json={"name": "now"})
+    assert made.json()["data"].get("name") == "now", made.text

@@ -244,10 +244,11 @@ def test_parts_of_an_address_are_described_as_the_fields_that_the_action_names(t
         "gtin": {"type": "string", "pattern": "^[0-9]{14}$", "description": "Fourteen digits."},
         "number": {"type": "integer", "minimum": 1},
         "other": {"type": "uuid"},
-        "address": {"type": "string", "format": "uri"},
+        "address": {"type": "string", "format": "uri", "minLength": 0},
+        "kind": {"type": "string", "enum": ["a", "b"]},
     }
-    url = "/01/{gtin}/{n}/{other}/{id}/{address}/look"
-    named = {"gtin": "gtin", "n": "number", "address": "address"}
+    url = "/01/{gtin}/{n}/{other}/{id}/{address}/{kind}/look"
+    named = {"gtin": "gtin", "n": "number", "address": "address", "kind": "kind"}
     action = {"url": url, "method": "get", "name": "look", "parameters": named}
     manifest = {"resources": [{"name": "Things", "fields": fields, "routes": {"actions": [action]}}]}
     look = """
@@ -262,12 +263,13 @@ class Look(Logic):
 """
     blueprint = build(tmp_path, manifest, {"logics/v1/things/look.py": look})
     described = document_of(blueprint)["paths"][url]["get"]["parameters"]
-    gtin, number, other, key, address = (one for one in described if one.get("in") == "path")
+    gtin, number, other, key, address, kind = (one for one in described if one.get("in") == "path")
     assert gtin["description"].startswith("Fourteen digits. Percent-encoded")
     valid = jsonschema.Draft202012Validator(gtin["schema"]).is_valid
     assert valid("0" * 14) and not valid("0" * 13)
     assert number["schema"] == {"type": "integer", "minimum": 1, "maximum": 2_147_483_647} | number["schema"]
     assert other["schema"] == {"type": "string", "minLength": 1, "pattern": other["schema"]["pattern"]}
+    assert (kind["schema"]["enum"], address["schema"]["minLength"]) == (["a", "b"], 1)
     assert "format" not in address["schema"], "no tool puts what has slashes into a segment"
     assert "format" not in other["schema"], (
         "a field of the same name that the action does not name is another"

@@ -19,7 +19,7 @@ import asyncpg
 from byodpp.database.context import SessionContext
 from byodpp.database.scopes import TransactionScope
 from byodpp.database.sqlstate import is_connection_loss, translate
-from byodpp.database.transaction import Transaction
+from byodpp.database.transaction import DRIVER_ERRORS, Transaction
 from byodpp.exceptions import ApiError, InternalError
 
 if TYPE_CHECKING:
@@ -113,7 +113,10 @@ class LoneScope(TransactionScope):
     __slots__ = ()
 
     async def __aenter__(self) -> Transaction:
-        connection = await self._acquired()
+        try:
+            connection = await self._acquired()
+        except DRIVER_ERRORS:
+            return await super().__aenter__()  # which tries again, and tells what is wrong
         if self._pool.rested_seconds > _FRESH_SECONDS:
             self._pool.put_back(connection, self._context.tenant_id)
             return await super().__aenter__()

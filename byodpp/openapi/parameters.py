@@ -13,7 +13,7 @@ from typing import Any, Final
 from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.openapi.filters import filterable, relations
 from byodpp.openapi.groups import aggregate, group, having, sort, sort_of_include
-from byodpp.openapi.schemas import component, plain
+from byodpp.openapi.schemas import component, plain, value_schema
 from byodpp.openapi.shapes import parameter, words
 from byodpp.query.judge import PARAMETERS
 from byodpp.registry import Registry
@@ -60,7 +60,7 @@ def path_parameters(
 
 def _segment(field: FieldDefinition | None) -> dict[str, Any]:
     """Return the schema of a segment that is a field's value, or a text of its own."""
-    schema = {} if field is None else plain(field.type.json_schema(field))
+    schema = {} if field is None else value_schema(field)
     if schema.get("type", "string") != "string":
         return schema
     text = {"type": "string", "minLength": 1, "pattern": _SEGMENT}
@@ -68,7 +68,7 @@ def _segment(field: FieldDefinition | None) -> dict[str, Any]:
         del schema["format"]  # tools that fill a path do not encode the slashes of an address
     if "pattern" in schema:
         schema["allOf"] = [*schema.get("allOf", ()), {"pattern": _SEGMENT}]
-    return text | schema
+    return text | schema | {"minLength": max(1, schema.get("minLength", 1))}
 
 
 def query_parameters(resource: ResourceDefinition, registry: Registry, mode: str) -> list[dict[str, Any]]:

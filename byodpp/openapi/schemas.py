@@ -88,11 +88,17 @@ def nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
 # --- fields of the manifest ---------------------------------------------------------------
 
 
-def field_schema(definition: FieldDefinition) -> dict[str, Any]:
-    """Return the schema of a field's values, with null and everything that is said about it."""
+def value_schema(definition: FieldDefinition) -> dict[str, Any]:
+    """Return the schema of a field's values, without null."""
     schema = dict(plain(definition.type.json_schema(definition)))
     if definition.enum is not None:
-        schema["enum"] = [_wire(value, definition) for value in definition.enum]
+        schema["enum"] = [_wire(value, definition) for value in definition.enum if value is not None]
+    return schema
+
+
+def field_schema(definition: FieldDefinition) -> dict[str, Any]:
+    """Return the schema of a field's values, with null and everything that is said about it."""
+    schema = value_schema(definition)
     if definition.nullable:
         schema = nullable(schema)
     told = [definition.description] if definition.description else []

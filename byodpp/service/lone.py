@@ -48,8 +48,8 @@ def is_single(parts: UnitParts, call: Call) -> bool:
         return is_lone(parts, call)
     if resource.kind is not Kind.DATABASE or resource.part is not None or call.nested or not call.body:
         return False
-    if call.read_only:
-        return False
+    if call.read_only or parts.store.sealed.concern(resource):
+        return False  # a value that cannot be opened again must undo the change
     if parts.logics.get(resource, operation) is not None:
         return False
     if any(isinstance(value, Modifier) for value in call.body.values()):
@@ -81,6 +81,9 @@ def _is_certain(
     """Whether rows with these values may be written whatever else they will hold."""
     if decision.rows is not None:
         return False
+    seen = parts.authorizer.visibility(call.principal, call.resource)
+    if seen is not None and seen.depends_on_time:
+        return False  # the row is made a moment later than its arguments, and would not be there yet
     if decision.fields is not None and any(decision.fields.get(name) is not None for name in sent):
         return False
     return not any(
