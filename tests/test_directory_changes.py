@@ -13,11 +13,12 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from byodpp.authentication import changes
+from byodpp.authentication import changes, revocations
 from byodpp.authentication.changes import DirectoryChanges, record_change
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.database import PLATFORM_TENANT, Transaction
+from byodpp.exceptions import ApiError
 from byodpp.expiring import Expiring
 from byodpp.tables.roles import SYSTEM
 from byodpp.testing import Bench, TestedApplication
@@ -354,6 +355,48 @@ async def test_changes_are_deleted_when_every_process_has_seen_them(tested: Test
     assert await number(tested) == 0
     late.now = 61.5
     assert await late.look() == [None], "who has not looked for so long knows nothing"
+
+
+async def test_changes_of_another_server_are_no_news_and_are_deleted(tested: TestedApplication) -> None:
+    """A backup brings rows whose transactions have not been here, and will be for nobody."""
+    watcher = Watcher(tested)
+    await watcher.look()
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into byodpp.directory_changes (arrival, tenant_id) values ('99999999'::xid8, 0)"
+        )
+    assert await watcher.look() == []
+    await recorded(tested, 7)
+    assert await watcher.look() == [frozenset({7})], "what is changed here is found as ever"
+    for seconds in (1.0, 62.0):
+        watcher.now = seconds
+        await watcher.look()
+        await watcher.sweep()
+    assert await number(tested) == 0
+
+
+async def test_a_look_that_failed_is_followed_by_one_that_forgets_everything(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Perhaps another server answers next, whose transactions have the numbers of those that are known."""
+    watch = tested.connected.revocation_watch
+    await watch.looks.stop()
+    forgotten: list[Any] = []
+    monkeypatch.setattr(watch, "_forget", forgotten.append)
+    await watch.refresh()
+    forgotten.clear()
+    await watch.refresh()
+    assert forgotten == []
+    with monkeypatch.context() as failing:
+        failing.setattr(revocations, "_VERSION", "select 1 / 0")
+        with pytest.raises(ApiError):
+            await watch.refresh()
+    forgotten.clear()
+    await watch.refresh()
+    assert forgotten == [None]
+    forgotten.clear()
+    await watch.refresh()
+    assert forgotten == []
 
 
 async def number(tested: TestedApplication) -> int:

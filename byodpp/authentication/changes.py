@@ -35,10 +35,13 @@ _SINCE: Final = """
     select pg_current_snapshot()::text as now, array(
         select distinct tenant_id from byodpp.directory_changes
         where arrival >= pg_snapshot_xmin($1::text::pg_snapshot)
+            and arrival < pg_snapshot_xmax(pg_current_snapshot())
             and not pg_visible_in_snapshot(arrival, $1::text::pg_snapshot)) as tenants
 """
+#: What arrives in the future is of another server, out of a backup: it would be news at every look.
 _SWEEP: Final = (
     "delete from byodpp.directory_changes where pg_visible_in_snapshot(arrival, $1::text::pg_snapshot)"
+    " or arrival >= pg_snapshot_xmax(pg_current_snapshot())"
 )
 
 
@@ -89,6 +92,13 @@ class DirectoryChanges:
         elif tenants:
             forget(tenants)
         self._seen, self._looked_at = row["now"], began
+
+    def lose(self) -> None:
+        """Know no more where the last look was: the next one forgets everything.
+
+        After a look that failed perhaps another server answers, which gives ids of transactions anew.
+        """
+        self._seen = self._kept = None
 
     async def sweep(self, transaction: Transaction) -> None:
         """Delete what every process that looks has seen.

@@ -163,7 +163,15 @@ class RevocationWatch:
         """
         if place is not None:
             return await self._places[place].refresh()
-        async with self._reading, self._database.system() as transaction:
+        async with self._reading:
+            try:
+                await self._read_news()
+            except BaseException:
+                self._changes.lose()
+                raise
+
+    async def _read_news(self) -> None:
+        async with self._database.system() as transaction:
             await self._changes.look(transaction, self._forget)
             version = await transaction.fetchval(_VERSION)
             if version == self._version:
