@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -193,14 +194,16 @@ class Terminal:
         return "".join(lines).replace(f":{self.port}", ":3000")
 
     def wait_until_served(self) -> None:
-        for _ in range(200):
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            time.sleep(0.05)
             with socket.socket() as probe:
                 probe.settimeout(5)
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     probe.sendall(b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                     if b" 200 " in probe.recv(200):
                         return
-        raise AssertionError("the server does not serve")
+        raise AssertionError("the server does not serve within a minute")
 
     def stop(self) -> None:
         if self.server is not None:
