@@ -11,14 +11,14 @@ import gc
 
 from starlette.applications import Starlette
 
-from byodpp.bootstrap.blueprint import Blueprint, assemble, load, openapi, snapshot
+from byodpp.bootstrap.blueprint import Blueprint, assemble, openapi, snapshot
 from byodpp.bootstrap.connected import Application
 from byodpp.bootstrap.databases import connect_databases
 from byodpp.heap import no_collection
 from byodpp.seeding import Seeder, waiting_seeds
 from byodpp.settings import Settings
 
-__all__ = ["Application", "Blueprint", "assemble", "build", "load", "load_demo", "openapi", "snapshot"]
+__all__ = ["Application", "Blueprint", "assemble", "build", "load_demo", "openapi", "snapshot"]
 
 
 def build(settings: Settings, blueprint: Blueprint | None = None) -> Starlette:

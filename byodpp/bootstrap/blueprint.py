@@ -28,7 +28,7 @@ from byodpp.statements import Statements
 from byodpp.statements.writes import WriteStatements
 from byodpp.tables import Tables
 
-__all__ = ["Blueprint", "assemble", "document", "load", "openapi", "snapshot"]
+__all__ = ["Blueprint", "assemble", "document", "openapi", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -46,15 +46,6 @@ class Blueprint:
     writes: WriteStatements
     policies: tuple[Policy, ...]  # what `access` gives, to every tenant
     fingerprint: str  # of the database it expects
-
-
-def load(app_dir: Path, settings: Settings | None = None) -> Registry:
-    """Read and judge everything an application is made of.
-
-    Raises:
-        StartError: with all mistakes of the first stage that has any.
-    """
-    return assemble(app_dir).registry
 
 
 def assemble(app_dir: Path, *, enforce_scope: bool = True) -> Blueprint:
