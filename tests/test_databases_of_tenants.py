@@ -20,7 +20,9 @@ import pytest
 import pytest_asyncio
 
 from byodpp.audit import SealKey, verify
+from byodpp.audit.notes import Note
 from byodpp.bootstrap import Application, Blueprint
+from byodpp.calls import Origin
 from byodpp.database import SessionContext
 from byodpp.embedded import SUPERUSER
 from byodpp.exceptions import (
@@ -31,12 +33,14 @@ from byodpp.exceptions import (
     ReadOnlyCopy,
     SettingsError,
     TenantMoving,
+    UniqueConflict,
 )
 from byodpp.places.placement import Tier
 from byodpp.settings import load_settings
 from byodpp.settings.secret_key import application_secret
 from byodpp.tables.roles import OWNER, SYSTEM
 from byodpp.tenant_life import Guest, Newcomer
+from byodpp.tenant_life.acting import _acting, system
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
 from tests.serving import ROOT
@@ -333,6 +337,64 @@ async def test_what_is_unique_in_the_platform_is_so_in_all_databases(world: Worl
     assert (await acme.post(FOLDERS, json={"name": "again", "code": "two"})).status_code == 409
     await world.life.move("acme", "schema")
     assert (await beta.post(FOLDERS, json={"name": "again", "code": "three"})).status_code == 409
+
+
+async def test_what_is_written_as_the_system_is_claimed_and_blocks_nobody(world: World) -> None:
+    acme, beta = world.client(), world.client("beta")
+    await world.fill("acme", 1)
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    connected, tenant = world.application.connected, await world.application.tenant("acme")
+    acting = _acting(tenant.id, "", None, "north")
+
+    async def as_system(code: str) -> None:
+        async def work(unit: Any) -> None:
+            await system(unit)["Folders"].create({"name": "mine", "code": code})
+
+        await connected.service.as_system(acting, Origin(request_id="r", correlation_id="r"), work)
+
+    await as_system("mine")
+    assert (await beta.post(FOLDERS, json={"name": "b", "code": "mine"})).status_code == 409
+    await made(beta, FOLDERS, name="b", code="theirs")
+    with pytest.raises(UniqueConflict):
+        await as_system("theirs")
+    assert await in_place(world, "north", "select count(*) from folders where code = 'theirs'") == 0
+    # SQL of an operator, which nobody claims anything for.
+    insert = "insert into folders (name, code, tenant_id) values ('o', 'theirs', $1) returning id"
+    assert await in_place(world, "north", insert, tenant.id)
+    for name in ("one", "two"):
+        await made(acme, FOLDERS, name=name)
+    await made(acme, FOLDERS, name="three", code="new")
+    assert (await beta.post(FOLDERS, json={"name": "b", "code": "new"})).status_code == 409
+
+
+async def test_notes_of_a_tenant_are_handed_to_its_database_once_and_no_reading_is_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.fill("acme", 1)
+    await world.fill("beta", 1)
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    connected, tenant = world.application.connected, await world.application.tenant("acme")
+    shared, there = connected.trail, connected.of_places["north"].trail
+    monkeypatch.setattr(there, "_max_of_tenant", 3)
+
+    def note(name: str, result: Any) -> Note:
+        return Note(tenant_id=tenant.id, action="READ", result=result, request_id=name)
+
+    async with there._flushing:  # it is slow: nothing is written meanwhile
+        for number in range(10):
+            await shared._read(note(f"read-{number}", "success"))
+        assert len(there._readings) == 10, "its readers wait for it, and nobody else's"
+        shared._keep(note("read-10", "success"))  # as while the tenant could not be looked up
+        shared._keep(note("read-11", "success"))
+        shared._add(note("refused", "denied"))
+        shared._add(Note(tenant_id=2**70, action="READ", result="denied", request_id="impossible"))
+        while shared._pending:
+            assert await shared._flush()
+    await connected.trail.drain()
+    count = "select count(*) from audit_logs where action = 'READ' and request_id like $1"
+    assert await in_place(world, "north", count, "read-%") == 12
+    assert await in_place(world, "north", count, "refused") == 1
+    assert await world.value(count, "read-%") == 0
 
 
 async def test_public_addresses_lead_into_every_database(world: World) -> None:

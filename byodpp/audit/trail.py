@@ -164,11 +164,18 @@ class AuditTrail:
             await self._read(of_reading(caller, origin, about, fields, None))
 
     async def _read(self, note: Note | None) -> None:
+        """Let a reading wait, in the trail of its tenant's own database if it has one."""
         if note is None:
             return
-        while len(self._readings) >= _MOST_READINGS:
-            self._room.clear()
-            await self._room.wait()
+        trail = self
+        with suppress(ApiError):  # the tenant cannot be looked up for the moment: when it is written
+            trail = await self._place_of(note.tenant_id) or self
+        while len(trail._readings) >= _MOST_READINGS:
+            trail._room.clear()
+            await trail._room.wait()
+        trail._keep(note)
+
+    def _keep(self, note: Note) -> None:
         self._readings.append(note)
         self._noted.set()
 
@@ -276,27 +283,34 @@ class AuditTrail:
 
     async def _write(self, notes: Sequence[Note], dropped: Mapping[Whose, int]) -> None:
         counts = [_count_of(whose, number) for whose, number in dropped.items()]
-        placed = [found for note in (*notes, *counts) if (found := await self._placed(note)) is not None]
+        here, elsewhere = list[Note](), list[tuple[AuditTrail, Note]]()
+        for note in (*notes, *counts):
+            known = await self._of_tenant_found(note)
+            place = None if known is None else await self._place_of(known.tenant_id)
+            if known is not None and place is not None:
+                elsewhere.append((place, known))
+            elif known is not None:
+                here.append(known)
         async with self._database.system() as transaction:
-            known = await _looked_up(transaction, placed)
-            rows = [_row(note) for note in known]
+            rows = [_row(note) for note in await _looked_up(transaction, here)]
             if rows:
                 await transaction.execute(_INSERT, *map(list, zip(*rows, strict=True)))
+        for place, known in elsewhere:  # not before: what could not be written is written once more
+            place._take(known)
 
-    async def _placed(self, note: Note) -> Note | None:
-        """Return the note with its tenant.
+    async def _place_of(self, tenant_id: int | None) -> AuditTrail | None:
+        """Return the trail of a tenant's own database; None where it has none."""
+        if not self._places or tenant_id is None:
+            return None
+        tenant = await self._tenants.by_id(tenant_id)
+        return None if tenant is None or tenant.database is None else self._places.get(tenant.database)
 
-        None when it has none, for nobody's realm was named; and when it is for the trail of another database.
-        """
-        known = await self._of_tenant_found(note)
-        if known is None or not self._places or known.tenant_id is None:
-            return known
-        tenant = await self._tenants.by_id(known.tenant_id)
-        place = None if tenant is None or tenant.database is None else self._places.get(tenant.database)
-        if place is None:
-            return known
-        place._add(known)
-        return None
+    def _take(self, note: Note) -> None:
+        """Let a note wait that another trail held; what has succeeded is a reading, which is not dropped."""
+        if note.result == "success":
+            self._keep(note)
+        else:
+            self._add(note)
 
     async def _of_tenant_found(self, note: Note) -> Note | None:
         if note.tenant_id is not None:

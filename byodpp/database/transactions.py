@@ -84,7 +84,8 @@ class Database:
         start_timeout_seconds: how long `open` waits for a server that is away; None: without end.
         shares: tenant to the most connections of the app's pool that it has at a time; read each time.
             places: databases of tenants that have one for themselves, by name.
-            confirm: called before each commit of the app role, which it may refuse.
+            confirm: called before each commit of the app role, which it may refuse; who writes rows of
+                tenants as the system role calls it himself.
         """
         self.places: Mapping[str, Database] = {} if places is None else places
         self.confirm = confirm

@@ -20,14 +20,19 @@ from byodpp.tables import StoredTable, Tables
 
 __all__ = ["Claims"]
 
-_NEW: Final = "update byodpp.platform_keys set confirmed = true where not confirmed returning name, key"
+#: `age` counts from this transaction's id: only its own rows, and those of its savepoints, are not older.
+#: What was written by SQL around this stage stays unconfirmed, and refuses nobody's next write.
+_NEW: Final = (
+    "update byodpp.platform_keys set confirmed = true where not confirmed and age(xmin) <= 0"
+    " returning name, key, tenant_id"
+)
 _CLAIM: Final = (
     "insert into byodpp.platform_keys (name, key, tenant_id)"
-    " select n, k, $3 from unnest($1::text[], $2::text[]) as u(n, k) on conflict do nothing"
+    " select n, k, t from unnest($1::text[], $2::text[], $3::bigint[]) as u(n, k, t) on conflict do nothing"
 )
 _TAKEN: Final = (
-    "select p.name from byodpp.platform_keys p join unnest($1::text[], $2::text[]) as u(n, k)"
-    " on p.name = u.n and p.key = u.k where p.tenant_id <> $3 limit 1"
+    "select p.name from byodpp.platform_keys p join unnest($1::text[], $2::text[], $3::bigint[])"
+    " as u(n, k, t) on p.name = u.n and p.key = u.k where p.tenant_id <> u.t limit 1"
 )
 
 
@@ -55,15 +60,14 @@ class Claims:
         Raises:
             UniqueConflict: another tenant has one of the values.
         """
-        tenant = transaction.context.tenant_id
-        rows = await transaction.fetch(_NEW) if tenant >= 0 else []
+        rows = await transaction.fetch(_NEW) if transaction.context.tenant_id >= 0 else []
         if not rows:
             return
-        names, keys = [row["name"] for row in rows], [row["key"] for row in rows]
+        claimed = [[row[column] for row in rows] for column in ("name", "key", "tenant_id")]
         async with self._shared.system() as claiming:
-            await claiming.execute(_CLAIM, names, keys, tenant)
+            await claiming.execute(_CLAIM, *claimed)
         async with self._shared.system() as looking:
-            taken = await looking.fetchval(_TAKEN, names, keys, tenant)
+            taken = await looking.fetchval(_TAKEN, *claimed)
         if taken is not None:
             raise self._refusal(taken)
 

@@ -223,12 +223,16 @@ class Service:
     ) -> T:
         """Run some work once, in one transaction that row-level security lets pass.
 
-        For what no request does: what an operator does with tenants. Its events are handled as always.
+        For what no request does: what an operator does with tenants. Its events are handled as always,
+        and what is unique in the platform is claimed.
         """
         async with self._database.system(principal.session) as transaction:
             unit = Unit(self.parts, transaction, principal, origin)
             result = await work(unit)
             await unit.finish()
+            confirm = self._database.at(principal.session.database).confirm
+            if confirm is not None:
+                await confirm(transaction)
         self._handle(unit.outbox.events)
         return result
 
