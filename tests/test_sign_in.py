@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from byodpp.identity.keycloak import Keycloak, RealmStandard
@@ -59,6 +60,7 @@ def place(desk: KeycloakDesk, sink: MailSink, folder: Path) -> Place:
         "KEYCLOAK_ADMIN_CLIENT_SECRET": desk.admin_secret,
         "BYODPP_KEYCLOAK_TIMEOUT_SECONDS": "20",
         "PUBLIC_URL": url,
+        "BYODPP_RATE_LIMIT_WINDOW_SECONDS": "6",
         "PORT": str(port),
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(sink.port),
@@ -163,6 +165,7 @@ def _whole_life(here: Place, sink: MailSink, browser: Browser) -> None:
         )
         assert made["status"] == 201, made
         _renews(browser, here)
+        _tries_again(browser, here)
         refused = [one for one in browser.messages() if "Content Security Policy" in one]
         assert refused == []
 
@@ -203,6 +206,27 @@ def _renews(browser: Browser, here: Place) -> None:
         assert asked(browser, "/api/v1/notes")["status"] == 200
         told = json.loads(asked(browser, "/session")["text"])["data"]
         assert (told["csrfToken"], told["renewable"]) == (word, True)
+
+
+def _tries_again(browser: Browser, here: Place) -> None:
+    """A renewal that is refused for the moment is not the end of the session: the page says so and asks."""
+    browser.forget("byodpp-session")
+    for _ in range(50):
+        if httpx2.post(f"{here.url}/session/renewal", timeout=30).status_code == 429:
+            break
+    else:
+        raise AssertionError("there is no limit")
+    browser.go(f"{here.url}/docs/v1/notes")
+    browser.wait("return document.body.innerText.includes('could not be renewed (429)')")
+    assert browser.run("return document.querySelector('#sign-in').textContent") == "Try again"
+    assert not browser.run("return document.session.active")
+    again = "document.querySelector('#sign-in-dialog').close(); document.querySelector('#sign-in').click();"
+    until = time.monotonic() + 60  # the window is a tenth of that
+    while not browser.run(f"return {SIGNED_IN}"):
+        assert time.monotonic() < until, "it cannot be had again"
+        browser.run(again)
+        time.sleep(2)
+    browser.run("document.querySelector('#sign-in-dialog').close()")
 
 
 def _try_on_the_page(browser: Browser) -> None:

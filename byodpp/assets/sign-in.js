@@ -12,7 +12,7 @@
   const fill = (text) => { token.value = text; token.dispatchEvent(new Event("input")); };
 
   // --- the session: the page knows who it is of, until when, and the word that proves the page
-  let session = null, timer = 0;
+  let session = null, timer = 0, waits = false;  // waits: there is one that cannot be had for the moment
   const known = {  // that there may be one: nobody else is asked for it
     get: () => { try { return localStorage.getItem("signed-in") !== null; } catch { return false; } },
     set: (is) => { try { if (is) localStorage.setItem("signed-in", "1"); else localStorage.removeItem("signed-in"); } catch { /* private */ } },
@@ -20,10 +20,11 @@
   const show = () => {
     token.placeholder = session ? `${session.name ?? "You"} · ${session.tenant}` : pasted;
     token.labels[0].firstElementChild.textContent = session ? "Signed in" : "Token";
-    button.textContent = session || (kept("signed-in") && token.value) ? "Sign out" : "Sign in";
+    button.textContent = waits ? "Try again" : session || (kept("signed-in") && token.value) ? "Sign out" : "Sign in";
   };
   const take = (found) => {
     session = found;
+    waits = false;
     clearTimeout(timer);
     if (session?.renewable) {
       const left = Date.parse(session.expiresAt) - Date.now() - 60_000;
@@ -37,21 +38,29 @@
     return fetch(path, { ...options, credentials: "same-origin", headers: { ...options.headers, ...proof } });
   };
   const taken = async (answer) => take((await answer.json()).data);
-  const renew = () => navigator.locks.request("session", async () => {  // pages of this browser, one after the other
+  const renewal = () => navigator.locks.request("session", async () => {  // pages of this browser, one after the other
     const answer = await asked("/session/renewal", { method: "POST" });
     if (answer.ok) await taken(answer);
     else if (answer.status === 401) take(null);
-    return answer.ok;
+    return answer;
   });
+  const renew = async () => (await renewal()).ok;
   const ask = async (path, options) => {
     const answer = await asked(path, options);
     return answer.status === 401 && session?.renewable && await renew() ? asked(path, options) : answer;
   };
   document.session = { get active() { return session !== null; }, ask };
-  const restore = async () => {
+  const found = async () => {
     const answer = await asked("/session");
     if (answer.ok) await taken(answer);
-    else if (answer.status === 401 && !await renew()) take(null);
+    return answer.status === 401 ? renewal() : answer;
+  };
+  const restore = async () => {  // only 401 says that it is over
+    const why = await found().then((answer) => answer.ok || answer.status === 401 ? null : answer.status, (error) => error.message);
+    if (why === null) return;
+    waits = true;
+    show();
+    tell(`Your session could not be renewed (${why}). Try again in a moment, or sign in anew.`);
   };
   const open = async (given) => {
     const answer = await fetch("/session", {
@@ -124,7 +133,8 @@
   };
 
   button.addEventListener("click", () => {
-    if (button.textContent === "Sign out") leave().catch((error) => tell(error.message));
+    if (waits) restore();
+    else if (button.textContent === "Sign out") leave().catch((error) => tell(error.message));
     else { says.textContent = ""; dialog.showModal(); tenant.focus(); }
   });
   form.addEventListener("submit", (event) => {
@@ -136,5 +146,5 @@
   show();
   const query = new URLSearchParams(location.search);
   if (query.has("state")) finish(query).catch((error) => tell(error.message)).finally(show);
-  else if (known.get()) restore().catch((error) => tell(error.message));
+  else if (known.get()) restore();
 })();
