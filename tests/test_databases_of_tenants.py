@@ -447,6 +447,56 @@ async def test_copies_are_fresh_within_their_time_and_nobody_else_writes_them(wo
     assert await in_place(world, "north", slugs) == ["platform", "acme"], "no other tenant's record is copied"
 
 
+async def test_rows_made_again_with_the_same_unique_value_do_not_stop_their_place(world: World) -> None:
+    operator = world.client("platform", user="root")
+    await world.fill("acme", 1)
+    gold = await made(operator, "/api/v1/tenant-classes", name="gold")
+    auditor = await made(operator, "/api/v1/roles", name="Auditor")
+    await world.life.move("acme", "database")
+    client = world.client()
+    user = (await client.get("/api/v1/users")).json()["data"][0]["id"]
+    held = await made(client, "/api/v1/user-roles", userId=user, roleId=auditor["id"])
+    for url, row in (("tenant-classes", gold), ("roles", auditor)):
+        assert (await operator.delete(f"/api/v1/{url}/{row['id']}")).status_code == 204
+    silver = await made(operator, "/api/v1/tenant-classes", name="gold")
+    again = await made(operator, "/api/v1/roles", name="Auditor")
+    late = await made(operator, "/api/v1/roles", name="Latecomer")
+    ids = "select array_agg(id order by id) from tenant_classes where name = 'gold'"
+    await _until(lambda: in_place(world, "north", ids), [silver["id"]])
+    roles = "select array_agg(id order by id) from roles where tenant_id = 0 and id >= $1"
+    # The one that is held stays, with its name; the others are brought all the same.
+    await _until(lambda: in_place(world, "north", roles, auditor["id"]), [auditor["id"], late["id"]])
+    for _ in range(5):
+        assert (await _status(client)) == (200, None)
+        await asyncio.sleep(0.1)
+    assert (await client.delete(f"/api/v1/user-roles/{held['id']}")).status_code == 204
+    await _until(lambda: in_place(world, "north", roles, auditor["id"]), [again["id"], late["id"]])
+
+
+async def test_a_place_goes_on_serving_when_its_copies_cannot_be_refreshed(world: World) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "database")
+    keeper = world.application.connected.keepers[0]
+    await keeper.looks.stop()
+    database = world.application.connected.database
+    async with database.system() as transaction:
+        await transaction.execute("lock table countries in access exclusive mode")
+        keeper._refreshed = float("-inf")
+        look = asyncio.create_task(keeper.look())
+        await asyncio.sleep(0.5)
+        assert not look.done() and (await _status(world.client())) == (200, None)
+        cancelled = await transaction.fetchval(
+            "select count(pg_cancel_backend(pid)) from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        await asyncio.wait_for(look, 30)
+    assert cancelled == 1 and keeper._stale, "the refresh has failed"
+    assert (await _status(world.client())) == (200, None)
+    keeper._refreshed = float("-inf")
+    await asyncio.wait_for(keeper.look(), 30)
+    assert not keeper._stale
+
+
 async def _countries(client: Any) -> list[str]:
     return [one["name"] for one in (await client.get("/api/v1/countries?sort=id")).json()["data"]]
 

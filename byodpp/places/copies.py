@@ -2,24 +2,25 @@
 
 Copied are shared tables, the platform's rows of libraries, and the rows of Tenants that its own rows need:
 the platform's and its own. A copy is compared with its source by count and checksum; where they differ, the
-rows that differ are brought over. What a tenant's rows still refer to is not deleted.
+rows that differ are brought over. What a tenant's rows still refer to is not deleted. A row that
+collides with what stays is left as it was, and told of; the others are brought.
 
 In: the database that all tenants share, and a place. Out: how many rows were changed there. May reject:
-what either database rejects; nothing was changed then.
+what either database rejects but for such rows; nothing was changed then.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy.dialects import postgresql
 
 from byodpp.database import Database, Transaction
 from byodpp.definitions import Scope
-from byodpp.exceptions import ApiError
+from byodpp.exceptions import ReferencedConflict, UniqueConflict, ValidationFailed
 from byodpp.sql_text import quote
 from byodpp.tables import StoredTable, Tables
 from byodpp.tables.order import ordered
@@ -36,6 +37,10 @@ _LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp copies
 PASS: Final = "set local byodpp.moving = 'on'"
 _THERE: Final = "select tenant_id from byodpp.tenant_places where place = $1 order by tenant_id"
 _LONGEST: Final = "set local statement_timeout = '600s'"
+#: One row is not as the others let it be.
+_REFUSED: Final = (UniqueConflict, ReferencedConflict, ValidationFailed)
+#: Ids of rows by table.
+_Ids: TypeAlias = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +110,7 @@ class Copies:
         self._shared = shared
         self._place = place
         self._name = name
-        self._kept: set[str] = set()  # tables of which rows could not be deleted, told once
+        self._kept: set[str] = set()  # what could not be done, told once
 
     async def refresh(self, *, coming: int | None = None) -> int:
         """Bring the copies up to date; return how many rows were changed.
@@ -130,7 +135,7 @@ class Copies:
 
     async def _all(self, source: Transaction, target: Transaction, tenants: Sequence[int]) -> int:
         gone: dict[str, list[str]] = {}
-        changed = 0
+        different: dict[str, list[str]] = {}
         for one in self._tables:
             if await _digest(source, one, tenants) == await _digest(target, one, tenants, all_rows=True):
                 continue
@@ -138,30 +143,78 @@ class Copies:
                 await _hashes(source, one, tenants),
                 await _hashes(target, one, tenants, all_rows=True),
             )
-            different = [id for id, hash in here.items() if there.get(id) != hash]
+            different[one.name] = [id for id, hash in here.items() if there.get(id) != hash]
             gone[one.name] = [id for id in there if id not in here]
-            changed += await _bring(source, target, one, different)
-        for one in reversed(self._tables):
-            if gone.get(one.name):
-                changed += await self._delete(target, one, gone[one.name])
-        return changed
+        # What is gone is deleted when nothing that was brought refers to it any more; a row that was made
+        # again with the unique values of one that is gone finds room after that.
+        left = await self._bring_all(source, target, different, tell=False)
+        stay = await self._delete_all(target, gone)
+        left = await self._bring_all(source, target, left, tell=True)
+        return _number(different) + _number(gone) - _number(left) - _number(stay)
 
-    async def _delete(self, target: Transaction, one: Copied, ids: Sequence[str]) -> int:
-        """Delete copies whose rows are no more, but those that a tenant's rows refer to."""
-        kind = _key_type(one)
-        sql = f"delete from {one.name} where id = any($1::text[]::{kind}[])"
-        try:
-            async with target.savepoint():
-                await target.execute(sql, list(ids))
-                self._kept.discard(one.name)
-                return len(ids)
-        except ApiError as error:
-            if one.name not in self._kept:
-                _log.warning(
-                    "copies in the place %s that are referred to stay: %s", self._name, error.message
-                )
-            self._kept.add(one.name)
-        return 0
+    async def _delete_all(self, target: Transaction, gone: _Ids) -> _Ids:
+        """Delete copies whose rows are no more, but those that a row refers to; return which these are."""
+        stay: dict[str, list[str]] = {}
+        for one in reversed(self._tables):
+            sql = f"delete from {one.name} where id = any($1::text[]::{_key_type(one)}[])"
+
+            async def delete(some: Sequence[str], sql: str = sql) -> None:
+                await target.execute(sql, list(some))
+
+            stay[one.name], reason = await _as_many_as_possible(target, gone.get(one.name, ()), delete)
+            self._tell(f"{one.name} that are referred to stay", stay[one.name], reason)
+        return stay
+
+    async def _bring_all(
+        self, source: Transaction, target: Transaction, different: _Ids, *, tell: bool
+    ) -> _Ids:
+        """Bring rows over, but those that do not fit beside what is there; return which these are."""
+        left: dict[str, list[str]] = {}
+        for one in self._tables:
+
+            async def bring(some: Sequence[str], one: Copied = one) -> None:
+                await _bring(source, target, one, some)
+
+            left[one.name], reason = await _as_many_as_possible(target, different.get(one.name, ()), bring)
+            if tell:
+                self._tell(f"{one.name} are not up to date", left[one.name], reason)
+        return left
+
+    def _tell(self, what: str, ids: Sequence[str], reason: str) -> None:
+        if ids and what not in self._kept:
+            _log.warning("copies in the place %s: %d of %s: %s", self._name, len(ids), what, reason)
+        (self._kept.add if ids else self._kept.discard)(what)
+
+
+def _number(ids: _Ids) -> int:
+    return sum(map(len, ids.values()))
+
+
+async def _as_many_as_possible(
+    target: Transaction, ids: Sequence[str], work: Callable[[Sequence[str]], Awaitable[None]]
+) -> tuple[list[str], str]:
+    """Do something with all rows at once, or, where one is refused, with each that is not.
+
+    Returns:
+        The rows that were refused, and why the last of them was.
+    """
+    if not ids:
+        return [], ""
+    left, reason = [], ""
+    try:
+        async with target.savepoint():
+            await work(ids)
+    except _REFUSED as error:
+        if len(ids) == 1:
+            return list(ids), error.message
+        for id in ids:
+            try:
+                async with target.savepoint():
+                    await work([id])
+            except _REFUSED as refused:
+                left.append(id)
+                reason = refused.message
+    return left, reason
 
 
 async def _digest(
@@ -191,10 +244,8 @@ def _selected(one: Copied, tenants: Sequence[int], all_rows: bool) -> str:
     return f"select {one.values()} from {one.name} where {which}"
 
 
-async def _bring(source: Transaction, target: Transaction, one: Copied, ids: Sequence[str]) -> int:
+async def _bring(source: Transaction, target: Transaction, one: Copied, ids: Sequence[str]) -> None:
     """Write rows that are new or have changed."""
-    if not ids:
-        return 0
     kind = _key_type(one)
     found = await source.fetchval(
         f"select jsonb_agg(to_jsonb(s))::text from (select {one.values()} from {one.name}"
@@ -209,7 +260,6 @@ async def _bring(source: Transaction, target: Transaction, one: Copied, ids: Seq
         f" on conflict (id) do update set {values}",
         found,
     )
-    return len(ids)
 
 
 def _key_type(one: Copied) -> str:

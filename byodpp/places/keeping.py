@@ -2,7 +2,8 @@
 
 In: the database of a place, and what follows it (watches, trail, sealer). Out: `Database.refusal`, which is
 None while requests are served from there. A place that is away, or lacks a revision, is refused by name and
-looked at again; its tenants get 503 meanwhile, and everybody else is served. May reject, at the start only:
+looked at again; its tenants get 503 meanwhile, and everybody else is served. One whose copies cannot be
+refreshed goes on serving, and that is told. May reject, at the start only:
 what no waiting mends, like a role that row-level security would not bind.
 """
 
@@ -32,6 +33,8 @@ _log: Final = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
 _STATUS_SECONDS: Final = 5.0
+#: How long the start waits for it to serve.
+_START_SECONDS: Final = 30.0
 _AWAY: Final = "The tenant's database is not available for the moment; try again."
 _BEHIND: Final = "The tenant's database is being brought up to date; try again."
 
@@ -77,7 +80,7 @@ class PlaceKeeper:
         self._refresh_seconds = refresh_seconds
         self._open = self._following = False
         self._looked_at = self._refreshed = float("-inf")
-        self._told = ""
+        self._told = self._stale = ""
         self.looks = Recurring(
             self._look_again,
             seconds=min(_LOOK_SECONDS, refresh_seconds),
@@ -93,7 +96,10 @@ class PlaceKeeper:
             DatabaseStartError: naming the place, for what no waiting mends.
         """
         try:
-            await self.look()
+            async with asyncio.timeout(_START_SECONDS):
+                await self.look()
+        except TimeoutError:
+            self._refuse(PlaceUnavailable(_AWAY), "its copies are being made")
         except DatabaseStartError as error:
             raise DatabaseStartError(
                 [
@@ -130,11 +136,20 @@ class PlaceKeeper:
         """
         try:
             async with asyncio.timeout(10 * _LOOK_SECONDS):
-                await self._look()
+                if not await self._fits():
+                    return
+                if self._following:
+                    self._serve()
+            await self._refresh()
+            if not self._following:
+                async with asyncio.timeout(10 * _LOOK_SECONDS):
+                    await self._follow()
+                self._serve()
         except (DatabaseAway, ApiError, TimeoutError) as error:
             self._refuse(PlaceUnavailable(_AWAY), str(error) or type(error).__name__)
 
-    async def _look(self) -> None:
+    async def _fits(self) -> bool:
+        """Look whether the place is there, and holds what the program needs."""
         if not self._open:
             await self.database.open()
             self._open = True
@@ -143,15 +158,34 @@ class PlaceKeeper:
         if self.database.refusal is not None or now - self._looked_at >= _STATUS_SECONDS:
             if lacking := await self._lacking(self.database):
                 self._refuse(TenantMoving(_BEHIND), lacking)
-                return
+                return False
             self._looked_at = now
-        if now - self._refreshed >= self._refresh_seconds:
+        return True
+
+    async def _refresh(self) -> None:
+        """Bring the copies up to date, when it is time; however long that takes.
+
+        A place that has served goes on serving when it fails: what it knows is older then, and all there.
+        """
+        if time.monotonic() - self._refreshed < self._refresh_seconds:
+            return
+        try:
             await self.copies.refresh()
-            self._refreshed = now
-        if not self._following:
-            for follower in self._followers:
-                await follower.start()
-            self._following = True
+            self._stale = ""
+        except ApiError as error:
+            if not self._following:
+                raise
+            if self._stale != error.message:
+                _log.warning("the copies in the place %s are not fresh: %s", self.name, error.message)
+            self._stale = error.message
+        self._refreshed = time.monotonic()
+
+    async def _follow(self) -> None:
+        for follower in self._followers:
+            await follower.start()
+        self._following = True
+
+    def _serve(self) -> None:
         if self.database.refusal is not None:
             _log.info("the place %s serves", self.name)
         self.database.refusal, self._told = None, ""
