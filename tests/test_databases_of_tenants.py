@@ -94,7 +94,7 @@ async def test_a_moved_tenant_sees_the_same_and_so_does_everybody_else(world: Wo
 
 STEPS = [
     "begin", "place", "hold", "empty", "copy users", "copy folders", "copy byodpp.outbox", "circles",
-    "references", "compare", "switch", "settle", "trail", "open", "clean", "end",
+    "references", "compare", "switch", "settle", "trail", "clean", "open", "end",
 ]  # fmt: skip
 
 
@@ -212,6 +212,138 @@ async def chains(world: World) -> list[Any]:
         finally:
             await connection.close()
     return found
+
+
+def cut_after(name: str) -> Any:
+    def told(step: str, now: bool) -> None:
+        if step == name:
+            raise Cut
+
+    return told
+
+
+async def test_what_refuses_nobody_may_change_while_a_tenant_moves_and_comes_along(world: World) -> None:
+    await world.fill("acme", 1)
+    client, files = world.client(), {"Content-Type": "text/csv"}
+    assert (await client.post(FOLDERS, json={"name": "k"}, headers={"Idempotency-Key": "k"})).is_success
+    id = (await world.application.tenant("acme")).id
+    database = world.application.connected.database
+
+    async def shared(sql: str) -> None:
+        async with database.system() as transaction:
+            await transaction.execute(sql, id)
+
+    async def imported(name: str) -> None:
+        answer = await client.post(f"{FOLDERS}/import", content=f"name\n{name}\n", headers=files)
+        assert answer.status_code == 503, answer.text
+
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cut_after("circles"))
+    await shared("delete from byodpp.idempotency_keys where tenant_id = $1")  # as when it is old
+    await imported("between copy and compare")
+    with pytest.raises(Cut):
+        await world.life.move("acme", None, told=cut_after("compare"))
+    await imported("between compare and switch")
+    await shared(
+        "insert into byodpp.idempotency_keys (tenant_id, user_id, method, route, key, request_hash, body)"
+        " values ($1, 1, 'POST', '/late', 'late', 'x', '\\x00ff'::bytea)"
+    )
+    count = "select count(*) from byodpp.imports where tenant_id = $1"
+    before = await world.value(count, id)
+    assert before == 2
+    await world.life.move("acme", None)
+    assert await in_place(world, "north", count, id) == before
+    keys = "select array_agg(key || encode(body, 'hex')) from byodpp.idempotency_keys where tenant_id = $1"
+    assert await in_place(world, "north", keys, id) == ["late00ff"]
+    await made(client, FOLDERS, name="goes on")
+
+
+async def test_a_move_that_finds_a_difference_copies_again_when_it_is_taken_up(world: World) -> None:
+    await world.fill("acme")
+    acme = await world.seen("acme")
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cut_after("references"))
+    async with world.application.connected.database.places["north"].system() as transaction:
+        await transaction.execute("set local byodpp.moving = 'on'")
+        await transaction.execute("update folders set name = 'another'")
+    with pytest.raises(ApiError, match="folders differs"):
+        await world.life.move("acme", None)
+    assert (await _status(world.client())) == (200, None)
+    await world.life.move("acme", None)
+    assert (await world.seen("acme"))[:-1] == acme[:-1]
+
+
+async def test_nothing_is_found_where_a_tenant_was_once_it_can_write_again(world: World) -> None:
+    await world.fill("acme", 2)
+    admin, nobody = world.client(), world.application.client(role=None)
+    key = await made(admin, "/api/v1/api-keys", name="robot", roles=["Admin"])
+    robot = world.application.client(role=None, headers={"Authorization": f"Bearer {key['key']}"})
+    out = (await admin.get(f"{FOLDERS}?filter[status]=out")).json()["data"][0]["id"]
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cut_after("open"))
+    assert (await robot.get(FOLDERS)).status_code == 200
+    assert (await admin.patch(f"{FOLDERS}/{out}", json={"status": "draft"})).is_success
+    assert (await admin.post(f"/api/v1/api-keys/{key['id']}/revoke")).is_success
+    await asyncio.sleep(1.5)
+    assert (await nobody.get(f"{FOLDERS}/{out}")).status_code == 404
+    assert (await nobody.get(FOLDERS)).json()["data"] == []
+    assert (await robot.get(FOLDERS)).status_code == 401
+    await world.life.move("acme", None)
+
+
+async def test_a_request_that_was_let_in_before_a_move_cannot_write_where_the_tenant_was(
+    world: World,
+) -> None:
+    await world.fill("acme", 1)
+    id = (await world.application.tenant("acme")).id
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await world.life.move("acme", "shared")
+    await world.life.move("beta", "database", wanted=Wanted(place="north"))
+    await made(world.client("beta"), FOLDERS, name="beta's")
+    database = world.application.connected.database
+    stale = SessionContext(tenant_id=id, database="north")
+    with pytest.raises(TenantMoving):
+        async with database.transaction(stale) as transaction:
+            await transaction.execute("insert into folders (tenant_id, name) values ($1, 'lost')", id)
+    await world.life.move("beta", "shared")
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await made(world.client(), FOLDERS, name="is back")
+
+
+async def test_two_names_of_one_database_move_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.fill("acme", 3)
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    connected = world.application.connected
+    places = connected.database.places
+    await connected.keepers[1].looks.stop()
+    monkeypatch.setitem(places, "south", places["north"])  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="north and south are one database"):
+        await world.life.move("acme", "database", wanted=Wanted(place="south"))
+    assert (await world.client().get(FOLDERS)).json()["count"] == 3
+    await made(world.client(), FOLDERS, name="goes on")
+
+
+async def test_a_deleted_tenant_leaves_its_place_and_nobody_writes_for_it(
+    world: World, tmp_path: Path
+) -> None:
+    operator = world.client("platform", user="root")
+    await world.fill("acme", 1)
+    await made(world.client(), FOLDERS, name="x", code="mine")
+    id = (await world.application.tenant("acme")).id
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    with pytest.raises(Cut):
+        await world.life.delete("acme", tmp_path, told=cut_after("export"))
+    await asyncio.sleep(1.2)
+    assert (await operator.get(FOLDERS, headers={"X-Tenant": "acme"})).status_code == 200
+    await world.life.delete("acme", tmp_path)
+    await asyncio.sleep(1.2)
+    answer = await operator.post(FOLDERS, headers={"X-Tenant": "acme"}, json={"name": "orphan"})
+    assert answer.status_code in (403, 404), answer.text
+    for sql in ("byodpp.platform_keys where tenant_id", "tenants where id", "folders where tenant_id"):
+        assert await in_place(world, "north", f"select count(*) from {sql} = $1", id) == 0, sql
+        assert await world.value(f"select count(*) from {sql} = $1", id) == 0, sql
+    await world.life.move("beta", "database", wanted=Wanted(place="north"))
+    await made(world.client("beta"), FOLDERS, name="y", code="mine")
 
 
 async def test_a_process_that_has_not_heard_of_a_move_cannot_write_where_the_tenant_was(world: World) -> None:
@@ -698,6 +830,14 @@ def test_databases_on_the_command_line(tmp_path: Path) -> None:
         ({"BYODPP_PLACES": "north@eu", "PLACE_DB_URIS": "north=postgresql://x"}, "embedded server"),
         ({"BYODPP_PLACES": "north@eu", "POSTGRES_DB_URI": "postgresql://x"}, "has no address of 'north'"),
         ({"POSTGRES_DB_URI": "postgresql://x", "PLACE_DB_URIS": "south=postgresql://secret"}, "'south'"),
+        (
+            {
+                "BYODPP_PLACES": "north@eu",
+                "POSTGRES_DB_URI": "postgresql://x:secret@h/x",
+                "PLACE_DB_URIS": "north=postgresql://y:secret@h:5432/x",
+            },
+            "'north' the database of POSTGRES_DB_URI",
+        ),
         ({"BYODPP_PLACES": "north@eu", "PLACE_ADMIN_URIS": "north=mysql://secret"}, "is not name="),
     ],
 )

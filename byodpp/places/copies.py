@@ -133,6 +133,14 @@ class Copies:
                 await target.execute(f"{PASS}; {_LONGEST}")
                 return await self._all(source, target, tenants)
 
+    async def forget(self, tenant: int) -> None:
+        """Delete the copy of a tenant's record when the tenant is no more."""
+        selves = [one.name for one in self._tables if one.scope is Scope.SELF]
+        async with self._place.system() as target:
+            await target.execute(PASS)
+            for name in selves:
+                await target.execute(f"delete from {name} where id = $1", tenant)
+
     async def _all(self, source: Transaction, target: Transaction, tenants: Sequence[int]) -> int:
         gone: dict[str, list[str]] = {}
         different: dict[str, list[str]] = {}

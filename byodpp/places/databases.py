@@ -20,7 +20,7 @@ from byodpp.definitions import Scope
 from byodpp.exceptions import MigrationError, PlaceUnavailable, Problem
 from byodpp.places.building import patiently
 from byodpp.places.copies import is_copied
-from byodpp.places.fences import claim_keys, hold_all
+from byodpp.places.fences import claim_keys, hold_one
 from byodpp.places.placement import PLATFORM_WIDE, Located, carried
 from byodpp.settings.places import PlaceAddress
 from byodpp.sql_text import quote
@@ -106,9 +106,9 @@ class PlaceDatabases:
             await patiently(lambda: self._begin_range(owner, place))
 
     async def hold(self, place: str, tenant: int, *, held: bool) -> None:
-        """Let a place refuse its tenant's writes, or take them."""
+        """Let a place refuse a tenant's writes, or take them."""
         async with self.connected(place) as owner:
-            await hold_all(owner, self._fenced, str(tenant) if held else "")
+            await hold_one(owner, self._fenced, tenant, held=held)
 
     async def continue_counting(
         self, source: asyncpg.Connection[Any], target: asyncpg.Connection[Any]

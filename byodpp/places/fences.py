@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from byodpp.database import Transaction
 
-__all__ = ["be_alone", "be_alone_in", "claim_keys", "hold", "hold_all", "platform_keys"]
+__all__ = ["be_alone", "be_alone_in", "claim_keys", "hold", "hold_one", "platform_keys"]
 
 _ALONE: Final = "hashtextextended('byodpp places', 0)"
 _PATIENCE_SECONDS: Final = 45.0
@@ -100,15 +100,26 @@ async def hold(
     await _gates(connection, wanted)
 
 
-async def hold_all(connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], held: str) -> None:
+async def hold_one(
+    connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], tenant: int, *, held: bool
+) -> None:
     """Let tables of a tenant's own database refuse its writes, or take them again.
+
+    Those who have lived there before are refused as they were.
 
     Args:
         connection: of the owner of that database.
         tables: all that have rows of it.
-        held: its id; empty takes them again.
+        tenant: its id.
+        held: whether it is refused.
     """
-    await _gates(connection, {(_SHARED, one.table.name): held for one in tables})
+    present = {row["at"]: row["holds"] or "" for row in await connection.fetch(_GATES)}
+    wanted = {}
+    for one in tables:
+        ids = {int(id) for id in present.get(f"{_SHARED}.{one.table.name}", "").split(",") if id}
+        ids = ids | {tenant} if held else ids - {tenant}
+        wanted[_SHARED, one.table.name] = ",".join(map(str, sorted(ids)))
+    await _gates(connection, wanted)
 
 
 async def _gates(connection: asyncpg.Connection[Any], wanted: Mapping[tuple[str, str], str]) -> None:

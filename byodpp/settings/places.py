@@ -70,6 +70,7 @@ def wrong_places(settings: Settings) -> list[Problem]:
     if settings.postgres_db_uri is None and any(getattr(settings, one) for one in _LISTS):
         told = "are given while the embedded server runs, which makes the databases of places itself"
         problems.append(Problem("place_db_uris", told, "Set POSTGRES_DB_URI too, or leave them out."))
+    problems += _same_addresses(settings)
     for setting, variable in _LISTS.items():
         problems += _wrong_uris(setting, getattr(settings, setting), names)
         # The embedded server makes their databases itself.
@@ -81,6 +82,29 @@ def wrong_places(settings: Settings) -> list[Problem]:
             if name not in given
         ]
     return problems
+
+
+def _same_addresses(settings: Settings) -> list[Problem]:
+    """Return which places have the address of another one, or of the database that all tenants share."""
+    problems, seen = [], dict[tuple[str | None, int, str], str]()
+    if settings.postgres_db_uri is not None:
+        seen[_address(settings.postgres_db_uri)] = "POSTGRES_DB_URI"
+    for name, uri in _named(settings.place_db_uris).items():
+        other = seen.setdefault(_address(uri), name)
+        if other != name:
+            advice = "Give each place a database of its own."
+            problems.append(Problem("place_db_uris", f"give {name!r} the database of {other}", advice))
+    return problems
+
+
+def _address(uri: str) -> tuple[str | None, int, str]:
+    """Return host, port, and name of a database; a port that is none is the driver's to refuse."""
+    parts = urlsplit(uri)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return parts.hostname, port or 5432, parts.path.strip("/")
 
 
 def _wrong_uris(setting: str, entries: Sequence[str], names: set[str]) -> list[Problem]:

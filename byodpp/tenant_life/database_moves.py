@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -52,6 +52,11 @@ _OPENED: Final = "select exists (select from grants where tenant_id = $1)"
 _FORGET_CLAIMS: Final = (
     "delete from byodpp.platform_keys p where p.tenant_id = $1 and not exists"
     " (select from unnest($2::text[], $3::text[]) as u(n, k) where u.n = p.name and u.k = p.key)"
+)
+#: Which database this is, whatever it is called.
+_WHICH: Final = (
+    "select c.system_identifier, d.oid from pg_control_system() c, pg_database d"
+    " where d.datname = current_database()"
 )
 _CLAIMS: Final = "select name, key from byodpp.platform_keys where tenant_id = $1"
 
@@ -120,6 +125,7 @@ class DatabaseMoves:
         """Return the steps that carry a tenant's rows into a database, or out of one."""
         id = tenant.id
         copies = [for_platform(f"copy {name}", partial(self._copy, id, name)) for name in self._carrier.names]
+        copied = ["empty", *(one.name for one in copies), "circles", "references"]
         return [
             for_platform("begin", partial(self._begin, tenant, to, wanted)),
             for_platform("place", partial(self._prepare, id)),
@@ -128,12 +134,13 @@ class DatabaseMoves:
             *copies,
             for_platform("circles", partial(self._close, id)),
             for_platform("references", partial(self._finish, id)),
-            for_platform("compare", partial(self._compare, id)),
+            replace(for_platform("compare", partial(self._compare, id)), undoes=tuple(copied)),
             for_platform("switch", partial(self._switch, id)),
             for_platform("settle", self._settle),
             for_platform("trail", partial(self._bring_trail, id)),
-            for_platform("open", partial(self._open, id)),
+            # Before anything can be written: what is still where it was can be found, like a key.
             for_platform("clean", partial(self._clean, id)),
+            for_platform("open", partial(self._open, id)),
             for_platform("end", partial(self._end, tenant)),
         ]
 
@@ -167,6 +174,7 @@ class DatabaseMoves:
         if await self._carrier.any_rows(self._database, id):
             return {"place": None}
         name = await self._choose(transaction, id, wanted)
+        await self._require_two(None, name)
         new = Located(tenant_id=id, tier="database", place=name, state="served")
         await self._places.prepare(name, id)
         await self._copies[name].refresh(coming=id)
@@ -182,9 +190,10 @@ class DatabaseMoves:
             return []
         return [for_platform("rows of the place", partial(self._empty_place, tenant.id, tenant.database))]
 
-    async def fence(self, transaction: Transaction) -> None:
-        """Let the shared tables refuse who is in a database, and nobody else."""
-        await self._fence(await located(transaction))
+    async def give_back(self, id: int, name: str) -> None:
+        """Leave nothing of a tenant that is no more in its database, but for its trail."""
+        await self._carrier.claimed(id, [], [], self._database.at(name))
+        await self._copies[name].forget(id)
 
     async def _empty_place(self, id: int, name: str, unit: Unit, results: Results) -> Any:
         place = self._database.at(name)
@@ -209,6 +218,7 @@ class DatabaseMoves:
             target = await self._choose(transaction, tenant.id, wanted, but=source)
         elif source is None:
             raise Conflict(f"Tenant {tenant.slug!r} is served from there already: {served}")
+        await self._require_two(source, target)
         await put_located(transaction, tenant.id, served, source or target, "moving")
         return {"from": source or served, "source": source, "to": target or "shared", "target": target}
 
@@ -276,7 +286,22 @@ class DatabaseMoves:
             await claim_keys(owner, self._builder.dedicated, there, further=self._claiming)
             await hold(owner, self._builder.dedicated, there, further=self._further)
 
+    async def _require_two(self, source: str | None, target: str | None) -> None:
+        """See that two names are not of one database: a move would delete what it has moved.
+
+        Raises:
+            Conflict: they are.
+        """
+        found = []
+        for name in (source, target):
+            async with self._database.at(name).system() as transaction:
+                found.append(tuple(await transaction.fetchrow(_WHICH) or ()))
+        if found[0] == found[1]:
+            names = " and ".join("that of all tenants" if one is None else one for one in (source, target))
+            raise Conflict(f"{names} are one database: correct PLACE_DB_URIS and the addresses beside it")
+
     async def _empty(self, id: int, unit: Unit, results: Results) -> Any:
+        await self._require_two(results["begin"]["source"], results["begin"]["target"])
         return {"rows": await self._carrier.remove(id, self._target(results))}
 
     async def _copy(self, id: int, name: str, unit: Unit, results: Results) -> Any:
@@ -319,16 +344,17 @@ class DatabaseMoves:
         return {}
 
     async def _bring_trail(self, id: int, unit: Unit, results: Results) -> Any:
-        """Add to the audit trail what was written until everybody knew."""
+        """Add what was written until everybody knew: to the audit trail, and where nobody is refused."""
         sealer = self._sealers[results["begin"]["target"]]
         source, target = self._source(results), self._target(results)
-        return {"entries": await self._carrier.bring_trail(id, source, target, sealer.take_in)}
+        late = await self._carrier.bring_late(id, source, target)
+        entries = await self._carrier.bring_trail(id, source, target, sealer.take_in)
+        return {"entries": entries, "late": late}
 
     async def _open(self, id: int, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
-        source, target = results["begin"]["source"], results["begin"]["target"]
-        tier = "shared" if target is None else "database"
-        await put_located(unit.transaction, id, tier, target or source, "served")
+        target = results["begin"]["target"]
+        await put_located(unit.transaction, id, "shared" if target is None else "database", target, "served")
         if target is None:
             there = await located(unit.transaction)
             await self._fence(there)
@@ -338,15 +364,11 @@ class DatabaseMoves:
         return {}
 
     async def _clean(self, id: int, unit: Unit, results: Results) -> Any:
-        """Delete the rows where they were; the audit trail stays."""
-        source, target = results["begin"]["source"], results["begin"]["target"]
+        """Delete the rows where they were, which goes on refusing the tenant; the audit trail stays."""
         rows = await self._carrier.remove(id, self._source(results))
-        if source is not None:
+        if results["begin"]["source"] is not None:
             await self._carrier.claimed(id, [], [], self._source(results))
-            await self._places.hold(source, id, held=False)
-        if target is None:
-            await be_alone_in(unit.transaction)
-            await put_located(unit.transaction, id, "shared", None, "served")
+        await self._told(unit.transaction, id)
         return {"rows": rows}
 
     async def _end(self, tenant: Tenant, unit: Unit, results: Results) -> Any:

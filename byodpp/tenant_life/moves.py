@@ -127,21 +127,21 @@ class Moves:
             shown = await self._builder.show_everywhere(owner, [*there, new])
         await put_located(transaction, id, "schema", place, "served")
         await self._tell_everywhere(transaction, shown)
-        await self._told(transaction, id)
+        await self.told(transaction, id)
         return {"place": place}
 
-    async def take_place(self, tenant_id: int, unit: Unit, results: Results) -> Any:
+    async def take_place(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
         """Take away the place of a tenant that is no more."""
+        tenant_id, database = tenant.id, tenant.database
         await be_alone_in(unit.transaction)
-        known = await located(unit.transaction)
-        there = [one for one in known if one.tenant_id != tenant_id]
-        database = next((one.database for one in known if one.tenant_id == tenant_id), None)
+        there = [one for one in await located(unit.transaction) if one.tenant_id != tenant_id]
         await unit.transaction.execute("delete from byodpp.tenant_places where tenant_id = $1", tenant_id)
+        await self.told(unit.transaction, tenant_id)
         if not await unit.transaction.fetchval(
             "select to_regnamespace($1) is not null", place_name(tenant_id)
         ):
             if database is not None:
-                await self.databases.fence(unit.transaction)
+                await self.databases.give_back(tenant_id, database)
             return {"place": database}
         async with self._builder.connected() as owner:
             shown = await self._builder.show_everywhere(owner, there)
@@ -215,7 +215,7 @@ class Moves:
     async def _switch(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
         await put_located(unit.transaction, id, to, place_name(id), "settling")
-        await self._told(unit.transaction, id)
+        await self.told(unit.transaction, id)
         return {}
 
     async def _settle(self, unit: Unit, results: Results) -> Any:
@@ -253,10 +253,10 @@ class Moves:
             await put_located(transaction, -1, "shared", EVERYWHERE, "served")
         else:
             await transaction.execute("delete from byodpp.tenant_places where tenant_id = -1")
-        await self._told(transaction, PLATFORM_TENANT)
+        await self.told(transaction, PLATFORM_TENANT)
 
-    async def _told(self, transaction: Transaction, tenant_id: int) -> None:
-        """Let every process look anew where a tenant is; the platform stands for all."""
+    async def told(self, transaction: Transaction, tenant_id: int) -> None:
+        """Let every process look anew what a tenant is and where; the platform stands for all."""
         await record_change(transaction, tenant_id)
         transaction.after_commit(self._forgotten)
 

@@ -43,7 +43,10 @@ _NOTE: Final = """
     set done = done || jsonb_build_object($2::text, $3::jsonb), failure = null, changed_at = now()
     where id = $1
 """
-_FAIL: Final = "update byodpp.tenant_procedures set failure = $2, changed_at = now() where id = $1"
+_FAIL: Final = (
+    "update byodpp.tenant_procedures set failure = $2, done = done - $3::text[], changed_at = now()"
+    " where id = $1"
+)
 #: What was refused at its first step has not begun, and keeps nothing else waiting.
 _FORGET: Final = "delete from byodpp.tenant_procedures where id = $1 and done = '{}'::jsonb"
 _FINISH: Final = """
@@ -73,6 +76,7 @@ class Step:
     name: str
     principal: Callable[[Mapping[str, Any]], Principal]  # from the results so far
     work: Callable[[Unit, Mapping[str, Any]], Awaitable[Any]]  # returns JSON, kept as the step's result
+    undoes: tuple[str, ...] = ()  # steps before it that are taken again when it was refused
 
 
 class Procedures:
@@ -128,7 +132,8 @@ class Procedures:
         except ApiError as error:
             async with self._database.system() as transaction:
                 await transaction.execute(_FORGET, procedure.id)
-                await transaction.execute(_FAIL, procedure.id, f"{step.name}: {error.message}"[:1000])
+                told = f"{step.name}: {error.message}"[:1000]
+                await transaction.execute(_FAIL, procedure.id, told, list(step.undoes))
             raise
 
     async def _together(

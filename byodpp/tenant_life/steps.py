@@ -265,7 +265,7 @@ class Steps:
             for_platform("realm", partial(self._remove_realm, tenant)),
             *self._moves.emptying(tenant),
             for_platform("rows", partial(self._remove_rows, tenant), replace(tenant, database=None)),
-            for_platform("place", partial(self._moves.take_place, tenant.id)),
+            for_platform("place", partial(self._moves.take_place, tenant)),
         ]
 
     async def _close(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
@@ -286,6 +286,7 @@ class Steps:
     async def _remove_rows(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
         """Delete every row of the tenant, and then the tenant."""
         removed = await self._removal.remove(unit.transaction, tenant.id)
+        await self._moves.told(unit.transaction, tenant.id)  # afterwards: what tells it is of the tenant
         told = {"ulid": tenant.ulid, "slug": tenant.slug, "rows": removed}
         await tell(unit, "tenant.deleted", tenant.id, told)
         return told
