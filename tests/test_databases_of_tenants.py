@@ -35,8 +35,10 @@ from byodpp.exceptions import (
     TenantMoving,
     UniqueConflict,
 )
+from byodpp.places.databases import PlaceDatabases
 from byodpp.places.placement import Tier
 from byodpp.settings import load_settings
+from byodpp.settings.places import place_addresses
 from byodpp.settings.secret_key import application_secret
 from byodpp.tables.roles import OWNER, SYSTEM
 from byodpp.tenant_life import Guest, Newcomer
@@ -310,13 +312,39 @@ async def test_a_request_that_was_let_in_before_a_move_cannot_write_where_the_te
     await made(world.client(), FOLDERS, name="is back")
 
 
+async def test_a_place_made_anew_under_its_name_gives_no_id_again(world: World) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await world.fill("acme", 2, first=5)
+    await made(world.client(), "/api/v1/units", name="of acme")
+    await world.life.move("acme", "shared")
+    connected = world.application.connected
+    places = PlaceDatabases(connected.blueprint.tables, place_addresses(connected.settings))
+    async with places.connected("north") as owner:
+        for table in ("audit_logs", "byodpp.audit_seals", "byodpp.audit_heads"):
+            await owner.execute(f"truncate {table} cascade")
+        for table in ("audit_logs", "byodpp.outbox", "byodpp.history", "units"):
+            await owner.execute(f"alter table {table} alter column id restart with 1")
+    audited = "select count(*) from audit_logs"
+    before = await world.value(audited)
+    await world.life.move("beta", "database", wanted=Wanted(place="north"))
+    await made(world.client("beta"), FOLDERS, name="beta's")
+    await world.life.move("beta", "shared")
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await made(world.client(), FOLDERS, name="after")
+    await made(world.client(), "/api/v1/units", name="after")
+    await world.life.move("acme", "shared")
+    ids = "select count(distinct id) = count(*) and count(*) > $1 from audit_logs"
+    assert await world.value(ids, before + 3)
+
+
 async def test_two_names_of_one_database_move_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.fill("acme", 3)
     await world.life.move("acme", "database", wanted=Wanted(place="north"))
     connected = world.application.connected
     places = connected.database.places
     await connected.keepers[1].looks.stop()
-    monkeypatch.setitem(places, "south", places["north"])  # type: ignore[arg-type]
+    monkeypatch.setitem(places, "south", places["north"])
     with pytest.raises(Conflict, match="north and south are one database"):
         await world.life.move("acme", "database", wanted=Wanted(place="south"))
     assert (await world.client().get(FOLDERS)).json()["count"] == 3

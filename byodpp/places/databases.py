@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from byodpp.database import Database
 from byodpp.definitions import Scope
 from byodpp.exceptions import MigrationError, PlaceUnavailable, Problem
 from byodpp.places.building import patiently
@@ -36,6 +37,7 @@ _COPIES: Final = (
 )
 #: Ids of a range; ranges are as many as fit below 2^53, which every client of JSON can tell apart.
 _RANGE: Final = 10**11
+_LONGEST: Final = "set local statement_timeout = '3600s'"
 _RANGES: Final = 65_536
 
 
@@ -67,6 +69,8 @@ class PlaceDatabases:
         self._tables = tables
         self.addresses: Mapping[str, PlaceAddress] = {one.name: one for one in addresses}
         self._fenced = fenced(tables)
+        #: Names of the tables whose ids come from a range of the place's own.
+        self._ranged = tuple(stored.table.fullname for stored in tables.stored if _is_ranged(stored))
         ranges: dict[int, str] = {}
         for one in addresses:
             other = ranges.setdefault(id_range(one.name), one.name)
@@ -105,6 +109,26 @@ class PlaceDatabases:
             await claim_keys(owner, (), there, further=claiming(self._tables))
             await patiently(lambda: self._begin_range(owner, place))
 
+    async def begin_after(self, place: str, databases: Sequence[Database]) -> None:
+        """Let a place give no id again, were it made anew under the name of one that has given some.
+
+        Args:
+            place: that is ready.
+            databases: in which rows of all tenants are, or were.
+        """
+        begin, found = id_range(place), dict[str, int]()
+        for database in databases:
+            async with database.system() as transaction:
+                await transaction.execute(_LONGEST)
+                for name in self._ranged:
+                    sql = f"select max(id) from {name} where id >= $1 and id < $2"
+                    highest = await transaction.fetchval(sql, begin, begin + _RANGE)
+                    found[name] = max(found.get(name, 0), highest or 0)
+        async with self.connected(place) as owner:
+            for name, highest in found.items():
+                if await _next(owner, name) <= highest:
+                    await patiently(lambda name=name, after=highest + 1: _restart(owner, name, after))
+
     async def hold(self, place: str, tenant: int, *, held: bool) -> None:
         """Let a place refuse a tenant's writes, or take them."""
         async with self.connected(place) as owner:
@@ -135,12 +159,9 @@ class PlaceDatabases:
 
     async def _begin_range(self, owner: asyncpg.Connection[Any], place: str) -> None:
         begin = id_range(place)
-        for stored in self._tables.stored:
-            column = stored.table.c.get("id")
-            if column is not None and column.identity is not None and is_platform_wide(stored):
-                name = stored.table.fullname
-                if not begin <= await _next(owner, name) < begin + _RANGE:
-                    await _restart(owner, name, begin)
+        for name in self._ranged:
+            if not begin <= await _next(owner, name) < begin + _RANGE:
+                await _restart(owner, name, begin)
 
 
 def claiming(tables: Tables) -> tuple[StoredTable, ...]:
@@ -151,6 +172,11 @@ def claiming(tables: Tables) -> tuple[StoredTable, ...]:
 def is_platform_wide(stored: StoredTable) -> bool:
     """Whether ids of a table are its key alone, or given in two databases at a time."""
     return "tenant_id" not in stored.table.primary_key.columns or stored.table.name in PLATFORM_WIDE
+
+
+def _is_ranged(stored: StoredTable) -> bool:
+    column = stored.table.c.get("id")
+    return column is not None and column.identity is not None and is_platform_wide(stored)
 
 
 async def _fence_copy(owner: asyncpg.Connection[Any], stored: StoredTable) -> None:

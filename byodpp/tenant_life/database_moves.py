@@ -176,8 +176,7 @@ class DatabaseMoves:
         name = await self._choose(transaction, id, wanted)
         await self._require_two(None, name)
         new = Located(tenant_id=id, tier="database", place=name, state="served")
-        await self._places.prepare(name, id)
-        await self._copies[name].refresh(coming=id)
+        await self._ready(name, id)
         there = [*(one for one in await located(transaction) if one.tenant_id != id), new]
         await self._fence(there)
         await put_located(transaction, id, "database", name, "served")
@@ -266,9 +265,13 @@ class DatabaseMoves:
     async def _prepare(self, id: int, unit: Unit, results: Results) -> Any:
         target = results["begin"]["target"]
         if target is not None:
-            await self._places.prepare(target, id)
-            await self._copies[target].refresh(coming=id)
+            await self._ready(target, id)
         return {}
+
+    async def _ready(self, place: str, id: int) -> None:
+        await self._places.prepare(place, id)
+        await self._places.begin_after(place, [database for _, database in self._database.serving()])
+        await self._copies[place].refresh(coming=id)
 
     async def _hold(self, id: int, unit: Unit, results: Results) -> Any:
         """Refuse the tenant's writes, once those that are under way have ended."""
