@@ -35,6 +35,7 @@ from byodpp.exceptions import (
     TenantMoving,
     UniqueConflict,
 )
+from byodpp.places import claims
 from byodpp.places.databases import PlaceDatabases
 from byodpp.places.placement import Tier
 from byodpp.settings import load_settings
@@ -555,6 +556,21 @@ async def test_notes_of_a_tenant_are_handed_to_its_database_once_and_no_reading_
     assert await in_place(world, "north", count, "read-%") == 12
     assert await in_place(world, "north", count, "refused") == 1
     assert await world.value(count, "read-%") == 0
+
+
+async def test_a_commit_in_a_place_does_not_look_at_all_that_was_claimed(world: World) -> None:
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    id = (await world.application.tenant("acme")).id
+    database = world.application.connected.database
+    async with database.places["north"].system() as transaction:
+        await transaction.execute(
+            "insert into byodpp.platform_keys (name, key, tenant_id, confirmed)"
+            " select 'f', g::text, $1, true from generate_series(1, 20000) g",
+            id,
+        )
+    async with database.transaction(SessionContext(tenant_id=id, database="north")) as transaction:
+        plan = await transaction.fetch(f"explain {claims._NEW}")
+    assert "platform_keys_new_idx" in "\n".join(line[0] for line in plan), plan
 
 
 async def test_public_addresses_lead_into_every_database(world: World) -> None:

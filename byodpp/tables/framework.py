@@ -214,6 +214,11 @@ def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
             # In the database of a tenant: whether the one that all share knows of it.
             column("confirmed", sa.Boolean, default="false"),
             sa.PrimaryKeyConstraint("name", "key", name="platform_keys_pkey_00000001"),
+            sa.Index(  # looked at before each commit there
+                "platform_keys_new_idx_00000001",
+                "tenant_id",
+                postgresql_where=sa.literal_column("NOT confirmed"),
+            ),
         ),
         table(
             "directory_changes",  # told to every process, and deleted after a minute; see `changes`
