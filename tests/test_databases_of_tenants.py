@@ -276,6 +276,36 @@ async def test_a_move_that_finds_a_difference_copies_again_when_it_is_taken_up(w
     assert (await world.seen("acme"))[:-1] == acme[:-1]
 
 
+@pytest.mark.parametrize("source, after", [("shared", "hold"), ("shared", "compare"), ("north", "compare")])
+async def test_a_move_that_is_given_up_lets_the_tenant_write_where_it_is(
+    world: World, source: str, after: str
+) -> None:
+    await world.fill("acme")
+    with pytest.raises(Conflict, match="No move"):
+        await world.life.abandon("acme")
+    if source == "north":
+        await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    acme = await world.seen("acme")
+    goal, wanted = ("database", None) if source == "shared" else ("shared", None)
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, wanted=wanted, told=cut_after(after))  # type: ignore[arg-type]
+    assert (await world.client().post(FOLDERS, json={"name": "x"})).status_code == 503
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+    await made(world.client(), FOLDERS, name="goes on")
+    assert (await world.seen("acme"))[0] != acme[0]
+    lines = {line.slug: (line.tier, line.under_way) for line in await world.life.list()}
+    assert lines["acme"] == ("shared" if source == "shared" else "database", None)
+    await world.life.move("acme", goal)  # type: ignore[arg-type]
+    with pytest.raises(Cut):
+        await world.life.move(
+            "acme", "shared" if source == "shared" else "database", told=cut_after("switch")
+        )
+    with pytest.raises(Conflict, match="switched"):
+        await world.life.abandon("acme")
+    await world.life.move("acme", None)
+    await made(world.client(), FOLDERS, name="is there")
+
+
 async def test_nothing_is_found_where_a_tenant_was_once_it_can_write_again(world: World) -> None:
     await world.fill("acme", 2)
     admin, nobody = world.client(), world.application.client(role=None)
@@ -864,6 +894,10 @@ def test_databases_on_the_command_line(tmp_path: Path) -> None:
     assert "place north: 0002" in told and "place south-1: 0002" in told
     assert "gamma at south-1" in ran("audit", "verify")
     assert "rotated" in ran("secrets", "rotate")
+    with pytest.raises(AssertionError, match="No move of tenant"):
+        ran("tenants", "migrate", "gamma", "--abandon")
+    with pytest.raises(AssertionError, match="gives up the move"):
+        ran("tenants", "migrate", "gamma", "--abandon", "--to", "shared")
 
 
 @pytest.mark.parametrize(

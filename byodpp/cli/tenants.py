@@ -184,6 +184,9 @@ def move(
             help="With `--to database`: where it has to lie.", show_default="what its class says, or anywhere"
         ),
     ] = None,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give up a move between databases before its `switch`.")
+    ] = False,
 ) -> None:
     """Move a tenant's rows into a schema or a database of its own, or back into the shared tables.
 
@@ -193,6 +196,9 @@ def move(
 
     `byodpp tenants migrate acme --to database --region eu`
     """
+    if abandon and (to or place or region):
+        advice = "Leave the others out: the tenant stays where it is."
+        raise StartError([Problem("--abandon", "gives up the move that is under way", advice)])
     if (place or region) and to not in (None, _Tier.DATABASE):
         advice = "Leave them out, or say --to database."
         raise StartError([Problem("--place, --region", "name a database", advice)])
@@ -200,6 +206,11 @@ def move(
     async def run(life: TenantLife) -> None:
         from byodpp.tenant_life import Wanted
 
+        if abandon:
+            left = (await life.abandon(slug, told=_tell))["abandon"]["left"]
+            if left:
+                print_step("left", f"what was copied: {left}")
+            return
         wanted = Wanted(place=place, region=region)
         await life.move(slug, cast("Tier | None", to and to.value), wanted=wanted, told=_tell)
 

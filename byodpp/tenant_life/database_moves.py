@@ -9,6 +9,7 @@ step's work in other databases is committed before the note that it is done, so 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,7 @@ from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import Conflict, TenantMoving
+from byodpp.exceptions import Conflict, PlaceUnavailable, TenantMoving
 from byodpp.places import Located, PlaceBuilder
 from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
@@ -58,6 +59,7 @@ _WHICH: Final = (
     "select c.system_identifier, d.oid from pg_control_system() c, pg_database d"
     " where d.datname = current_database()"
 )
+_DONE: Final = "select done from byodpp.tenant_procedures where id = $1"
 _CLAIMS: Final = "select name, key from byodpp.platform_keys where tenant_id = $1"
 
 
@@ -198,6 +200,37 @@ class DatabaseMoves:
         place = self._database.at(name)
         await self._carrier.bring_trail(id, place, self._database, self._sealers[None].take_in)
         return {"rows": await self._carrier.remove(id, place)}
+
+    def abandoning(self, tenant: Tenant, procedure: int) -> Step:
+        """Return the step that gives up a move that has not switched the tenant over."""
+        step = for_platform("abandon", partial(self._abandon, tenant, procedure))
+        return replace(step, last=True)
+
+    async def _abandon(self, tenant: Tenant, procedure: int, unit: Unit, results: Results) -> Any:
+        """Let the tenant write where it is, and delete what was copied.
+
+        Raises:
+            Conflict: it has been switched over.
+        """
+        transaction = unit.transaction
+        await be_alone_in(transaction)
+        done = json.loads(await transaction.fetchval(_DONE, procedure))
+        if "begin" not in done or "switch" in done:
+            raise Conflict(f"The move of tenant {tenant.slug!r} has switched it over: finish it")
+        source, target = done["begin"]["source"], done["begin"]["target"]
+        left = ""
+        try:
+            await self._carrier.remove(tenant.id, self._database.at(target))
+        except PlaceUnavailable as error:
+            left = error.message  # the next move to there empties it
+        tier = "shared" if source is None else "database"
+        await put_located(transaction, tenant.id, tier, source, "served")
+        if source is None:
+            await self._fence(await located(transaction))
+        else:
+            await self._places.hold(source, tenant.id, held=False)
+        await self._told(transaction, tenant.id)
+        return {"left": left}
 
     # --- the steps --------------------------------------------------------------------
 

@@ -279,6 +279,29 @@ class TenantLife:
             results = await self._move_once(tenant, _route(tenant, given["then"], asked), told)
         return results
 
+    async def abandon(self, slug: str, *, told: Told = _nobody_told) -> Mapping[str, Any]:
+        """Give up a move between databases that has not switched the tenant over; it writes again at once.
+
+        Args:
+            slug: of the tenant.
+            told: called after the step.
+
+        Returns:
+            Results by step; `left` says why copied rows were left, where they were.
+
+        Raises:
+            NotFound: there is no such tenant.
+            Conflict: no such move is under way, or it has switched the tenant over.
+        """
+        tenant = await self._tenant(slug, "move")
+        begun = next((one for one in await self._procedures.unfinished() if one.slug == slug), None)
+        if begun is None or begun.kind != "move" or begun.given.get("by") != "database":
+            raise Conflict(f"No move of tenant {slug!r} between databases is under way")
+        step = self._moves.databases.abandoning(tenant, begun.id)
+        result, taken = await self._procedures.take(begun, step, {})
+        told(step.name, taken)
+        return {step.name: result}
+
     async def _move_begun(self, slug: str, to: Tier | None) -> Mapping[str, Any] | None:
         """Return what was asked of a move that is under way; None when there is none.
 

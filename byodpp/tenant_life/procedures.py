@@ -77,6 +77,7 @@ class Step:
     principal: Callable[[Mapping[str, Any]], Principal]  # from the results so far
     work: Callable[[Unit, Mapping[str, Any]], Awaitable[Any]]  # returns JSON, kept as the step's result
     undoes: tuple[str, ...] = ()  # steps before it that are taken again when it was refused
+    last: bool = False  # ends the procedure, whatever is left of it
 
 
 class Procedures:
@@ -149,11 +150,13 @@ class Procedures:
 
         async def work(unit: Unit) -> Any:
             nonlocal taken
-            done = await _done(unit.transaction, procedure)
+            done = await _done(unit.transaction, procedure, step)
             if step.name in done:
                 return done[step.name]
             result = await step.work(unit, results)
             await unit.transaction.execute(_NOTE, procedure.id, step.name, json.dumps(result))
+            if step.last:
+                await unit.transaction.execute(_FINISH, procedure.id)
             taken = True
             return result
 
@@ -169,7 +172,7 @@ class Procedures:
     ) -> tuple[Any, bool]:
         """Take a step in the database of a tenant; the note that it is done is committed after it."""
         async with self._database.system() as transaction:
-            done = await _done(transaction, procedure)
+            done = await _done(transaction, procedure, step)
             if step.name in done:
                 return done[step.name], False
 
@@ -187,11 +190,17 @@ class Procedures:
             await transaction.execute(_FINISH, procedure.id)
 
 
-async def _done(transaction: Transaction, procedure: Procedure) -> Mapping[str, Any]:
-    """Return the results of the steps that are taken; nobody else takes one meanwhile."""
+async def _done(transaction: Transaction, procedure: Procedure, step: Step) -> Mapping[str, Any]:
+    """Return the results of the steps that are taken; nobody else takes one meanwhile.
+
+    Raises:
+        Conflict: the procedure was given up.
+    """
     await transaction.execute(_PATIENT)
     row = await transaction.fetchrow(_LOCK, procedure.id)
     done: Mapping[str, Any] = {} if row is None else wire.loads(row["done"].encode())
+    if row is not None and row["finished_at"] is not None and step.name not in done:
+        raise Conflict(f"The {procedure.kind} of tenant {procedure.slug!r} was given up")
     return done
 
 
