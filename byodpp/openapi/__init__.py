@@ -85,30 +85,34 @@ def openapi_document(
     """
     with no_collection():
         paths, components, tags = _resources(registry, schemas, logics)
-    for version in registry.versions:
-        paths[f"/api/{version}/batch"] = _batch(registry, version)
-    paths |= service_paths(local_issuer=local_issuer, documentation=documentation, sign_in=sign_in)
-    keyed = any(resource.routed and resource.part == "keys" for resource in registry)
-    if keyed:
-        _allow_keys(paths)
-    if browser_sessions:
-        _allow_sessions(paths)
-        paths |= session_paths()
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": title or _title(registry), "version": registry.versions[-1], "description": _ABOUT},
-        "servers": [{"url": "/"}],
-        "security": [{"bearer": []}],
-        "tags": [*tags, *_service_tags(paths)],
-        "paths": paths,
-        "components": {
-            "schemas": components,
-            "parameters": {**shared_parameters(), **transfer_parameters()},
-            "headers": shared_headers(),
-            "responses": {**shared_responses(), **transfer_responses(), **error_components()},
-            "securitySchemes": _schemes(keyed=keyed, sessions=browser_sessions),
-        },
-    }
+        for version in registry.versions:
+            paths[f"/api/{version}/batch"] = _batch(registry, version)
+        paths |= service_paths(local_issuer=local_issuer, documentation=documentation, sign_in=sign_in)
+        keyed = any(resource.routed and resource.part == "keys" for resource in registry)
+        if keyed:
+            _allow_keys(paths)
+        if browser_sessions:
+            _allow_sessions(paths)
+            paths |= session_paths()
+        return {
+            "openapi": "3.1.0",
+            "info": {
+                "title": title or _title(registry),
+                "version": registry.versions[-1],
+                "description": _ABOUT,
+            },
+            "servers": [{"url": "/"}],
+            "security": [{"bearer": []}],
+            "tags": [*tags, *_service_tags(paths)],
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "parameters": {**shared_parameters(), **transfer_parameters()},
+                "headers": shared_headers(),
+                "responses": {**shared_responses(), **transfer_responses(), **error_components()},
+                "securitySchemes": _schemes(keyed=keyed, sessions=browser_sessions),
+            },
+        }
 
 
 def _schemes(*, keyed: bool, sessions: bool) -> dict[str, Any]:
