@@ -260,33 +260,41 @@ async def _written(world: World, number: int, *, held: bool) -> None:
         assert (await client.delete(f"{FOLDERS}/3")).status_code == 503
 
 
-async def test_no_write_is_lost_while_a_tenant_moves_there_and_back(world: World) -> None:
-    await world.fill("acme", 1)
-    client, acknowledged, refused, done = world.client(), set[str](), 0, False
+@asynccontextmanager
+async def writing(world: World) -> AsyncIterator[tuple[set[str], list[str]]]:
+    """Let three clients of acme create folders until the block ends; yields the names made and refused."""
+    client, made, refused, done = world.client(), set[str](), list[str](), asyncio.Event()
 
     async def writer(number: int) -> None:
-        nonlocal refused
         count = 0
-        while not done:
+        while not done.is_set():
             count += 1
             name = f"acme {number}.{count}"
             answer = await client.post(FOLDERS, json={"name": name})
             if answer.status_code == 201:
-                acknowledged.add(name)
+                made.add(name)
             else:
                 assert answer.status_code == 503, answer.text
-                refused += 1
+                refused.append(name)
                 await asyncio.sleep(0.01)
 
     async with asyncio.TaskGroup() as writers:
         for number in range(3):
             writers.create_task(writer(number))
         await asyncio.sleep(0.2)
+        try:
+            yield made, refused
+        finally:
+            done.set()
+
+
+async def test_no_write_is_lost_while_a_tenant_moves_there_and_back(world: World) -> None:
+    await world.fill("acme", 1)
+    async with writing(world) as (acknowledged, refused):
         for tier in ("schema", "shared", "schema"):
             await world.life.move("acme", tier)
             await asyncio.sleep(0.2)
-        done = True
-    assert len(acknowledged) > 20 and refused > 0
+    assert len(acknowledged) > 20 and refused
     place = place_name((await world.application.tenant("acme")).id)
     rows = await world.rows(f"select id, name from {place}.folders")
     assert {row["name"] for row in rows} - {"acme 0"} == acknowledged
