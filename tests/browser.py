@@ -11,14 +11,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 import pytest
 
-__all__ = ["Browser", "browser"]
+__all__ = ["Browser", "BrowserError", "browser"]
 
 REQUIRED: Final = "BYODPP_REQUIRE_BROWSER"
 _ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver's name for a reference
@@ -27,6 +27,26 @@ _OPTIONS: Final = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--window-size=1200,900",
 )  # fmt: skip
+# What a page that is not there yet, or is just being replaced, answers; a moment later it may not.
+_PASSING: Final = frozenset(
+    {
+        "javascript error", "no such element", "stale element reference", "detached shadow root",
+        "element not interactable", "element click intercepted",
+    }
+)  # fmt: skip
+
+
+class BrowserError(AssertionError):
+    """The browser did not do what it was asked for."""
+
+    def __init__(self, asked: str, kind: str, message: str) -> None:
+        """Args:
+        asked: method and path.
+        kind: WebDriver's word for the error.
+        message: what it says.
+        """
+        super().__init__(f"{asked}: {kind}: {message}")
+        self.passing = kind in _PASSING or "context was destroyed" in message
 
 
 class Browser:
@@ -55,7 +75,8 @@ class Browser:
 
     @property
     def text(self) -> str:
-        return str(self.run("return document.body.innerText"))
+        """What is to be seen now; nothing of a page that is not there yet."""
+        return str(self.run("return document.body?.innerText ?? ''"))
 
     def run(self, script: str) -> Any:
         return self._say("execute/sync", {"script": script, "args": []})
@@ -68,7 +89,8 @@ class Browser:
         self._on(selector, "click", {})
 
     def value(self, selector: str) -> str:
-        return str(self.run(f"return document.querySelector({selector!r}).value"))
+        """Return what a field holds, which may be nothing, once there is the field."""
+        return str(self.wait(f"return [document.querySelector({selector!r}).value]")[0])
 
     def forget(self, cookie: str) -> None:
         """Take a cookie of this address away, as its end does."""
@@ -79,12 +101,8 @@ class Browser:
         path.write_bytes(base64.b64decode(self._ask("GET", f"/session/{self._session}/screenshot")))
 
     def wait(self, script: str, seconds: float = 60) -> Any:
-        """Return what a script returns, once that is something."""
-        deadline = time.monotonic() + seconds
-        while not (found := self.run(script)):
-            assert time.monotonic() < deadline, f"{script}\n{self.address}\n{self.text}\n{self.messages()}"
-            time.sleep(0.05)
-        return found
+        """Return what a script returns, once that is something; one that throws is tried again, too."""
+        return self._until(lambda: self.run(script), script, seconds)
 
     def wait_for(self, selector: str) -> None:
         self.wait(f"return !!document.querySelector({selector!r})")
@@ -95,9 +113,29 @@ class Browser:
         return [str(one["message"]) for one in found]
 
     def _on(self, selector: str, action: str, body: dict[str, Any]) -> None:
-        self.wait_for(selector)
-        found = self._say("element", {"using": "css selector", "value": selector})
-        self._say(f"element/{found[_ELEMENT]}/{action}", body)
+        def act() -> bool:
+            found = self._say("element", {"using": "css selector", "value": selector})
+            self._say(f"element/{found[_ELEMENT]}/{action}", body)
+            return True
+
+        self._until(act, f"{action} {selector}", 60)
+
+    def _until(self, attempt: Callable[[], Any], what: str, seconds: float) -> Any:
+        """Return what an attempt returns, once that is something and the page was there for it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            last = "it returned nothing"
+            try:
+                if found := attempt():
+                    return found
+            except BrowserError as error:
+                if not error.passing:
+                    raise
+                last = str(error)
+            if time.monotonic() > deadline:
+                seen = f"{self.address}\n{self.text}\n{self.messages()}"
+                raise AssertionError(f"{what}\nnot within {seconds} s; at last: {last}\n{seen}")
+            time.sleep(0.05)
 
     def _say(self, command: str, body: dict[str, Any]) -> Any:
         return self._ask("POST", f"/session/{self._session}/{command}", body)
@@ -105,7 +143,8 @@ class Browser:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = self._client.request(method, path, json=body)
         value = answer.json()["value"]
-        assert answer.is_success, f"{method} {path}: {value}"
+        if not answer.is_success:
+            raise BrowserError(f"{method} {path}", value["error"], value["message"])
         return value
 
 
