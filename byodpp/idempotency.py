@@ -22,7 +22,13 @@ from typing import Any, Final
 
 from byodpp.database import Database, Transaction
 from byodpp.encryption import EncryptionKeys, Unreadable, bound_to
-from byodpp.exceptions import IdempotencyInProgress, IdempotencyKeyReused, InternalError, InvalidHeader
+from byodpp.exceptions import (
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    InternalError,
+    InvalidHeader,
+    TenantMoving,
+)
 
 __all__ = [
     "KEYED_METHODS",
@@ -71,6 +77,8 @@ where tenant_id = $1 and user_id = $2 and method = $3 and route = $4 and key = $
 _PURGE: Final = f"""
 delete from byodpp.idempotency_keys where ctid = any(array(
     select ctid from byodpp.idempotency_keys where created_at < now() - interval '24 hours'
+    -- Those of a tenant that is being moved stay as they were copied.
+    and tenant_id not in (select tenant_id from byodpp.tenant_places where state <> 'served')
     limit {_PURGED_ROWS} for update skip locked))
 """
 
@@ -212,8 +220,11 @@ class IdempotencyKeys:
         Args:
             place: name of the database to remove them from; None: the one that all tenants share.
         """
-        async with self._database.at(place).system() as transaction:
-            done = await transaction.execute(_PURGE)
+        try:
+            async with self._database.at(place).system() as transaction:
+                done = await transaction.execute(_PURGE)
+        except TenantMoving:  # out of that very place
+            return 0
         return int(done.rpartition(" ")[2])
 
 

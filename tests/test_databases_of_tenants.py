@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from byodpp.exceptions import (
     TenantMoving,
     UniqueConflict,
 )
+from byodpp.idempotency import IdempotencyKeys
 from byodpp.places import claims
 from byodpp.places.databases import PlaceDatabases
 from byodpp.places.placement import Tier
@@ -205,40 +207,127 @@ def cut_after(name: str) -> Any:
     return told
 
 
-async def test_what_refuses_nobody_may_change_while_a_tenant_moves_and_comes_along(world: World) -> None:
+KEPT = "idempotency_keys"
+KEY = (
+    "insert into byodpp.idempotency_keys (tenant_id, user_id, method, route, key, request_hash, created_at)"
+    " values ($1, 1, 'POST', '/x', 'k', 'x', now() - interval '25 hours')"
+)
+CHANGES = {
+    KEPT: "update byodpp.idempotency_keys set status = 418 where tenant_id = $1",
+    "imports": "update byodpp.imports set line = line + 1 where tenant_id = $1",
+    "outbox": "update byodpp.outbox set data = '{}' where tenant_id = $1",
+    "history": "delete from byodpp.history where tenant_id = $1",
+}
+
+
+@pytest.mark.parametrize("source", ["shared", "north"])
+async def test_nothing_of_a_tenant_changes_where_it_is_while_it_moves_whoever_writes(
+    world: World, source: str
+) -> None:
     await world.fill("acme", 1)
     client, files = world.client(), {"Content-Type": "text/csv"}
-    assert (await client.post(FOLDERS, json={"name": "k"}, headers={"Idempotency-Key": "k"})).is_success
+    assert (await client.post(f"{FOLDERS}/import", content="name\nx\n", headers=files)).is_success
     id = (await world.application.tenant("acme")).id
     database = world.application.connected.database
+    if source == "north":
+        await world.life.move("acme", "database", wanted=Wanted(place="north"))
+        database = database.places["north"]
 
-    async def shared(sql: str) -> None:
+    async def done(sql: str, *values: Any) -> str:
         async with database.system() as transaction:
-            await transaction.execute(sql, id)
+            return str(await transaction.execute(sql, *values))
 
-    async def imported(name: str) -> None:
-        answer = await client.post(f"{FOLDERS}/import", content=f"name\n{name}\n", headers=files)
-        assert answer.status_code == 503, answer.text
-
+    await done(KEY, id)
+    goal: Tier = "database" if source == "shared" else "shared"
     with pytest.raises(Cut):
-        await world.life.move("acme", "database", told=cut_after("circles"))
-    await shared("delete from byodpp.idempotency_keys where tenant_id = $1")  # as when it is old
-    await imported("between copy and compare")
-    with pytest.raises(Cut):
-        await world.life.move("acme", None, told=cut_after("compare"))
-    await imported("between compare and switch")
-    await shared(
-        "insert into byodpp.idempotency_keys (tenant_id, user_id, method, route, key, request_hash, body)"
-        " values ($1, 1, 'POST', '/late', 'late', 'x', '\\x00ff'::bytea)"
-    )
-    count = "select count(*) from byodpp.imports where tenant_id = $1"
-    before = await world.value(count, id)
-    assert before == 2
+        await world.life.move("acme", goal, told=cut_after("hold"))
+    purges = IdempotencyKeys(world.application.connected.database).purge
+    for step in ("copy byodpp.outbox", "compare", "switch", "settle"):
+        with pytest.raises(Cut):
+            await world.life.move("acme", None, told=cut_after(step))
+        for table, sql in CHANGES.items():
+            with pytest.raises(TenantMoving):
+                await done(sql, id)
+            with pytest.raises(TenantMoving):
+                await done(f"delete from byodpp.{table} where tenant_id = $1", id)
+        answer = await client.post(f"{FOLDERS}/import", content="name\ny\n", headers=files)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "tenant_moving")
+        assert await purges(None if source == "shared" else "north") == 0, "it is old, and is being moved"
     await world.life.move("acme", None)
-    assert await in_place(world, "north", count, id) == before
-    keys = "select array_agg(key || encode(body, 'hex')) from byodpp.idempotency_keys where tenant_id = $1"
-    assert await in_place(world, "north", keys, id) == ["late00ff"]
+    there = world.value if source == "north" else partial(in_place, world, "north")
+    for table in CHANGES:
+        sql = f"select count(*) from byodpp.{table} where tenant_id = $1"
+        assert await there(sql, id) > 0, table
+    assert await purges("north" if source == "shared" else None) == 1
     await made(client, FOLDERS, name="goes on")
+
+
+@pytest.mark.parametrize("source", ["shared", "north"])
+async def test_rows_opened_after_a_move_has_begun_keep_the_tenant_where_it_is(
+    world: World, source: str
+) -> None:
+    await world.fill("acme", 1)
+    id = (await world.application.tenant("acme")).id
+    if source == "north":
+        await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cut_after("place"))
+    acme = world.client()
+    if source == "shared":
+        grant = await made(acme, "/api/v1/grants", object="Folders", rowId="1", grantee="beta")
+    else:  # over the API it is refused there
+        async with world.application.connected.database.places["north"].system() as transaction:
+            await transaction.execute(
+                'insert into grants (tenant_id, object, row_id, grantee, grantee_id, "table")'
+                " values ($1, 'Folders', '1', 'x', 0, 'folders')",
+                id,
+            )
+    with pytest.raises(Conflict, match=r"since the move began. It writes again where it is: revoke"):
+        await world.life.move("acme", None)
+    lines = {line.slug: (line.tier, line.under_way) for line in await world.life.list()}
+    assert lines["acme"] == ("shared" if source == "shared" else "database", None)
+    await made(acme, FOLDERS, name="goes on")
+    if source == "north":
+        return
+    guest = world.client("beta", headers={"X-Tenant": "acme"})
+    assert (await guest.get(FOLDERS)).json()["count"] == 1
+    with pytest.raises(Conflict, match="revoke its grants first"):
+        await world.life.move("acme", "database")
+    assert (await acme.delete(f"/api/v1/grants/{grant['id']}")).status_code == 204
+    await world.life.move("acme", "database")
+    assert (await acme.get(FOLDERS)).json()["count"] == 2
+
+
+async def test_another_entry_under_the_id_of_one_in_the_trail_stops_a_move(world: World) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await made(world.client(), FOLDERS, name="of north")
+    await world.life.move("acme", "shared")
+    id = (await world.application.tenant("acme")).id
+    change = "update audit_logs set action = $1 where tenant_id = $2 and id = $3"
+    last = await world.value("select max(id) from audit_logs where tenant_id = $1", id)
+
+    async def rewrite(action: str) -> None:
+        async with world.application.connected.database.places["north"].system() as transaction:
+            await transaction.execute(change, action, id, last)
+
+    had = await world.value("select action from audit_logs where tenant_id = $1 and id = $2", id, last)
+    await rewrite("FORGED")
+    with pytest.raises(Conflict, match=rf"Entry {last} of the audit trail is another one .* verify"):
+        await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    assert (await _status(world.client())) == (200, None)
+    await world.life.abandon("acme")
+    await made(world.client(), FOLDERS, name="goes on")
+    await rewrite(had)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", wanted=Wanted(place="north"), told=cut_after("settle"))
+    await rewrite("FORGED")
+    with pytest.raises(Conflict, match=f"Entry {last} "):
+        await world.life.move("acme", None)
+    await rewrite(had)
+    await world.life.move("acme", None)
+    await made(world.client(), FOLDERS, name="is there")
+    assert all(verdict.intact for verdict in await chains(world))
 
 
 async def test_a_move_that_finds_a_difference_copies_again_when_it_is_taken_up(world: World) -> None:

@@ -200,7 +200,7 @@ async def test_a_moved_tenant_sees_the_same_and_so_does_everybody_else(world: Wo
 
 STEPS = [
     "begin", "place", "hold", "empty", "copy folders", "copy sheets", "copy diaries", "circles", "references",
-    "compare", "switch", "settle", "open", "clean", "end",
+    "compare", "switch", "settle", "clean", "open", "end",
 ]  # fmt: skip
 
 

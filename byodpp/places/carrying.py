@@ -3,7 +3,7 @@
 Rows travel as PostgreSQL's own binary copies, from connection to connection, so that a table of any size
 takes a bounded memory. In: databases, each used with its system role, which passes row-level security and
 the fences. Everything may be done again: a copy begins by emptying its table of the tenant. May reject:
-InternalError, when what arrived is not what was sent.
+InternalError, when what arrived is not what was sent; Conflict, when the audit trail there is another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.dialects import postgresql
 
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import InternalError
+from byodpp.exceptions import Conflict, InternalError
 from byodpp.places.placement import carried
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
@@ -37,7 +37,6 @@ _PASS: Final = (
 #: Portions of a copy that may wait between the two connections.
 _WAITING: Final = 16
 _AT_ONCE: Final = 2_000
-_FEW_AT_ONCE: Final = 100  # of rows that hold whole answers
 #: Columns that mean something in one database only.
 _LOCAL: Final = frozenset({ARRIVAL, NUMBER})
 
@@ -59,9 +58,6 @@ class Carrier:
         for reference in circular:
             names = [str(column.name) for column in reference.columns if column.nullable]
             self._circular.setdefault(reference.table.fullname, []).extend(names)
-        #: Tables that refuse nobody while a tenant moves: what is written there meanwhile is brought later.
-        bound = ("access_versions", "api_key_hashes")  # change with rows that are refused
-        self._loose = [one.table for one in stored if not one.resources and one.table.name not in bound]
         self._trail = next((one.table for one in tables.stored if one.table.name == "audit_logs"), None)
 
     @property
@@ -114,37 +110,18 @@ class Carrier:
     async def compare(self, tenant: int, source: Database, target: Database) -> Mapping[str, list[str]]:
         """Return rows and checksums by table, when they are the same in both databases.
 
-        Tables that refuse nobody may have changed since they were copied; those are copied again.
-
         Raises:
-            InternalError: others differ.
+            InternalError: they differ.
         """
-        found, changed = {}, []
+        found = {}
         async with _passing(source) as here, _passing(target) as there:
             for table in reversed(self._order):
                 found[table.fullname] = await _digest(here, table, tenant)
-                if found[table.fullname] == await _digest(there, table, tenant):
-                    continue
-                if table not in self._loose:
+                if found[table.fullname] != await _digest(there, table, tenant):
                     raise InternalError(
                         f"{table.fullname} differs between the databases: nothing was switched"
                     )
-                changed.append(table.fullname)
-        for name in changed:
-            await self.copy(name, tenant, source, target)
         return found
-
-    async def bring_late(self, tenant: int, source: Database, target: Database) -> int:
-        """Add what was written, until everybody knew of a move, into tables that refuse nobody.
-
-        What is in the target already stays: it was written later.
-        """
-        brought = 0
-        async with _passing(source) as reading, _passing(target) as writing:
-            for table in self._loose:
-                if await _digest(reading, table, tenant) != await _digest(writing, table, tenant):
-                    brought += await _added(reading, writing, table, tenant)
-        return brought
 
     async def remove(self, tenant: int, database: Database) -> int:
         """Delete a tenant's rows from a database, but its audit trail, and return how many there were."""
@@ -192,35 +169,86 @@ class Carrier:
             target: gets them.
             seal: puts them into the chain there; they arrive without the mark of their transaction, so that
                 the sealer leaves them alone.
+
+        Raises:
+            Conflict: an entry is there already, and another one.
         """
-        table = self._trail
-        if table is None:
-            return 0
-        names = [str(one.name) for one in table.c if one.name not in _LOCAL]
-        columns = ", ".join(map(quote, names))
-        after, brought = 0, 0
-        async with _passing(source) as reading, _passing(target) as writing:
-            while True:
-                row: Any = await reading.fetchrow(
-                    "select jsonb_agg(to_jsonb(s))::text as rows, max(s.id) as last, count(*) as number"
-                    " from ("
-                    f"select {columns} from {_address(table)} where tenant_id = $1 and id > $2"
-                    f" order by id limit {_AT_ONCE}) s",
-                    tenant,
-                    after,
-                )
-                if not row["number"]:
-                    await seal(writing, tenant)
-                    return brought
-                done = await writing.execute(
-                    f"insert into {_address(table)} ({columns}, {quote(ARRIVAL)}) overriding system value"
-                    f" select {columns}, null::xid8"
-                    f" from jsonb_populate_recordset(null::{_address(table)}, $1::jsonb)"
-                    " on conflict do nothing",
-                    row["rows"],
-                )
-                after = row["last"]
-                brought += int(str(done).rpartition(" ")[2] or 0)
+        brought = 0
+        if self._trail is not None:
+            trail = _Trail(self._trail, tenant)
+            async with _passing(source) as reading, _passing(target) as writing:
+                async for entries in trail.of(reading):
+                    brought += await trail.added(writing, entries)
+                    await trail.require_same(writing, entries)
+                await seal(writing, tenant)
+        return brought
+
+    async def require_one_trail(self, tenant: int, source: Database, target: Database) -> None:
+        """See that what two databases have of a tenant's audit trail is the same.
+
+        Raises:
+            Conflict: an entry is another one there.
+        """
+        if self._trail is not None:
+            trail = _Trail(self._trail, tenant)
+            async with _passing(source) as here, _passing(target) as there:
+                async for entries in trail.of(here):
+                    await trail.require_same(there, entries)
+
+
+class _Trail:
+    """The audit trail of one tenant, some entries at a time."""
+
+    def __init__(self, table: sa.Table, tenant: int) -> None:
+        self._table = _address(table)
+        self._tenant = tenant
+        self._columns = [quote(one.name) for one in table.c if one.name not in _LOCAL]
+
+    async def of(self, transaction: Transaction) -> AsyncIterator[Any]:
+        """Yield entries in the order of their ids: as JSON, with ids and hashes."""
+        sql = (
+            "select jsonb_agg(to_jsonb(s))::text as rows, array_agg(s.id) as ids, max(s.id) as last,"
+            " array_agg(hashtextextended(s::text, 0)) as hashes"
+            f" from (select {', '.join(self._columns)} from {self._table}"
+            f" where tenant_id = $1 and id > $2 order by id limit {_AT_ONCE}) s"
+        )
+        found: Any = await transaction.fetchrow(sql, self._tenant, 0)
+        while found["ids"]:
+            yield found
+            found = await transaction.fetchrow(sql, self._tenant, found["last"])
+
+    async def added(self, transaction: Transaction, entries: Any) -> int:
+        """Add those that are not there; return how many."""
+        columns = ", ".join(self._columns)
+        done = await transaction.execute(
+            f"insert into {self._table} ({columns}, {quote(ARRIVAL)}) overriding system value"
+            f" select {columns}, null::xid8"
+            f" from jsonb_populate_recordset(null::{self._table}, $1::jsonb) on conflict do nothing",
+            entries["rows"],
+        )
+        return int(str(done).rpartition(" ")[2] or 0)
+
+    async def require_same(self, transaction: Transaction, entries: Any) -> None:
+        """See that those which are there are these.
+
+        Raises:
+            Conflict: one is another one.
+        """
+        row = ", ".join(f"t.{one}" for one in self._columns)
+        other = await transaction.fetchval(
+            f"select t.id from {self._table} t join unnest($2::bigint[], $3::bigint[]) as s (id, hash)"
+            f" on t.id = s.id where t.tenant_id = $1 and hashtextextended(row({row})::text, 0) <> s.hash"
+            " order by t.id limit 1",
+            self._tenant,
+            entries["ids"],
+            entries["hashes"],
+        )
+        if other is not None:
+            raise Conflict(
+                f"Entry {other} of the audit trail is another one in the other database, so that nothing was "
+                "brought there. `byodpp audit verify` tells where it was changed: put it back there, as the "
+                "owner, and take the move up; or give it up with --abandon, unless it has switched"
+            )
 
 
 @asynccontextmanager
@@ -277,23 +305,6 @@ async def _fill(
     cursor = await reading.connection.cursor(sql)
     while rows := await cursor.fetch(_AT_ONCE):
         await writing.execute(update, [row["id"] for row in rows], [row["value"] for row in rows])
-
-
-async def _added(reading: Transaction, writing: Transaction, table: sa.Table, tenant: int) -> int:
-    """Add a table's rows whose keys are not there; return how many."""
-    names = [str(one.name) for one in table.c if one.computed is None and one.name not in _LOCAL]
-    columns, there, added = ", ".join(map(quote, names)), _address(table), 0
-    cursor = await reading.connection.cursor(
-        f"select to_jsonb(s)::text as row from (select {columns} from {there} where tenant_id = {tenant:d}) s"
-    )
-    while rows := await cursor.fetch(_FEW_AT_ONCE):
-        done = await writing.execute(
-            f"insert into {there} ({columns}) overriding system value select {columns}"
-            f" from jsonb_populate_recordset(null::{there}, $1::jsonb) on conflict do nothing",
-            f"[{','.join(row['row'] for row in rows)}]",
-        )
-        added += int(str(done).rpartition(" ")[2] or 0)
-    return added
 
 
 async def _digest(transaction: Transaction, table: sa.Table, tenant: int) -> list[str]:

@@ -52,7 +52,7 @@ def id_range(place: str) -> int:
 
 def fenced(tables: Tables) -> tuple[StoredTable, ...]:
     """Return the tables that refuse a tenant's rows while it is elsewhere, or on its way."""
-    return tuple(one for one in carried(tables) if one.resources)
+    return carried(tables)
 
 
 class PlaceDatabases:
@@ -166,7 +166,7 @@ class PlaceDatabases:
 
 def claiming(tables: Tables) -> tuple[StoredTable, ...]:
     """Return the tables whose values may be unique in the platform, wherever their rows are."""
-    return tuple(one for one in fenced(tables) if one.resource.part is None)
+    return tuple(one for one in carried(tables) if one.resources and one.resource.part is None)
 
 
 def is_platform_wide(stored: StoredTable) -> bool:

@@ -92,7 +92,7 @@ async def hold(
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out)
     wanted = {(_SHARED, one.table.name): away for one in tables}
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out and one.database is not None)
-    wanted |= {(_SHARED, one.table.name): away for one in further}
+    wanted |= {_at(one): away for one in further}
     for place in located:
         if place.tier == "schema" and place.schema is not None and not place.behind:
             held = str(place.tenant_id) if place.held else ""
@@ -116,10 +116,15 @@ async def hold_one(
     present = {row["at"]: row["holds"] or "" for row in await connection.fetch(_GATES)}
     wanted = {}
     for one in tables:
-        ids = {int(id) for id in present.get(f"{_SHARED}.{one.table.name}", "").split(",") if id}
+        ids = {int(id) for id in present.get(".".join(_at(one)), "").split(",") if id}
         ids = ids | {tenant} if held else ids - {tenant}
-        wanted[_SHARED, one.table.name] = ",".join(map(str, sorted(ids)))
+        wanted[_at(one)] = ",".join(map(str, sorted(ids)))
     await _gates(connection, wanted)
+
+
+def _at(stored: StoredTable) -> tuple[str, str]:
+    """Return schema and name of a table, where all tenants have it."""
+    return stored.table.schema or _SHARED, stored.table.name
 
 
 async def _gates(connection: asyncpg.Connection[Any], wanted: Mapping[tuple[str, str], str]) -> None:

@@ -31,7 +31,7 @@ from byodpp.service.units import Unit
 from byodpp.settings.places import PlaceAddress
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
-from byodpp.tenant_life.procedures import Step
+from byodpp.tenant_life.procedures import PutBack, Step
 
 __all__ = ["DatabaseMoves", "Wanted", "located", "put_located"]
 
@@ -48,6 +48,7 @@ _PUT: Final = """
 _REGION: Final = (
     "select c.region from tenants t join tenant_classes c on c.id = t.tenant_class_id where t.id = $1"
 )
+_HAS_OPENED: Final = "has opened rows to other tenants, which cannot be looked up in another database"
 _OPENED: Final = "select exists (select from grants where tenant_id = $1)"
 #: What a tenant has given back while it was in another database.
 _FORGET_CLAIMS: Final = (
@@ -131,7 +132,7 @@ class DatabaseMoves:
         return [
             for_platform("begin", partial(self._begin, tenant, to, wanted)),
             for_platform("place", partial(self._prepare, id)),
-            for_platform("hold", partial(self._hold, id)),
+            for_platform("hold", partial(self._hold, tenant)),
             for_platform("empty", partial(self._empty, id)),
             *copies,
             for_platform("circles", partial(self._close, id)),
@@ -223,14 +224,17 @@ class DatabaseMoves:
             await self._carrier.remove(tenant.id, self._database.at(target))
         except PlaceUnavailable as error:
             left = error.message  # the next move to there empties it
-        tier = "shared" if source is None else "database"
-        await put_located(transaction, tenant.id, tier, source, "served")
+        await self._let_write(transaction, tenant.id, source)
+        return {"left": left}
+
+    async def _let_write(self, transaction: Transaction, id: int, source: str | None) -> None:
+        """Let a tenant write where it is, as before its move."""
+        await put_located(transaction, id, "shared" if source is None else "database", source, "served")
         if source is None:
             await self._fence(await located(transaction))
         else:
-            await self._places.hold(source, tenant.id, held=False)
-        await self._told(transaction, tenant.id)
-        return {"left": left}
+            await self._places.hold(source, id, held=False)
+        await self._told(transaction, id)
 
     # --- the steps --------------------------------------------------------------------
 
@@ -245,8 +249,7 @@ class DatabaseMoves:
         target = None
         if to == "database":
             if await self._opens_rows(source, tenant.id):
-                told = "has opened rows to other tenants, which cannot be looked up in another database"
-                raise Conflict(f"Tenant {tenant.slug!r} {told}: revoke its grants first")
+                raise Conflict(f"Tenant {tenant.slug!r} {_HAS_OPENED}: revoke its grants first")
             target = await self._choose(transaction, tenant.id, wanted, but=source)
         elif source is None:
             raise Conflict(f"Tenant {tenant.slug!r} is served from there already: {served}")
@@ -306,15 +309,21 @@ class DatabaseMoves:
         await self._places.begin_after(place, [database for _, database in self._database.serving()])
         await self._copies[place].refresh(coming=id)
 
-    async def _hold(self, id: int, unit: Unit, results: Results) -> Any:
-        """Refuse the tenant's writes, once those that are under way have ended."""
-        source = results["begin"]["source"]
+    async def _hold(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        """Refuse the tenant's writes, once those that are under way have ended.
+
+        What it has opened until then would be carried along without effect: then it stays where it is.
+        """
+        id, source, target = tenant.id, results["begin"]["source"], results["begin"]["target"]
         await be_alone_in(unit.transaction)
         if source is None:
-            there = await located(unit.transaction)
-            await self._fence(there)
+            await self._fence(await located(unit.transaction))
         else:
             await self._places.hold(source, id, held=True)
+        if target is not None and await self._opens_rows(source, id):
+            await self._let_write(unit.transaction, id, source)
+            told = f"Tenant {tenant.slug!r} {_HAS_OPENED} since the move began. It writes again where it is"
+            return PutBack(Conflict(f"{told}: revoke its grants, and move it then"))
         return {}
 
     async def _fence(self, there: list[Located]) -> None:
@@ -364,7 +373,9 @@ class DatabaseMoves:
         return {}
 
     async def _compare(self, id: int, unit: Unit, results: Results) -> Any:
-        return await self._carrier.compare(id, self._source(results), self._target(results))
+        source, target = self._source(results), self._target(results)
+        await self._carrier.require_one_trail(id, source, target)
+        return await self._carrier.compare(id, source, target)
 
     async def _switch(self, id: int, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
@@ -380,12 +391,10 @@ class DatabaseMoves:
         return {}
 
     async def _bring_trail(self, id: int, unit: Unit, results: Results) -> Any:
-        """Add what was written until everybody knew: to the audit trail, and where nobody is refused."""
+        """Add to the audit trail what was written until everybody knew."""
         sealer = self._sealers[results["begin"]["target"]]
         source, target = self._source(results), self._target(results)
-        late = await self._carrier.bring_late(id, source, target)
-        entries = await self._carrier.bring_trail(id, source, target, sealer.take_in)
-        return {"entries": entries, "late": late}
+        return {"entries": await self._carrier.bring_trail(id, source, target, sealer.take_in)}
 
     async def _open(self, id: int, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)

@@ -2,7 +2,8 @@
 
 A move is a procedure like the others. The tenant goes on reading where it is; its writes are refused with
 `tenant_moving` from the step `hold` to the step `open`. What is copied is compared, row by row, before one
-changed row of `byodpp.tenant_places` switches everybody over, and nothing is deleted before that.
+changed row of `byodpp.tenant_places` switches everybody over, and nothing is deleted before that. What it
+leaves behind is deleted before it writes again, so that nobody finds there what it has changed since.
 """
 
 from __future__ import annotations
@@ -84,8 +85,9 @@ class Moves:
             for_platform("compare", partial(self._compare, tenant.id, source, target)),
             for_platform("switch", partial(self._switch, tenant.id, to)),
             for_platform("settle", self._settle),
-            for_platform("open", partial(self._open, tenant.id, to)),
+            # Before anything can be written: what is still where it was can be found.
             for_platform("clean", partial(self._clean, tenant.id, to)),
+            for_platform("open", partial(self._open, tenant.id, to)),
             for_platform("end", partial(self._end, tenant, to)),
         ]
 
@@ -223,24 +225,27 @@ class Moves:
         await asyncio.sleep(self._settle_seconds)
         return {}
 
-    async def _open(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
-        await be_alone_in(unit.transaction)
-        await put_located(unit.transaction, id, to, place_name(id), "served")
-        there = await located(unit.transaction)
+    async def _clean(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        """Let readers without a tenant find the rows where they are, and delete them where they were."""
+        transaction = unit.transaction
+        await be_alone_in(transaction)
         async with self._builder.connected() as owner:
-            shown = await self._builder.show_everywhere(owner, there)
-            await hold(owner, self._builder.dedicated, there)
-        await self._tell_everywhere(unit.transaction, shown)
+            shown = await self._builder.show_everywhere(owner, await located(transaction))
+            if to == "shared":
+                await self._builder.drop(owner, place_name(id))
+        await self._tell_everywhere(transaction, shown)
+        if to == "schema":
+            return {"rows": await self._mover.remove(transaction, id, _SHARED)}
+        await put_located(transaction, id, "shared", None, "settling")
         return {}
 
-    async def _clean(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
-        """Delete the rows where they were."""
-        if to == "schema":
-            return {"rows": await self._mover.remove(unit.transaction, id, _SHARED)}
+    async def _open(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        """Let the tenant write where it is now."""
         await be_alone_in(unit.transaction)
+        await put_located(unit.transaction, id, to, place_name(id) if to == "schema" else None, "served")
         async with self._builder.connected() as owner:
-            await self._builder.drop(owner, place_name(id))
-        await put_located(unit.transaction, id, "shared", None, "served")
+            await hold(owner, self._builder.dedicated, await located(unit.transaction))
+        await self.told(unit.transaction, id)
         return {}
 
     async def _end(self, tenant: Tenant, to: Tier, unit: Unit, results: Results) -> Any:

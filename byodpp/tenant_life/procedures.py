@@ -21,7 +21,7 @@ from byodpp.exceptions import ApiError, Conflict
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["Procedure", "Procedures", "Step"]
+__all__ = ["Procedure", "Procedures", "PutBack", "Step"]
 
 _BEGIN: Final = """
     insert into byodpp.tenant_procedures (kind, slug, given) values ($1, $2, $3::jsonb)
@@ -49,6 +49,8 @@ _FAIL: Final = (
 )
 #: What was refused at its first step has not begun, and keeps nothing else waiting.
 _FORGET: Final = "delete from byodpp.tenant_procedures where id = $1 and done = '{}'::jsonb"
+#: What has put back everything that it did.
+_PUT_BACK: Final = "delete from byodpp.tenant_procedures where id = $1"
 _FINISH: Final = """
     update byodpp.tenant_procedures set finished_at = now(), changed_at = now(), failure = null
     where id = $1 and finished_at is null
@@ -75,9 +77,18 @@ class Step:
 
     name: str
     principal: Callable[[Mapping[str, Any]], Principal]  # from the results so far
-    work: Callable[[Unit, Mapping[str, Any]], Awaitable[Any]]  # returns JSON, kept as the step's result
+    work: Callable[
+        [Unit, Mapping[str, Any]], Awaitable[Any]
+    ]  # returns JSON, kept as the step's result, or PutBack
     undoes: tuple[str, ...] = ()  # steps before it that are taken again when it was refused
     last: bool = False  # ends the procedure, whatever is left of it
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What a step returns that has put back all that was done before it: the procedure ends with it."""
+
+    refusal: ApiError  # raised when that is committed
 
 
 class Procedures:
@@ -118,7 +129,8 @@ class Procedures:
         """Take a step unless it is taken; return its result, and whether it was taken now.
 
         Raises:
-            ApiError: as the step raises; noted with the procedure, which is forgotten if it was its first.
+            ApiError: as the step raises; noted with the procedure, which is forgotten if it was its first,
+                or if the step has put everything back.
         """
         principal = step.principal(results)
         origin = Origin(
@@ -154,13 +166,19 @@ class Procedures:
             if step.name in done:
                 return done[step.name]
             result = await step.work(unit, results)
+            if isinstance(result, PutBack):
+                await unit.transaction.execute(_PUT_BACK, procedure.id)
+                return result
             await unit.transaction.execute(_NOTE, procedure.id, step.name, json.dumps(result))
             if step.last:
                 await unit.transaction.execute(_FINISH, procedure.id)
             taken = True
             return result
 
-        return await self._service.as_system(principal, origin, work), taken
+        result = await self._service.as_system(principal, origin, work)
+        if isinstance(result, PutBack):
+            raise result.refusal
+        return result, taken
 
     async def _apart(
         self,
