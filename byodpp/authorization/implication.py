@@ -60,8 +60,15 @@ def implies(first: Condition | None, second: Condition | None) -> bool:
     if isinstance(first, Refusal) and isinstance(second, Refusal):
         mine, other = first.part, second.part
         if isinstance(mine, Comparison) and isinstance(other, Comparison):
-            return _alike(other, mine) and _within(other, mine)
+            # A null that `mine` is known not to match makes `other` unknown, and so refused.
+            return _alike(other, mine) and _knows_null(mine, other) and _within(other, mine)
     return False
+
+
+def _knows_null(mine: Comparison, other: Comparison) -> bool:
+    """Tell whether refusing `mine` leaves no null that refusing `other` would not leave."""
+    refuses_null = mine.operator != "isNull" or _value(mine) is True
+    return refuses_null or other.operator == "isNull"
 
 
 def _personal(condition: Condition) -> bool:
@@ -114,8 +121,10 @@ def _within(first: Comparison, second: Comparison) -> bool:
 
 def _apart(first: Comparison, second: Comparison) -> bool:
     """Tell whether `first` means a value, not null, and none that passes `second`."""
-    if first.operator in _NULLABLE or first.operator == "isNull" or second.operator == "isNull":
-        return first.operator != "isNull" and second.operator == "isNull" and _value(second) is True
+    if first.operator in _NULLABLE or first.operator == "isNull":
+        return False  # a null passes, or may, and to refuse a comparison refuses nulls, too
+    if second.operator == "isNull":
+        return _value(second) is True
     listed, other = _finite(first), _finite(second)
     if listed is not None:
         return all(_passes(value, second) is False for value in listed)
