@@ -118,6 +118,13 @@ class AccessGuide:
         shown = [name for name, one in policies.fields.items() if not one.write_only]
         return seen is not None and seen.rows is None and dict(seen.fields) == dict.fromkeys(shown)
 
+    def given_roles(self, user: Principal) -> frozenset[str]:
+        """Return the roles that the tenant's own rows give to a user, besides those of the token."""
+        if user.visiting_from is not None:
+            return frozenset()
+        links = self._authorizer.rules(user.tenant_id).links
+        return frozenset(link.inherits for link in links if link.user_id == user.user_id)
+
     # --- the matrix -------------------------------------------------------------------
 
     async def cells(

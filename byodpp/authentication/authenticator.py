@@ -51,6 +51,7 @@ class Principal:
     key_id: str | None = None  # the API key that was sent; None for a token
     key_hash: bytes | None = field(default=None, repr=False)  # of its secret: another one was exchanged
     operations: frozenset[str] | None = None  # `Resource:operation`, all that a key may; None: no such bound
+    maker_roles: frozenset[str] | None = None  # of a key: the roles of its maker's token; None: not known
 
     #: What a transaction for this caller tells PostgreSQL.
     session: SessionContext = field(init=False, repr=False, compare=False)
@@ -110,7 +111,10 @@ class _Variables(Mapping[str, Any]):
             # A visitor has the number of some user of the tenant that he visits, and is not that user.
             "user.id": (principal.user_id or None) if principal.visiting_from is None else None,
             "user.subject": principal.subject,
-            "user.roles": sorted(principal.roles),
+            # A key may bear roles that are its maker's only while somebody gives them to him.
+            "user.roles": sorted(
+                principal.roles if principal.maker_roles is None else principal.roles & principal.maker_roles
+            ),
             "user.name": claims.name if claims else None,
             "user.userName": claims.user_name if claims else None,
             "user.email": claims.email if claims else None,
@@ -342,7 +346,13 @@ class Authenticator:
         )
         user = User(id=key.user_id, status=key.user_status)
         principal = await self._acting(claims, home, user, x_tenant)
-        return replace(principal, key_id=key.id, key_hash=key.hash, operations=key.operations)
+        return replace(
+            principal,
+            key_id=key.id,
+            key_hash=key.hash,
+            operations=key.operations,
+            maker_roles=key.maker_roles,
+        )
 
     async def _acting(self, claims: Claims, home: Tenant, user: User, x_tenant: str | None) -> Principal:
         if not user.active:

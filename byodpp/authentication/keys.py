@@ -34,7 +34,7 @@ _KEY: Final = re.compile(r"byodpp_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{4
 _SECRET_BYTES: Final = 32
 
 _SELECT: Final = (
-    "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.operations, k.expires_at, k.revoked_at,"
+    "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.maker_roles, k.operations, k.expires_at, k.revoked_at,"
     " k.created_at, u.realm, u.subject, u.name, u.user_name, u.email, u.status"
     " from byodpp.api_key_hashes h"
     " join api_keys k on k.tenant_id = h.tenant_id and k.id = h.id"
@@ -59,6 +59,7 @@ class ApiKey:
     tenant_id: int
     user_id: int
     roles: frozenset[str]
+    maker_roles: frozenset[str] | None  # of the token with which it was made; None: it is from before
     operations: frozenset[str] | None  # `Resource:operation`; None is everything that the roles may
     created_at: float  # seconds since the epoch
     expires_at: float
@@ -214,6 +215,7 @@ def _key(record: Any) -> ApiKey:
         tenant_id=record["tenant_id"],
         user_id=record["user_id"],
         roles=frozenset(json.loads(record["roles"] or "[]")),
+        maker_roles=None if record["maker_roles"] is None else frozenset(json.loads(record["maker_roles"])),
         operations=None if operations is None else frozenset(operations),
         created_at=record["created_at"].timestamp(),
         expires_at=record["expires_at"].timestamp() if record["expires_at"] is not None else 0.0,

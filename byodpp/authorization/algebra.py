@@ -52,6 +52,7 @@ class Caller:
     """Of a principal, all that a decision depends on."""
 
     held: frozenset[str]  # typed names of who it is and of every role it has
+    barred: frozenset[str] = frozenset()  # the same of which only the denies hold: an API key's maker
     anonymous: bool = False
     at_home: bool = True  # signed in at the tenant whose rows are asked for
     on_platform: bool = False  # an operator who acts for the platform itself
@@ -82,7 +83,9 @@ def decided(
     action = next((one for one in resource.actions if one.key == operation), None)
     if (reason := out_of_place(caller, resource, operation, action)) is not None:
         return Decision(allowed=False, reason=reason)
-    selected = rules.select(sorted(caller.held), resource, operation)
+    selected = rules.select(sorted(caller.held | caller.barred), resource, operation)
+    if caller.barred:
+        selected = tuple(one for one in selected if one.deny or one.subject in caller.held)
     return _combined(selected, caller if audiences else None, resource, operation)
 
 

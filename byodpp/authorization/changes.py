@@ -17,7 +17,7 @@ from typing import Final
 from byodpp.authentication import Principal
 from byodpp.authorization.algebra import decided
 from byodpp.authorization.decisions import Authorizer, caller_of
-from byodpp.authorization.delegation import Author, gains, lacking
+from byodpp.authorization.delegation import Author, gains, guesses, lacking
 from byodpp.authorization.in_force import TenantRows, TenantRules
 from byodpp.authorization.policies import PolicyRow, RoleLink
 from byodpp.authorization.policy_check import Known, circles, manifest_roles, policy_faults
@@ -122,6 +122,10 @@ class AccessChanges:
                 await asyncio.sleep(0)
         if faults:
             raise Forbidden("Nobody gives, or gives back, a right that he lacks.", details=faults)
+        hidden = list(dict.fromkeys(guesses(author, old, new, self._registry)))
+        if hidden:
+            told = "Nobody makes rules about values that he cannot read."
+            raise Forbidden(told, details=hidden[:_MOST_FAULTS])
         self._refuse_lockout(old, new, principal)
 
     def _trial(self, tenant: int, stored: StoredRows) -> TenantRules:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -202,13 +202,18 @@ class Authorizer:
         """Return everything a decision depends on, and the same as a key."""
         rules = self._in_force.of(principal.tenant_id)
         caller = self._caller(rules, principal)
-        key = (rules.number, caller.held, caller.flags, resource.version, resource.name, operation)
+        key = (
+            rules.number, caller.held, caller.barred, caller.flags, resource.version, resource.name, operation
+        )  # fmt: skip
         return rules, caller, key
 
     def _caller(self, rules: TenantRules, principal: Principal) -> Caller:
         user = principal.user_id if principal.user_id in rules.users else 0
         at_home = principal.home_tenant_id == principal.tenant_id
-        key = (rules.number, principal.roles, user, principal.anonymous, at_home, principal.platform)
+        key = (
+            rules.number, principal.roles, principal.maker_roles, principal.key_id is None, user,
+            principal.anonymous, at_home, principal.platform,
+        )  # fmt: skip
         found = self._callers.get(key)
         if found is None:
             with self._lock:
@@ -223,18 +228,43 @@ def caller_of(rules: TenantRules, principal: Principal) -> Caller:
         return Caller(held=rules.held(own_subjects(rules, principal)), anonymous=True, at_home=False)
     at_home = principal.home_tenant_id == principal.tenant_id
     held = rules.held(own_subjects(rules, principal))
-    return Caller(held=held, at_home=at_home, on_platform=principal.at_home_on_platform)
+    barred = rules.held(_makers_subjects(rules, principal)) - held
+    return Caller(held=held, barred=barred, at_home=at_home, on_platform=principal.at_home_on_platform)
 
 
 def own_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:
     """Return what a caller is by itself, without what its roles inherit."""
     if principal.anonymous:
         return frozenset((_EVERYBODY,))
-    own = {subject_of(role) for role in principal.roles} | {_SIGNED_IN, _EVERYBODY}
+    everybody = {_SIGNED_IN, _EVERYBODY}
+    himself = _himself(rules, principal)
+    if principal.key_id is not None:
+        return frozenset({*everybody, *_roles_of_key(rules, principal, himself)})
+    return frozenset({*everybody, *himself, *map(subject_of, principal.roles)})
+
+
+def _himself(rules: TenantRules, principal: Principal) -> frozenset[str]:
+    """Return the user as a subject of rules, where some are about him."""
     # A user of another tenant (an operator) may have the number of one of this tenant's.
     if principal.home_tenant_id == principal.tenant_id and principal.user_id in rules.users:
-        own.add(f"user:{principal.user_id}")
-    return frozenset(own)
+        return frozenset((f"user:{principal.user_id}",))
+    return frozenset()
+
+
+def _roles_of_key(rules: TenantRules, principal: Principal, himself: frozenset[str]) -> Iterator[str]:
+    """Yield the roles of a key: those of its maker's token, and of others those that he holds today."""
+    given = {link.inherited for link in rules.links if link.subject in himself}
+    by_token = principal.maker_roles
+    for role in principal.roles:
+        if by_token is None or role in by_token or subject_of(role) in given:
+            yield subject_of(role)
+
+
+def _makers_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:
+    """Return what the maker of a key is, whose denies bind the key whatever roles it was given."""
+    if principal.key_id is None:
+        return frozenset()
+    return frozenset({*_himself(rules, principal), *map(subject_of, principal.maker_roles or ())})
 
 
 def _for_guest(decision: Decision) -> Decision:

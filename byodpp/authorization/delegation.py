@@ -15,12 +15,22 @@ from byodpp.authorization.algebra import Caller, Decision, decided, out_of_place
 from byodpp.authorization.implication import implies
 from byodpp.authorization.in_force import TenantRules
 from byodpp.authorization.policies import EVERY, READS, WRITES, Policy, fitted, operation_keys
-from byodpp.conditions import Condition, all_of
+from byodpp.conditions import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    Negation,
+    Quantified,
+    Refusal,
+    Search,
+    all_of,
+)
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.exceptions import Detail
 from byodpp.registry import Registry
 
-__all__ = ["Author", "gains", "lacking"]
+__all__ = ["Author", "gains", "guesses", "lacking"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +58,69 @@ def gains(before: TenantRules, after: TenantRules) -> Iterator[Policy]:
     for link in dict.fromkeys(before.links):
         if link not in after.links:
             yield from _of_role(before, link.inherited, deny=True)
+
+
+def guesses(author: Author, before: TenantRules, after: TenantRules, registry: Registry) -> Iterator[Detail]:
+    """Yield the comparisons of new and changed rules with what their author cannot read."""
+    old = {row.id: row for row in before.rows.policies}
+    for row, policies in after.compiled():
+        if row.filter is None or old.get(row.id) == row:
+            continue
+        for policy in policies:
+            for resource in registry if policy.resource is None else (registry[policy.resource],):
+                found = fitted(policy, resource, registry)
+                if found is not None and found.rows is not None:
+                    yield from _hidden(author, found.rows, resource, registry)
+
+
+def _hidden(
+    author: Author, condition: Condition, resource: ResourceDefinition, registry: Registry
+) -> Iterator[Detail]:
+    for path, owner, name in _compared(condition, resource, registry):
+        if not _sees(author, owner, name, all_rows=bool(path)):
+            place = ".".join(("condition", *path, name))
+            told = f"You cannot read {name!r} in every row of {owner.name}: the rule would tell its values."
+            yield Detail(place, "forbidden", told)
+
+
+def _compared(
+    condition: Condition, resource: ResourceDefinition, registry: Registry, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], ResourceDefinition, str]]:
+    """Yield what a condition compares: the relations that lead there, the resource, and its field."""
+    match condition:
+        case Comparison():
+            owner = _led_to(resource, condition.path, registry)
+            yield (*path, *condition.path), owner, condition.field
+        case Quantified():
+            owner = _led_to(resource, condition.path, registry)
+            yield from _compared(condition.part, owner, registry, (*path, *condition.path))
+        case AllOf(parts) | AnyOf(parts):
+            for part in parts:
+                yield from _compared(part, resource, registry, path)
+        case Negation(part) | Refusal(part):
+            yield from _compared(part, resource, registry, path)
+        case Search(fields):
+            yield from ((path, resource, name) for name in fields)
+
+
+def _led_to(resource: ResourceDefinition, path: Iterable[str], registry: Registry) -> ResourceDefinition:
+    for name in path:
+        resource = registry.target(resource, resource.relations[name])
+    return resource
+
+
+def _sees(author: Author, resource: ResourceDefinition, name: str, *, all_rows: bool) -> bool:
+    """Whether somebody reads a field in every row that he reads, or in every row there is."""
+    if name == "tenantId":
+        return True
+    if resource.fields[name].write_only:
+        return False
+    for operation in READ_OPERATIONS:
+        own = decided(author.rules, author.caller, resource, operation)
+        if own.allowed and not (all_rows and own.rows is not None):
+            if own.fields is None or (name in own.fields and own.fields[name] is None):
+                return True
+    return False
 
 
 def _of_role(rules: TenantRules, role: str, *, deny: bool) -> Iterator[Policy]:

@@ -39,6 +39,7 @@ class MadeKey(Schema):
     name = fields.String(required=True)
     userId = fields.Integer(required=True)
     roles = fields.List(fields.String(), required=True)
+    makerRoles = fields.List(fields.String(), required=True, allow_none=True)
     operations = fields.List(fields.String(), required=True, allow_none=True)
     expiresAt = fields.DateTime(required=True)
     lastUsedAt = fields.DateTime(required=True, allow_none=True)
@@ -84,8 +85,9 @@ class ApiKeysCreate(_Making):
             raise Forbidden("An API key makes no API keys: sign in.")
         if user.visiting_from is not None:
             raise Forbidden("Keys are made at home: leave out X-Tenant.")
-        roles = sorted(user.roles) if body.get("roles") is None else list(body["roles"])
-        self._refuse_lacking(roles)
+        own = user.roles | self.access.given_roles(user)
+        roles = sorted(own) if body.get("roles") is None else list(body["roles"])
+        self._refuse_lacking(roles, own)
         ends = self._end(body.get("expiresAt"))
         live = {"userId": user.user_id, "revokedAt": {"isNull": True}, "expiresAt": {"gt": _now()}}
         if await self.system["ApiKeys"].count(live) >= _MOST_KEYS:
@@ -95,6 +97,7 @@ class ApiKeysCreate(_Making):
             "name": body["name"],
             "userId": user.user_id,
             "roles": roles,
+            "makerRoles": sorted(user.roles),
             "operations": body.get("operations"),
             "expiresAt": ends,
             "ending": secret[-4:],
@@ -102,8 +105,8 @@ class ApiKeysCreate(_Making):
         # Whom the key is for was decided above; the caller need not be able to read users.
         return await self.told(await self.system["ApiKeys"].create(values), secret)
 
-    def _refuse_lacking(self, roles: list[str]) -> None:
-        lacking = [role for role in roles if role not in self.request.user.roles]
+    def _refuse_lacking(self, roles: list[str], own: frozenset[str]) -> None:
+        lacking = [role for role in roles if role not in own]
         if lacking:
             told = "You do not have this role, so no key of yours has it."
             details = [Detail(f"roles.{roles.index(role)}", "forbidden", told) for role in lacking]
@@ -145,6 +148,9 @@ class ApiKeysRotate(_Making):
         row = await self.repository.read(self.request.params["id"])
         if row["userId"] != user.user_id or user.visiting_from is not None:
             raise Forbidden("Only the user for whom a key acts may have its secret: revoke it instead.")
+        if user.key_id not in (None, row["id"]):
+            # The other one may have roles and operations that this one was not given.
+            raise Forbidden("An API key has its own secret exchanged, and no other key's: sign in.")
         if row["revokedAt"] is not None or row["expiresAt"] <= datetime.now(UTC):
             raise Conflict("The key is worth nothing any more: make a new one.")
         secret = new_secret()

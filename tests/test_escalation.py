@@ -1,0 +1,208 @@
+"""What somebody who may change rules or make keys does to get more than he has, and does not get it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+NAME = {"type": "string", "required": True}
+MANIFEST = {
+    "resources": [
+        {
+            "name": "Things",
+            "fields": {
+                "name": {**NAME, "index": True},
+                "price": {"type": "integer", "index": True},
+                "margin": {"type": "integer"},
+                "pin": {"type": "string", "writeOnly": True},
+                "kindId": {"references": "Kinds"},
+            },
+            "access": {"read": ["Admin", "Viewer"], "write": ["Admin", "Editor"]},
+        },
+        {
+            "name": "Kinds",
+            "fields": {"name": NAME, "level": {"type": "integer"}},
+            "relations": {"things": {"resource": "Things", "foreignField": "kindId"}},
+            "access": {"read": ["Admin", {"roles": ["Clerk"], "filter": {"level": 1}}], "write": ["Admin"]},
+        },
+    ],
+    "include": ["byodpp:keys", "byodpp:access", "byodpp:tenancy"],
+}
+THINGS, KEYS, POLICIES = "/api/v1/things", "/api/v1/api-keys", "/api/v1/policies"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("escalation"), MANIFEST)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as application:
+        yield application
+
+
+async def post(client: httpx2.AsyncClient, url: str, body: Any = None, status: int = 201) -> Any:
+    answer = await client.post(url, json=body, headers={})
+    assert answer.status_code == status, answer.text
+    document = answer.json()
+    return document["data"] if status < 400 else document["error"]
+
+
+async def names(client: httpx2.AsyncClient) -> list[str]:
+    answer = await client.get(f"{THINGS}?fields=name&sort=name")
+    assert answer.status_code == 200, answer.text
+    return [one["name"] for one in answer.json()["data"]]
+
+
+def by_key(tested: TestedApplication, made: dict[str, Any]) -> httpx2.AsyncClient:
+    return tested.client(role=None, headers={"Authorization": f"Bearer {made['key']}"})
+
+
+def places(error: dict[str, Any]) -> set[str]:
+    return {detail["field"] for detail in error["details"]}
+
+
+async def things(tested: TestedApplication) -> httpx2.AsyncClient:
+    """Three things, one without a price; returns the Admin."""
+    admin = tested.client(role="Admin", user="ann")
+    for name, price in (("a", None), ("b", 5), ("c", 200)):
+        await post(admin, THINGS, {"name": name, "price": price, "margin": price, "pin": f"P{price}"})
+    return admin
+
+
+# --- rules ---
+
+
+async def test_rows_without_a_value_are_not_given_by_who_lacks_them(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    operator = tested.client(role="Admin", tenant="platform", headers={"X-Tenant": "acme"})
+    deny = {"object": "Things", "action": "read", "effect": "deny", "condition": {"price": {"isNull": True}}}
+    await post(operator, POLICIES, {"subject": "Admin", **deny})
+    assert await names(admin) == ["b", "c"]
+    for condition in ({"price": {"ne": 0}}, {"price": {"nin": [0, 1]}}):
+        rule = {"subject": "Editor", "object": "Things", "action": "read", "condition": condition}
+        assert places(await post(admin, POLICIES, rule, 403)) == {"condition"}
+    given = {"subject": "Editor", "object": "Things", "action": "read", "condition": {"price": {"gt": 9}}}
+    await post(admin, POLICIES, given)
+    assert await names(tested.client(role="Editor", user="ed")) == ["c"]
+
+
+async def clerk_of(tested: TestedApplication, admin: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """Somebody who may change rules, and reads names and prices of things, and kinds of level 1."""
+    await post(admin, "/api/v1/roles", {"name": "Clerk"})
+    own = {"subject": "Clerk", "object": "Things", "action": "read", "fields": ["name", "price", "kindId"]}
+    for rule in ({"subject": "Clerk", "object": "Policies"}, own):
+        await post(admin, POLICIES, rule)
+    return tested.client(role="Clerk", user="cleo")
+
+
+@pytest.mark.parametrize(
+    ("condition", "place"),
+    [
+        ({"margin": 5}, "condition.margin"),
+        ({"price": 5, "or": [{"margin": {"gt": 7}}, {"name": "a"}]}, "condition.margin"),
+        ({"not": {"margin": {"isNull": True}}}, "condition.margin"),
+        ({"pin": "P5"}, "condition.pin"),
+        ({"kind.name": "x"}, "condition.kind.name"),
+        ({"kind.level": 1}, "condition.kind.level"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("effect", ["deny", "allow"])
+async def test_no_rule_tells_its_author_what_he_cannot_read(
+    tested: TestedApplication, condition: dict[str, Any], place: str, effect: str
+) -> None:
+    admin = await things(tested)
+    clerk = await clerk_of(tested, admin)
+    rule = {"subject": "Clerk", "object": "Things", "action": "read", "fields": ["name"], "effect": effect}
+    refused = await post(clerk, POLICIES, {**rule, "condition": condition}, 403)
+    assert places(refused) == {place}
+    assert await names(clerk) == ["a", "b", "c"]
+
+
+async def test_the_rows_behind_a_relation_are_no_way_around_it(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    clerk = await clerk_of(tested, admin)
+    rule = {"subject": "Clerk", "object": "Kinds", "action": "read", "effect": "deny"}
+    refused = await post(clerk, POLICIES, {**rule, "condition": {"things": {"some": {"margin": 5}}}}, 403)
+    assert places(refused) == {"condition.things.margin"}
+    # Of his own rows he may speak, and of those of others that he reads all of.
+    await post(clerk, POLICIES, {**rule, "condition": {"level": 3}})
+    await post(clerk, POLICIES, {**rule, "condition": {"things": {"some": {"price": 5}}}})
+
+
+async def test_nobody_reads_what_is_only_written_by_a_rule_about_it(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    operator = tested.client(role="Admin", tenant="platform", headers={"X-Tenant": "acme"})
+    rule = {"subject": "Viewer", "object": "Things", "action": "read", "effect": "deny"}
+    for author in (admin, operator):
+        assert places(await post(author, POLICIES, {**rule, "condition": {"pin": "P5"}}, 403)) == {
+            "condition.pin"
+        }
+    await post(admin, POLICIES, {**rule, "condition": {"margin": 5}})
+    assert await names(tested.client(role="Viewer", user="vi")) == ["c"]
+
+
+# --- keys ---
+
+
+async def test_a_key_gets_no_other_keys_secret(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    strong = await post(admin, KEYS, {"name": "strong"})
+    weak = await post(admin, KEYS, {"name": "weak", "roles": []})
+    error = await post(by_key(tested, weak), f"{KEYS}/{strong['id']}/rotate", None, 403)
+    assert "no other key's" in error["message"]
+    assert await names(by_key(tested, strong)) == ["a", "b", "c"]
+    renewed = await post(by_key(tested, weak), f"{KEYS}/{weak['id']}/rotate", None, 200)
+    assert renewed["key"] != weak["key"]
+    assert (await by_key(tested, weak).get(THINGS)).status_code == 401
+    assert (await by_key(tested, renewed).get(THINGS)).status_code == 403
+
+
+async def test_a_key_without_a_role_has_not_what_its_maker_was_given(tested: TestedApplication) -> None:
+    admin, maker = await things(tested), tested.client(role="Viewer", user="vi")
+    await post(maker, THINGS, {"name": "x"}, 403)
+    user = max(one["id"] for one in (await admin.get("/api/v1/users")).json()["data"])
+    role = await post(admin, "/api/v1/roles", {"name": "Extra"})
+    await post(admin, POLICIES, {"subject": "Extra", "object": "Things", "action": "create"})
+    held = await post(admin, "/api/v1/user-roles", {"userId": user, "roleId": role["id"]})
+    await post(admin, POLICIES, {"subject": f"user:{user}", "object": "Kinds", "action": "read"})
+    await post(maker, THINGS, {"name": "x"})
+    whole = await post(maker, KEYS, {"name": "whole"})
+    assert (whole["roles"], whole["makerRoles"]) == (["Extra", "Viewer"], ["Viewer"])
+    some = await post(maker, KEYS, {"name": "some", "roles": ["Viewer"]})
+    extra = await post(maker, KEYS, {"name": "extra", "roles": ["Extra"]})
+    await post(by_key(tested, some), THINGS, {"name": "y"}, 403)
+    for made in (whole, extra):
+        await post(by_key(tested, made), THINGS, {"name": "z"})
+    assert (await by_key(tested, extra).get(THINGS)).status_code == 403
+    # What he himself may do, because a rule names him, is no role, and no key's.
+    assert (await maker.get("/api/v1/kinds")).status_code == 200
+    assert (await by_key(tested, whole).get("/api/v1/kinds")).status_code == 403
+    # Who gave the role to the user takes it from the user's keys, too.
+    assert (await admin.delete(f"/api/v1/user-roles/{held['id']}")).status_code == 204
+    for made in (whole, extra):
+        await post(by_key(tested, made), THINGS, {"name": "late"}, 403)
+
+
+async def test_what_is_denied_to_its_maker_is_denied_to_a_key(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    maker = tested.client(role=["Admin", "Restricted"], user="rita")
+    await post(admin, "/api/v1/roles", {"name": "Restricted"})
+    key = by_key(tested, await post(maker, KEYS, {"name": "k", "roles": ["Admin"]}))
+    assert await names(key) == ["a", "b", "c"]
+    deny = {"object": "Things", "action": "read", "effect": "deny", "condition": {"name": "b"}}
+    await post(admin, POLICIES, {"subject": "Restricted", **deny})
+    assert await names(maker) == await names(key) == ["a", "c"]
+    user = max(one["id"] for one in (await admin.get("/api/v1/users")).json()["data"])
+    await post(admin, POLICIES, {"subject": f"user:{user}", **deny, "condition": {"name": "c"}})
+    assert await names(maker) == await names(key) == ["a"]
