@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +15,9 @@ from byodpp.conditions import AllOf, AnyOf, Comparison, Condition, Constant, Ref
 VALUES = (None, 0, 1, 2, 3)
 
 
-def about(operator: str, *operands: Any) -> Comparison:
+def about(word: str, *operands: Any) -> Comparison:
     both = (Constant(operands[0]), Constant(operands[1])) if len(operands) == 2 else Constant(operands[0])
-    return Comparison((), "price", operator, both)
+    return Comparison((), "price", word, both)
 
 
 def comparisons() -> Iterator[Comparison]:
@@ -49,13 +50,11 @@ def compared(one: Comparison, value: int | None, *, strict: bool) -> bool | None
         return (value is None) is given
     if value is None:
         return None if strict else one.operator in ("ne", "nin")
-    tests = {
-        "eq": lambda: value == given, "ne": lambda: value != given, "gt": lambda: value > given,
-        "gte": lambda: value >= given, "lt": lambda: value < given, "lte": lambda: value <= given,
-        "in": lambda: value in given, "nin": lambda: value not in given,
-        "between": lambda: given[0] <= value <= given[1],
-    }  # fmt: skip
-    return bool(tests[one.operator]())
+    if one.operator in ("in", "nin"):
+        return (value in given) is (one.operator == "in")
+    if one.operator == "between":
+        return bool(given[0] <= value <= given[1])
+    return bool(getattr(operator, one.operator.replace("gte", "ge").replace("lte", "le"))(value, given))
 
 
 def wrong(first: Condition, second: Condition) -> list[int | None]:
@@ -68,20 +67,22 @@ def wrong(first: Condition, second: Condition) -> list[int | None]:
 
 
 def test_what_is_said_of_two_comparisons_is_true_of_every_value() -> None:
-    simple = list(comparisons())
-    for first, second in itertools.product((*simple, *map(Refusal, simple)), repeat=2):
+    simple: list[Condition] = list(comparisons())
+    for first, second in itertools.product([*simple, *map(Refusal, simple)], repeat=2):
         if implies(first, second):
             assert not wrong(first, second), (first, second)
 
 
 def test_what_is_said_of_two_comparisons_against_one_is_true_of_every_value() -> None:
-    simple = list(comparisons())
-    wholes = [*simple, *map(Refusal, simple)]
+    simple: list[Condition] = list(comparisons())
+    wholes: list[Condition] = [*simple, *map(Refusal, simple)]
     said = 0
     for one, other in itertools.combinations(simple, 2):
         for joined in (AllOf((one, other)), AnyOf((one, other))):
             for whole in wholes:
-                for first, second in ((joined, whole), (whole, joined), (whole, Refusal(joined))):
+                pairs: list[tuple[Condition, Condition]]
+                pairs = [(joined, whole), (whole, joined), (whole, Refusal(joined))]
+                for first, second in pairs:
                     if implies(first, second):
                         said += 1
                         assert not wrong(first, second), (first, second)

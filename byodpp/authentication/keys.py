@@ -34,8 +34,8 @@ _KEY: Final = re.compile(r"byodpp_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{4
 _SECRET_BYTES: Final = 32
 
 _SELECT: Final = (
-    "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.maker_roles, k.operations, k.expires_at, k.revoked_at,"
-    " k.created_at, u.realm, u.subject, u.name, u.user_name, u.email, u.status"
+    "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.maker_roles, k.operations, k.expires_at,"
+    " k.revoked_at, k.created_at, u.realm, u.subject, u.name, u.user_name, u.email, u.status"
     " from byodpp.api_key_hashes h"
     " join api_keys k on k.tenant_id = h.tenant_id and k.id = h.id"
     " join users u on u.tenant_id = k.tenant_id and u.id = k.user_id"
