@@ -47,7 +47,7 @@ from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
-from byodpp.limits import ClassDirectory, SlidingWindows, StorageQuota
+from byodpp.limits import ClassDirectory, SlidingWindows, StorageQuota, figures_by_class
 from byodpp.openapi import openapi_bytes
 from byodpp.part_writes import PartWrites
 from byodpp.places import PlaceBuilder
@@ -167,6 +167,7 @@ class Application:
             bus,
             following.trail,
             tenants,
+            database,
             authorizer=authorizer,
             encryption=encryption,
             issuer=issuer,
@@ -416,6 +417,7 @@ def _unit_parts(
     bus: EventBus,
     trail: AuditTrail,
     tenants: TenantDirectory,
+    database: Database,
     *,
     authorizer: Authorizer,
     encryption: EncryptionKeys,
@@ -435,6 +437,7 @@ def _unit_parts(
         tenants=tenants,
         guide=AccessGuide(blueprint.registry, authorizer, store, routes),
         hears=bus.hears,
+        figures=lambda: figures_by_class(database),
         identity=issuer.administration,
     )
 

@@ -29,7 +29,7 @@ _log: Final = logging.getLogger(__name__)
 
 _LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp storage meter', 0))"
 _DUE: Final = (
-    "select exists (select from tenant_classes where max_storage_bytes is not null)"
+    "select exists (select from tenant_classes where max_storage_bytes is not null or analytics)"
     " and coalesce((select max(measured_at) < now() - make_interval(secs => $1)"
     " from byodpp.tenant_storage), true)"
 )

@@ -1,6 +1,7 @@
-"""Logic class of the part `byodpp:tenancy`: how much a tenant uses of what its class allows.
+"""Logic classes of the part `byodpp:tenancy`: what a tenant uses of what its class allows, and all together.
 
-May reject: NotFound (another tenant's record), Forbidden (an operator who has not named the tenant).
+May reject: NotFound (another tenant's record), Forbidden (an operator who has not named the tenant; of
+all together, everybody but an operator who has named none).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from marshmallow import Schema, fields
 
 from byodpp.authentication.users import REFUSED
 from byodpp.exceptions import Forbidden
+from byodpp.limits import FEWEST
 from byodpp.logics import Logic
 
 __all__ = ["TENANCY_LOGICS"]
@@ -73,4 +75,63 @@ class TenantsUsage(Logic):
         }
 
 
-TENANCY_LOGICS: Final[tuple[type[Logic], ...]] = (TenantsUsage,)
+class ClassAnalytics(Schema):
+    """The tenants of one class together; null where they are too few to be told apart from one."""
+
+    tenantClass = fields.String(required=True)
+    tenants = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": f"Counted tenants; null, and all else with it, below {FEWEST}."},
+    )
+    averageUsers = fields.Float(required=True, allow_none=True)
+    totalStorageBytes = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "As measured last; null before."}
+    )
+    measuredAt = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "The oldest of the measurements."}
+    )
+
+
+class AnalyticsAnswer(Schema):
+    """Each class whose tenants may be counted."""
+
+    classes = fields.List(fields.Nested(ClassAnalytics), required=True)
+    away = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "Places that did not answer, and whose tenants are not counted."},
+    )
+
+
+class TenantClassesAnalytics(Logic):
+    """Tells what the tenants of each class are together, without telling anything of one of them."""
+
+    resource, action = "TenantClasses", "analytics:get"
+    output = AnalyticsAnswer
+
+    async def execute(self) -> Any:
+        """Ask every database in which tenants live.
+
+        Raises:
+            Forbidden: somebody of a tenant asks, or an operator who acts for one.
+        """
+        if not self.request.user.at_home_on_platform:
+            raise Forbidden("Tenants are counted together for the platform's operators, without X-Tenant.")
+        found = await self.figures()
+        return {
+            "classes": [
+                {
+                    "tenantClass": one.name,
+                    "tenants": one.tenants,
+                    "averageUsers": one.average_users,
+                    "totalStorageBytes": one.stored_bytes,
+                    "measuredAt": one.measured_at,
+                }
+                for one in found.classes
+            ],
+            "away": list(found.away),
+        }
+
+
+TENANCY_LOGICS: Final[tuple[type[Logic], ...]] = (TenantsUsage, TenantClassesAnalytics)

@@ -41,6 +41,7 @@ from byodpp.idempotency import Right
 from byodpp.identity import IdentityAdministration
 from byodpp.ids import Ids
 from byodpp.judged_calls import owned, versioned, writing
+from byodpp.limits import PlatformFigures
 from byodpp.logics import LogicMap
 from byodpp.query.parameters import judge_parameters
 from byodpp.registry import Registry
@@ -76,6 +77,7 @@ class UnitParts:
     tenants: TenantDirectory
     guide: AccessGuide
     hears: Callable[[str], bool]  # whether a handler of this process wants an event of that name
+    figures: Callable[[], Awaitable[PlatformFigures]]  # of the tenants of each class together
     identity: IdentityAdministration | None  # None: this process may make no realms and users
 
 
@@ -364,6 +366,10 @@ class CallContext:
         if found is None:
             raise BadGateway("This server has no right to make realms and users: keycloak_admin_secret")
         return found
+
+    async def figures(self) -> PlatformFigures:
+        """Return what the tenants of each class are together."""
+        return await self._unit.parts.figures()
 
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None:
         """Tell that something happened."""
