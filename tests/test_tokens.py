@@ -81,6 +81,7 @@ def good_claims(**changes: Any) -> dict[str, Any]:
         "realm_access": {"roles": ["Manager"]},
         "preferred_username": "anna",
         "email": "anna@example.com",
+        "email_verified": True,
         **changes,
     }
     return {name: value for name, value in claims.items() if value is not None}
@@ -118,6 +119,15 @@ async def test_a_good_token_gives_its_claims(verifier: TokenVerifier) -> None:
     assert claims.scopes == {"openid", "email"}
     assert (claims.name, claims.user_name, claims.email) == ("Anna", "anna", "anna@example.com")
     assert (claims.token_id, claims.session_id) == ("a-token", "s")
+
+
+@pytest.mark.parametrize("verified", [False, None, "true", 1], ids=str)
+async def test_an_address_that_nobody_has_verified_is_not_taken_for_the_users(
+    verifier: TokenVerifier, verified: Any
+) -> None:
+    claims = await verifier.verify(signed(good_claims(email_verified=verified)))
+    assert claims.email is None
+    assert (await verifier.verify(signed(good_claims()))).email == "anna@example.com"
 
 
 async def test_a_token_for_our_client_is_accepted_by_its_azp(verifier: TokenVerifier) -> None:

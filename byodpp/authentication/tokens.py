@@ -58,7 +58,7 @@ class Claims:
     scopes: frozenset[str]
     name: str | None
     user_name: str | None
-    email: str | None
+    email: str | None  # only one that was verified (`email_verified`)
     issued_at: int  # seconds since the epoch
     expires_at: int
 
@@ -249,7 +249,8 @@ class TokenVerifier:
             scopes=frozenset(scope.split()) if isinstance(scope, str) else frozenset(),
             name=_text(payload.get("name")),
             user_name=_text(payload.get("preferred_username")),
-            email=_text(payload.get("email")),
+            # A user can name any address: rules may compare only one that the provider has seen to be his.
+            email=_text(payload.get("email")) if payload.get("email_verified") is True else None,
             issued_at=issued_at,
             expires_at=expires_at,
         )
