@@ -36,6 +36,7 @@ from byodpp.middleware.request_context import ClientAddress, RequestContext, com
 from byodpp.middleware.row_probe import RowProbe
 from byodpp.middleware.security_headers import SecurityHeaders
 from byodpp.middleware.size_limits import SizeLimits
+from byodpp.middleware.tenant_hosts import TenantHosts
 from byodpp.middleware.tenant_limit import RunningRequests, TenantClasses, TenantLimit
 from byodpp.middleware.validation import Validation
 from byodpp.negotiation import Negotiator
@@ -106,6 +107,7 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
                 public=endpoint.public,
                 control_plane=endpoint.resource is not None and endpoint.resource.control_plane,
                 sessions=parts.browser_sessions,
+                hosts=TenantHosts.of(settings),
             )
         )
         if settings.rate_limit_enabled:

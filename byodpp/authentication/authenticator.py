@@ -1,7 +1,7 @@
-"""Who is calling, and in which tenant: two headers in, a Principal out.
+"""Who is calling, and in which tenant: a token and the name of a tenant in, a Principal out.
 
 Refuses with 401 (the token, its tenant, its user), 403 and 404 (the tenant that was named), and
-503 when it cannot know. It never reads a query string, a cookie, a body, or the host's name.
+503 when it cannot know. It never reads a query string, a cookie, or a body.
 """
 
 from __future__ import annotations

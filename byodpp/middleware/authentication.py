@@ -1,7 +1,8 @@
 """Finds out who calls.
 
 In: a request. Out: the same with its principal; "nobody" is a principal too. May reject:
-Unauthenticated (from the authenticator, or because nobody may not come here), AuthUnavailable, CrossSite.
+Unauthenticated (from the authenticator, or because nobody may not come here), AuthUnavailable, CrossSite,
+InvalidHeader (header and host name different tenants).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Protocol
 
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.exceptions import Unauthenticated
+from byodpp.middleware.tenant_hosts import TenantHosts
 from byodpp.requests import Request
 
 __all__ = ["Authentication", "Authenticator", "Caller"]
@@ -79,21 +81,25 @@ class Authentication:
         public: bool,
         control_plane: bool = False,
         sessions: BrowserSessions | None = None,
+        hosts: TenantHosts | None = None,
     ) -> None:
         """Args:
         authenticator: judges tokens.
         public: whether callers without a token may go on.
         control_plane: whether the route is about what is kept for all tenants together.
         sessions: take tokens out of cookies; None: no cookie is looked at.
+        hosts: say whom a host names; None: the header alone names a tenant.
         """
         self._authenticator = authenticator
         self._public = public
         self._control_plane = control_plane
         self._sessions = sessions
+        self._hosts = hosts
 
     def __call__(self, request: Request) -> Awaitable[None] | None:
         """Authenticate."""
-        authorization, x_tenant = request.header(b"authorization"), request.header(b"x-tenant")
+        authorization = request.header(b"authorization")
+        x_tenant = request.header(b"x-tenant") if self._hosts is None else self._hosts.named(request)
         # A token that is sent by itself is meant, whatever cookie lies beside it.
         if authorization is None and self._sessions is not None and request.header(b"cookie") is not None:
             return self._awaited(request, self._by_cookie(request, x_tenant, self._sessions))

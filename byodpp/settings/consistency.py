@@ -20,6 +20,7 @@ __all__ = ["contradictions"]
 
 #: A shorter secret could be guessed.
 _SECRET_LENGTH: Final = 32
+_HOST: Final = re.compile(r"(?=.{1,190}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
 def contradictions(settings: Settings) -> list[Problem]:
@@ -36,6 +37,8 @@ def contradictions(settings: Settings) -> list[Problem]:
         problems.append(Problem("postgres_db_uri", "is missing while another address of the database is set"))
     problems += _wrong_networks(settings.trusted_proxies) + _wrong_origins(settings.cors_origins)
     problems += _wrong_identity(settings) + _wrong_mail(settings) + _wrong_secret(settings)
+    if settings.tenant_domain is not None and not _HOST.fullmatch(settings.tenant_domain):
+        problems.append(Problem("tenant_domain", "must be a host name, as dpp.example, without port and dot"))
     problems += _wrong_encryption_keys(settings) + wrong_places(settings)
     if settings.environment in ("stage", "prod") and settings.identity == "local":
         advice = "Set BYODPP_IDENTITY=keycloak and KEYCLOAK_URL."

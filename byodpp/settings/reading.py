@@ -72,6 +72,14 @@ class Settings:
             secret=True,
         ),
     ] = None
+    tenant_domain: Annotated[
+        str | None,
+        Setting(
+            "Domain whose hosts name tenants as X-Tenant does: with dpp.example, acme.dpp.example is acme; "
+            "nobody's when left out.",
+            env="TENANT_DOMAIN",
+        ),
+    ] = None
     public_url: Annotated[
         str | None,
         Setting(

@@ -1,0 +1,129 @@
+"""Hosts that name tenants: for who may choose one, and for nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.exceptions import SettingsError
+from byodpp.settings import load_settings
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+PAGES = "/api/v1/pages"
+MANIFEST = {
+    "resources": [
+        {
+            "name": "Pages",
+            "fields": {
+                "name": {"type": "string", "index": True},
+                "shown": {"type": "boolean", "index": True},
+            },
+            "access": {
+                "read": ["Admin", {"roles": ["public"], "filter": {"shown": True}}],
+                "write": ["Admin"],
+            },
+        }
+    ],
+    "include": ["byodpp:tenancy", "byodpp:access", "byodpp:grants"],
+}
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("hosts"), MANIFEST)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(
+        blueprint, tenant_domain="dpp.example", public_url="https://api.dpp.example"
+    ) as application:
+        for slug in ("acme", "beta"):
+            for name, shown in ((f"{slug} shown", True), (f"{slug} hidden", False)):
+                answer = await application.client(tenant=slug).post(
+                    PAGES, json={"name": name, "shown": shown}
+                )
+                assert answer.status_code == 201, answer.text
+        yield application
+
+
+async def seen(client: httpx2.AsyncClient, host: str, **headers: str) -> Any:
+    """Return the names of the pages, or the status where they are refused."""
+    answer = await client.get(f"{PAGES}?sort=name", headers={"Host": host, **headers})
+    if answer.status_code != 200:
+        return answer.status_code
+    return [one["name"] for one in answer.json()["data"]]
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("acme.dpp.example", ["acme shown"]),
+        ("ACME.Dpp.Example:8443", ["acme shown"]),
+        ("beta.dpp.example.", ["beta shown"]),
+        ("nobody.dpp.example", 404),
+        ("-.dpp.example", 404),
+        ("%00.dpp.example", 400),
+        ("acme%2ebeta.dpp.example", 400),
+        # These are nobody's, and name nobody.
+        ("dpp.example", ["acme shown", "beta shown"]),
+        ("api.dpp.example", ["acme shown", "beta shown"]),
+        ("acme.beta.dpp.example", ["acme shown", "beta shown"]),
+        ("acmedpp.example", ["acme shown", "beta shown"]),
+        ("acme.dpp.example.evil.example", ["acme shown", "beta shown"]),
+        ("[::1]:3000", ["acme shown", "beta shown"]),
+    ],
+)
+async def test_who_is_not_signed_in_finds_the_hosts_tenant(
+    tested: TestedApplication, host: str, found: Any
+) -> None:
+    assert await seen(tested.client(role=None), host) == found
+
+
+async def test_an_operator_acts_for_the_hosts_tenant(tested: TestedApplication) -> None:
+    operator = tested.client(tenant="platform", user="root")
+    assert await seen(operator, "beta.dpp.example") == ["beta hidden", "beta shown"]
+    assert await seen(operator, "nobody.dpp.example") == 404
+
+
+async def test_a_tenants_user_is_at_home_at_his_own_host_and_nowhere_else(tested: TestedApplication) -> None:
+    user, own = tested.client(), ["acme hidden", "acme shown"]
+    assert await seen(user, "acme.dpp.example") == await seen(user, "api.dpp.example") == own
+    assert await seen(user, "beta.dpp.example") == 403
+    assert await seen(user, "nobody.dpp.example") == 403
+    answer = await user.post(PAGES, json={"name": "x"}, headers={"Host": "beta.dpp.example"})
+    assert answer.status_code == 403
+
+
+async def test_header_and_host_do_not_contradict_each_other(tested: TestedApplication) -> None:
+    nobody = tested.client(role=None)
+    assert await seen(nobody, "acme.dpp.example", **{"X-Tenant": "acme"}) == ["acme shown"]
+    assert await seen(nobody, "acme.dpp.example", **{"X-Tenant": "beta"}) == 400
+    assert await seen(nobody, "api.dpp.example", **{"X-Tenant": "beta"}) == ["beta shown"]
+
+
+async def test_what_a_proxy_says_of_the_host_names_nobody(tested: TestedApplication) -> None:
+    for name in ("X-Forwarded-Host", "Forwarded", "X-Host", "X-Original-Host"):
+        told = {name: "host=acme.dpp.example" if name == "Forwarded" else "acme.dpp.example"}
+        assert await seen(tested.client(role=None), "api.dpp.example", **told) == ["acme shown", "beta shown"]
+
+
+async def test_without_the_setting_a_host_names_nobody(byodpp_bench: Bench, blueprint: Blueprint) -> None:
+    async with byodpp_bench.application(blueprint) as plain:
+        await plain.client(tenant="beta").post(PAGES, json={"name": "b", "shown": True})
+        assert await seen(plain.client(role=None), "acme.dpp.example") == ["b"]
+        assert await seen(plain.client(), "beta.dpp.example") == []
+
+
+@pytest.mark.parametrize(
+    "domain", ["Dpp.example", ".dpp.example", "dpp.example.", "a b", "x:80", "*.x", "a/b"]
+)
+def test_a_domain_that_is_none_stops_the_start(blueprint: Blueprint, domain: str) -> None:
+    with pytest.raises(SettingsError, match="tenant_domain"):
+        load_settings(blueprint.app_dir, {"BYODPP_ENV": "test", "TENANT_DOMAIN": domain})
