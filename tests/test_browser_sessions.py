@@ -16,11 +16,15 @@ import pytest
 import pytest_asyncio
 
 from byodpp import browser_sessions
+from byodpp.authentication import Principal
 from byodpp.bootstrap import Blueprint
 from byodpp.browser_sessions import BrowserSessions
+from byodpp.exceptions import Unauthenticated
 from byodpp.identity import LocalIssuer
 from byodpp.identity.keycloak import Keycloak, RealmStandard
 from byodpp.testing import Bench, TestedApplication
+from byodpp.transfer import exports
+from tests.test_export import export_stream
 from tests.worlds import build
 
 HERE, NAME = "https://app.example", "__Host-byodpp-session"
@@ -425,6 +429,41 @@ async def test_no_copy_of_a_session_is_good_after_signing_out(tested: TestedAppl
         assert code(written) == (401, "unauthenticated")
     assert code(await thief.ask("POST", RENEWAL)) == (401, "unauthenticated")
     assert (await other.ask("GET", NOTES)).json()["count"] == 1, "another sign-in of the same user stays"
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_signing_out_ends_the_streams_that_a_session_has_begun(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch, renewed: bool
+) -> None:
+    monkeypatch.setattr(exports, "STANDING_SECONDS", 0.0)
+    mine, other = await renewable(tested), await renewable(tested)
+    made = "text\n" + "".join(f"n{number}\n" for number in range(2_000))
+    answer = await tested.client().post(f"{NOTES}/import", content=made, headers={"Content-Type": "text/csv"})
+    assert answer.is_success, answer.text
+    transfers = tested.connected.transfers(tested.blueprint.registry.get("Notes"))
+    streams = [
+        export_stream(tested, transfers, await _principal_of(tested, browser)) for browser in (mine, other)
+    ]
+    for stream in streams:
+        await anext(stream)
+    if renewed:  # what is signed out then is another token
+        await asyncio.sleep(1.01 - time.time() % 1)
+        assert (await mine.ask("POST", RENEWAL)).status_code == 200
+    assert (await mine.ask("DELETE", SESSION)).status_code == 204
+    with pytest.raises(Unauthenticated):
+        async for _ in streams[0]:
+            pass
+    assert sum([1 async for _ in streams[1]]) > 0, "another session of the same user goes on"
+
+
+async def _principal_of(tested: TestedApplication, browser: Renewable) -> Principal:
+    """Return the caller as whom a request with a browser's cookies is let in."""
+    sessions = tested.connected.browser_sessions
+    assert sessions is not None
+    token, _, begun_at, id = sessions._opened(browser.cookies[NAME], browser_sessions._BOUND, 4)
+    return await tested.connected.authenticator.authenticate_session(
+        f"Bearer {token}", begun_at=begun_at, session_id=id
+    )
 
 
 async def test_what_is_renewed_after_its_user_was_revoked_opens_nothing(tested: TestedApplication) -> None:

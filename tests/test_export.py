@@ -227,7 +227,7 @@ async def test_an_export_is_one_snapshot_and_memory_does_not_grow(
         parts: list[bytes] = []
         resource = tested.blueprint.registry.get("Goods", "v1")
         transfers = tested.connected.transfers(resource)
-        stream = _stream(tested, transfers)
+        stream = export_stream(tested, transfers)
         parts.append((await anext(stream))[0])
         # What is written from now on belongs to no snapshot that is being read.
         await client.post(f"{GOODS}/import", content='{"name":"late"}\n', headers=NDJSON)
@@ -240,7 +240,7 @@ async def test_an_export_is_one_snapshot_and_memory_does_not_grow(
         assert max(map(len, parts)) < 1_000_000
 
 
-def _stream(tested: TestedApplication, transfers: Any, principal: Any = None) -> Any:
+def export_stream(tested: TestedApplication, transfers: Any, principal: Any = None) -> Any:
     from byodpp.authentication import Principal
     from byodpp.calls import Origin
     from byodpp.transfer.exports import Wanted
@@ -274,7 +274,7 @@ async def test_an_export_that_nobody_reads_on_gives_everything_back(
         sent = "name\n" + "".join(f"n{number}\n" for number in range(5_000))
         await client.post(f"{GOODS}/import", content=sent, headers={"Content-Type": "text/csv"})
         resource = tested.blueprint.registry.get("Goods", "v1")
-        stream = _stream(tested, tested.connected.transfers(resource))
+        stream = export_stream(tested, tested.connected.transfers(resource))
         await anext(stream)
         busy = await client.get(EXPORT)
         assert (busy.status_code, busy.headers["retry-after"]) == (503, "5")
@@ -294,7 +294,7 @@ async def test_an_export_that_takes_too_long_is_cut(byodpp_bench: Bench, bluepri
         sent = "name\n" + "".join(f"n{number}\n" for number in range(5_000))
         await client.post(f"{GOODS}/import", content=sent, headers={"Content-Type": "text/csv"})
         resource = tested.blueprint.registry.get("Goods", "v1")
-        stream = _stream(tested, tested.connected.transfers(resource))
+        stream = export_stream(tested, tested.connected.transfers(resource))
         await anext(stream)
         await asyncio.sleep(1.1)
         with pytest.raises(Exception, match="at most 1 seconds"):
@@ -317,7 +317,7 @@ async def test_an_export_ends_when_its_caller_is_locked_out(
         monkeypatch.setattr(exports, "STANDING_SECONDS", 0.0)
         authenticator = tested.connected.authenticator
         principal = await authenticator.authenticate(tested.client(user="ada").headers["authorization"])
-        stream = _stream(
+        stream = export_stream(
             tested, tested.connected.transfers(tested.blueprint.registry.get("Goods")), principal
         )
         await anext(stream)

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from byodpp.authentication import ANONYMOUS, Principal
+from byodpp.authentication.tenants import Tenant
 from byodpp.bootstrap import Blueprint
 from byodpp.repository.row_reads import RowReads
 from byodpp.testing import Bench, TestedApplication
@@ -24,7 +25,7 @@ MANIFEST = {
             "access": {"read": ["Admin", "Viewer"], "write": ["Admin"]},
         }
     ],
-    "include": ["byodpp:access"],
+    "include": ["byodpp:access", "byodpp:tenancy"],
 }
 
 
@@ -94,3 +95,43 @@ async def test_kept_reads_are_bounded_and_belong_to_one_object_and_one_state_of_
     reads.keep(kept, b"x" * 201, rules)
     assert len(reads) == 3
     assert reads.known(ANONYMOUS, resource, b"", rules) is None
+
+
+async def test_the_read_that_was_used_longest_ago_leaves_and_those_of_a_changed_tenant_do(
+    tested: TestedApplication,
+) -> None:
+    service, resource = tested.connected.service, tested.blueprint.registry.get("Things")
+    reads, rules = RowReads(max_remembered=2), object()
+    callers = [
+        Principal(user_id=1, tenant_id=tenant, home_tenant_id=tenant, anonymous=False) for tenant in (1, 2, 3)
+    ]
+    for caller in callers:
+        query = service.parts.store.reader.read(
+            b"", resource, service.parts.authorizer.lookup(caller), "read", 1
+        )
+        reads.keep(service.row_read(caller, resource, query), b"", rules)
+        assert reads.known(callers[0], resource, b"", rules) is not None, "it is used all the time"
+    assert reads.known(callers[1], resource, b"", rules) is None
+    reads.forget({1})
+    assert reads.known(callers[0], resource, b"", rules) is None and len(reads) == 1
+    reads.forget()
+    assert len(reads) == 0
+
+
+async def test_reads_of_what_has_changed_are_let_go_by_the_process(tested: TestedApplication) -> None:
+    admin, reads = tested.client(), tested.connected.service.row_reads
+    id = (await admin.post(THINGS, json={"name": "a", "cost": 5})).json()["data"]["id"]
+    assert (await admin.get(f"{THINGS}/{id}")).status_code == 200
+    assert len(reads) == 1
+    user = (await admin.get("/api/v1/users")).json()["data"][0]["id"]
+    assert (await admin.patch(f"/api/v1/users/{user}", json={"name": "another"})).status_code == 200
+    assert len(reads) == 0
+
+
+def test_a_caller_of_the_control_plane_is_one_object_for_all_requests() -> None:
+    tenant = Tenant(id=1, ulid="", slug="acme", status="activated", database="north")
+    caller = Principal(user_id=1, tenant_id=1, anonymous=False, tenant=tenant)
+    controlling = caller.of_control_plane()
+    assert controlling.session.database is None and caller.session.database == "north"
+    assert caller.of_control_plane() is controlling and controlling.of_control_plane() is controlling
+    assert replace(caller, user_id=2).of_control_plane().user_id == 2

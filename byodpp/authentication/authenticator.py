@@ -23,11 +23,19 @@ from byodpp.database import NOBODY, PLATFORM_TENANT, SessionContext
 from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, TenantMoving, Unauthenticated
 from byodpp.expiring import Expiring
 
-__all__ = ["ANONYMOUS", "Authenticator", "Principal"]
+__all__ = ["ANONYMOUS", "Authenticator", "BrowserSession", "Principal"]
 
 #: Token68 of RFC 7235 after the scheme; anything else (two headers, blanks, commas) is refused.
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]+)")
 _TENANT_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowserSession:
+    """A session of a browser, by whose cookie a caller came; each of its tokens is revoked with it."""
+
+    id: str | None  # by which it may have been revoked; None: by its token alone
+    begun_at: float  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +56,7 @@ class Principal:
     looking_in: str | None = None  # place whose rows are asked for by who names no tenant
     home: Tenant | None = None  # the one of `home_tenant_id`, where the caller has signed in
     claims: Claims | None = None
+    browser: BrowserSession | None = None  # None: the token was sent by itself
     key_id: str | None = None  # the API key that was sent; None for a token
     key_hash: bytes | None = field(default=None, repr=False)  # of its secret: another one was exchanged
     operations: frozenset[str] | None = None  # `Resource:operation`, all that a key may; None: no such bound
@@ -57,6 +66,8 @@ class Principal:
     session: SessionContext = field(init=False, repr=False, compare=False)
     #: What `$user`, `$tenant` and `$now` of rules stand for; None makes a comparison unknown.
     variables: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+    #: What `of_control_plane` returns, as soon as it was asked for.
+    _controlling: Principal | None = field(init=False, default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Fill in, once, what every request of the caller needs."""
@@ -92,7 +103,10 @@ class Principal:
         """Return the caller as who asks for what no place has: its tenant's record, and the classes."""
         if self.tenant is None or self.tenant.database is None:
             return self
-        return replace(self, tenant=replace(self.tenant, database=None))
+        if self._controlling is None:  # one object for all requests, by which reads are remembered
+            controlling = replace(self, tenant=replace(self.tenant, database=None))
+            object.__setattr__(self, "_controlling", controlling)
+        return self._controlling or self
 
     def at_home(self) -> Principal:
         """Return the caller as who acts in its own tenant, whichever it has named."""
@@ -169,12 +183,14 @@ class Authenticator:
         self._users = users
         self._keys = keys
         self._revocations = Revocations() if revocations is None else revocations
-        self._principals: Expiring[tuple[Claims | ApiKey, str | None], Principal] = Expiring(
-            seconds=seconds,
-            max_entries=max_entries,
-            followed_seconds=FOLLOWED_SECONDS,
-            followed=followed,
-            clock=clock,
+        self._principals: Expiring[tuple[Claims | ApiKey, str | None, BrowserSession | None], Principal] = (
+            Expiring(
+                seconds=seconds,
+                max_entries=max_entries,
+                followed_seconds=FOLLOWED_SECONDS,
+                followed=followed,
+                clock=clock,
+            )
         )
 
     def known(self, authorization: str | None, x_tenant: str | None = None) -> Principal | None:
@@ -187,7 +203,7 @@ class Authenticator:
             return ANONYMOUS if x_tenant is None else None
         # What follows the scheme was a token of the right form when it was remembered.
         claims = self._verifier.remembered(authorization[7:]) if authorization[:7] == "Bearer " else None
-        principal = None if claims is None else self._principals.get((claims, x_tenant))
+        principal = None if claims is None else self._principals.get((claims, x_tenant, None))
         if principal is None or claims is None:
             return None
         self.refuse_revoked(principal, claims.issued_at, claims.token_id)
@@ -210,17 +226,25 @@ class Authenticator:
         """
         if authorization is None:
             return ANONYMOUS if x_tenant is None else await self._anonymous(x_tenant)
+        return await self._by_header(authorization, x_tenant, None)
+
+    async def _by_header(
+        self, authorization: str, x_tenant: str | None, session: BrowserSession | None
+    ) -> Principal:
+        """Return who calls by a token, whose cookie a session may have kept."""
         bearer = _BEARER.fullmatch(authorization)
         if bearer is None:
             raise Unauthenticated("The Authorization header is not `Bearer <token>`", error="invalid_request")
         if bearer[1].startswith(KEY_PREFIX):
             return await self._by_key(bearer[1], x_tenant)
         claims = await self._verifier.verify(bearer[1])
-        principal = self._principals.get((claims, x_tenant))
+        principal = self._principals.get((claims, x_tenant, session))
         if principal is None:
             asked = self._principals.turn
             principal = await self._principal(claims, x_tenant)
-            self._principals.put((claims, x_tenant), principal, asked)
+            if session is not None:
+                principal = replace(principal, browser=session)
+            self._principals.put((claims, x_tenant, session), principal, asked)
         self.refuse_revoked(principal, claims.issued_at, claims.token_id)
         return principal
 
@@ -246,7 +270,8 @@ class Authenticator:
         Raises:
             ApiError: as of `authenticate`; Unauthenticated also when the session was revoked.
         """
-        principal = await self.authenticate(authorization, x_tenant)
+        session = BrowserSession(id=session_id, begun_at=begun_at)
+        principal = await self._by_header(authorization, x_tenant, session)
         self.refuse_revoked(principal, begun_at, session_id)
         return principal
 
@@ -255,11 +280,11 @@ class Authenticator:
         if self._keys is None:
             raise Unauthenticated("There are no API keys here", error="invalid_token")
         key = await self._keys.resolve(text)
-        principal = self._principals.get((key, x_tenant))
+        principal = self._principals.get((key, x_tenant, None))
         if principal is None:
             asked = self._principals.turn
             principal = await self._principal_of_key(key, x_tenant)
-            self._principals.put((key, x_tenant), principal, asked)
+            self._principals.put((key, x_tenant, None), principal, asked)
         self.refuse_revoked(principal, key.created_at)
         self._keys.used(key)
         return principal
@@ -284,7 +309,8 @@ class Authenticator:
         The end of a token or key ends nothing that has begun.
 
         Raises:
-            Unauthenticated: tenant or user is not active any more, or the token or key was revoked.
+            Unauthenticated: tenant or user is not active any more, or the token or key was revoked, or the
+                session of the browser that brought the token, whichever token it has gone on with since.
         """
         claims = principal.claims
         if claims is None:
@@ -295,6 +321,8 @@ class Authenticator:
         if not (await self._users.resolve(claims, home)).active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
         self.refuse_revoked(principal, claims.issued_at, claims.token_id)
+        if principal.browser is not None:
+            self.refuse_revoked(principal, principal.browser.begun_at, principal.browser.id)
         if principal.guest:
             await self._require_host(principal, home)
         if principal.key_id is not None and self._keys is not None:

@@ -56,6 +56,7 @@ from byodpp.places.keeping import PlaceKeeper
 from byodpp.query.cursors import Cursors
 from byodpp.query.reader import QueryReader
 from byodpp.recurring import require_well
+from byodpp.repository.row_reads import RowReads
 from byodpp.repository.stores import Store
 from byodpp.routes import Route
 from byodpp.routes.finding import RouteFinder
@@ -133,8 +134,11 @@ class Application:
             settings, database, issuer, tenants, classes, is_followed, keys=keys, revocations=revocations
         )
 
+        row_reads = RowReads()
+
         def forget(tenants: Collection[int] | None) -> None:
             authenticator.forget(tenants)
+            row_reads.forget(tenants)
             if tenants is None:
                 classes.forget()
 
@@ -172,7 +176,7 @@ class Application:
             encryption=encryption,
             issuer=issuer,
         )
-        service = Service(parts, database, bus)
+        service = Service(parts, database, bus, row_reads)
         sessions = Sessions(
             database,
             most=settings.transfer_sessions,

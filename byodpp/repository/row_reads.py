@@ -7,6 +7,7 @@ In: a caller, a resource, a judged query. Out: a `RowRead`, which reads as often
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,7 +66,7 @@ class RowReads:
 
     def __init__(self, *, max_remembered: int = 4_000) -> None:
         """Args:
-        max_remembered: reads kept; the oldest leaves when there are too many.
+        max_remembered: reads kept; the one that was used longest ago leaves when there are too many.
         """
         self._max_remembered = max_remembered
         self._remembered: OrderedDict[tuple[int, tuple[str, str], bytes], tuple[object, RowRead]] = (
@@ -83,9 +84,11 @@ class RowReads:
             query_string: as it was sent.
             rules: in force in the caller's tenant.
         """
-        found = self._remembered.get((id(principal), resource.id, query_string))
+        key = (id(principal), resource.id, query_string)
+        found = self._remembered.get(key)
         # The number of an object that is no more may be another one's by now.
         if found is not None and found[1].principal is principal and found[0] is rules:
+            self._remembered.move_to_end(key)
             return found[1]
         return None
 
@@ -96,6 +99,18 @@ class RowReads:
         self._remembered[id(read.principal), read.resource.id, query_string] = rules, read
         if len(self._remembered) > self._max_remembered:
             self._remembered.popitem(last=False)
+
+    def forget(self, tenants: Collection[int] | None = None) -> None:
+        """Let go of the callers of these tenants, who are made anew from now on; None: of all."""
+        if tenants is None:
+            self._remembered.clear()
+            return
+        for key in [
+            key
+            for key, (_, read) in self._remembered.items()
+            if read.principal.home_tenant_id in tenants or read.principal.tenant_id in tenants
+        ]:
+            del self._remembered[key]
 
     def __len__(self) -> int:
         return len(self._remembered)

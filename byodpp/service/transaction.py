@@ -47,7 +47,9 @@ class _Undone(Exception):
 class Service:
     """Runs calls for all resources; holds nothing of any of them."""
 
-    def __init__(self, parts: UnitParts, database: Database, bus: EventBus) -> None:
+    def __init__(
+        self, parts: UnitParts, database: Database, bus: EventBus, row_reads: RowReads | None = None
+    ) -> None:
         self.parts = parts
         # What is encrypted in its table must not lie open beside it.
         encryption = parts.encryption if parts.store.sealed.any else None
@@ -55,7 +57,7 @@ class Service:
         self._database = database
         self._bus = bus
         self._handling: set[asyncio.Task[None]] = set()
-        self.row_reads = RowReads()
+        self.row_reads = RowReads() if row_reads is None else row_reads
 
     async def run(self, call: Call) -> Any:
         """Run one call.
