@@ -124,6 +124,24 @@ class SqlFunction:
         )
 
 
+def _refusing(name: str, who: str, told: str, code: str) -> SqlFunction:
+    """Return the function of a trigger that refuses every write but of one who says who he is."""
+    return SqlFunction(
+        name=name,
+        returns="trigger",
+        marks="VOLATILE",
+        body=f"""
+BEGIN
+    -- Who {who} says so.
+    IF current_setting('byodpp.moving', true) = 'on' THEN
+        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    END IF;
+    RAISE EXCEPTION '{told}' USING ERRCODE = '{code}';
+END
+""",
+    )
+
+
 #: Who asks, from the settings of the transaction; and what a policy cannot ask about its own table.
 FUNCTIONS: Final = (
     SqlFunction(
@@ -176,34 +194,8 @@ BEGIN
 END
 """,
     ),
-    SqlFunction(
-        name="refuse_moving",
-        returns="trigger",
-        marks="VOLATILE",
-        body="""
-BEGIN
-    -- Who moves the rows says so.
-    IF current_setting('byodpp.moving', true) = 'on' THEN
-        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
-    END IF;
-    RAISE EXCEPTION 'the tenant does not write here' USING ERRCODE = 'BY001';
-END
-""",
-    ),
-    SqlFunction(
-        name="refuse_copy",
-        returns="trigger",
-        marks="VOLATILE",
-        body="""
-BEGIN
-    -- Who keeps the copies says so.
-    IF current_setting('byodpp.moving', true) = 'on' THEN
-        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
-    END IF;
-    RAISE EXCEPTION 'the row is a copy here' USING ERRCODE = 'BY002';
-END
-""",
-    ),
+    _refusing("refuse_moving", "moves the rows", "the tenant does not write here", "BY001"),
+    _refusing("refuse_copy", "keeps the copies", "the row is a copy here", "BY002"),
     SqlFunction(
         name="platform_key",
         arguments="stored jsonb, names text[], live boolean",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
+from byodpp.exceptions import ValidationFailed
 from byodpp.testing import Bench, TestedApplication
 from tests.transfer_world import CSV
 from tests.worlds import build
@@ -154,3 +156,18 @@ async def test_rows_that_a_batch_hands_to_a_class_are_like_any_other(store: Test
     assert (event.name, event.data["name"], "mail" in event.data) == ("plain.told", "a", False)
     async with store.connected.database.system() as transaction:
         assert await transaction.fetchval("select data ? 'mail' from byodpp.outbox") is False
+
+
+async def test_a_class_writes_no_row_of_somebody_else(store: TestedApplication) -> None:
+    async with store.repositories("acme") as repositories:
+        rows = repositories["Plain"]
+        own = (await store.tenant("acme")).id
+        row = await rows.create({"name": "a", "tenantId": own})
+        for write in (rows.create, partial(rows.update, row["id"]), partial(rows.patch, row["id"])):
+            with pytest.raises(ValidationFailed) as refused:
+                await write({"name": "b", "tenantId": own + 1})
+            [fault] = refused.value.details
+            assert (fault.field, fault.code) == ("tenantId", "read_only")
+        await rows.patch(row["id"], {"name": "c", "tenantId": own})
+    assert [one["name"] for one in (await store.client().get("/api/v1/plain")).json()["data"]] == ["c"]
+    assert (await store.client(tenant="beta").get("/api/v1/plain")).json()["data"] == []

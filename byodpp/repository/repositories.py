@@ -29,7 +29,7 @@ from byodpp.exceptions import (
 from byodpp.repository.inserting import bringing_alike, insert_rows
 from byodpp.repository.lone_rows import shown, told_of
 from byodpp.repository.outcomes import difference, refusal
-from byodpp.repository.own_record import decides, refuse_standing, registered
+from byodpp.repository.own_record import decides, refuse_standing, registered, without_whose
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
 from byodpp.repository.stores import Match
@@ -116,7 +116,7 @@ class Repository(Reading):
 
     async def _valid(self, operation: str, data: Mapping[str, Any]) -> dict[str, Any]:
         load = partial(self._store.schemas.load_python, self.resource, operation, data)
-        return await by_size(load, *data.values())
+        return without_whose(self.resource, await by_size(load, *data.values()), self._acting)
 
     def _own_words(self, data: Mapping[str, Any]) -> frozenset[str]:
         """Return the fields that field rules are about: a read-only one is the logic class's to write."""
