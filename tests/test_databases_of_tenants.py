@@ -474,6 +474,53 @@ async def test_a_deleted_tenant_leaves_its_place_and_nobody_writes_for_it(
     await made(world.client("beta"), FOLDERS, name="y", code="mine")
 
 
+@pytest.mark.parametrize("tier", ["shared", "schema", "database"])
+async def test_nobody_writes_for_a_deleted_tenant_who_has_not_heard_of_it(
+    world: World, tmp_path: Path, tier: Tier
+) -> None:
+    await world.fill("acme", 1)
+    if tier != "shared":
+        await world.life.move("acme", tier)
+    acme = await world.application.tenant("acme")
+    stale = SessionContext(tenant_id=acme.id, user_id=1, place=acme.place, database=acme.database)
+    database, deleting = world.application.connected.database, None
+    insert = "insert into folders (tenant_id, name) values ($1, 'late')"
+    async with database.transaction(stale) as transaction:
+        await transaction.execute(insert, acme.id)
+        deleting = asyncio.create_task(world.life.delete("acme", tmp_path))
+        await asyncio.sleep(1)
+        assert not deleting.done(), "it waits for who is writing"
+    path = await asyncio.wait_for(deleting, 60)
+    with zipfile.ZipFile(path) as archive:
+        assert b"late" in archive.read("data/Folders.ndjson"), "what was acknowledged is exported"
+    shared = SessionContext(tenant_id=acme.id, user_id=1)
+    late = [
+        "insert into users (tenant_id, name, status) values ($1, 'late', 'invited')",
+        "insert into units (tenant_id, name) values ($1, 'late')",
+        "insert into byodpp.outbox (tenant_id, name, data) values ($1, 'late', '{}')",
+    ]
+    for context in (stale, shared):
+        for sql in (insert, *late):
+            with pytest.raises(TenantMoving):
+                async with database.transaction(context) as transaction:
+                    await transaction.execute(sql, acme.id)
+    # Another move makes the fences anew, and a day later nobody can be as late.
+    await world.life.move("beta", "database")
+    with pytest.raises(TenantMoving):
+        async with database.transaction(shared) as transaction:
+            await transaction.execute(late[0], acme.id)
+    count = "select count(*) from {} where tenant_id = $1"
+    for one in (world.value, partial(in_place, world, "north")):
+        for table in ("folders", "users", "units", "byodpp.outbox", "byodpp.idempotency_keys"):
+            assert await one(count.format(table), acme.id) == 0, table
+    async with database.system() as transaction:
+        sql = "update byodpp.tenant_places set changed_at = now() - interval '25 hours' where state = 'gone'"
+        await transaction.execute(sql)
+    await world.application.add_tenant("gamma")
+    await world.life.delete("gamma", tmp_path)
+    assert await world.value("select count(*) from byodpp.tenant_places where tenant_id = $1", acme.id) == 0
+
+
 async def test_a_process_that_has_not_heard_of_a_move_cannot_write_where_the_tenant_was(world: World) -> None:
     await world.fill("acme")
     acme = await world.application.tenant("acme")
@@ -882,7 +929,8 @@ async def test_a_class_gives_a_new_tenant_its_database_and_a_deletion_empties_it
         assert b"gamma's" in archive.read("data/Folders.ndjson")
     assert await in_place(world, "south", "select count(*) from folders") == 0
     assert await world.value("select count(*) from tenants where id = $1", id) == 0
-    assert await world.value("select count(*) from byodpp.tenant_places where tenant_id = $1", id) == 0
+    left = "select array_agg(state) from byodpp.tenant_places where place is not null or tenant_id = $1"
+    assert await world.value(left, id) == ["gone"], "its place is free; it writes nothing any more"
     assert await world.value("select count(*) from byodpp.platform_keys where tenant_id = $1", id) == 0
     assert await world.value("select count(*) from audit_logs where tenant_id = $1", id) > 0, (
         "the trail is kept"

@@ -514,7 +514,7 @@ async def test_g16_an_export_holds_every_row_of_the_tenant_and_nobody_elses(
     assert [path] == files_in(tmp_path / "a folder"), "nothing half-written is left"
 
 
-DELETION = ["status", "export", "realm", "rows", "place"]
+DELETION = ["status", "hold", "export", "realm", "rows", "place"]
 
 
 @pytest.mark.parametrize("after", [None, *DELETION])

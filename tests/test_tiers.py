@@ -526,7 +526,8 @@ async def test_a_class_gives_a_new_tenant_its_place_and_a_deletion_takes_it_away
     with zipfile.ZipFile(path) as archive:
         assert b"gamma's" in archive.read("data/Folders.ndjson")
     assert await world.value("select to_regnamespace($1)", place_name(id)) is None
-    assert await world.value("select count(*) from byodpp.tenant_places where tenant_id = $1", id) == 0
+    left = "select array_agg((tier, place, state)::text) from byodpp.tenant_places where tenant_id = $1"
+    assert await world.value(left, id) == ["(shared,,gone)"], "it writes nothing any more"
     assert await world.value("select count(*) from byodpp.platform_keys where tenant_id = $1", id) == 0
     nobody = world.application.client(role=None)
     assert [row["name"] for row in (await nobody.get(FOLDERS)).json()["data"]] == ["beta 1"]

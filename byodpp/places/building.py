@@ -77,15 +77,24 @@ class PlaceBuilder:
         Raises:
             MigrationError: this process has no right to make tables.
         """
-        if self._owner_uri is None:
-            advice = "Set POSTGRES_ADMIN_URI: the same database as the role that owns the tables."
-            raise MigrationError([Problem("postgres_admin_uri", "is needed to make or move places", advice)])
-        connection = await asyncpg.connect(self._owner_uri, timeout=30)
+        connection = await asyncpg.connect(self.require_owner(), timeout=30)
         try:
             await connection.execute(f"set lock_timeout = {_LOCK_MILLISECONDS}")
             yield connection
         finally:
             await connection.close()
+
+    def require_owner(self) -> str:
+        """Return the address of the owner.
+
+        Raises:
+            MigrationError: this process has no right to make tables.
+        """
+        if self._owner_uri is None:
+            reason = "is needed to move and to delete tenants, and to make their places"
+            advice = "Set POSTGRES_ADMIN_URI: the same database as the role that owns the tables."
+            raise MigrationError([Problem("postgres_admin_uri", reason, advice)])
+        return self._owner_uri
 
     async def build(
         self,

@@ -91,7 +91,7 @@ async def hold(
     located = sorted(located, key=lambda one: one.tenant_id)
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out)
     wanted = {(_SHARED, one.table.name): away for one in tables}
-    away = ",".join(str(one.tenant_id) for one in located if one.shut_out and one.database is not None)
+    away = ",".join(str(one.tenant_id) for one in located if one.shut_out_of_all)
     wanted |= {_at(one): away for one in further}
     for place in located:
         if place.tier == "schema" and place.schema is not None and not place.behind:

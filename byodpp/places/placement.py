@@ -25,7 +25,7 @@ EVERYWHERE: Final = "byodpp_everywhere"
 _PREFIX: Final = "byodpp_t"
 
 Tier = Literal["shared", "schema", "database"]
-State = Literal["served", "moving", "settling"]
+State = Literal["served", "moving", "settling", "gone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,13 @@ class Located:
 
     @property
     def shut_out(self) -> bool:
-        """Whether the tenant may not write into the shared tables."""
+        """Whether the tenant may not write into the shared tables that schemas have."""
         return self.tier != "shared" or self.state != "served"
+
+    @property
+    def shut_out_of_all(self) -> bool:
+        """Whether the tenant may not write into any shared table."""
+        return self.shut_out and (self.database is not None or self.state == "gone")
 
     @property
     def held(self) -> bool:
@@ -59,12 +64,14 @@ class Located:
         return self.tier == "schema" and self.state != "served"
 
 
-#: Asks the system role for every tenant's `Located`.
+#: Asks the system role for every tenant's `Located`, but of who was deleted longer ago than a request lasts.
 LOCATED: Final = """
     select tenant_id, tier, place, state, tier = 'schema' and fingerprint is distinct from (
         select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1
     ) as behind
-    from byodpp.tenant_places where tenant_id >= 0 order by tenant_id
+    from byodpp.tenant_places
+    where tenant_id >= 0 and (state <> 'gone' or place is not null or changed_at > now() - interval '1 day')
+    order by tenant_id
 """
 
 

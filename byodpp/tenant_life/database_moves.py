@@ -326,6 +326,18 @@ class DatabaseMoves:
             return PutBack(Conflict(f"{told}: revoke its grants, and move it then"))
         return {}
 
+    async def shut(self, transaction: Transaction, id: int, place: str | None) -> None:
+        """Let nobody write for a tenant that is deleted, where all tenants are and in its own database.
+
+        Args:
+            transaction: that has noted that it is gone.
+            id: of the tenant.
+            place: name of its database; None: it has none.
+        """
+        await self._fence(await located(transaction))
+        if place is not None:
+            await self._places.hold(place, id, held=True)
+
     async def _fence(self, there: list[Located]) -> None:
         async with self._builder.connected() as owner:
             await claim_keys(owner, self._builder.dedicated, there, further=self._claiming)

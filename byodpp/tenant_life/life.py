@@ -338,8 +338,10 @@ class TenantLife:
         Raises:
             NotFound: there is no such tenant.
             Conflict: it is the platform, has children, or something else is under way with it.
+            MigrationError: this process may not make the tables refuse it.
         """
         tenant = await self._tenant(slug, "delete")
+        self._moves.require_owner()
         steps = self._steps.deletion(tenant, folder)
         results = await self._run(
             "delete",

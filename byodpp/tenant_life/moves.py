@@ -38,6 +38,12 @@ _TIER: Final = (
 )
 
 
+_FORGET_GONE: Final = (
+    "delete from byodpp.tenant_places where state = 'gone' and place is null"
+    " and changed_at < now() - interval '1 day'"
+)
+
+
 class Moves:
     """Makes the steps of moves, and those of other procedures that are about places."""
 
@@ -132,12 +138,23 @@ class Moves:
         await self.told(transaction, id)
         return {"place": place}
 
+    async def shut(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        """Let nobody write any more for a tenant that is deleted, also who has not heard of it."""
+        transaction = unit.transaction
+        await be_alone_in(transaction)
+        await transaction.execute(_FORGET_GONE)
+        there = [one for one in await located(transaction) if one.tenant_id == tenant.id]
+        now = there[0] if there else Located(tenant_id=tenant.id, tier="shared", place=None, state="served")
+        await put_located(transaction, tenant.id, now.tier, now.place, "gone")
+        await self.databases.shut(transaction, tenant.id, now.database)
+        return {}
+
     async def take_place(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
-        """Take away the place of a tenant that is no more."""
+        """Take away the place of a tenant that is no more; for a day it is known that it writes nothing."""
         tenant_id, database = tenant.id, tenant.database
         await be_alone_in(unit.transaction)
-        there = [one for one in await located(unit.transaction) if one.tenant_id != tenant_id]
-        await unit.transaction.execute("delete from byodpp.tenant_places where tenant_id = $1", tenant_id)
+        await put_located(unit.transaction, tenant_id, "shared", None, "gone")
+        there = await located(unit.transaction)
         await self.told(unit.transaction, tenant_id)
         if not await unit.transaction.fetchval(
             "select to_regnamespace($1) is not null", place_name(tenant_id)
@@ -151,6 +168,14 @@ class Moves:
             await hold(owner, self._builder.dedicated, there)
         await self._tell_everywhere(unit.transaction, shown)
         return {"place": place_name(tenant_id)}
+
+    def require_owner(self) -> None:
+        """See that this process may change tables.
+
+        Raises:
+            MigrationError: it may not.
+        """
+        self._builder.require_owner()
 
     def emptying(self, tenant: Tenant) -> list[Step]:
         """Return the steps that empty the database of a tenant that is deleted; none if it has none."""

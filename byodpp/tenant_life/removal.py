@@ -15,8 +15,10 @@ from byodpp.tables.order import ordered
 
 __all__ = ["TenantRemoval"]
 
-#: What stays of a tenant that was deleted.
-_KEPT = frozenset({"audit_logs", "audit_seals", "audit_heads", "audit_arrivals"})
+#: What stays of a tenant that was deleted: its trail, and that it writes nothing any more.
+_KEPT = frozenset({"audit_logs", "audit_seals", "audit_heads", "audit_arrivals", "tenant_places"})
+#: Lets the fences pass this transaction.
+_PASS = "set local byodpp.moving = 'on'"
 
 
 class TenantRemoval:
@@ -36,6 +38,7 @@ class TenantRemoval:
             transaction: passes row-level security.
             tenant: id of its row.
         """
+        await transaction.execute(_PASS)
         for reference in self._circular:
             emptied = [column for column in reference.columns if column.nullable]
             values = ", ".join(f"{quote(column.name)} = null" for column in emptied)

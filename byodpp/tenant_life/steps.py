@@ -258,9 +258,10 @@ class Steps:
     # --- the end ----------------------------------------------------------------------
 
     def deletion(self, tenant: Tenant, folder: Path) -> list[Step]:
-        """Return the steps that end a tenant: locked out, exported, realm gone, rows gone."""
+        """Return the steps that end a tenant: locked out, held, exported, realm gone, rows gone."""
         return [
             for_platform("status", partial(self._close, tenant)),
+            for_platform("hold", partial(self._moves.shut, tenant)),
             for_platform("export", partial(self._write_export, tenant, folder), tenant),
             for_platform("realm", partial(self._remove_realm, tenant)),
             *self._moves.emptying(tenant),
