@@ -795,6 +795,60 @@ async def test_rows_made_again_with_the_same_unique_value_do_not_stop_their_plac
     await _until(lambda: in_place(world, "north", roles, auditor["id"]), [again["id"], late["id"]])
 
 
+async def test_rows_that_exchange_unique_values_do_so_in_the_copies_too(world: World) -> None:
+    operator = world.client("platform", user="root")
+    await world.fill("acme", 1)
+    ids = [
+        (await made(operator, "/api/v1/tenant-classes", name=name))["id"]
+        for name in ("gold", "silver", "bronze", "held")
+    ]
+    operator_roles = [
+        (await made(operator, "/api/v1/roles", name=name))["id"] for name in ("First", "Second", "Third")
+    ]
+    countries = [(await made(operator, "/api/v1/countries", name=x, code=x))["id"] for x in ("SE", "NO")]
+    await world.life.move("acme", "database")
+    await made(world.client(), FOLDERS, name="abroad", countryId=countries[0])
+    database = world.application.connected.database
+    renamed = "update {} set name = $1 where id = $2"
+
+    async def rename(table: str, rows: list[int], names: list[str]) -> None:
+        async with database.system() as transaction:
+            for id in rows:
+                await transaction.execute(renamed.format(table), f"x{id}", id)
+            for id, name in zip(rows, names, strict=True):
+                await transaction.execute(renamed.format(table), name, id)
+
+    client = world.client()
+    user = (await client.get("/api/v1/users")).json()["data"][0]["id"]
+    kept = await made(client, "/api/v1/user-roles", userId=user, roleId=operator_roles[0])
+    await rename("tenant_classes", ids[:3], ["silver", "bronze", "gold"])
+    await rename("roles", operator_roles, ["Second", "Third", "First"])
+    async with database.system() as transaction:  # no other value than these may stand there
+        await transaction.execute("update countries set code = null where id = $1", countries[0])
+        await transaction.execute("update countries set code = 'SE' where id = $1", countries[1])
+        await transaction.execute("update countries set code = 'NO' where id = $1", countries[0])
+    names = "select array_agg(name order by id) from {} where id = any($1::bigint[])"
+    there = partial(in_place, world, "north")
+    wanted = ["silver", "bronze", "gold", "held"]
+    await _until(lambda: there(names.format("tenant_classes"), ids), wanted)
+    await _until(lambda: there(names.format("roles"), operator_roles), ["Second", "Third", "First"])
+    codes = "select array_agg(code order by id) from countries where id = any($1::bigint[])"
+    await _until(lambda: there(codes, countries), ["NO", "SE"])
+    abroad = (await client.get(f"{FOLDERS}?filter[name]=abroad&include=country")).json()["data"]
+    assert [one["country"]["code"] for one in abroad] == ["NO"]
+    assert (await client.get(f"/api/v1/user-roles/{kept['id']}")).status_code == 200
+    # What stands in the way of one only keeps that one back.
+    async with database.system() as transaction:
+        await transaction.execute("delete from roles where id = $1", operator_roles[0])
+    await rename("roles", operator_roles[1:], ["Second", "Third"])
+    again = await made(operator, "/api/v1/roles", name="Fourth")
+    await _until(lambda: there("select count(*) from roles where id = $1", again["id"]), 1)
+    assert await there(names.format("roles"), operator_roles) == ["Second", "Third", "First"]
+    assert (await client.delete(f"/api/v1/user-roles/{kept['id']}")).status_code == 204
+    await _until(lambda: there(names.format("roles"), operator_roles), ["Second", "Third"])
+    assert (await _status(client)) == (200, None)
+
+
 async def test_a_place_goes_on_serving_when_its_copies_cannot_be_refreshed(world: World) -> None:
     await world.fill("acme", 1)
     await world.life.move("acme", "database")

@@ -42,7 +42,12 @@ OPEN = {"read": ["*"], "write": ["*"]}
 OF_FOLDER = {"references": "Folders", "required": True, "onDelete": "cascade"}
 MANIFEST: dict[str, Any] = {
     "resources": [
-        {"name": "Countries", "scope": "shared", "fields": {"name": NAME}, "access": {"read": ["*"]}},
+        {
+            "name": "Countries",
+            "scope": "shared",
+            "fields": {"name": NAME, "code": {"type": "string", "pattern": "^[A-Z]{2}$", "unique": True}},
+            "access": {"read": ["*"]},
+        },
         {"name": "Units", "scope": "library", "fields": {"name": NAME}, "access": OPEN},
         {
             "name": "Folders",

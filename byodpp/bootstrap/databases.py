@@ -21,7 +21,8 @@ from byodpp.database import Database
 from byodpp.exceptions import StartError
 from byodpp.limits import ClassDirectory, StorageQuota
 from byodpp.places.claims import Claims
-from byodpp.places.copies import Copies, copied_tables
+from byodpp.places.copied import copied_tables
+from byodpp.places.copies import Copies
 from byodpp.places.databases import claiming
 from byodpp.places.keeping import Follower, PlaceKeeper
 from byodpp.recurring import Recurring

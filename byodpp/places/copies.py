@@ -3,7 +3,8 @@
 Copied are shared tables, the platform's rows of libraries, and the rows of Tenants that its own rows need:
 the platform's and its own. A copy is compared with its source by count and checksum; where they differ, the
 rows that differ are brought over. What a tenant's rows still refer to is not deleted. A row that
-collides with what stays is left as it was, and told of; the others are brought.
+collides with what stays is left as it was, and told of; the others are brought, also when they have
+exchanged unique values among each other.
 
 In: the database that all tenants share, and a place. Out: how many rows were changed there. May reject:
 what either database rejects but for such rows; nothing was changed then.
@@ -13,22 +14,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-from sqlalchemy.dialects import postgresql
+from typing import Any, Final, TypeAlias
 
 from byodpp.database import Database, Transaction
 from byodpp.definitions import Scope
 from byodpp.exceptions import ReferencedConflict, UniqueConflict, ValidationFailed
-from byodpp.sql_text import quote
-from byodpp.tables import StoredTable, Tables
-from byodpp.tables.order import ordered
+from byodpp.places.bringing import bring, exchangeable
+from byodpp.places.copied import Copied
 
-if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-__all__ = ["Copied", "Copies", "copied_tables", "is_copied"]
+__all__ = ["Copies"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -41,59 +35,6 @@ _LONGEST: Final = "set local statement_timeout = '600s'"
 _REFUSED: Final = (UniqueConflict, ReferencedConflict, ValidationFailed)
 #: Ids of rows by table.
 _Ids: TypeAlias = Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
-    """A table of which a place has copies."""
-
-    table: sa.Table
-    scope: Scope
-    columns: tuple[str, ...]
-    emptied: frozenset[str]  # columns that refer to rows of which there is no copy
-
-    @property
-    def name(self) -> str:
-        """Its name as SQL."""
-        return quote(self.table.name)
-
-    def rows(self, tenants: Sequence[int]) -> str:
-        """Return, as SQL, which of its rows are copied for these tenants."""
-        if self.scope is Scope.LIBRARY:
-            return "tenant_id = 0"
-        if self.scope is Scope.SELF:
-            return f"id in ({', '.join(str(int(id)) for id in (0, *tenants))})"
-        return "true"
-
-    def values(self) -> str:
-        """Return, as SQL, the columns as they are copied."""
-        return ", ".join(
-            f"null as {quote(one)}" if one in self.emptied else quote(one) for one in self.columns
-        )
-
-
-def is_copied(stored: StoredTable) -> bool:
-    """Whether a place has rows of a table that it does not own."""
-    return bool(stored.resources) and stored.resource.scope in (Scope.SHARED, Scope.LIBRARY, Scope.SELF)
-
-
-def copied_tables(tables: Tables) -> tuple[Copied, ...]:
-    """Return the tables of which places have copies, those referred to first."""
-    stored = {one.table.key: one for one in tables.stored if is_copied(one)}
-    order, _ = ordered(one.table for one in stored.values())
-    return tuple(_copied(stored[table.key], stored.keys()) for table in reversed(order))
-
-
-def _copied(stored: StoredTable, present: Any) -> Copied:
-    emptied = {
-        str(column.name)
-        for reference in stored.table.foreign_key_constraints
-        if reference.referred_table.key not in present or stored.resource.scope is Scope.SELF
-        for column in reference.columns
-        if column.nullable and reference.referred_table.key not in (present - {stored.table.key})
-    }
-    names = tuple(str(column.name) for column in stored.table.c if column.computed is None)
-    return Copied(table=stored.table, scope=stored.resource.scope, columns=names, emptied=frozenset(emptied))
 
 
 class Copies:
@@ -155,16 +96,17 @@ class Copies:
             gone[one.name] = [id for id in there if id not in here]
         # What is gone is deleted when nothing that was brought refers to it any more; a row that was made
         # again with the unique values of one that is gone finds room after that.
-        left = await self._bring_all(source, target, different, tell=False)
+        left = await self._bring_all(source, target, different)
         stay = await self._delete_all(target, gone)
-        left = await self._bring_all(source, target, left, tell=True)
+        left = await self._bring_all(source, target, left)
+        left = await self._exchange_all(source, target, left)
         return _number(different) + _number(gone) - _number(left) - _number(stay)
 
     async def _delete_all(self, target: Transaction, gone: _Ids) -> _Ids:
         """Delete copies whose rows are no more, but those that a row refers to; return which these are."""
         stay: dict[str, list[str]] = {}
         for one in reversed(self._tables):
-            sql = f"delete from {one.name} where id = any($1::text[]::{_key_type(one)}[])"
+            sql = f"delete from {one.name} where id = any($1::text[]::{one.key_type}[])"
 
             async def delete(some: Sequence[str], sql: str = sql) -> None:
                 await target.execute(sql, list(some))
@@ -173,19 +115,32 @@ class Copies:
             self._tell(f"{one.name} that are referred to stay", stay[one.name], reason)
         return stay
 
-    async def _bring_all(
-        self, source: Transaction, target: Transaction, different: _Ids, *, tell: bool
-    ) -> _Ids:
+    async def _bring_all(self, source: Transaction, target: Transaction, different: _Ids) -> _Ids:
         """Bring rows over, but those that do not fit beside what is there; return which these are."""
         left: dict[str, list[str]] = {}
         for one in self._tables:
 
-            async def bring(some: Sequence[str], one: Copied = one) -> None:
-                await _bring(source, target, one, some)
+            async def some_of(some: Sequence[str], one: Copied = one) -> None:
+                await bring(source, target, one, some)
 
-            left[one.name], reason = await _as_many_as_possible(target, different.get(one.name, ()), bring)
-            if tell:
-                self._tell(f"{one.name} are not up to date", left[one.name], reason)
+            left[one.name], _ = await _as_many_as_possible(target, different.get(one.name, ()), some_of)
+        return left
+
+    async def _exchange_all(self, source: Transaction, target: Transaction, ids: _Ids) -> _Ids:
+        """Bring rows that have exchanged their unique values; return which others are left."""
+        left: dict[str, list[str]] = {}
+        for one in self._tables:
+            wanted, reason = ids.get(one.name, ()), "a row that stays has one of their unique values"
+            some = await exchangeable(source, target, one, wanted)
+            refused: list[str] = []
+            if some:
+
+                async def exchange(some: Sequence[str], one: Copied = one) -> None:
+                    await bring(source, target, one, some, anew=True)
+
+                refused, reason = await _as_many_as_possible(target, some, exchange)
+            left[one.name] = [id for id in wanted if id not in some or id in refused]
+            self._tell(f"{one.name} are not up to date", left[one.name], reason)
         return left
 
     def _tell(self, what: str, ids: Sequence[str], reason: str) -> None:
@@ -250,26 +205,3 @@ def _selected(one: Copied, tenants: Sequence[int], all_rows: bool) -> str:
     """Return the rows that are copied; in the place, all but the tenant's own."""
     which = "true" if all_rows and one.scope is not Scope.LIBRARY else one.rows(tenants)
     return f"select {one.values()} from {one.name} where {which}"
-
-
-async def _bring(source: Transaction, target: Transaction, one: Copied, ids: Sequence[str]) -> None:
-    """Write rows that are new or have changed."""
-    kind = _key_type(one)
-    found = await source.fetchval(
-        f"select jsonb_agg(to_jsonb(s))::text from (select {one.values()} from {one.name}"
-        f" where id = any($1::text[]::{kind}[])) s",
-        list(ids),
-    )
-    columns = ", ".join(map(quote, one.columns))
-    values = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in one.columns if name != "id")
-    await target.execute(
-        f"insert into {one.name} ({columns}) overriding system value"
-        f" select {columns} from jsonb_populate_recordset(null::{one.name}, $1::jsonb)"
-        f" on conflict (id) do update set {values}",
-        found,
-    )
-
-
-def _key_type(one: Copied) -> str:
-    kind = one.table.c.id.type.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
-    return str(kind).split(" COLLATE")[0]

@@ -20,7 +20,7 @@ from byodpp.database import Database
 from byodpp.definitions import Scope
 from byodpp.exceptions import MigrationError, PlaceUnavailable, Problem
 from byodpp.places.building import patiently
-from byodpp.places.copies import is_copied
+from byodpp.places.copied import is_copied
 from byodpp.places.fences import claim_keys, hold_one
 from byodpp.places.placement import PLATFORM_WIDE, Located, carried
 from byodpp.settings.places import PlaceAddress
