@@ -21,6 +21,7 @@ from byodpp.browser_sessions import BrowserSessions
 from byodpp.containment import contained
 from byodpp.exceptions import OutcomeUnknown, Unavailable
 from byodpp.health import Lifecycle
+from byodpp.heap import HEAP, Heap
 from byodpp.limits import Budget, RateLimiter, SlidingWindows
 from byodpp.logs import REQUEST_IDS, LineWriter
 from byodpp.middleware.access_log import AccessLog
@@ -172,10 +173,13 @@ class _Edge:
     def __init__(self, parts: Parts, table: RouteTable, router: Router) -> None:
         settings = parts.settings
         self._context = RequestContext(
-            ClientAddress(settings.trusted_proxies), max_json_depth=settings.max_json_depth
+            ClientAddress(settings.trusted_proxies),
+            max_json_depth=settings.max_json_depth,
+            max_json_values=settings.max_json_values,
         )
         self._log = AccessLog(parts.write_access_line)
         self._errors = ErrorWriter()
+        self._heap = Heap()
         self._gates = tuple(global_stages(parts))
         self._table = table
         self._router = router
@@ -186,6 +190,7 @@ class _Edge:
             return
         request = self._context.open(scope, receive)
         token = REQUEST_IDS.set((request.request_id, request.correlation_id))
+        heap = HEAP.set(self._heap)
         try:
             try:
                 with contained():
@@ -197,6 +202,7 @@ class _Edge:
                     await self._errors(_stopped(request), request, send)
                 raise
         finally:
+            HEAP.reset(heap)
             REQUEST_IDS.reset(token)
             self._log(request)
 

@@ -7,9 +7,10 @@ others their turn every few milliseconds.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
+
+from byodpp.heap import HEAP, no_collection
 
 __all__ = ["LARGE_BYTES", "Aside", "aside", "by_size", "is_large", "others"]
 
@@ -28,18 +29,14 @@ T = TypeVar("T")
 
 
 async def aside(work: Callable[[], T]) -> T:
-    """Run something in a thread, without the garbage collector.
+    """Run something in a thread, and keep the garbage collector from its values.
 
     It would look at a document of half a million values again and again while that grows, and let
     nobody else in. The work must not touch anything that others use.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
+    heap = HEAP.get()
+    with no_collection() if heap is None else heap.growing():
         return await asyncio.to_thread(work)
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 async def by_size(work: Callable[[], T], *values: Any) -> T:

@@ -1,15 +1,32 @@
-"""The heap at start: much is built that stays, which the garbage collector need not walk over again.
+"""The heap: when the garbage collector may walk over it, so that nobody waits for that.
 
-In: a block that builds. Out: nothing. Rejects nothing.
+In: blocks that build something large. Out: nothing. Rejects nothing.
+
+A pass of the collector over the half a million values of one large body takes longer than other requests
+should wait, and the collector would make several while the body grows, and one more right after. Values
+of JSON have no cycles, so that a pass finds nothing in them: it is put off until they are gone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
 
-__all__ = ["no_collection"]
+__all__ = ["HEAP", "Heap", "no_collection"]
+
+#: Young containers that a pass walks over in a few milliseconds. More are taken for large values.
+_FEW: Final = 100_000
+#: Young containers with which a pass comes at any rate: some hundreds of megabytes.
+_MOST: Final = 3_000_000
+#: How long the collector waits for large values to go.
+_PATIENCE_SECONDS: Final = 20.0
+_LOOK_SECONDS: Final = 0.1
+#: How an interpreter begins.
+_USUAL: Final = (700, 10, 10)
 
 
 @contextmanager
@@ -22,3 +39,54 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+class Heap:
+    """Puts passes of the collector off while large values are alive.
+
+    Bounded in time and in number: a pass comes after some seconds, or when so many containers are young,
+    whether large values are gone or not. What is left by then is old, and few passes look at it.
+    """
+
+    def __init__(self) -> None:
+        self._works = 0  # that are building something large just now
+        self._since: float | None = None  # when passes were put off; None: they are not
+        self._usual = _USUAL
+
+    @contextmanager
+    def growing(self) -> Iterator[None]:
+        """Build something large, on the event loop or awaiting a thread.
+
+        Passes are put off until it is built, and until what was built is gone again.
+        """
+        self._put_off()
+        self._works += 1
+        try:
+            yield
+        finally:
+            self._works -= 1
+
+    def _put_off(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._since is None:
+            now = gc.get_threshold()
+            self._usual = _USUAL if now[0] == _MOST else now  # that of another application in this process
+            self._since = loop.time()
+            loop.call_later(_LOOK_SECONDS, self._look, loop)
+        gc.set_threshold(_MOST, *self._usual[1:])
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the collector work again when it may."""
+        assert self._since is not None
+        # Counts what was made since the last pass, less what is gone: many are a large value, or all that
+        # became garbage since.
+        gone = not self._works and gc.get_count()[0] < _FEW
+        if gone or loop.time() - self._since > _PATIENCE_SECONDS:
+            self._since = None
+            gc.set_threshold(*self._usual)
+        else:
+            loop.call_later(_LOOK_SECONDS, self._look, loop)
+
+
+#: That of the application which serves the request; None outside of one.
+HEAP: ContextVar[Heap | None] = ContextVar("byodpp_heap", default=None)

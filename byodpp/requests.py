@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from starlette.datastructures import Headers
@@ -69,6 +68,7 @@ class Request:
         "decision",
         "http_version",
         "max_json_depth",
+        "max_json_values",
         "media_type",
         "method",
         "operation",
@@ -103,6 +103,7 @@ class Request:
         started_at: float = 0.0,
         body_timeout_seconds: float = 30.0,
         max_json_depth: int = 32,
+        max_json_values: int | None = None,
     ) -> None:
         """Args:
         scope: of an HTTP request.
@@ -113,6 +114,7 @@ class Request:
         started_at: `time.perf_counter()` at arrival.
         body_timeout_seconds: how long the whole body may take.
         max_json_depth: arrays and objects that may lie in each other.
+        max_json_values: values that a body may hold; None: any number.
         """
         self.method: str = scope["method"]
         self.http_version: str = scope.get("http_version", "1.1")
@@ -125,6 +127,7 @@ class Request:
         self.started_at = started_at
         self.body_timeout_seconds = body_timeout_seconds
         self.max_json_depth = max_json_depth
+        self.max_json_values = max_json_values
         self._receive = receive
         self._arrived: Callable[[], bytes | None] | None = scope.pop(WHOLE_BODY, None)
         #: Sends a whole answer at once, where the server can.
@@ -186,16 +189,20 @@ class Request:
 
         Raises:
             Malformed: not JSON, or JSON that is not accepted (duplicate keys, NaN, too deep).
+            PayloadTooLarge: it holds too many values.
         """
         if self._json is _UNREAD:
-            self._json = wire.loads(self.body, max_depth=self.max_json_depth)
+            self._json = self._read_json()
         return self._json
 
     async def parse(self) -> Any:
         """Return `json`, parsed aside where the body is large. Errors are the same."""
         if self._json is _UNREAD:
-            self._json = await self.aside(partial(wire.loads, self.body, max_depth=self.max_json_depth))
+            self._json = await self.aside(self._read_json)
         return self._json
+
+    def _read_json(self) -> Any:
+        return wire.loads(self.body, max_depth=self.max_json_depth, max_values=self.max_json_values)
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Run something whose time grows with the body; in a thread when that is large.

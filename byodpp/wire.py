@@ -2,8 +2,8 @@
 
 In: the bytes of a body. Out of `loads`: str, int, Decimal, bool, None, list, dict. Refused with
 400 are bytes that are not UTF-8 without a mark, an object that names a key twice, NaN and
-numbers no double can hold, and nesting past a bound; U+0000 and lone surrogates are JSON, so
-they pass here and the field types refuse them.
+numbers no double can hold, and nesting past a bound; with 413 more values than a bound. U+0000
+and lone surrogates are JSON, so they pass here and the field types refuse them.
 
 Out: the same bytes that PostgreSQL's `row_to_json` writes for the same row, so that a client
 never sees which of the two wrote an answer. What a field's type has to say about its own form
@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -23,7 +22,8 @@ from fractions import Fraction
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Final
 
-from byodpp.exceptions import DuplicateKey, InvalidEncoding, MalformedJson, TooDeep
+from byodpp.exceptions import DuplicateKey, InvalidEncoding, MalformedJson
+from byodpp.json_bounds import check_bounds, too_deep
 
 if TYPE_CHECKING:
     from byodpp.definitions import FieldDefinition
@@ -52,23 +52,19 @@ MAX_NUMBER_LENGTH: Final = 400
 #: Power of ten below which a number is refused: doubles end at 1e-324.
 _MIN_EXPONENT: Final = -400
 
-_BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
-_OPENING: Final = ord("(")
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-#: A string of the body. Possessive, with an optional end: linear even on an unfinished one.
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _UTC: Final = datetime.UTC
 
 
 # --- in -------------------------------------------------------------------------------
 
 
-def loads(body: bytes, *, max_depth: int = 32) -> Any:
+def loads(body: bytes, *, max_depth: int = 32, max_values: int | None = None) -> Any:
     """Read a body.
 
     Args:
         body: the whole body, decompressed.
         max_depth: how many arrays and objects may lie in each other; `[1]` is 1.
+        max_values: how many values it may hold; None: any number.
 
     Returns:
         The value; numbers with a point or an exponent are Decimal with the digits as sent.
@@ -77,18 +73,18 @@ def loads(body: bytes, *, max_depth: int = 32) -> Any:
         InvalidEncoding: not UTF-8, or UTF-8 with a byte order mark.
         DuplicateKey: an object names a key twice, whichever way it is escaped.
         TooDeep: nested past `max_depth`.
+        PayloadTooLarge: it holds more than `max_values`.
         MalformedJson: anything else that is not one JSON value, or a number out of bounds.
     """
     text_of_body = _decode(body)
-    if body.count(b"[") + body.count(b"{") > max_depth:
-        _refuse_deep(body, max_depth)
+    check_bounds(body, max_depth=max_depth, max_values=max_values)
     try:
         return _DECODER.decode(text_of_body)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedJson(f"The body is not well-formed JSON: {_reason(error)} ({place}).") from None
     except RecursionError:
-        raise TooDeep(_too_deep(max_depth)) from None
+        raise too_deep(max_depth) from None
 
 
 def loads_part(text_of_document: str, start: int, *, max_depth: int = 32) -> tuple[Any, int]:
@@ -109,9 +105,9 @@ def loads_part(text_of_document: str, start: int, *, max_depth: int = 32) -> tup
     try:
         value, end = _DECODER.raw_decode(text_of_document, start)
     except RecursionError:
-        raise TooDeep(_too_deep(max_depth)) from None
+        raise too_deep(max_depth) from None
     if text_of_document.count("[", start, end) + text_of_document.count("{", start, end) > max_depth:
-        _refuse_deep(text_of_document[start:end].encode("utf-8", "surrogatepass"), max_depth)
+        check_bounds(text_of_document[start:end].encode("utf-8", "surrogatepass"), max_depth=max_depth)
     return value, end
 
 
@@ -130,35 +126,6 @@ def _reason(error: json.JSONDecodeError) -> str:
     if not error.doc.strip(" \t\n\r"):
         return "it is empty"
     return error.msg[:1].lower() + error.msg[1:]
-
-
-def _too_deep(max_depth: int) -> str:
-    return f"The body is nested too deeply: at most {max_depth} arrays and objects in each other."
-
-
-def _refuse_deep(body: bytes, max_depth: int) -> None:
-    """Measure the depth before the decoder recurses into it.
-
-    The body is reduced to its brackets; each pass then takes away the innermost pairs, so the
-    number of passes is the depth. Everything runs in C but the walk over what is left of an
-    unbalanced body, which ends as soon as its depth is known to be illegal.
-    """
-    brackets = _STRING.sub(b"", body).translate(_BRACKETS, _NOT_BRACKETS)
-    for _ in range(max_depth):
-        inner, brackets = brackets, brackets.replace(b"()", b"")
-        if not brackets:
-            return
-        if len(inner) == len(brackets):
-            break
-    depth = 0
-    for bracket in brackets:
-        depth += 1 if bracket == _OPENING else -1
-        if depth > max_depth:
-            break
-        if depth < 0:
-            return  # not well-formed; the decoder stops there and says so
-    if depth == 0 or depth > max_depth:
-        raise TooDeep(_too_deep(max_depth))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -552,6 +552,16 @@ async def test_too_much_is_refused_unread_and_counted_when_it_comes_in_chunks() 
     ).status == 200
 
 
+async def test_a_body_that_holds_too_much_is_refused_however_small_it_is() -> None:
+    call = client_of(CREATE, max_json_values=1_000)
+    for count, status in ((997, 200), (998, 413), (100_000, 413)):
+        body = {"name": "x", "extra": [0] * count}
+        reply = await call("POST", "/api/v1/products", json_body=body, token="admin")
+        assert reply.status == status, count
+    assert reply.code == "payload_too_large"
+    assert reply.json()["error"]["message"] == "The body holds more than 1000 values."
+
+
 async def test_a_route_may_have_a_limit_of_its_own() -> None:
     call = client_of(
         route("/small", "POST", operation="create", body=Body.REQUIRED, max_body_bytes=10),

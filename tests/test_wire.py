@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byodpp import wire
-from byodpp.exceptions import ApiError, DuplicateKey, InvalidEncoding, MalformedJson, TooDeep
+from byodpp.exceptions import ApiError, DuplicateKey, InvalidEncoding, MalformedJson, PayloadTooLarge, TooDeep
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -110,6 +110,26 @@ def test_unfinished_nesting_is_refused_without_recursion() -> None:
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert wire.loads(json.dumps(["[" * 1_000, '\\"{' * 1_000]).encode()) == ["[" * 1_000, '\\"{' * 1_000]
     assert len(wire.loads(b"[" + b",".join([b'{"a":[1]}'] * 1_000) + b"]")) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        (b"[]", 2),
+        (b"[1,2,3]", 4),
+        (b'{"a":[1,{"b":","}]}', 5),
+        (b'["' + b'\\",[{' * 100_000 + b'",2]', 3),
+        (b'["' + b"\\\\" * 200_000 + b'",2]', 3),
+        (b'["' + b"a" * 262_141 + b'\\"",2]', 3),
+        (b"[" + b'"[{,",' * 100_000 + b"1]", 100_002),
+        (json.dumps([{"a,": ["x" * (number % 50)]} for number in range(20_000)]).encode(), 60_001),
+    ],
+    ids=lambda one: str(one)[:20],
+)
+def test_a_body_that_holds_more_values_than_it_may_is_refused(body: bytes, values: int) -> None:
+    assert wire.loads(body, max_values=values) == wire.loads(body) == json.loads(body)
+    with pytest.raises(PayloadTooLarge, match=f"more than {values - 1} values"):
+        wire.loads(body, max_values=values - 1)
 
 
 @pytest.mark.parametrize(

@@ -76,15 +76,22 @@ class RequestContext:
     """Opens requests."""
 
     def __init__(
-        self, clients: ClientAddress, *, max_json_depth: int = 32, body_timeout_seconds: float = 30.0
+        self,
+        clients: ClientAddress,
+        *,
+        max_json_depth: int = 32,
+        max_json_values: int | None = None,
+        body_timeout_seconds: float = 30.0,
     ) -> None:
         """Args:
         clients: knows which proxies are believed.
         max_json_depth: arrays and objects that may lie in each other in a body.
+        max_json_values: values that a body may hold; None: any number.
         body_timeout_seconds: how long a request's body may take to arrive.
         """
         self._clients = clients
         self._max_json_depth = max_json_depth
+        self._max_json_values = max_json_values
         self._body_timeout_seconds = body_timeout_seconds
 
     def open(self, scope: Scope, receive: Receive) -> Request:
@@ -95,6 +102,7 @@ class RequestContext:
             started_at=time.perf_counter(),
             body_timeout_seconds=self._body_timeout_seconds,
             max_json_depth=self._max_json_depth,
+            max_json_values=self._max_json_values,
         )
         client = scope.get("client")
         peer = client[0] if client else ""

@@ -194,6 +194,9 @@ class Settings:
         ),
     ] = 4
     max_json_depth: Annotated[int, Setting("Deepest nesting of a JSON body; then 400.", low=1, high=200)] = 32
+    max_json_values: Annotated[
+        int, Setting("Most values in a JSON body, arrays and objects included; then 413.", low=1_000)
+    ] = 1_000_000
     cors_origins: Annotated[
         tuple[str, ...],
         Setting(

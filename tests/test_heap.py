@@ -1,0 +1,123 @@
+"""The heap: passes of the garbage collector are put off while something large is alive, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from byodpp import heap
+from byodpp.aside import aside
+from byodpp.heap import HEAP, Heap
+
+
+@pytest.fixture(autouse=True)
+def few_young(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What earlier tests have made is out of the way, and looks are frequent."""
+    monkeypatch.setattr(heap, "_LOOK_SECONDS", 0.01)
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    assert gc.get_threshold() == before
+
+
+class Passes:
+    """Counts the passes of the collector."""
+
+    def __init__(self) -> None:
+        self.walked = 0
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        self.walked += phase == "start"
+
+
+@pytest.fixture
+def passes() -> Iterator[Passes]:
+    counting = Passes()
+    gc.callbacks.append(counting)
+    yield counting
+    gc.callbacks.remove(counting)
+
+
+def large() -> list[list[int]]:
+    return [[] for _ in range(200_000)]
+
+
+async def until_usual(seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while gc.get_threshold()[0] > 10_000:  # noqa: ASYNC110 - the interpreter tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_no_pass_walks_over_what_was_built_aside_until_it_is_gone(passes: Passes) -> None:
+    HEAP.set(Heap())
+    value = await aside(large)
+    for _ in range(5):
+        await asyncio.sleep(0.02)
+        assert len(large()) == 200_000
+    assert passes.walked == 0
+    del value
+    await until_usual()
+    assert large() and passes.walked > 0
+
+
+async def test_a_value_that_stays_puts_passes_off_for_some_seconds_at_most(
+    passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 0.1)
+    HEAP.set(Heap())
+    kept = [await aside(large) for _ in range(3)]
+    await until_usual()
+    assert large() and passes.walked > 0 and len(kept) == 3
+
+
+async def test_a_work_that_does_not_end_puts_passes_off_for_some_seconds_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 0.1)
+    HEAP.set(Heap())
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        with HEAP.get().growing():  # type: ignore[union-attr]  # set above
+            await ended.wait()
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0.02)
+    assert gc.get_threshold()[0] > 10_000
+    await until_usual()
+    ended.set()
+    await working
+
+
+async def test_so_much_garbage_is_collected_however_large_values_follow_each_other(
+    passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heap, "_MOST", 300_000)
+    monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 1.0)
+    HEAP.set(Heap())
+    for _ in range(5):
+        await aside(cycles)
+    assert 1 <= passes.walked <= 5
+    await until_usual()
+
+
+def cycles() -> None:
+    """Leave many arrays behind that hold themselves."""
+    for _ in range(100_000):
+        one: list[object] = []
+        one.append(one)
+
+
+async def test_two_applications_in_one_process_leave_the_collector_as_it_was() -> None:
+    before = gc.get_threshold()
+    for one in (Heap(), Heap()):
+        HEAP.set(one)
+        await aside(large)
+    await until_usual()
+    await asyncio.sleep(0.1)
+    assert gc.get_threshold() == before
