@@ -40,8 +40,8 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "state_conflict": "a transition that does not start from the row's state",
         "idempotency_in_progress": "a request with the same `Idempotency-Key` has not ended yet",
         "precondition_failed": "`If-Match` names another version than the stored one",
-        "payload_too_large": "the body passes `max_body_bytes` or holds more than `max_json_values`, a batch its number of items, a file"
-        " `import_max_bytes`, or one of its records `import_record_max_bytes`",
+        "payload_too_large": "the body passes `max_body_bytes` or holds more than `max_json_values`, a batch"
+        " its number of items, a file `import_max_bytes`, or one of its records `import_record_max_bytes`",
         "uri_too_long": "path and query pass `max_url_bytes`",
         "unsupported_media_type": "the body is not of a type that the route takes, or is compressed",
         "validation_failed": "the body is JSON and not valid; every fault is in `details`",
