@@ -152,6 +152,22 @@ async def test_nobody_reads_what_is_only_written_by_a_rule_about_it(tested: Test
     assert await names(tested.client(role="Viewer", user="vi")) == ["c"]
 
 
+async def test_a_tenant_has_so_many_rules_and_no_more(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    rule = {"subject": "Viewer", "object": "Things", "action": "read"}
+    kept = await post(admin, POLICIES, rule)
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into policies (tenant_id, subject, object, action)"
+            " select tenant_id, subject, object, action"
+            " from policies, generate_series(2, 2000) where id = $1", kept["id"],
+        )  # fmt: skip
+    error = await post(admin, POLICIES, rule, 409)
+    assert "at most 2000 rules" in error["message"]
+    assert (await admin.delete(f"{POLICIES}/{kept['id']}")).status_code == 204
+    await post(admin, POLICIES, rule)
+
+
 # --- keys ---
 
 

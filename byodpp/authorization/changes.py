@@ -32,6 +32,8 @@ __all__ = ["AccessChanges"]
 _ROLES: Final = "select name from roles where tenant_id in (0, $1)"
 _USERS: Final = "select id from users where tenant_id = $1 and id = any($2::bigint[])"
 _MOST_FAULTS: Final = 20
+#: Rows of Policies of one tenant: every process reads and compiles all of them when one has changed.
+_MOST_RULES: Final = 2_000
 #: Comparisons with the author's rights before others get their turn on the event loop.
 _TURN: Final = 100
 
@@ -67,6 +69,8 @@ class AccessChanges:
         if before == after:
             return  # a description, or a role that nobody holds
         try:
+            if len(after.records) > max(_MOST_RULES, len(before.records)):
+                raise Conflict(f"A tenant has at most {_MOST_RULES} rules: say more with each of them.")
             await self._refuse_faults(transaction, tenant, before, after)
             if author is not None:
                 await self._refuse_excess(tenant, before, after, author)

@@ -176,21 +176,30 @@ def _preset_faults(
 
 
 def circles(links: Iterable[RoleLink]) -> list[str]:
-    """Return the roles that inherit from themselves, in some number of steps, sorted."""
-    ways: dict[str, set[str]] = {}
-    for link in links:
-        ways.setdefault(link.subject, set()).add(link.inherited)
-    found = []
-    for start in ways:
-        seen, waiting = set[str](), list(ways[start])
-        while waiting:
-            step = waiting.pop()
-            if step not in seen:
-                seen.add(step)
-                waiting += ways.get(step, ())
-        if start in seen:
-            found.append(start.removeprefix("role:"))
-    return sorted(found)
+    """Return the roles that inherit from themselves, in some number of steps, or lie between such; sorted."""
+    found = {(link.subject, link.inherited) for link in links}
+    # Who inherits nothing is in no circle, nor is who is inherited by nobody: what is left, when all such
+    # are taken away, is. Each link is looked at a few times, however many there are.
+    found = _within_circles(found)
+    turned = _within_circles({(inherited, subject) for subject, inherited in found})
+    return sorted({name.removeprefix("role:") for link in turned for name in link})
+
+
+def _within_circles(links: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the links whose ends lead on without end."""
+    above: dict[str, list[str]] = {}
+    below: dict[str, int] = {}
+    for subject, inherited in links:
+        above.setdefault(inherited, []).append(subject)
+        below[subject] = below.get(subject, 0) + 1
+    waiting = [name for name in above if name not in below]
+    while waiting:
+        for subject in above.pop(waiting.pop(), ()):
+            below[subject] -= 1
+            if not below[subject]:
+                del below[subject]
+                waiting.append(subject)
+    return {link for link in links if link[0] in below and link[1] in below}
 
 
 def _value(text: Any) -> Any:
