@@ -127,3 +127,16 @@ async def test_without_the_setting_a_host_names_nobody(byodpp_bench: Bench, blue
 def test_a_domain_that_is_none_stops_the_start(blueprint: Blueprint, domain: str) -> None:
     with pytest.raises(SettingsError, match="tenant_domain"):
         load_settings(blueprint.app_dir, {"BYODPP_ENV": "test", "TENANT_DOMAIN": domain})
+
+
+async def test_a_suspended_tenant_is_not_found_by_name_and_what_it_published_is(
+    tested: TestedApplication,
+) -> None:
+    operator, nobody = tested.client(tenant="platform", user="root"), tested.client(role=None)
+    id = (await tested.tenant("acme")).id
+    assert (await operator.post(f"/api/v1/tenants/{id}/deactivate")).status_code == 200
+    assert await seen(nobody, "acme.dpp.example") == 404
+    assert await seen(nobody, "api.dpp.example", **{"X-Tenant": "acme"}) == 404
+    assert await seen(nobody, "api.dpp.example") == ["acme shown", "beta shown"]
+    assert await seen(tested.client(), "acme.dpp.example") == 401
+    assert await seen(operator, "acme.dpp.example") == ["acme hidden", "acme shown"]
