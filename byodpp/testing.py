@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import asyncpg
 import httpx2
@@ -190,11 +190,13 @@ class TestedApplication:
 class Bench:
     """One embedded server for the tests of a session, and a template database per manifest."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, strategy: Literal["wal_log", "file_copy"] = "wal_log") -> None:
         """Args:
         folder: where server and keys lie; kept between sessions, so that the next one starts faster.
+        strategy: how PostgreSQL copies a template; `file_copy` is quicker where the folder lies in memory.
         """
         self._folder = folder
+        self._strategy = strategy
         self._embedded = EmbeddedPostgres(folder, durable=False)
         self._server: RunningServer | None = None
         self._templates: dict[str, str] = {}
@@ -302,7 +304,7 @@ class Bench:
         self._counter += 1
         name = f"test_{os.getpid()}_{self._counter}"
         await self._administrate(
-            f'create database "{name}" owner {OWNER} template "{template}" strategy wal_log'
+            f'create database "{name}" owner {OWNER} template "{template}" strategy {self._strategy}'
         )
         try:
             yield name

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
+from tests.memory import MemoryFolder, folder_in_memory
 from tests.order import long_ones_first
 from tests.soak_report import SoakReport
 from tests.worlds import build
@@ -34,8 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak-report", action="store_true", help="write what is marked soak to docs/soak.md")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SoakReport(config), "soak-report")
+    if not hasattr(config, "workerinput"):
+        memory = MemoryFolder()
+        memory.decide(config)
+        config.pluginmanager.register(memory, "memory")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A run in a shell's background inherits deafness to Ctrl-C, and would pass it on to the servers
         # whose end by Ctrl-C is tested. A signal that is handled begins anew in a child.
@@ -65,6 +71,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _seed() -> str:
     return os.environ.get(_SEED, "1")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def byodpp_bench(pytestconfig: pytest.Config) -> AsyncIterator[Bench]:
+    """The server that all tests of the run share: the kit's own, or one in memory."""
+    from byodpp.testing import Bench  # a plugin, which pytest imports itself
+
+    memory = folder_in_memory(pytestconfig)
+    if memory is None:
+        bench = Bench(pytestconfig.rootpath / ".byodpp" / "testing")
+    else:
+        bench = Bench(memory / "testing", strategy="file_copy")
+    await bench.start()
+    yield bench
+    await bench.stop()
 
 
 # --- the store of tests/write_world.py --------------------------------------------------
