@@ -335,6 +335,7 @@ def present(request: Request, result: Any, *, status: int = 200, message: str | 
             offset=result.offset,
             next_cursor=result.next_cursor,
             message=message,
+            meta={"partial": True} if result.partial else None,
         )
     if isinstance(result, Reply):
         return _reply(request, result)

@@ -175,7 +175,9 @@ def _rows_of(json: bytes, resource: ResourceDefinition, registry: Registry) -> t
 class Page(Sequence[Row]):
     """Some rows of a list, in its order, and how many there are in all."""
 
-    __slots__ = ("_registry", "_resource", "_rows", "json", "limit", "next_cursor", "offset", "total")
+    __slots__ = (
+        "_registry", "_resource", "_rows", "json", "limit", "next_cursor", "offset", "partial", "total",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -187,6 +189,7 @@ class Page(Sequence[Row]):
         limit: int,
         offset: int,
         next_cursor: str | None = None,
+        partial: bool = False,
     ) -> None:
         """Args:
         json: a JSON array of rows in wire format.
@@ -196,8 +199,10 @@ class Page(Sequence[Row]):
         limit: rows asked for, at least 1.
         offset: rows skipped, at least 0.
         next_cursor: where the next page begins; None when there is none.
+        partial: rows may match in databases in which nobody has looked; `total` does not count them.
         """
         self.json = json
+        self.partial = partial
         self.total = total
         self.limit = limit
         self.offset = offset

@@ -737,6 +737,38 @@ async def test_public_addresses_lead_into_every_database(world: World) -> None:
     assert published
 
 
+async def test_a_list_of_all_tenants_tells_that_some_are_not_in_it(world: World) -> None:
+    nobody, operator = world.application.client(role=None), world.client("platform", user="root")
+    for slug in ("acme", "beta"):
+        await world.fill(slug, 2)
+    asked = [f"{FOLDERS}?sort=name", f"{FOLDERS}?aggregate=count", f"{FOLDERS}?aggregate=count&group=status"]
+
+    async def partial_ones(client: Any, urls: list[str]) -> list[Any]:
+        answers = [(await client.get(url)).json() for url in urls]
+        assert all(answer["success"] for answer in answers), answers
+        return [answer["meta"].get("partial") for answer in answers]
+
+    assert await partial_ones(nobody, asked) == [None] * 3
+    await world.life.move("acme", "database")
+    assert await partial_ones(nobody, asked) == [True] * 3
+    names = [row["name"] for row in (await nobody.get(asked[0])).json()["data"]]
+    assert names == ["beta 1"]
+    found = await nobody.post(f"{FOLDERS}/query", json={"sort": "name"})
+    assert found.json()["meta"].get("partial") is True, found.text
+    for slug, count in (("acme", 2), ("beta", 2)):  # whoever names a tenant sees all
+        assert await partial_ones(world.client(slug), asked) == [None] * 3
+        assert (await world.client(slug).get(FOLDERS)).json()["count"] == count
+        there = await nobody.get(FOLDERS, headers={"X-Tenant": slug})
+        assert there.json()["count"] == 1 and "partial" not in there.json()["meta"]
+    assert await partial_ones(operator, ["/api/v1/tenants", "/api/v1/countries"]) == [None] * 2
+    await world.life.move("acme", "shared")
+    assert await partial_ones(nobody, asked) == [None] * 3
+    refused = await world.client().post(
+        "/api/v1/grants", json={"object": "Folders", "rowId": "1", "grantee": "beta"}
+    )
+    assert refused.status_code == 201, "it shares the database again"
+
+
 async def test_copies_are_fresh_within_their_time_and_nobody_else_writes_them(world: World) -> None:
     operator = world.application.client(tenant="platform", user="root")
     first = await made(operator, "/api/v1/countries", name="Utopia")

@@ -49,7 +49,10 @@ _SELECT: Final = """
             select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1
         ) as behind
     from tenants left join byodpp.tenant_places p on p.tenant_id = tenants.id where """
-_EVERYWHERE: Final = "select place from byodpp.tenant_places where tenant_id = -1"
+_EVERYWHERE: Final = (
+    "select (select place from byodpp.tenant_places where tenant_id = -1) as place,"
+    " exists (select from byodpp.tenant_places where tier = 'database') as dispersed"
+)
 _OPENED: Final = (
     " and exists (select from grants g where g.tenant_id = tenants.id and g.grantee_id = $2"
     " and (g.expires_at is null or g.expires_at > now()))"
@@ -116,7 +119,7 @@ class TenantDirectory:
         )
         # "No such tenant" is an answer too, and believed shortly: registrations are many ways' work.
         self._absent: Expiring[str, bool] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
-        self._everywhere: Expiring[str, tuple[str | None]] = Expiring(
+        self._everywhere: Expiring[str, tuple[str | None, bool]] = Expiring(
             seconds=seconds,
             max_entries=1,
             followed_seconds=FOLLOWED_SECONDS,
@@ -128,13 +131,21 @@ class TenantDirectory:
         """Return the place where rows of all tenants are found together; None: in the shared tables."""
         if session is not None and session.database is not None:
             return None
+        return (await self._of_all())[0]
+
+    async def dispersed(self) -> bool:
+        """Whether rows of some tenant are in a database of its own."""
+        return (await self._of_all())[1]
+
+    async def _of_all(self) -> tuple[str | None, bool]:
         known = self._everywhere.get("")
         if known is None:
             asked = self._everywhere.turn
             async with self._database.system() as transaction:
-                known = (await transaction.fetchval(_EVERYWHERE),)
+                [row] = await transaction.fetch(_EVERYWHERE)
+            known = (row["place"], row["dispersed"])
             self._everywhere.put("", known, asked)
-        return known[0]
+        return known
 
     async def by_realm(self, realm: str) -> Tenant | None:
         """Return the tenant whose users sign in at this realm."""
@@ -169,9 +180,9 @@ class TenantDirectory:
     def forget(self, tenants: Collection[int] | None = None) -> None:
         """Look these tenants up anew, and whatever was not found; None: everything."""
         self._absent.forget()
+        self._everywhere.forget()
         if tenants is None:
             self._found.forget()
-            self._everywhere.forget()
         else:
             self._found.forget(lambda _, tenant: tenant.id in tenants)
 

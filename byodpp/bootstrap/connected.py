@@ -412,6 +412,7 @@ def _store(
         quota=quota,
         part_written=part_written,
         everywhere=tenants.everywhere,
+        dispersed=tenants.dispersed,
     )
 
 

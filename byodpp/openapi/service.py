@@ -139,6 +139,10 @@ def shared_schemas() -> dict[str, Any]:
             "properties": {
                 "requestId": {**_TEXT, "examples": ["5f0c7a2e9b1d4c6f8a3e2d1c0b9a8f7e"]},
                 "timestamp": moment,
+                "partial": {
+                    "const": True,
+                    "description": "Only of lists that name no tenant: some tenants' rows are not looked at.",
+                },
             },
         },
         "Pagination": {

@@ -36,7 +36,7 @@ from byodpp.schemas import SchemaMap
 from byodpp.sealed_fields import SealedFields
 from byodpp.statements import ESTIMATE_LIMIT, Statements, split_version
 from byodpp.statements.writes import Change, WriteStatements
-from byodpp.tables import Tables
+from byodpp.tables import Tables, whose_columns
 
 __all__ = ["Match", "Store"]
 
@@ -73,6 +73,7 @@ class Store:
         quota: StorageQuota | None = None,
         part_written: PartWritten | None = None,
         everywhere: Callable[[SessionContext], Awaitable[str | None]] = _in_shared_tables,
+        dispersed: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.registry = registry
         self.tables = tables
@@ -86,6 +87,7 @@ class Store:
         self._quota = quota
         self._part_written = part_written
         self._everywhere = everywhere
+        self._dispersed = dispersed
 
     # --- reading ----------------------------------------------------------------------
 
@@ -202,6 +204,7 @@ class Store:
         self, principal: Principal, resource: ResourceDefinition, query: Query, record: Any, total: int | None
     ) -> Page:
         json, shape = record["data"].encode(), query.shape
+        partial = principal.anywhere and await self._is_partial(resource)
         if shape.grouping is not None:
             return GroupPage(
                 json,
@@ -210,6 +213,7 @@ class Store:
                 total=total,
                 limit=query.limit,
                 offset=query.offset,
+                partial=partial,
             )
         last, end = record["next"], query.offset + query.limit
         # What a cursor's page counts as rows before it may have changed since; a total decides nothing there.
@@ -225,7 +229,13 @@ class Store:
             limit=query.limit,
             offset=query.offset,
             next_cursor=cursor,
+            partial=partial,
         )
+
+    async def _is_partial(self, resource: ResourceDefinition) -> bool:
+        """Whether a list of the rows of all tenants lacks those of tenants that have their own database."""
+        apart = bool(self.database.places) and bool(whose_columns(resource))
+        return apart and self._dispersed is not None and await self._dispersed()
 
     async def row_of(self, resource: ResourceDefinition, query: Query, record: Any) -> Row | None:
         """Return the row that a statement of `row` has found."""
