@@ -24,6 +24,7 @@ from byodpp.audit import SealKey, verify
 from byodpp.audit.notes import Note
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.calls import Origin
+from byodpp.cli.place_plans import place_plans
 from byodpp.database import SessionContext
 from byodpp.embedded import SUPERUSER
 from byodpp.exceptions import (
@@ -971,6 +972,21 @@ async def test_a_place_that_lacks_a_revision_is_refused_and_the_others_are_serve
         assert (await world.client("beta").get(FOLDERS)).status_code == 200
 
 
+async def test_a_plan_names_a_place_that_is_away_and_goes_on(world: World) -> None:
+    settings, registry = world.application.settings, world.application.blueprint.registry
+    _, south = settings.place_admin_uris
+    connected = world.application.connected
+    places = PlaceDatabases(connected.blueprint.tables, place_addresses(settings))
+    async with places.connected("south") as owner:
+        await owner.execute("alter table folders drop column about")
+    for north, told in (("north=postgresql://x@127.0.0.1:9/x", "is away"), (None, "has no address")):
+        uris = (south,) if north is None else (north, south)
+        plans = [one async for one in place_plans(replace(settings, place_admin_uris=uris), registry)]
+        assert [one.name for one in plans] == ["place north", "place south"]
+        assert told in plans[0].trouble and not plans[0].steps
+        assert not plans[1].trouble and any("about" in step.description for step in plans[1].steps)
+
+
 @pytest.mark.parametrize("role", [SUPERUSER, OWNER, SYSTEM])
 async def test_a_role_that_row_level_security_would_not_bind_is_refused_at_the_start(
     world: World, byodpp_bench: Bench, role: str
@@ -1092,6 +1108,8 @@ def test_databases_on_the_command_line(tmp_path: Path) -> None:
     manifest = copy.deepcopy(MANIFEST)
     manifest["resources"][2]["fields"]["color"] = {"type": "string"}
     (tmp_path / "resources.json").write_text(json.dumps(manifest), encoding="utf-8")
+    told = ran("migrate", "plan")
+    assert "add column color" in told and "place north: the same\nplace south-1: the same" in told
     ran("migrate", "new", "-m", "colors")
     told = ran("migrate", "apply")
     assert "place north: 0002" in told and "place south-1: 0002" in told

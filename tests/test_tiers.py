@@ -744,6 +744,8 @@ def test_tiers_on_the_command_line(tmp_path: Path) -> None:
     assert "--place" in ran("tenants", "migrate", "gamma", "--to", "shared", "--place", "x", code=1)
     manifest = changed(color={"type": "string"})
     (tmp_path / "resources.json").write_text(json.dumps(manifest), encoding="utf-8")
+    told = ran("migrate", "plan")
+    assert "add column color" in told and "schema byodpp_t1: the same" in told
     ran("migrate", "new", "-m", "colors")
     assert "followed" in ran("migrate", "apply")
     ran("tenants", "migrate", "gamma")

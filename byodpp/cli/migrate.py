@@ -13,8 +13,11 @@ from byodpp.cli.place import place_of
 from byodpp.exceptions import MigrationError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from byodpp.bootstrap import Blueprint
-    from byodpp.migrations import Plan
+    from byodpp.cli.place_plans import PlacePlan
+    from byodpp.migrations import Plan, Step
     from byodpp.places import PlaceBuilder
     from byodpp.settings import Settings
 
@@ -30,16 +33,35 @@ def plan(
     """Show what a changed resources.json would do to the database; changes nothing.
 
     Every step is an *expand* (older servers keep working) or a *contract*; what loses data says so.
+
+    First of the tables that all tenants share, then of each schema and database of a tenant's own.
     """
-    found = asyncio.run(_plan(place_of(context).settings()))
+    found, places = asyncio.run(_plans(place_of(context).settings()))
     if not found:
         typer.echo("The database fits resources.json: nothing to do.")
     elif sql:
         typer.echo(found.sql)
     else:
-        for step in found:
-            typer.echo(f"{step.kind:<9} {step.description}" + ("   LOSES DATA" if step.destructive else ""))
+        _echo(found.steps)
+    for place in places:
+        told = place.trouble or _told_of(place.steps, found.steps)
+        typer.echo(f"{'-- ' if sql else ''}{place.name}: {told}")
+        if place.steps and place.steps != found.steps:
+            _echo(place.steps, sql=sql)
+    if found and not sql:
         typer.echo('\nNext:\n  byodpp migrate new -m "what it is for"')
+
+
+def _told_of(steps: Sequence[Step], shared: Sequence[Step]) -> str:
+    if not steps:
+        return "fits resources.json"
+    return "the same" if steps == shared else f"{len(steps)} steps"
+
+
+def _echo(steps: Sequence[Step], *, sql: bool = False) -> None:
+    for step in steps:
+        losing = "   LOSES DATA" if step.destructive else ""
+        typer.echo(step.sql if sql else f"{step.kind:<9} {step.description}{losing}")
 
 
 def new_revision(
@@ -117,6 +139,18 @@ async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
     if status.reason:
         typer.echo(status.reason, err=True)
     await _apply_places(settings, allow_destructive=False)
+
+
+async def _plans(settings: Settings) -> tuple[Plan, list[PlacePlan]]:
+    from byodpp import migrations
+    from byodpp.cli.place_plans import place_plans
+    from byodpp.cli.preparation import running_database
+    from byodpp.manifest import load_manifest
+
+    registry = load_manifest(settings.app_dir)
+    async with running_database(settings) as found:
+        shared = await migrations.plan(registry, _owner(found))
+        return shared, [one async for one in place_plans(found, registry)]
 
 
 async def _plan(settings: Settings) -> Plan:

@@ -120,10 +120,8 @@ class PlaceBuilder:
         await connection.execute(
             f"create schema if not exists {place}; grant usage on schema {place} to {APP}, {SYSTEM}"
         )
-        wanted = self.wanted if references else _without_references(self.wanted)
-        async with _looking_into(connection, place):
-            found = await plan_for(wanted, connection, framework=False)
-        steps = tuple(step for step in found.steps if lossy or step.kind == "expand")
+        found = await self.planned(connection, place, references=references)
+        steps = tuple(step for step in found if lossy or step.kind == "expand")
         if steps:  # views may stand in their way; where there are none, readers find the views all the time
             await patiently(lambda: self._drop_views(connection, place))
         for some in batches(steps):
@@ -131,6 +129,14 @@ class PlaceBuilder:
         await self._keep_to(connection, place, tenant_id)
         await patiently(lambda: self._copy_views(connection, place))
         return steps
+
+    async def planned(
+        self, connection: asyncpg.Connection[Any], place: str, *, references: bool = True
+    ) -> tuple[Step, ...]:
+        """Return the steps that would make a place fit the manifest; nothing is changed."""
+        wanted = self.wanted if references else _without_references(self.wanted)
+        async with _looking_into(connection, place):
+            return (await plan_for(wanted, connection, framework=False)).steps
 
     async def drop(self, connection: asyncpg.Connection[Any], place: str) -> None:
         """Take a place away with everything in it."""
