@@ -41,11 +41,6 @@ from byodpp.tables import Tables, whose_columns
 __all__ = ["Match", "Store"]
 
 
-async def _in_shared_tables(session: SessionContext) -> str | None:
-    """Return where rows of all tenants are found together: in no place, but in the shared tables."""
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """The row that has the values of an item."""
@@ -72,8 +67,8 @@ class Store:
         sealed: SealedFields,
         quota: StorageQuota | None = None,
         part_written: PartWritten | None = None,
-        everywhere: Callable[[SessionContext], Awaitable[str | None]] = _in_shared_tables,
-        dispersed: Callable[[], Awaitable[bool]] | None = None,
+        everywhere: Callable[[SessionContext], Awaitable[str | None]],
+        dispersed: Callable[[], Awaitable[bool]],
     ) -> None:
         self.registry = registry
         self.tables = tables
@@ -204,7 +199,7 @@ class Store:
         self, principal: Principal, resource: ResourceDefinition, query: Query, record: Any, total: int | None
     ) -> Page:
         json, shape = record["data"].encode(), query.shape
-        partial = principal.anywhere and await self._is_partial(resource)
+        partial = principal.anywhere and bool(whose_columns(resource)) and await self._dispersed()
         if shape.grouping is not None:
             return GroupPage(
                 json,
@@ -231,11 +226,6 @@ class Store:
             next_cursor=cursor,
             partial=partial,
         )
-
-    async def _is_partial(self, resource: ResourceDefinition) -> bool:
-        """Whether a list of the rows of all tenants lacks those of tenants that have their own database."""
-        apart = bool(self.database.places) and bool(whose_columns(resource))
-        return apart and self._dispersed is not None and await self._dispersed()
 
     async def row_of(self, resource: ResourceDefinition, query: Query, record: Any) -> Row | None:
         """Return the row that a statement of `row` has found."""
