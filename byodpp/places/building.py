@@ -32,7 +32,7 @@ from byodpp.tables.roles import APP, SYSTEM
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PlaceBuilder", "patiently"]
+__all__ = ["PlaceBuilder", "count_anew", "patiently"]
 
 #: How long a statement may wait for a table while others queue behind it, and how long all is tried.
 _LOCK_MILLISECONDS: Final = 1_000
@@ -244,6 +244,17 @@ class PlaceBuilder:
                     await connection.execute(
                         f"alter view {_SHARED}.{quote(row['name'])} set (security_invoker = true)"
                     )
+
+
+async def count_anew(connection: asyncpg.Connection[Any], addresses: Iterable[str]) -> None:
+    """Let the planner know how many rows have come: with what it knew of empty tables it looks at each pair.
+
+    Args:
+        connection: of the owner.
+        addresses: of the tables, as SQL.
+    """
+    for address in addresses:
+        await patiently(lambda address=address: connection.execute(f"analyze {address}"))
 
 
 async def patiently(work: Any) -> None:

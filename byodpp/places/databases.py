@@ -19,7 +19,7 @@ import asyncpg
 from byodpp.database import Database
 from byodpp.definitions import Scope
 from byodpp.exceptions import MigrationError, PlaceUnavailable, Problem
-from byodpp.places.building import patiently
+from byodpp.places.building import count_anew, patiently
 from byodpp.places.copied import is_copied
 from byodpp.places.fences import claim_keys, hold_one
 from byodpp.places.placement import PLATFORM_WIDE, Located, carried
@@ -70,7 +70,7 @@ class PlaceDatabases:
         self.addresses: Mapping[str, PlaceAddress] = {one.name: one for one in addresses}
         self._fenced = fenced(tables)
         #: Names of the tables whose ids come from a range of the place's own.
-        self._ranged = tuple(stored.table.fullname for stored in tables.stored if _is_ranged(stored))
+        self._ranged = tuple(_address(stored) for stored in tables.stored if _is_ranged(stored))
         ranges: dict[int, str] = {}
         for one in addresses:
             other = ranges.setdefault(id_range(one.name), one.name)
@@ -146,10 +146,18 @@ class PlaceDatabases:
         for stored in carried(self._tables):
             if "id" not in stored.table.c or stored.table.c.id.identity is None or is_platform_wide(stored):
                 continue
-            name = stored.table.fullname
+            name = _address(stored)
             here, there = await _next(source, name), await _next(target, name)
             if there < here:
                 await patiently(lambda name=name, here=here: _restart(target, name, here))
+
+    async def count_anew(self, target: asyncpg.Connection[Any]) -> None:
+        """Let the planner know how many rows have come.
+
+        Args:
+            target: of the owner where they have.
+        """
+        await count_anew(target, map(_address, carried(self._tables)))
 
     async def _fence_copies(self, owner: asyncpg.Connection[Any]) -> None:
         present = {row["name"] for row in await owner.fetch(_COPIES)}
@@ -188,6 +196,10 @@ async def _fence_copy(owner: asyncpg.Connection[Any], stored: StoredTable) -> No
             f"create or replace trigger {name} before {event} on {table} for each row{which}"
             " execute function byodpp.refuse_copy()"
         )
+
+
+def _address(stored: StoredTable) -> str:
+    return f"{quote(stored.table.schema or 'public')}.{quote(stored.table.name)}"
 
 
 async def _next(connection: asyncpg.Connection[Any], table: str) -> int:

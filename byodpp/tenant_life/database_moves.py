@@ -374,6 +374,8 @@ class DatabaseMoves:
         source, target = results["begin"]["source"], results["begin"]["target"]
         async with self._owner(source) as here, self._owner(target) as there:
             await self._places.continue_counting(here, there)
+            if target is not None:
+                await self._places.count_anew(there)
         async with self._source(results).system() as transaction:
             claims = await transaction.fetch(_CLAIMS, id)
         names, keys = [row["name"] for row in claims], [row["key"] for row in claims]

@@ -19,10 +19,12 @@ from byodpp.authentication.tenants import Tenant
 from byodpp.database import PLATFORM_TENANT, Transaction
 from byodpp.exceptions import Conflict
 from byodpp.places import Located, PlaceBuilder, place_name
+from byodpp.places.building import count_anew
 from byodpp.places.fences import be_alone_in, claim_keys, hold
 from byodpp.places.moving import Mover, continue_counting
 from byodpp.places.placement import EVERYWHERE, Tier
 from byodpp.service.units import Unit
+from byodpp.sql_text import quote
 from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted, located, put_located
 from byodpp.tenant_life.procedures import Step
@@ -230,6 +232,8 @@ class Moves:
         ]
         async with self._builder.connected() as owner:
             if to == "schema":
+                tables = (one.table.name for one in self._builder.dedicated)
+                await count_anew(owner, (f"{target}.{quote(name)}" for name in tables))
                 await self._builder.build(owner, target, id)
                 await claim_keys(owner, self._builder.dedicated, there)
                 await hold(owner, self._builder.dedicated, there)
