@@ -394,6 +394,8 @@ class DatabaseMoves:
     async def _switch(self, id: int, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
         source, target = results["begin"]["source"], results["begin"]["target"]
+        async with self._target(results).system() as there:  # nobody is switched to a place that is away
+            await there.fetchval("select 1")
         tier = "shared" if target is None else "database"
         await put_located(unit.transaction, id, tier, target or source, "settling")
         await self._told(unit.transaction, id)
