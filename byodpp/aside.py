@@ -54,11 +54,11 @@ async def others(index: int) -> None:
         await asyncio.sleep(0)
 
 
-def is_large(value: Any) -> bool:
-    """Whether a JSON value holds very many values; looks at hardly more than it takes to tell."""
+def is_large(value: Any, many: int = _MANY_VALUES) -> bool:
+    """Whether a JSON value holds more values than `many`; looks at hardly more than it takes to tell."""
     if not isinstance(value, dict | list):
         return False
-    left, waiting = _MANY_VALUES, [value]
+    left, waiting = many, [value]
     while waiting:
         inner = waiting.pop()
         left -= len(inner)

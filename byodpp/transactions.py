@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from byodpp import wire
@@ -32,6 +33,11 @@ __all__ = ["MAX_OPERATIONS", "OPERATION_KEYS", "MultiResourceBatch"]
 #: Most operations of one request.
 MAX_OPERATIONS: Final = 100
 OPERATION_KEYS: Final = ("operation", "resource", "id", "data", "params")
+_MOST_PARAMS: Final = 100
+#: Faults that an answer lists.
+_MOST_FAULTS: Final = 100
+#: Characters of a name that are shown.
+_SHOWN: Final = 200
 _KEYED: Final = frozenset({"read", "update", "patch", "delete"})
 
 
@@ -81,7 +87,12 @@ class MultiResourceBatch:
             )
         if len(document) > MAX_OPERATIONS:
             raise PayloadTooLarge(f"A request holds at most {MAX_OPERATIONS} operations.")
-        _refuse_faults([fault for i, step in enumerate(document) for fault in _step_faults(f"{i}.", step)])
+        faults: list[Detail] = []
+        for index, step in enumerate(document):
+            faults += _step_faults(f"{index}.", step)
+            if len(faults) >= _MOST_FAULTS:
+                break
+        _refuse_faults(faults)
         return document
 
     def _resource(self, step: Mapping[str, Any]) -> ResourceDefinition:
@@ -104,17 +115,21 @@ class MultiResourceBatch:
 
 def _refuse_faults(faults: list[Detail]) -> None:
     if faults:
-        raise ValidationFailed(details=faults[:100])
+        raise ValidationFailed(details=faults[:_MOST_FAULTS])
 
 
 def _step_faults(prefix: str, step: Any) -> list[Detail]:
     """Return what is wrong with the form of an operation, before its templates are replaced or after."""
     if not isinstance(step, dict):
         return [Detail(prefix.rstrip("."), "type", "Must be an object.")]
+    unknown = islice((name for name in step if name not in OPERATION_KEYS), _MOST_FAULTS)
     faults = [
-        Detail(f"{prefix}{name}", "unknown_field", f"Unknown field. {nearest(name, OPERATION_KEYS)}".strip())
-        for name in step
-        if name not in OPERATION_KEYS
+        Detail(
+            f"{prefix}{name[:_SHOWN]}",
+            "unknown_field",
+            f"Unknown field. {nearest(name, OPERATION_KEYS)}".strip(),
+        )
+        for name in unknown
     ]
     for name in ("operation", "resource"):
         if not isinstance(step.get(name), str):
@@ -126,8 +141,11 @@ def _step_faults(prefix: str, step: Any) -> list[Detail]:
     if step.get("operation") == "batch":
         words = ", ".join(one for one in OPERATIONS if one != "batch")
         faults.append(Detail(f"{prefix}operation", "enum", f"Must be one of {words}, or an action's key."))
-    if not isinstance(step.get("params", {}), dict):
+    params = step.get("params", {})
+    if not isinstance(params, dict):
         faults.append(Detail(f"{prefix}params", "type", "Must be an object."))
+    elif len(params) > _MOST_PARAMS:
+        faults.append(Detail(f"{prefix}params", "too_many", f"At most {_MOST_PARAMS} parameters are read."))
     return faults
 
 

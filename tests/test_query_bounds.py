@@ -14,6 +14,9 @@ from byodpp.conditions import Comparison, Parameter, Visibility
 from byodpp.definitions import Bounds, ResourceDefinition
 from byodpp.exceptions import ApiError, InvalidQuery, QueryTooComplex
 from byodpp.query import Query, condition_from_json, judge, parse
+from byodpp.query.cursors import Cursors
+from byodpp.query.reader import QueryReader
+from byodpp.query.text import parse_json
 from byodpp.registry import Registry
 from tests.query_world import build_registry
 
@@ -76,6 +79,38 @@ def test_passing_a_bound_is_refused(ask: Any, text: str, bounds: dict[str, int])
         ask(text, **bounds)
     assert error.value.status == 400
     assert time.process_time() - started < 0.1
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {f"name{number}": 1 for number in range(6_000)},
+        {"or": [{"nothing": 1}] * 6_000},
+        {"dpps": {f"some{number}": {} for number in range(6_000)}},
+        {"name": {f"like{number}": "x" for number in range(6_000)}},
+    ],
+    ids=lambda tree: next(iter(tree)),
+)
+def test_a_filter_of_very_many_unknown_names_is_refused_before_all_are_looked_at(
+    registry: Registry, tree: Any
+) -> None:
+    raw = parse_json({"filter": tree})
+    started = time.process_time()
+    with pytest.raises(QueryTooComplex):
+        judge(raw, registry.get("Products"), registry, None, "list")
+    assert time.process_time() - started < 0.1
+
+
+def test_a_query_in_json_of_very_many_names_or_values_is_refused(registry: Registry) -> None:
+    many = {f"name{number}": 1 for number in range(1_001)}
+    for body in (many, {"fields": many}, {"include": many}, {"include": {"dpps": many}}):
+        with pytest.raises(InvalidQuery) as error:
+            parse_json(body)
+        assert [detail.code for detail in error.value.details] == ["too_many"]
+    reader = QueryReader(registry, Cursors(b"x" * 32))
+    with pytest.raises(QueryTooComplex) as refused:
+        reader.read_json({"having": {"or": [1] * 111_000}}, registry.get("Products"), None, "list", 1)
+    assert [detail.message for detail in refused.value.details] == ["a query holds at most 110000 values"]
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ def heavy_requests() -> dict[str, tuple[str, str, Any]]:
     wrong = [{"name": "", "stock": -1, "price": "x", "unknown": n, "tags": [1]} for n in range(1_000)]
     large = {"name": "large", "extra": [{"a": n, "b": ["x" * 20, n / 8]} for n in range(150_000)]}
     steps = [{"op": "add", "path": "/tags/-", "value": "x"}, {"op": "remove", "path": "/tags/0"}] * 500
+    names = {f"{n * 7919 % 400_009:06}": n for n in range(400_000)}
     deep: Any = {"stock": {"gt": 1}}
     for _ in range(4):
         deep = {"or": [deep, {"name": {"like": "%a%b%c%"}}, {"id": {"in": list(range(100))}}]}
@@ -200,6 +201,25 @@ def heavy_requests() -> dict[str, tuple[str, str, Any]]:
             "POST",
             "/api/v1/batch",
             [{"operation": "create", "resource": "Items", "data": large}],
+        ),
+        "a row of 400,000 unknown names": ("POST", ITEMS, {"name": "many", **names}),
+        "a batch of 1,000 rows of 400 unknown names": (
+            "POST",
+            f"{ITEMS}/batch",
+            [{"name": "many", **dict.fromkeys(list(names)[:400], n)} for n in range(1_000)],
+        ),
+        "an object of 400,000 names": ("PATCH", f"{PAPERS}/2", {"meta": names}),
+        "a filter of 400,000 unknown names": ("POST", f"{ITEMS}/query", {"filter": names}),
+        "a query of 400,000 unknown names": ("POST", f"{ITEMS}/query", names),
+        "an operation of 400,000 unknown names": (
+            "POST",
+            "/api/v1/batch",
+            [{"operation": "read", "resource": "Items", "id": 1, **names}],
+        ),
+        "an operation with 400,000 parameters": (
+            "POST",
+            "/api/v1/batch",
+            [{"operation": "read", "resource": "Items", "id": 1, "params": names}],
         ),
         "9 MB of numbers": ("POST", f"{ITEMS}/batch", [1] * 3_000_000),
         "9 MB that are no JSON": ("POST", ITEMS, b'{"name":"x","extra":' + b"[" * 30 + b"1," * 4_500_000),

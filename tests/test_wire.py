@@ -153,6 +153,12 @@ def test_hostile_bodies_are_judged_quickly(body: bytes) -> None:
     assert time.process_time() - started < 1
 
 
+def test_the_keys_of_a_large_object_are_in_the_order_of_jsonb() -> None:
+    value = {f"{'é' * (number % 3)}{number * 7919 % 50_021}": number for number in range(50_000)}
+    ordered = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+    assert list(json.loads(wire.jsonb_text(value))) == ordered
+
+
 def test_numbers_keep_their_digits() -> None:
     found = wire.loads(b"[1, 1.0, 1.50, 1e2, -0, 9007199254740993, 0.1234567890123456789012345, 1e-300]")
     assert [str(number) for number in found] == [

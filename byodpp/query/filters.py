@@ -48,6 +48,8 @@ OPERATORS: Final = (
 )
 QUANTIFIERS: Final = ("some", "every", "none")
 #: What can be asked of a value inside json, whatever its declared type.
+#: Names and elements of a tree that one comparison may need: it may lie deep.
+_LOOKS_PER_TERM: Final = 50
 _INSIDE: Final = frozenset(OPERATORS)
 _PATTERNS: Final = frozenset({"like", "ilike", "contains", "startsWith", "endsWith"})
 _ORDERS: Final = frozenset({"gt", "gte", "lt", "lte"})
@@ -93,6 +95,7 @@ class FilterJudge:
 
     judgement: Judgement
     variables: bool = False  # whether `$user.id` and its like are variables: rules only
+    looked: int = 0  # at names and elements of trees, whatever they turned out to be
 
     def judge(self, tree: Any, resource: ResourceDefinition, parameter: str = "filter") -> Condition:
         """Return the condition that a tree spells over a resource's rows.
@@ -101,7 +104,15 @@ class FilterJudge:
         """
         return self._node(tree, _Place(resource, (), parameter, 1))
 
+    def _look(self) -> None:
+        """Count one more name or element of a tree; stop where there are far more than comparisons may be."""
+        self.looked += 1
+        bound = self.judgement.bounds.max_filter_terms
+        if self.looked > _LOOKS_PER_TERM * bound:
+            self.judgement.stop("filter", f"the filter has more than {bound} comparisons")
+
     def _node(self, tree: Any, place: _Place) -> Condition:
+        self._look()
         if place.depth > self.judgement.bounds.max_filter_depth:
             bound = self.judgement.bounds.max_filter_depth
             self.judgement.stop("filter", f"the filter is nested deeper than {bound}")
@@ -112,6 +123,7 @@ class FilterJudge:
         return parts[0] if len(parts) == 1 else AllOf(parts)
 
     def _entry(self, name: str, value: Any, place: _Place) -> Condition:
+        self._look()
         below = replace(place, depth=place.depth + 1)
         if name in ("and", "or"):
             return self._junction(AllOf if name == "and" else AnyOf, value, below)
@@ -162,6 +174,7 @@ class FilterJudge:
             )
             return NOTHING
         for word, tree in value.items():
+            self._look()
             if word not in QUANTIFIERS:
                 self.judgement.unknown(
                     place.at(word).parameter, "unknown_quantifier", "quantifier", word, QUANTIFIERS
@@ -204,6 +217,7 @@ class FilterJudge:
             operand: its value.
             shown: whether the client spelled the word.
         """
+        self._look()
         place = target.place.at(word) if shown else target.place
         if word not in OPERATORS and has_paths(target.definition):
             deeper = replace(place, depth=place.depth + 1)

@@ -14,8 +14,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from byodpp.aside import is_large
 from byodpp.conditions import Lookup, Query, Visibility
 from byodpp.definitions import ResourceDefinition
+from byodpp.exceptions import Detail, QueryTooComplex
 from byodpp.query.cursors import Cursors
 from byodpp.query.judge import judge
 from byodpp.query.text import RawQuery, Text, parse, parse_json
@@ -27,6 +29,8 @@ Mode = Literal["list", "read"]
 
 #: Longer query strings are not remembered: they are rare, and many of them would be much.
 MAX_LENGTH: Final = 1_000
+#: Values of a query in JSON beside those that its filter compares with.
+_OTHER_VALUES: Final = 10_000
 #: A cursor as this application writes it, with nothing in it to decode.
 _CURSOR: Final = re.compile(rb"(?:\A|&)cursor=([\w-]*)(?=&|\Z)", re.ASCII)
 
@@ -89,6 +93,10 @@ class QueryReader:
         self, asked: Any, resource: ResourceDefinition, lookup: Lookup | None, mode: Mode, tenant_id: int
     ) -> Query:
         """Read a query in JSON, as `POST …/query` takes it. Arguments and errors are those of `read`."""
+        bounds = resource.bounds
+        most = bounds.max_filter_terms * bounds.max_in_values + _OTHER_VALUES
+        if is_large(asked, most):
+            raise QueryTooComplex(details=[Detail("", "too_complex", f"a query holds at most {most} values")])
         return self.judge(parse_json(asked), resource, lookup, mode, tenant_id)
 
     def judge(

@@ -134,6 +134,8 @@ def parse_json(body: Any) -> RawQuery:
     """
     if not isinstance(body, dict):
         raise InvalidQuery(details=[Detail("", "type", "a query is an object")])
+    if len(body) > MAX_PARAMETERS:
+        raise InvalidQuery(details=[Detail("", "too_many", f"at most {MAX_PARAMETERS} parameters are read")])
     reader = _Reader()
     for name, value in body.items():
         reader.take_json(name, value)
@@ -271,7 +273,9 @@ class _Reader:
 
     def take_json(self, name: str, value: Any) -> None:
         """Take one word of a query in JSON."""
-        if name in ("filter", "having"):
+        if name in ("fields", "include") and isinstance(value, dict) and len(value) > MAX_NAMES:
+            self._fault(name, "too_many", f"at most {MAX_NAMES} names are read")
+        elif name in ("filter", "having"):
             if not isinstance(value, Mapping):
                 return self._fault(name, "type", "a filter is an object")
             if name == "filter":
@@ -303,7 +307,9 @@ class _Reader:
     def _take_options(self, path: str, options: Any) -> None:
         found = self.includes.setdefault(path, {})
         if options is True:
-            return
+            return None
+        if isinstance(options, dict) and len(options) > MAX_NAMES:
+            return self._fault(f"include[{path}]", "too_many", f"at most {MAX_NAMES} options are read")
         for option, value in (options if isinstance(options, dict) else {"": options}).items():
             name = f"include[{path}][{option}]"
             if option in ("limit", "filter"):
@@ -321,6 +327,7 @@ class _Reader:
             else:
                 known = "limit, filter, sort, fields, include"
                 self._fault(name, "unknown_option", f"an include has the options {known}")
+        return None
 
     def _words(self, name: str, value: Any) -> str:
         """Return a list of words as the query string would spell it."""

@@ -40,9 +40,14 @@ _CODES: Final = (
 )
 
 
-def refuse(details: Sequence[Detail]) -> ValidationFailed:
-    """Return the refusal with at most MAX_DETAILS of the faults, and their number."""
-    count = len(details)
+def refuse(details: Sequence[Detail], more: int = 0) -> ValidationFailed:
+    """Return the refusal with at most MAX_DETAILS of the faults, and their number.
+
+    Args:
+        details: the faults.
+        more: faults beside them that nobody has noted.
+    """
+    count = len(details) + more
     if count <= MAX_DETAILS:
         return ValidationFailed(details=details)
     message = f"The body is not valid: {count} faults, of which the first {MAX_DETAILS} are listed."

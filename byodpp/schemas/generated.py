@@ -52,12 +52,15 @@ class GeneratedSchema(marshmallow.Schema):
         unknown: Any = None,
         postprocess: bool = True,
     ) -> Any:
-        """Load a body; a valid one of a class without hooks is done when its fields are."""
+        """Load a body; one of a class without hooks is done when its fields are."""
         if self._is_bare and many is None and partial is None and unknown is None:
             errors = ErrorStore()  # type: ignore[no-untyped-call]
             loaded = self._deserialize(data, error_store=errors, partial=self.partial, unknown=self.unknown)
-            if not errors.errors:
-                return loaded
+            if errors.errors:
+                refused = marshmallow.ValidationError(errors.errors, data=data, valid_data=loaded)
+                self.handle_error(refused, data, many=self.many, partial=self.partial)  # type: ignore[no-untyped-call, unused-ignore]
+                raise refused
+            return loaded
         return super()._do_load(data, many=many, partial=partial, unknown=unknown, postprocess=postprocess)
 
     def _deserialize(  # type: ignore[override, unused-ignore]

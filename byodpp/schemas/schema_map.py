@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final
 
 import marshmallow
@@ -325,14 +326,29 @@ def _load(
     partial: frozenset[str] = frozenset(),
 ) -> Any:
     """Load, and turn marshmallow's nested messages into details."""
+    more = 0
     if own:
         _refuse_unstorable(data, prefix)
+    elif len(data) > len(schema.fields) + MAX_DETAILS:
+        data, more = _with_few_unknown(schema, data)
     try:
         return schema.load(data, partial=tuple(partial)) if partial else schema.load(data)
     except marshmallow.ValidationError as error:
         messages = error.messages_dict
         names = [name for name, one in schema.fields.items() if not isinstance(one, ReadOnlyField)]
-        raise refuse(details_of(messages, prefix, list(data), names)) from None
+        raise refuse(details_of(messages, prefix, list(data), names), more) from None
+
+
+def _with_few_unknown(schema: marshmallow.Schema, data: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Leave unknown names out that no answer would list; return the rest, and how many they are.
+
+    There may be hundreds of thousands of them, each with a message of its own.
+    """
+    known = {name if field.data_key is None else field.data_key for name, field in schema.fields.items()}
+    unknown = iter([name for name in data if name not in known])
+    listed = frozenset(islice(unknown, MAX_DETAILS))
+    kept = {name: value for name, value in data.items() if name in known or name in listed}
+    return kept, len(data) - len(kept)
 
 
 def _refuse_unstorable(data: Mapping[str, Any], prefix: str) -> None:

@@ -250,7 +250,7 @@ class Unit:
         """
         action = next((one for one in resource.actions if one.key == operation), None)
         if action is None and operation not in resource.operations:
-            raise MethodNotAllowed(f"{resource.name} has no {operation}.")
+            raise MethodNotAllowed(f"{resource.name} has no {operation[:100]}.")
         decision = self.decided(resource, operation, (params or {}).get("id"))
         call = Call(
             resource=resource,
