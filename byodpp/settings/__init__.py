@@ -1,11 +1,13 @@
 """Settings: read and checked once, frozen ever after.
 
-`reading` knows every setting and where it may come from, `types` how a text becomes a value, and
-`secret_key` gives or makes the application's secret.
+`reading` knows every setting and where it may come from, `types` how a text becomes a value,
+`reference` what the configuration page tells of each, and `secret_key` gives or makes the
+application's secret.
 """
 
 from __future__ import annotations
 
-from byodpp.settings.reading import SettingReference, Settings, load_settings, settings_reference
+from byodpp.settings.reading import Settings, load_settings
+from byodpp.settings.reference import SettingReference, settings_reference
 
 __all__ = ["SettingReference", "Settings", "load_settings", "settings_reference"]

@@ -4,26 +4,25 @@ In: the environment variables, ``config/<environment>.yaml``, ``config/base.yaml
 overrides of the command line. Out: `Settings`. May reject: `load_settings`, with every
 mistake at once (SettingsError). Nothing else in the package reads an environment variable.
 
-Each field of `Settings` carries its documentation; `settings_reference` yields it for the
-configuration page, so that page and code cannot drift apart.
+Each field of `Settings` carries its documentation, which `reference` yields for the configuration
+page, so that page and code cannot drift apart.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from byodpp.exceptions import Problem, SettingsError
 from byodpp.settings.consistency import contradictions
-from byodpp.settings.types import Declarations, Setting, convert, declarations, type_name
+from byodpp.settings.types import Declarations, Setting, convert, declarations
 from byodpp.settings.yaml_files import yaml_mapping
 from byodpp.suggestion import nearest
 
-__all__ = ["SettingReference", "Settings", "load_settings", "settings_reference"]
+__all__ = ["Settings", "load_settings", "variables_of"]
 
 #: Every environment variable of ours starts so; the classics exist beside it.
 PREFIX: Final = "BYODPP_"
@@ -370,33 +369,6 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingReference:
-    """One line of the configuration page."""
-
-    name: str  # in config/*.yaml
-    variables: tuple[str, ...]  # environment variables, the first one wins
-    type: str  # for people: `integer`, `one of dev, test`
-    default: str  # as text; `required` or `none`
-    doc: str
-    secret: bool
-
-
-def settings_reference() -> Iterator[SettingReference]:
-    """Yield every setting in the order of its declaration."""
-    declared = declarations(Settings)
-    for field in dataclasses.fields(Settings):
-        kind, setting = declared[field.name]
-        yield SettingReference(
-            name=field.name,
-            variables=_variables(field.name, setting),
-            type=type_name(kind),
-            default="required" if field.default is dataclasses.MISSING else _shown(field.default),
-            doc=setting.doc,
-            secret=setting.secret,
-        )
-
-
 def load_settings(app_dir: Path, environ: Mapping[str, str], **overrides: Any) -> Settings:
     """Read all settings.
 
@@ -433,7 +405,8 @@ def load_settings(app_dir: Path, environ: Mapping[str, str], **overrides: Any) -
 # --- sources ----------------------------------------------------------------------------
 
 
-def _variables(name: str, setting: Setting) -> tuple[str, ...]:
+def variables_of(name: str, setting: Setting) -> tuple[str, ...]:
+    """Return the environment variables of a setting; the first one wins."""
     if name == "app_dir":
         return ()
     return tuple(dict.fromkeys(one for one in (PREFIX + name.upper(), setting.env) if one))
@@ -445,7 +418,7 @@ def _from_environ(
     known: set[str] = set()
     found: dict[str, _Where] = {}
     for name, (_, setting) in declared.items():
-        known.update(variables := _variables(name, setting))
+        known.update(variables := variables_of(name, setting))
         said = [one for one in variables if environ.get(one, "").strip()]
         if said:
             found[name] = (said[0], environ[said[0]].strip())
@@ -493,11 +466,3 @@ def _converted(
                 shown = "" if declared[name].setting.secret else f", not {raw!r}"
                 problems.append(Problem(source, f"{error.args[0]}{shown}", *error.args[1:]))
     return values
-
-
-def _shown(value: Any) -> str:
-    if value is None or value == ():
-        return "none"
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
