@@ -20,10 +20,10 @@ __all__ = ["HEAP", "Heap", "no_collection"]
 
 #: Young containers that a pass walks over in a few milliseconds. More are taken for large values.
 _FEW: Final = 100_000
-#: Young containers with which a pass comes at any rate: some hundreds of megabytes.
-_MOST: Final = 3_000_000
+#: Young containers with which a pass comes at any rate: more than ten large bodies at a time.
+_MOST: Final = 10_000_000
 #: How long the collector waits for large values to go.
-_PATIENCE_SECONDS: Final = 20.0
+_PATIENCE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.1
 #: How an interpreter begins.
 _USUAL: Final = (700, 10, 10)
