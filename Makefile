@@ -9,6 +9,8 @@ PY := .venv/bin/python
 
 # The order of sets, and every generated test value, repeat from run to run; SEED=… for other ones.
 REPEATABLE = PYTHONHASHSEED=0 BYODPP_TEST_SEED=$(SEED)
+# Nothing uses pytest's part of schemathesis, which every start of pytest would import, those in tests too.
+LIGHT = PYTEST_ADDOPTS="-p no:schemathesis $$PYTEST_ADDOPTS"
 
 .DEFAULT_GOAL := help
 .PHONY: help run keycloak test check format docs bench soak lock clean environment development competitors
@@ -32,7 +34,7 @@ keycloak: environment ## start a Keycloak for trying out (KEYCLOAK_PORT=…; nee
 	@exec $(PY) -m scripts.keycloak --port $(KEYCLOAK_PORT)
 
 test: development ## run all tests (PYTEST_ARGS="tests/test_query.py -x" for some)
-	@$(REPEATABLE) $(PY) -m pytest -q -n auto --dist worksteal -m "not soak" --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
+	@$(REPEATABLE) $(LIGHT) $(PY) -m pytest -q -n auto --dist worksteal -m "not soak" --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
 
 check: development ## lint, formatting, types, links in the documentation, pinned requirements
 	@$(PY) -m ruff check .
@@ -54,7 +56,7 @@ bench: development competitors ## measure against the bare limit and the usual a
 	@$(PY) -m bench --report bench/RESULTS.md
 
 soak: development ## run the full counts and write the report into docs/soak.md (long)
-	@$(REPEATABLE) $(PY) -m pytest -q --hypothesis-seed=$(SEED) -m soak --soak-report $(PYTEST_ARGS)
+	@$(REPEATABLE) $(LIGHT) $(PY) -m pytest -q --hypothesis-seed=$(SEED) -m soak --soak-report $(PYTEST_ARGS)
 
 lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 	@sh scripts/lock

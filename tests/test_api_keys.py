@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +19,7 @@ from byodpp.authentication.revocations import BUMP, Revocations
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.testing import Bench, TestedApplication
 from byodpp.transfer import imports
+from tests.commands import operated
 from tests.worlds import build
 
 NAME = {"type": "string", "required": True}
@@ -600,19 +599,9 @@ def enumerate_(one: TestedApplication, two: TestedApplication) -> list[tuple[int
 
 
 async def revoke(tested: TestedApplication, *words: str) -> tuple[int, str]:
-    """Run the command as an operator would: as a program of its own."""
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
-    environ |= {
-        "POSTGRES_DB_URI": str(tested.settings.postgres_db_uri),
-        "POSTGRES_SYSTEM_URI": str(tested.settings.postgres_system_uri),
-        "BYODPP_ENV": "test",
-    }
-    command = [sys.executable, "-m", "byodpp", "--app", str(tested.settings.app_dir), "revoke", *words]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, (out + err).decode()
+    """Run the command as an operator would."""
+    done = await operated(tested, "revoke", *words)
+    return done.returncode, done.stdout + done.stderr
 
 
 async def test_an_operator_revokes_without_the_api(tested: TestedApplication) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,6 +22,7 @@ from byodpp.audit.seals import Seal
 from byodpp.bootstrap import Blueprint
 from byodpp.settings.secret_key import application_secret
 from byodpp.testing import Bench, TestedApplication
+from tests.commands import operated
 from tests.worlds import build
 
 ITEMS = "/api/v1/items"
@@ -480,19 +479,9 @@ async def test_the_application_role_changes_neither_entries_nor_seals(quiet: Tes
 
 
 async def byodpp(tested: TestedApplication, *words: str) -> tuple[int, str, str]:
-    """Run a command as an operator would: as a program of its own."""
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
-    environ |= {
-        "POSTGRES_DB_URI": str(tested.settings.postgres_db_uri),
-        "POSTGRES_SYSTEM_URI": str(tested.settings.postgres_system_uri),
-        "BYODPP_ENV": "test",
-    }
-    command = [sys.executable, "-m", "byodpp", "--app", str(tested.settings.app_dir), *words]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    """Run a command as an operator would."""
+    done = await operated(tested, *words)
+    return done.returncode, done.stdout, done.stderr
 
 
 async def test_the_command_tells_what_is_sealed_and_what_is_broken(

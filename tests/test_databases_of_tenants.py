@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -49,7 +46,7 @@ from byodpp.tenant_life import Guest, Newcomer
 from byodpp.tenant_life.acting import _acting, system
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
-from tests.serving import ROOT
+from tests.commands import ROOT, byodpp
 from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, Cut, World, made, writing
 from tests.worlds import build, write_application
 
@@ -1087,11 +1084,7 @@ def test_databases_on_the_command_line(tmp_path: Path) -> None:
     own = {"BYODPP_PLACES": "north@eu,south-1@us", "BYODPP_ENV": "test", "BYODPP_TENANT_SETTLE_SECONDS": "0"}
 
     def ran(*words: str) -> str:
-        command = [sys.executable, "-m", "byodpp", "--app", str(tmp_path), *words]
-        environment = {**os.environ, **own}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
+        done = byodpp("--app", tmp_path, *words, cwd=ROOT, **own)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-import os
-import sys
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +23,7 @@ from byodpp.manifest import load_manifest
 from byodpp.migrations.conversion import converted
 from byodpp.tenant_life.export import TenantExport
 from byodpp.testing import Bench, TestedApplication
+from tests.commands import operated
 from tests.loop_watch import LoopWatch
 from tests.transfer_world import CSV, WRITABLE
 from tests.worlds import build
@@ -453,19 +451,8 @@ def test_a_column_that_becomes_encrypted_is_told_to_lose_its_values() -> None:
 
 
 async def rotate(tested: TestedApplication, *keys: str) -> tuple[int, str]:
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
-    environ |= {
-        "POSTGRES_DB_URI": str(tested.settings.postgres_db_uri),
-        "POSTGRES_SYSTEM_URI": str(tested.settings.postgres_system_uri),
-        "BYODPP_ENV": "test",
-        "BYODPP_ENCRYPTION_KEYS": ",".join(keys),
-    }
-    command = [sys.executable, "-m", "byodpp", "--app", str(tested.settings.app_dir), "secrets", "rotate"]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    return process.returncode, (out + err).decode()
+    done = await operated(tested, "secrets", "rotate", BYODPP_ENCRYPTION_KEYS=",".join(keys))
+    return done.returncode, done.stdout + done.stderr
 
 
 async def test_a_rotation_seals_rows_and_their_versions_anew(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -25,6 +22,7 @@ from byodpp.database import SessionContext
 from byodpp.exceptions import NotFound, ValidationFailed
 from byodpp.routes import RouteTable
 from byodpp.testing import Bench, TestedApplication
+from tests.commands import operated
 from tests.test_policies import DESK, faults, made
 from tests.worlds import build
 
@@ -372,23 +370,8 @@ async def test_the_commands_say_what_they_cannot_answer(standing: TestedApplicat
 
 
 async def byodpp(tested: TestedApplication, *words: str) -> tuple[int, str, str]:
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("POSTGRES", "BYODPP"))}
-    environ |= {
-        "POSTGRES_DB_URI": str(tested.settings.postgres_db_uri),
-        "POSTGRES_SYSTEM_URI": str(tested.settings.postgres_system_uri),
-        "BYODPP_ENV": "test",
-    }
-    command = [sys.executable, "-m", "byodpp", "--app", str(tested.settings.app_dir), *words]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
-    try:
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        raise
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    done = await operated(tested, *words)
+    return done.returncode, done.stdout, done.stderr
 
 
 async def test_operators_ask_for_the_tenant_that_they_name(desk: TestedApplication) -> None:

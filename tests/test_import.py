@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
+from tests.commands import operated
 from tests.transfer_world import CSV, FILE_LOGICS, FILES, GOODS, NDJSON, lines_of, reasons
 from tests.worlds import build
 
@@ -351,21 +350,9 @@ async def test_the_command_goes_on_with_what_was_interrupted_and_begins_nothing(
     path = tmp_path / "goods.csv"
     path.write_text("name\na\nb\n")
 
-    async def imported(*words: str) -> tuple[int | None, str]:
-        environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
-        environ |= {
-            "POSTGRES_DB_URI": str(files.settings.postgres_db_uri),
-            "POSTGRES_SYSTEM_URI": str(files.settings.postgres_system_uri),
-            "BYODPP_ENV": "test",
-        }
-        app = ("--app", str(files.settings.app_dir))
-        command = (sys.executable, "-m", "byodpp", *app, "import", "Goods", str(path), "--tenant", "acme")
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *command, *words, env=environ, stdout=pipe, stderr=pipe
-        )
-        out, err = await asyncio.wait_for(process.communicate(), 60)
-        return process.returncode, " ".join((out + err).decode().split())
+    async def imported(*words: str) -> tuple[int, str]:
+        done = await operated(files, "import", "Goods", path, "--tenant", "acme", *words)
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
 
     status, told = await imported("--resume")
     assert (status, "it was never begun" in told) == (1, True), told

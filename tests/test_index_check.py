@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from byodpp.bootstrap import Application, assemble
 from byodpp.exceptions import ManifestError
 from byodpp.index_check import unindexed
 from byodpp.settings import load_settings
+from tests.commands import byodpp
 from tests.worlds import write_application
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,8 +68,6 @@ def test_strict_indexes_let_nothing_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strict", [False, True])
 def test_check_warns_or_refuses(tmp_path: Path, strict: bool) -> None:
     application(tmp_path, **FIELDS)
-    variables = {**os.environ, "BYODPP_STRICT_INDEXES": str(strict).lower()}
-    command = [sys.executable, "-m", "byodpp", "--app", str(tmp_path), "check"]
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    done = byodpp("--app", tmp_path, "check", BYODPP_STRICT_INDEXES=str(strict).lower())
     assert done.returncode == int(strict), done.stderr
     assert "Products.open" in done.stdout + done.stderr

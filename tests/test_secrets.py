@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +16,7 @@ from byodpp.encryption import EncryptionKeys, Unreadable, bound_to
 from byodpp.exceptions import SettingsError
 from byodpp.settings import load_settings
 from byodpp.testing import Bench, TestedApplication
+from tests.commands import operated
 from tests.worlds import build
 
 SECRETS, USE = "/api/v1/secrets", "/api/v1/things/use"
@@ -201,19 +199,8 @@ async def test_the_same_value_is_never_sealed_alike(tested: TestedApplication) -
 
 
 async def rotate(tested: TestedApplication, *keys: str) -> tuple[int, str]:
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
-    environ |= {
-        "POSTGRES_DB_URI": str(tested.settings.postgres_db_uri),
-        "POSTGRES_SYSTEM_URI": str(tested.settings.postgres_system_uri),
-        "BYODPP_ENV": "test",
-        "BYODPP_ENCRYPTION_KEYS": ",".join(keys),
-    }
-    command = [sys.executable, "-m", "byodpp", "--app", str(tested.settings.app_dir), "secrets", "rotate"]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, (out + err).decode()
+    done = await operated(tested, "secrets", "rotate", BYODPP_ENCRYPTION_KEYS=",".join(keys))
+    return done.returncode, done.stdout + done.stderr
 
 
 async def test_a_rotation_seals_everything_anew_and_the_former_key_can_go(tested: TestedApplication) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,8 +29,7 @@ from byodpp.tenant_life import Newcomer, TenantLife, moves
 from byodpp.tenant_life.acting import for_platform
 from byodpp.tenant_life.procedures import Procedures
 from byodpp.testing import Bench, TestedApplication
-from tests.commands import byodpp
-from tests.serving import ROOT
+from tests.commands import byodpp, operated
 from tests.worlds import build, write_application
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 100, "required": True}
@@ -487,18 +483,8 @@ async def test_everything_else_a_client_does_works_in_a_place(world: World) -> N
 async def test_the_command_line_explains_rows_in_a_place(world: World) -> None:
     folder = await made(world.client(), FOLDERS, name="placed")
     await world.life.move("acme", "schema")
-    settings = world.application.settings
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("BYODPP_")}
-    environ |= {
-        "POSTGRES_DB_URI": str(settings.postgres_db_uri),
-        "POSTGRES_SYSTEM_URI": str(settings.postgres_system_uri),
-        "BYODPP_ENV": "test",
-    }
     asked = ["explain", "Folders", "delete", "--tenant", "acme", "--role", "Admin", "--id", str(folder["id"])]
-    command = [sys.executable, "-m", "byodpp", "--app", str(settings.app_dir), *asked]
-    done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
-    )
+    done = await operated(world.application, *asked)
     assert (done.returncode, done.stdout.splitlines()[:1]) == (0, ["delete Folders (v1): yes"]), done.stderr
 
 
