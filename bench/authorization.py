@@ -161,6 +161,9 @@ def report(samples: dict[str, list[Sample]]) -> Iterator[str]:
                 f"{one} / {other}, {word}: {told.median:.3f} ({told.low:.3f} to {told.high:.3f},"
                 f" {told.rounds} rounds), promised {least}: {verdict(told, least)}"
             )
+        # Other work only adds to what an answer makes a core compute: the least round has least of it.
+        part = min(_computed(samples[other])) / min(_computed(samples[one]))
+        yield f"{one} / {other}, by the least computing of all rounds: {part:.3f}"
 
 
 def _computed(samples: list[Sample]) -> list[float]:

@@ -220,6 +220,7 @@ def test_authorization_is_measured_beside_the_same_without_it(tmp_path: Path) ->
     assert all(one.rate > 0 and one.cost > 0 for ones in samples.values() for one in ones)
     text = "\n".join(authorization.report(samples))
     assert text.count("promised") == 2 * len(authorization.PROMISES)
+    assert text.count("by the least computing of all rounds") == len(authorization.PROMISES)
 
 
 @pytest.mark.slow
