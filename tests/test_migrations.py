@@ -275,6 +275,18 @@ async def test_a_renamed_field_keeps_its_values(place: Place) -> None:
     assert (await place.execute("select title from products"))[0]["title"] == "a"
 
 
+async def test_a_former_name_that_leads_to_no_column_is_told(place: Place) -> None:
+    """The field had a column of another name: its values would go without a word."""
+    before = changed(PRODUCTS, label={"type": "string", "column": "old_label"})
+    await place.migrate(before, CATEGORIES)
+    after = changed(PRODUCTS, title={"type": "string", "renamedFrom": "label"})
+    found = await plan(registry_of(after, CATEGORIES), place.uri)
+    assert "add column title (`renamedFrom`: there is no column label, so nothing is renamed" in words(found)
+    assert found.destructive
+    kept = changed(PRODUCTS, title={"type": "string", "column": "old_label"})
+    assert not list(await plan(registry_of(kept, CATEGORIES), place.uri))
+
+
 async def test_a_wider_type_is_harmless_and_a_narrower_one_is_not(place: Place) -> None:
     await place.migrate(PRODUCTS, CATEGORIES)
     await place.execute("insert into products (tenant_id, name, kind) values (1, 'a', 'it''s')")

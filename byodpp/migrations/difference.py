@@ -264,11 +264,12 @@ class _Change:
         return is_widening(old.type, column.type)
 
     def _added(self, column: ColumnState) -> Iterator[Step]:
+        told = f"add column {column.name}{self._not_renamed(column.name)}"
         if column.nullable or column.default is not None or column.identity:
-            yield self._step(f"add column {column.name}", [self._alter(f"ADD COLUMN {column.sql}")], _COLUMNS)
+            yield self._step(told, [self._alter(f"ADD COLUMN {column.sql}")], _COLUMNS)
             return
         loose = replace(column, nullable=True)
-        yield self._step(f"add column {column.name}", [self._alter(f"ADD COLUMN {loose.sql}")], _COLUMNS)
+        yield self._step(told, [self._alter(f"ADD COLUMN {loose.sql}")], _COLUMNS)
         words = f"require a value in {column.name} ({self._unfilled()})"
         sql = self._alter(f"ALTER COLUMN {quote(column.name)} SET NOT NULL")
         yield self._step(words, [sql], _TIGHTEN, kind="contract")
@@ -290,6 +291,13 @@ class _Change:
             statements = [*self._filled(column), self._alter(f"{alter} SET NOT NULL")]
             why = "" if column.default is not None else " (fails while a row has no value: fill them in before)"
             yield self._step(f"{column.name} may not be null{why}", statements, _TIGHTEN, kind="contract")
+
+    def _not_renamed(self, name: str) -> str:
+        """Say that a column which was to keep another one's values does not: there is no such other one."""
+        former = dict(self.wanted.renames).get(name)
+        if former is None or former in self.found.columns:
+            return ""
+        return f" (`renamedFrom`: there is no column {former}, so nothing is renamed; `column` keeps one as it is)"
 
     def _unfilled(self) -> str:
         when = "in this revision" if self.breaking else "in between"
