@@ -96,7 +96,8 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
     stages: list[Stage] = []
     if endpoint.sign_in and settings.rate_limit_enabled:
         sign_in = _budget(settings, "sign-in", settings.rate_limit_sign_in)
-        stages.append(SignInRateLimit(parts.rate_limiter, sign_in))
+        sessions = parts.browser_sessions if endpoint.renews else None
+        stages.append(SignInRateLimit(parts.rate_limiter, sign_in, sessions))
     if takes_json:
         stages.append(ReadSmallBody(endpoint, settings.max_body_bytes))
     if endpoint.guarded:
@@ -109,6 +110,7 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
                 control_plane=endpoint.resource is not None and endpoint.resource.control_plane,
                 sessions=parts.browser_sessions,
                 hosts=TenantHosts.of(settings),
+                lapsed=endpoint.lapsed,
             )
         )
         if settings.rate_limit_enabled:

@@ -105,10 +105,7 @@ class BrowserSessions:
             raise Unauthenticated("The session has ended: sign in again", error="invalid_token")
         self.refuse_other_site(request)
         if request.method not in _UNSAFE_BUT:
-            self.refuse_foreign(request)
-            word = request.header(_CSRF)
-            if word is None or not hmac.compare_digest(word.encode(), session.word.encode()):
-                raise CrossSite(f"{CSRF_HEADER} must hold the `csrfToken` of GET /session.")
+            self.refuse_without_word(request, session.word)
         return session
 
     def session(self, request: Request) -> Session | None:
@@ -133,6 +130,17 @@ class BrowserSessions:
         origin = request.header(b"origin")
         if origin is None or origin.lower() != self._own_origin(request):
             raise CrossSite
+
+    def refuse_without_word(self, request: Request, word: str) -> None:
+        """Refuse a request that no page of this very address has made that knows the session's word.
+
+        Raises:
+            CrossSite: its Origin is another one, or the word is not there.
+        """
+        self.refuse_foreign(request)
+        sent = request.header(_CSRF)
+        if sent is None or not hmac.compare_digest(sent.encode(), word.encode()):
+            raise CrossSite(f"{CSRF_HEADER} must hold the `csrfToken` of GET /session.")
 
     def renewal(self, request: Request) -> Renewal | None:
         """Return what the second cookie of a request holds; None when there is none.

@@ -410,6 +410,73 @@ async def refused(ask: Callable[[], Awaitable[Any]]) -> bool:
     return False
 
 
+@pytest.mark.parametrize("kept", ["both", "second", "first"])
+async def test_who_signs_out_after_the_tokens_end_is_signed_out(tested: TestedApplication, kept: str) -> None:
+    """A page may have lain open for hours: neither cookie stays, and the second renews nothing."""
+    browser, sessions = await renewable(tested), tested.connected.browser_sessions
+    assert sessions is not None
+    found = sessions._opened(browser.cookies[NAME], browser_sessions._BOUND, 4)
+    over = await asyncio.to_thread(
+        issuer_of(tested).issue, (await tested.tenant("acme")).realm, "ada",
+        roles=["Admin"], lifetime_seconds=-60,
+    )  # fmt: skip
+    browser.cookies[NAME] = sealed(sessions, [over, *found[1:]], browser_sessions._BOUND)
+    assert code(await browser.client.get(NOTES, headers=browser.headers())) == (401, "unauthenticated")
+    if kept != "both":
+        del browser.cookies[SECOND if kept == "first" else NAME]
+    copies = dict(browser.cookies)
+    for wrong in (
+        {"X-CSRF-Token": "guess"},
+        {"Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        answer = await browser.client.delete(SESSION, headers=browser.headers(**wrong))
+        assert code(answer) == (403, "cross_site")
+        assert "set-cookie" not in answer.headers
+    assert (await browser.ask("DELETE", SESSION)).status_code == 204
+    assert browser.cookies == {}
+    browser.cookies = copies
+    assert await refused(partial(browser.client.post, RENEWAL, headers=browser.headers()))
+    assert code(await tested.client(role=None).delete(SESSION)) == (401, "unauthenticated")
+
+
+async def test_a_provider_that_is_away_keeps_who_signs_out_late_from_believing_it(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session could be renewed by who has copied the cookie, so that it is not called over."""
+    browser = await renewable(tested)
+    del browser.cookies[NAME]
+    kept = dict(browser.cookies)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        standard = RealmStandard(audience="byodpp-api")
+        away = Keycloak(base_url=f"http://127.0.0.1:{closed.getsockname()[1]}", standard=standard)
+    try:
+        monkeypatch.setattr(issuer_of(tested), "renew", away.renew)
+        assert code(await browser.ask("DELETE", SESSION)) == (503, "auth_unavailable")
+        assert browser.cookies == kept
+    finally:
+        await away.close()
+    monkeypatch.undo()
+    assert (await browser.ask("DELETE", SESSION)).status_code == 204
+    assert browser.cookies == {}
+
+
+async def test_renewals_are_counted_by_user_and_bad_cookies_by_address(
+    byodpp_bench: Bench, blueprint: Blueprint
+) -> None:
+    async with byodpp_bench.application(blueprint, public_url=HERE, rate_limit_sign_in=4) as tested:
+        ada, bob = await renewable(tested), await renewable(tested, user="bob")
+        assert [(await ada.ask("POST", RENEWAL)).status_code for _ in range(5)] == [200] * 4 + [429]
+        assert (await bob.ask("POST", RENEWAL)).status_code == 200, "who shares the address is let in"
+        assert code(await ada.ask("POST", RENEWAL)) == (429, "rate_limited")
+        ada.cookies = {SECOND: "nonsense"}
+        answers = [await ada.client.post(RENEWAL, headers=ada.headers()) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [401, 401, 429], (
+            "two have begun sessions from here"
+        )
+
+
 async def test_no_copy_of_a_session_is_good_after_signing_out(tested: TestedApplication) -> None:
     """Neither the cookie from before a renewal, nor what a thief has renewed from a copied second cookie."""
     mine = await renewable(tested)

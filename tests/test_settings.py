@@ -62,6 +62,27 @@ def test_lists_come_as_yaml_lists_or_separated_by_commas(tmp_path: Path) -> None
     assert load_settings(tmp_path, environ).cors_origins == ("http://a.example", "https://b.example:8443")
 
 
+@pytest.mark.parametrize("environment", ["dev", "test"])
+def test_limits_are_out_of_the_way_in_dev_and_test_without_a_word(tmp_path: Path, environment: str) -> None:
+    settings = load_settings(tmp_path, {"BYODPP_ENV": environment})
+    assert min(settings.rate_limit_per_ip, settings.rate_limit_per_user) >= 1_000_000
+    assert settings.rate_limit_per_tenant >= settings.rate_limit_per_user
+    assert settings.rate_limit_enabled
+    write(tmp_path, base="rate_limit_per_user: 7\n")
+    assert load_settings(tmp_path, {"BYODPP_ENV": environment}).rate_limit_per_user == 7
+
+
+def test_limits_are_those_of_the_documentation_in_stage(tmp_path: Path) -> None:
+    environ = {
+        "BYODPP_ENV": "stage",
+        "BYODPP_IDENTITY": "keycloak",
+        "KEYCLOAK_URL": "https://id.example",
+        "BYODPP_SECRET_KEY": "x" * 64,
+    }
+    settings = load_settings(tmp_path, environ)
+    assert (settings.rate_limit_per_ip, settings.rate_limit_per_user) == (1_000, 600)
+
+
 def test_all_mistakes_are_told_at_once_with_suggestions(tmp_path: Path) -> None:
     write(tmp_path, base="prot: 1\nport: 1\nport: 2\nlog_level: inof\n", dev="workers: many\n- x\n")
     text = reasons(tmp_path, {"BYODPP_PORTT": "1", "BYODPP_MAX_JSON_DEPTH": "9999"}, host=7)

@@ -82,6 +82,7 @@ class Authentication:
         control_plane: bool = False,
         sessions: BrowserSessions | None = None,
         hosts: TenantHosts | None = None,
+        lapsed: bool = False,
     ) -> None:
         """Args:
         authenticator: judges tokens.
@@ -89,9 +90,11 @@ class Authentication:
         control_plane: whether the route is about what is kept for all tenants together.
         sessions: take tokens out of cookies; None: no cookie is looked at.
         hosts: say whom a host names; None: the header alone names a tenant.
+        lapsed: whether a cookie that signs nobody in may go on as nobody: the handler judges it.
         """
         self._authenticator = authenticator
-        self._public = public
+        self._lapsed = lapsed and sessions is not None
+        self._public = public or self._lapsed
         self._control_plane = control_plane
         self._sessions = sessions
         self._hosts = hosts
@@ -127,6 +130,8 @@ class Authentication:
                 f"Bearer {session.token}", x_tenant, begun_at=session.begun_at, session_id=session.id
             )
         except Unauthenticated:
+            if self._lapsed:
+                return await self._authenticator.authenticate(None, None)
             ended = sessions.ended(request)
             if ended is not None:
                 request.response_headers.append((b"set-cookie", ended.encode("ascii")))

@@ -10,7 +10,8 @@ import math
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from byodpp.exceptions import TooManyRequests
+from byodpp.browser_sessions import BrowserSessions
+from byodpp.exceptions import TooManyRequests, Unauthenticated
 from byodpp.limits import Budget, RateLimiter, Usage
 from byodpp.requests import Request
 
@@ -103,19 +104,32 @@ class UserRateLimit:
 
 
 class SignInRateLimit:
-    """Counts the calls of one address to the routes that give tokens."""
+    """Counts calls to the routes that give tokens: of one address, or of one user's sessions.
 
-    def __init__(self, limiter: RateLimiter, budget: Budget) -> None:
+    Many share an address, and who has copied a cookie has many: what renews a session counts as its user's.
+    """
+
+    def __init__(self, limiter: RateLimiter, budget: Budget, sessions: BrowserSessions | None = None) -> None:
         """Args:
         limiter: counts.
-        budget: of one address.
+        budget: of one address, or user.
+        sessions: open the cookie by which a session is renewed; None: addresses are counted.
         """
         self._limiter = limiter
         self._budget = budget
+        self._sessions = sessions
 
     def __call__(self, request: Request) -> Awaitable[None] | None:
         """Count one request."""
-        return count(self._limiter, _address_key(request.client_ip), self._budget, request)
+        key = self._user_key(request) or _address_key(request.client_ip)
+        return count(self._limiter, key, self._budget, request)
+
+    def _user_key(self, request: Request) -> str | None:
+        try:
+            renewal = None if self._sessions is None else self._sessions.renewal(request)
+        except Unauthenticated:
+            return None
+        return None if renewal is None else f"{renewal.realm}/{renewal.subject}"
 
 
 class RouteRateLimit:

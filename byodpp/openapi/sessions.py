@@ -68,7 +68,8 @@ def session_paths() -> dict[str, Any]:
             [{"bearer": []}, {"session": []}],
         ),
         "delete": _operation(
-            "end", "End the session", "Signs out: no copy of the token is good any more.",
+            "end", "End the session", "Signs out: no copy of the token is good any more. "
+            "Works after the token's end as well, by the second cookie.",
             {"204": gone, **conflict}, both,
         ),
     }  # fmt: skip

@@ -1,8 +1,8 @@
 """`/session`: a browser begins a session with its token, asks for it, renews it, and ends it.
 
-In: requests that are signed in; a renewal brings its cookie alone. Out: who is, and cookies. May reject:
-Conflict (an API key begins none), ValidationFailed, Unauthenticated (a session that cannot be renewed),
-CrossSite, AuthUnavailable.
+In: requests that are signed in; a renewal brings its cookie alone, and so may who signs out. Out: who
+is, and cookies. May reject: Conflict (an API key begins none), ValidationFailed, Unauthenticated (a
+session that cannot be renewed), CrossSite, AuthUnavailable.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def session_routes(
     methods = {
         "POST": begin,
         "GET": Endpoint(handler=served.read, summary=_SUMMARY),
-        "DELETE": Endpoint(handler=served.end, summary=_SUMMARY),
+        "DELETE": Endpoint(handler=served.end, lapsed=True, summary=_SUMMARY),
     }
-    renew = Endpoint(handler=served.renew, guarded=False, sign_in=True, summary=_SUMMARY)
+    renew = Endpoint(handler=served.renew, guarded=False, sign_in=True, renews=True, summary=_SUMMARY)
     return [Route(pattern=PATH, methods=methods), Route(pattern=RENEWAL, methods={"POST": renew})]
 
 
@@ -181,11 +181,22 @@ class _Sessions:
         """Revoke the token and the session, so that no copy is worth anything, and take the cookies away.
 
         The identity provider is told as well; one that is away goes on believing in its own session, which
-        opens nothing here.
+        opens nothing here. A session whose token has ended is taken up once more for it.
+
+        Raises:
+            Unauthenticated: there is no session, and no token either.
+            CrossSite: no page of this very address asks.
+            AuthUnavailable: the token has ended, and the identity provider is away; try again.
         """
-        principal = request.principal.at_home()  # whichever tenant it names: the token is revoked as a whole
-        renewal = self._renewal_or_none(request)
-        begun = self._begun(request, renewal)
+        caller, renewal = request.principal, self._renewal_or_none(request)
+        if caller.anonymous:
+            taken_up = await self._taken_up(request, renewal)
+            if taken_up is None:
+                self._end_cookies(request)
+                return Answer(status=204)
+            caller, renewal = taken_up
+        principal = caller.at_home()  # whichever tenant it names: the token is revoked as a whole
+        begun = self._begun(request, principal, renewal)
 
         async def work(unit: Any) -> None:
             revocations = unit.repositories("v1", system=True)["Revocations"]
@@ -205,15 +216,40 @@ class _Sessions:
         self._end_cookies(request)
         return Answer(status=204)
 
-    def _begun(self, request: Request, renewal: Renewal | None) -> dict[str, int]:
+    async def _taken_up(self, request: Request, renewal: Renewal | None) -> tuple[Principal, Renewal] | None:
+        """Sign in who signs out after the token's end; None when nothing of the session is good any more."""
+        session = self._session_or_none(request)
+        ours = session or renewal
+        if ours is None:
+            if request.header(b"cookie") is not None:
+                self._end_cookies(request)
+            raise Unauthenticated
+        self._sessions.refuse_other_site(request)
+        self._sessions.refuse_without_word(request, ours.word)
+        if renewal is None:
+            return None
+        try:
+            principal, _, refresh_token = await self._renewed(renewal)
+        except Unauthenticated:
+            return None
+        return principal, replace(renewal, token=refresh_token)
+
+    def _begun(self, request: Request, principal: Principal, renewal: Renewal | None) -> dict[str, int]:
         """Return the ids of the caller's sessions that a request brings, and when each began."""
-        principal, begun = request.principal, dict[str, int]()
+        begun = dict[str, int]()
         if renewal is not None and (principal.realm, principal.subject) == (renewal.realm, renewal.subject):
             begun[renewal.id] = renewal.begun_at
-        session = None if request.header(b"authorization") is not None else self._sessions.session(request)
+        session = None if request.header(b"authorization") is not None else self._session_or_none(request)
         if session is not None and session.id is not None:
             begun[session.id] = session.begun_at
         return begun
+
+    def _session_or_none(self, request: Request) -> Session | None:
+        """Return what the first cookie holds; one that is not ours is none."""
+        try:
+            return self._sessions.session(request)
+        except Unauthenticated:
+            return None
 
     def _renewal_or_none(self, request: Request) -> Renewal | None:
         """Return what the second cookie holds; beside a good first one, one that is not ours is none."""

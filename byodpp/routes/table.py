@@ -145,6 +145,8 @@ class Endpoint:
         None  # raises NotFound or Forbidden when the caller may not see the row
     )
     sign_in: bool = False  # counts against the budget of sign-ins
+    renews: bool = False  # that budget is the one of whose session the cookie holds
+    lapsed: bool = False  # a session that has ended gets as far as the handler, as nobody
     summary: str = ""  # for listings
 
 

@@ -22,10 +22,12 @@ from byodpp.settings.types import Declarations, Setting, convert, declarations
 from byodpp.settings.yaml_files import yaml_mapping
 from byodpp.suggestion import nearest
 
-__all__ = ["Settings", "load_settings", "variables_of"]
+__all__ = ["RELAXED", "Settings", "load_settings", "variables_of"]
 
 #: Every environment variable of ours starts so; the classics exist beside it.
 PREFIX: Final = "BYODPP_"
+#: Environments in which limits are in the chain, but out of the way.
+RELAXED: Final = ("dev", "test")
 
 _Environment = Literal["dev", "test", "stage", "prod"]
 _LogLevel = Literal["debug", "info", "warning", "error"]
@@ -206,16 +208,19 @@ class Settings:
     rate_limit_window_seconds: Annotated[
         int, Setting("Length of the sliding window in seconds.", low=1, high=86_400)
     ] = 60
-    rate_limit_per_ip: Annotated[int, Setting("Requests of one address per window.", low=1, high=10**9)] = (
-        1_000
-    )
+    rate_limit_per_ip: Annotated[
+        int, Setting("Requests of one address per window.", low=1, high=10**9, relaxed=1_000_000)
+    ] = 1_000
     rate_limit_per_user: Annotated[
-        int, Setting("Requests of one signed-in user per window.", low=1, high=10**9)
+        int, Setting("Requests of one signed-in user per window.", low=1, high=10**9, relaxed=1_000_000)
     ] = 600
     rate_limit_per_tenant: Annotated[
         int,
         Setting(
-            "Requests of all users of one tenant per window, where its class says nothing.", low=1, high=10**9
+            "Requests of all users of one tenant per window, where its class says nothing.",
+            low=1,
+            high=10**9,
+            relaxed=100_000_000,
         ),
     ] = 6_000
     max_concurrent_requests_per_tenant: Annotated[
@@ -225,11 +230,16 @@ class Settings:
             "then 429.",
             low=1,
             high=100_000,
+            relaxed=10_000,
         ),
     ] = 100
     tenant_limit_factor: Annotated[
         int,
-        Setting("What tenant classes allow is multiplied by this; for development.", low=1, high=10**6),
+        Setting(
+            "What tenant classes allow is multiplied by this; for development.",
+            low=1,
+            high=10**6,
+        ),
     ] = 1
     storage_seconds: Annotated[
         float,
@@ -245,7 +255,13 @@ class Settings:
     ] = None
     rate_limit_sign_in: Annotated[
         int,
-        Setting("Calls of one address to the routes about signing in per window.", low=1, high=10**9),
+        Setting(
+            "Calls of one address to the routes about signing in per window; renewals of a session count "
+            "by user.",
+            low=1,
+            high=10**9,
+            relaxed=1_000_000,
+        ),
     ] = 10
 
     browser_sessions: Annotated[
@@ -372,7 +388,8 @@ class Settings:
 def load_settings(app_dir: Path, environ: Mapping[str, str], **overrides: Any) -> Settings:
     """Read all settings.
 
-    Overrides win over variables, those over the environment's YAML, that over base.yaml.
+    Overrides win over variables, those over the environment's YAML, that over base.yaml, and that over
+    the defaults, of which dev and test have some of their own (`Setting.relaxed`).
 
     Args:
         app_dir: folder of the application; it need not hold a config folder.
@@ -388,7 +405,7 @@ def load_settings(app_dir: Path, environ: Mapping[str, str], **overrides: Any) -
     stronger = _from_environ(environ, declared, problems)
     stronger |= {name: (f"override {name}", value) for name, value in overrides.items() if value is not None}
     environment = _environment(stronger, declared, problems)
-    given: dict[str, _Where] = {}
+    given = _relaxed(environment, declared)
     for file in ("base", environment):
         given |= _from_yaml(app_dir / "config" / f"{file}.yaml", declared, problems)
     given |= stronger
@@ -439,6 +456,17 @@ def _environment(given: Mapping[str, _Where], declared: Declarations, problems: 
         # Base and dev are still read, so that their mistakes are in the same report.
         problems.append(Problem(source, f"{error.args[0]}, not {raw!r}", *error.args[1:]))
         return "dev"
+
+
+def _relaxed(environment: str, declared: Declarations) -> dict[str, _Where]:
+    """Give the defaults that hold where one person tries things out, or tests run."""
+    if environment not in RELAXED:
+        return {}
+    return {
+        name: ("default", setting.relaxed)
+        for name, (_, setting) in declared.items()
+        if setting.relaxed is not None
+    }
 
 
 def _from_yaml(path: Path, declared: Declarations, problems: list[Problem]) -> dict[str, _Where]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from byodpp.settings.reading import Settings, variables_of
-from byodpp.settings.types import declarations, type_name
+from byodpp.settings.reading import RELAXED, Settings, variables_of
+from byodpp.settings.types import Setting, declarations, type_name
 
 __all__ = ["SettingReference", "settings_reference"]
 
@@ -37,10 +37,16 @@ def settings_reference() -> Iterator[SettingReference]:
             name=field.name,
             variables=variables_of(field.name, setting),
             type=type_name(kind),
-            default="required" if field.default is dataclasses.MISSING else _shown(field.default),
+            default="required" if field.default is dataclasses.MISSING else _default(field.default, setting),
             doc=setting.doc,
             secret=setting.secret,
         )
+
+
+def _default(value: Any, setting: Setting) -> str:
+    if setting.relaxed is None:
+        return _shown(value)
+    return f"{_shown(value)}; in {' and '.join(RELAXED)} {_shown(setting.relaxed)}"
 
 
 def _shown(value: Any) -> str:

@@ -32,6 +32,7 @@ class Setting:
     low: float = -math.inf  # smallest number allowed
     high: float = math.inf  # largest number allowed
     secret: bool = False  # kept out of every representation and message
+    relaxed: Any = None  # default in dev and test, where it is another one than in earnest
 
 
 class Declaration(NamedTuple):
