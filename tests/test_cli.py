@@ -176,6 +176,20 @@ def test_init_writes_a_schema_that_accepts_the_manifest_beside_it(shop: Path) ->
     )
 
 
+@pytest.mark.parametrize(
+    "words", [("init", "{file}/shop"), ("openapi", "-o", "{file}/x.json", "--app", "{shop}")]
+)
+def test_a_place_that_cannot_be_written_is_named_without_a_traceback(
+    shop: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "a file"
+    file.write_text("")
+    done = byodpp(*(word.format(file=file, shop=shop) for word in words))
+    assert done.returncode == 1
+    assert str(file) in done.stderr and "Name another place" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_init_refuses_a_folder_that_holds_something_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = byodpp("init", tmp_path)
@@ -451,6 +465,38 @@ def test_the_tests_of_a_new_application_and_of_new_logic_classes_pass(shop: Path
         ruff = [sys.executable, "-m", "ruff", *words, "--isolated", "."]
         tidy = subprocess.run(ruff, cwd=shop, capture_output=True, text=True, check=False)
         assert tidy.returncode == 0, tidy.stdout + tidy.stderr
+
+
+_TOTALS = """
+async def test_every_operation_answers(application):
+    admin = application.client(role="Admin")
+    for method, address, expected in (
+        ("GET", "/api/v1/totals", []),
+        ("POST", "/api/v1/totals", {"params": {}}),
+        ("GET", "/api/v1/totals/7", {"params": {"id": "7"}}),
+        ("PUT", "/api/v1/totals/7", {"params": {"id": "7"}}),
+        ("PATCH", "/api/v1/totals/7", {"params": {"id": "7"}}),
+    ):
+        answer = await admin.request(method, address, json={} if method[0] == "P" else None)
+        assert answer.json()["data"] == expected, (method, answer.text)
+    assert (await admin.delete("/api/v1/totals/7")).status_code == 204
+"""
+
+
+@pytest.mark.slow
+def test_new_classes_of_a_resource_without_a_table_answer_by_themselves(shop: Path) -> None:
+    crud = ["list", "create", "read", "update", "patch", "delete"]
+    totals = {"name": "Totals", "type": "logic", "routes": {"crud": crud}, "access": {"read": ["Admin"]}}
+    changed_manifest(shop, lambda resources: resources.append(totals))
+    for key in crud:
+        assert byodpp("new", "logic", "Totals", key, cwd=shop).returncode == 0
+    (shop / "tests" / "test_totals.py").write_text(_TOTALS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_totals.py"]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=shop, env=variables, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("environment", ["stage", "prod"])

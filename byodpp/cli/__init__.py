@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from byodpp.cli.output import print_problems
 from byodpp.cli.program import make_program
-from byodpp.exceptions import StartError
+from byodpp.exceptions import Problem, StartError
 
 __all__ = ["main"]
 
@@ -30,6 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StartError as error:
         print_problems(error)
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # no file that somebody named: a fault of ours
+            raise
+        print_problems(StartError([_of_file(error)]))
+        sys.exit(1)
+
+
+def _of_file(error: OSError) -> Problem:
+    reason = f"cannot be used: {(error.strerror or type(error).__name__).lower()}"
+    return Problem(str(error.filename), reason, "Name another place, or give this account the right to it.")
 
 
 def _app_first(words: Sequence[str]) -> list[str]:

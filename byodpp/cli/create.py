@@ -28,6 +28,8 @@ __all__ = ["init", "new_logic", "new_resource"]
 _NAME = re.compile(r"[A-Z][A-Za-z0-9]{1,49}\Z")
 #: Methods whose requests bring a body.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+#: What a class without a table behind it returns to begin with, where it is no object.
+_ANSWERS = {"list": "[]", "delete": "None", "batch": "[]"}
 
 
 def init(
@@ -100,6 +102,7 @@ def new_logic(
     byodpp new logic Products feature:post
     """
     from byodpp.authorization import rules_of
+    from byodpp.definitions import Kind
 
     place = place_of(context)
     registry = _registry(place)
@@ -119,6 +122,7 @@ def new_logic(
         "__BODY__": ", json={}" if method in _WITH_BODY else "",
         "__ANONYMOUS__": "served" if public else "refused",
         "__COMPARED__": "!=" if public else "==",
+        "__ANSWER__": _ANSWERS.get(operation, '{"params": dict(self.request.params)}'),
         "__NAME__": f"{folder}_{word.lower()}",
         "__FILE__": f"logics/{version}/{folder}/{word.lower()}.py",
     }
@@ -130,8 +134,11 @@ def new_logic(
                 [Problem(_relative(path, place), "exists already", "Edit it, or remove it first.")]
             )
     templates = dict(_scaffold("logic"))
-    action = "action.py" if method in _WITH_BODY else "question.py"
-    _write(logic, _filled(templates[action if is_action else "operation.py"], words), _relative(logic, place))
+    if is_action:
+        template = "action.py" if method in _WITH_BODY else "question.py"
+    else:
+        template = "answer.py" if definition.kind is Kind.LOGIC else "operation.py"
+    _write(logic, _filled(templates[template], words), _relative(logic, place))
     _write(test, _filled(templates["test.py"], words), _relative(test, place))
     typer.echo("\nNext:\n  byodpp logics\n  pytest " + _relative(test, place))
 
