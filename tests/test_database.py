@@ -706,6 +706,23 @@ async def test_a_server_that_goes_away_is_an_outage_until_it_is_back(server: Run
     listener.close()
 
 
+async def test_a_database_that_takes_no_connections_for_a_while_is_an_outage(server: RunningServer) -> None:
+    admin = await asyncpg.connect(server.uri(SUPERUSER))
+    await admin.execute("create database quiet")
+    quiet = Database(app_uri=server.uri(APP).replace("/byodpp?", "/quiet?"), pool_max_connections=1)
+    await quiet.open()
+    await admin.execute("alter database quiet allow_connections false")
+    await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'quiet'")
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            async with quiet.transaction(T1) as transaction:
+                await transaction.fetchval("select 1")
+    await admin.execute("alter database quiet allow_connections true")
+    await quiet.ping()
+    await quiet.close()
+    await admin.close()
+
+
 async def test_waiting_has_an_end_when_one_is_set(tmp_path: Path) -> None:
     uri = f"postgresql://x@/y?host={tmp_path}"
     with pytest.raises(DatabaseStartError, match="is not there"):

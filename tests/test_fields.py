@@ -668,3 +668,20 @@ async def test_an_indexed_text_of_the_greatest_length_fits_its_index(connection:
     await stored(connection, definition, [accept(definition, noise)])
     await connection.execute("create index on t (o, f)")
     assert codes(definition, noise + noise) == ["too_long"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "value", "told"),
+    [
+        ("datetime", {}, "2025-01-31T08:00:00.1234567Z", "at most six digits of seconds"),
+        ("datetime", {}, "2025-02-30T08:00:00Z", "a day of the calendar"),
+        ("decimal", {"asString": True}, "1e2", "without an exponent, in at most 800 characters"),
+        ("decimal", {"asString": True}, "1" * 801, "without an exponent, in at most 800 characters"),
+        ("float", {"exclusiveMaximum": 1e300}, 1e301, "Must be below 1E+300."),
+        ("integer", {"minimum": 1_000_000}, 1, "Must be at least 1000000."),
+    ],
+)
+def test_a_refusal_says_what_was_expected(kind: str, options: dict[str, Any], value: Any, told: str) -> None:
+    with pytest.raises(marshmallow.ValidationError) as caught:
+        accept(field(kind, **options), value)
+    assert told in str(caught.value)

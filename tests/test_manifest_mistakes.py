@@ -57,6 +57,24 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
         "fields.x.default",
         "",
     ),
+    "more mandatory properties than an object may have": (
+        {
+            "fields": {
+                "x": {
+                    "type": "object",
+                    "properties": {"a": {"type": "string", "required": True}},
+                    "maxProperties": 0,
+                }
+            }
+        },
+        "fields.x.maxProperties",
+        "1 or more",
+    ),
+    "states without a transition": (
+        {"states": {"initial": "draft", "transitions": {}}},
+        "states.transitions",
+        "",
+    ),
     "default outside the enum": (
         {"fields": {"x": {"type": "string", "enum": ["draft"], "default": "drafts"}}},
         "fields.x.default",
@@ -339,7 +357,7 @@ def test_more_than_twenty_five_mistakes_in_one_resource_are_all_reported() -> No
 @pytest.mark.parametrize(
     ("resources", "path", "reason"),
     [
-        ([resource(), resource()], "$.resources[1].name", "declared in v1 already"),
+        ([resource(), resource()], "$.resources[1].name", "declared in this version already"),
         ([resource(), resource("products")], "$.resources[1].name", "told apart"),
         ([resource("ProductData"), resource("Product_Data")], "$.resources[1].name", "told apart"),
         ([resource(), resource("Other", table="products")], "$.resources[1].table", "belongs to Products"),

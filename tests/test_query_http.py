@@ -268,6 +268,11 @@ async def test_both_forms_of_a_filter_find_the_same(world: TestedApplication) ->
         ("count=exactly", "unknown_word"),
         ("filter[salary]=many", "type"),
         ("limit=5000", "out_of_range"),
+        ("limit=" + "9" * 30, "out_of_range"),
+        ("page=-" + "9" * 30, "out_of_range"),
+        ("filter[id]=" + "9" * 20, "out_of_range"),
+        ("filter[id][gt]=-" + "9" * 500, "out_of_range"),
+        ("filter[id]=1.0", "type"),
         ("page=1&offset=0", "conflict"),
     ],
 )
@@ -278,6 +283,20 @@ async def test_a_mistake_in_a_query_is_named_where_it_is(
     assert response.status_code == 400
     details = response.json()["error"]["details"]
     assert [one["code"] for one in details] == [code], details
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("filter=", "`filter` is not well-formed JSON: it is empty (line 1, column 1)."),
+        ('filter={"name":"a","name":"b"}', 'An object of `filter` names the key "name" twice.'),
+    ],
+)
+async def test_a_filter_that_is_no_json_is_not_called_a_body(
+    world: TestedApplication, query: str, told: str
+) -> None:
+    response = await world.client().get(f"{PEOPLE}?{query}")
+    assert [one["message"] for one in response.json()["error"]["details"]] == [told]
 
 
 async def test_all_mistakes_of_a_query_come_at_once_with_suggestions(world: TestedApplication) -> None:

@@ -64,6 +64,8 @@ _VALUE_FAULTS: Final = {
 _LOST: Final = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04", "58")
 # The server said no before it did anything.
 _SHORT_OF_MEANS: Final = ("53",)
+#: object_not_in_prerequisite_state: said with FATAL, the database takes no connections at the moment.
+_NO_CONNECTIONS: Final = "55000"
 _RETRYABLE: Final = frozenset({"40001", "40P01"})
 
 
@@ -106,7 +108,7 @@ def is_retryable(error: BaseException) -> bool:
 def is_connection_loss(error: BaseException) -> bool:
     """Tell whether the connection died, rather than the statement failed."""
     if isinstance(error, asyncpg.PostgresError):
-        return _text(error, "sqlstate").startswith(_LOST)
+        return _is_lost(error)
     if isinstance(error, asyncpg.InterfaceError):
         # asyncpg has no class of its own for these: "connection is closed", "the underlying connection
         # is closed", and "... has been released back to the pool" once the pool has noticed.
@@ -115,6 +117,12 @@ def is_connection_loss(error: BaseException) -> bool:
         # The server said farewell (FATAL) to an idle connection whose end has not been noticed yet.
         return "cannot switch to state" in str(error)
     return isinstance(error, OSError) and not isinstance(error, TimeoutError)
+
+
+def _is_lost(error: asyncpg.PostgresError) -> bool:
+    state = _text(error, "sqlstate")
+    closed = state == _NO_CONNECTIONS and _text(error, "severity_en") == "FATAL"
+    return closed or state.startswith(_LOST)
 
 
 # --- errors that the server sent ----------------------------------------------------------
@@ -132,7 +140,7 @@ def _of_server(error: asyncpg.PostgresError, *, committing: bool, deleting: bool
         return _broken_reference(error, committing=committing, deleting=deleting)
     if state == "42501":
         return _refused_by_policy(error)
-    if state.startswith(_LOST):
+    if _is_lost(error):
         return _lost(error, committing=committing)
     if state.startswith(_SHORT_OF_MEANS):
         return _unavailable(error)

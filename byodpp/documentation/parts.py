@@ -186,6 +186,14 @@ def _bounds(schema: Mapping[str, Any]) -> str:
             told.append(f"at most {most}{unit}")
         elif least is not None:
             told.append(f"at least {least}{unit}")
+    told += [
+        f"{word} {bound}"
+        for word, bound in (
+            ("above", schema.get("exclusiveMinimum")),
+            ("below", schema.get("exclusiveMaximum")),
+        )
+        if bound is not None and not _is_width(schema, bound)
+    ]
     step = schema.get("multipleOf")
     if step is not None:
         places = round(-math.log10(step)) if step > 0 else 0
@@ -194,6 +202,11 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     if "pattern" in schema and len(schema["pattern"]) <= 60:
         told.append(f"<code>{escape(schema['pattern'])}</code>")
     return "".join(f", {one}" for one in told)
+
+
+def _is_width(schema: Mapping[str, Any], bound: float) -> bool:
+    """Tell whether a bound is that of a decimal's digits, which its decimal places say already."""
+    return schema.get("format") == "decimal" and abs(bound) >= 1 and math.log10(abs(bound)).is_integer()
 
 
 def filter_table(schema: Mapping[str, Any], resolve: Resolver) -> str:

@@ -74,8 +74,10 @@ class DecimalType(FieldType):
     def from_text(self, text: str, definition: FieldDefinition) -> Decimal:
         """Take ASCII digits with an optional minus and point; no exponent."""
         if len(text) > 2 * _WIDEST or not _TEXT.fullmatch(text):
-            code = "out_of_range" if _exponent_form(text) else "type"
-            raise FieldFault(code, "Must be a decimal number, written without an exponent.")
+            if _exponent_form(text):
+                told = f"Must be written without an exponent, in at most {2 * _WIDEST} characters."
+                raise FieldFault("out_of_range", told)
+            raise FieldFault("type", "Must be a decimal number, written without an exponent.")
         number = Decimal(text)
         return number if number else number.copy_abs()
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IntegerType"]
 
-_TEXT: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
+_TEXT: Final = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)
+#: Characters of the widest type; more are out of range without being read.
+_LONGEST: Final = 20
 
 
 class IntegerType(FieldType):
@@ -69,7 +71,7 @@ class IntegerType(FieldType):
         """Take ASCII digits with an optional minus; no plus, blanks, underscores or leading zeros."""
         if not _TEXT.fullmatch(text):
             raise FieldFault("type", "Must be an integer.")
-        return self.from_json(int(text), definition)
+        return self.from_json(int(text) if len(text) <= _LONGEST else self.highest + 1, definition)
 
     def loader(
         self, definition: FieldDefinition, *, from_wire: bool = True, max_bytes: int | None = None

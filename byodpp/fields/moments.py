@@ -64,8 +64,9 @@ def parse_datetime(text: str) -> datetime.datetime:
             "format",
             "Must be a datetime with an offset, e.g. 2025-01-31T08:00:00Z or 2025-01-31T09:00:00.5+01:00.",
         )
+    digits = _six_digits(text, match).upper()
     try:
-        moment = datetime.datetime.fromisoformat(_six_digits(text, match).upper())
+        moment = datetime.datetime.fromisoformat(digits)
     except ValueError:
         raise FieldFault("format", "Must be a day of the calendar.") from None
     return to_utc(moment)

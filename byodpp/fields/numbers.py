@@ -34,6 +34,8 @@ NUMBER_SCHEMA: Final[Mapping[str, Any]] = {
 }
 #: Wide enough that nothing a body or a numeric column holds is ever rounded.
 EXACT: Final = decimal.Context(prec=3_000, Emax=999_999, Emin=-999_999)
+#: Characters of a bound in a message; a longer one is written with an exponent.
+_LONGEST_SHOWN: Final = 40
 
 
 def exact(number: int | float | Decimal) -> Decimal:
@@ -90,7 +92,8 @@ def _check(holds: Any, code: str, message: str) -> Check:
 
 
 def _shown(number: Any) -> str:
-    return format(exact(number), "f")
+    digits = format(exact(number), "f")
+    return digits if len(digits) <= _LONGEST_SHOWN else str(exact(number).normalize(EXACT))
 
 
 def number_problems(definition: FieldDefinition) -> list[str]:

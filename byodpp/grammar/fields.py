@@ -167,7 +167,10 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
     ),
     Key(
         name="column",
-        shape=Text(pattern="[A-Za-z_][A-Za-z0-9_]*", called="a column's name"),
+        shape=Text(
+            pattern="[A-Za-z_][A-Za-z0-9_]*",
+            called="a column's name (a letter or _, then letters, digits or _)",
+        ),
         doc="Name of the column; the field's name in snake_case when left out.",
     ),
     Key(

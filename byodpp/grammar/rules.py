@@ -139,7 +139,7 @@ def _states_levels() -> Iterator[Level]:
         key("enum", ListOf(state, minimum=1), "All states; those that the transitions name when left out."),
         key(
             "transitions",
-            MapOf(Inside("transition"), _NAME),
+            MapOf(Inside("transition"), _NAME, minimum=1),
             "The steps by name; each is served as `POST /…/{id}/<name>`.",
             example={"publish": {"from": ["draft"], "to": "published"}},
             required=True,

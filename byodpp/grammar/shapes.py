@@ -245,9 +245,14 @@ class MapOf(Shape):
 
     item: Shape
     key: Text = Text()
+    minimum: int = 0
     accepts: ClassVar[frozenset[str]] = frozenset({"object"})
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
+        if len(value) < self.minimum:
+            told = f"{self.minimum} or more, each {self.item.words(checker.levels)}"
+            checker.report(path, f"the object is empty; expected {told}")
+            return BAD
         kept: dict[str, Any] = {}
         broken: set[str] = set()
         for name, one in value.items():
@@ -262,7 +267,8 @@ class MapOf(Shape):
 
     def schema(self) -> dict[str, Any]:
         names = {"propertyNames": self.key.schema()} if self.key.pattern or self.key.options else {}
-        return {"type": "object", "additionalProperties": self.item.schema(), **names}
+        bound = {"minProperties": self.minimum} if self.minimum else {}
+        return {"type": "object", "additionalProperties": self.item.schema(), **bound, **names}
 
     def words(self, levels: Mapping[str, Level]) -> str:
         return f"an object, each value {self.item.words(levels)}"

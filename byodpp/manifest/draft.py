@@ -352,7 +352,7 @@ def _report_twin(first: Draft, draft: Draft, checker: Checker) -> None:
     draft.twin = True
     path = draft.body.at("name") if draft.part is None else draft.path
     if first.name == draft.name:
-        reason = f"{draft.name} is declared in {draft.version} already, at {first.path}"
+        reason = f"{draft.name} is declared in this version already, at {first.path}"
         checker.report(path, reason, "Join the two, or put one into another version.")
     else:
         reason = f"{draft.name!r} and {first.name!r} ({first.path}) cannot be told apart in URLs and tables"

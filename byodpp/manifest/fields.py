@@ -235,7 +235,8 @@ class _FieldReader:
             )
 
     def _check_object(self, spec: Checked) -> None:
-        """Refuse objects that could only be empty, or that must have more properties than they may."""
+        """Refuse objects that could only be empty, or never be filled as they must."""
+        self._check_required(spec)
         if spec.get("additionalProperties"):
             return
         named, fewest = len(spec.get("properties") or ()), spec.get("minProperties", 0)
@@ -250,6 +251,18 @@ class _FieldReader:
             reason = f"an object of {named} properties never has {fewest}"
             self._checker.report(
                 spec.at("minProperties"), reason, 'Name more, or "additionalProperties": true.'
+            )
+
+    def _check_required(self, spec: Checked) -> None:
+        """Refuse more mandatory properties than an object may have."""
+        properties, most = spec.get("properties") or {}, spec.get("maxProperties")
+        required = [name for name, one in properties.items() if one.get("required")]
+        if most is not None and len(required) > most:
+            reason = f"an object of at most {most} properties cannot have those that are required: "
+            self._checker.report(
+                spec.at("maxProperties"),
+                reason + ", ".join(required),
+                f"Write {len(required)} or more, or require fewer.",
             )
 
     def _check_flags(self, spec: Checked, nested: bool) -> None:

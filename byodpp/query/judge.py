@@ -51,6 +51,8 @@ RELEVANCE: Final = "relevance"
 #: Ways of finding out how many rows there are.
 COUNTS: Final = ("exact", "estimated", "none")
 #: Page sizes that many clients ask for are part of the shape, so that PostgreSQL plans for them.
+#: Digits that are read of a number; more are out of range in any case.
+_LONGEST_NUMBER: Final = 20
 _COMMON_LIMITS: Final = frozenset({1, 5, 10, 20, 25, 50, 100})
 
 
@@ -412,11 +414,8 @@ class _QueryJudge:
         value = raw
         if isinstance(raw, Text):
             digits = raw.text
-            value = (
-                int(digits)
-                if digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) < 20
-                else None
-            )
+            is_number = digits.isascii() and digits.removeprefix("-").isdigit()
+            value = int(digits[:_LONGEST_NUMBER]) if is_number else None
         value = whole(value)
         if isinstance(value, bool) or not isinstance(value, int):
             self.judgement.fault(parameter, "type", "expected a whole number")

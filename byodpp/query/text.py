@@ -262,7 +262,9 @@ class _Reader:
                 details=[Detail(name, "too_complex", "the filter is nested too deeply")]
             ) from None
         except ApiError as error:
-            self._fault(name, error.error_code, error.message)
+            # The words are those for bodies.
+            told = error.message.replace("The body", f"`{name}`").replace("of the body", f"of `{name}`")
+            self._fault(name, error.error_code, told)
             return None
         if not isinstance(tree, dict):
             self._fault(name, "type", "a filter in JSON is an object")
