@@ -13,8 +13,13 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
-from byodpp.exceptions import ApiError, Conflict, PlaceUnavailable
+from byodpp.database import SessionContext
+from byodpp.exceptions import ApiError, Conflict, PlaceUnavailable, ReadOnlyCopy, TenantMoving
+from byodpp.places import PlaceBuilder
+from byodpp.places.databases import PlaceDatabases, id_range
+from byodpp.places.following import follow, follow_in_database
 from byodpp.places.placement import Tier
+from byodpp.settings.places import place_addresses
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
 from tests.test_databases_of_tenants import chains, cut_after
@@ -164,3 +169,32 @@ async def test_the_planner_knows_of_the_rows_that_have_come(world: World, tier: 
         assert (
             await transaction.fetchval(f"select reltuples from pg_class where oid = '{table}'::regclass") == 3
         )
+
+
+async def test_what_a_migration_brings_is_fenced_where_tenants_are(
+    world: World, blueprint: Blueprint
+) -> None:
+    await world.fill("acme", 1)
+    acme = (await world.application.tenant("acme")).id
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    settings = world.application.settings
+    places = PlaceDatabases(blueprint.tables, place_addresses(settings))
+    builder = PlaceBuilder(blueprint.registry, blueprint.tables, settings.postgres_admin_uri)
+    # Tables as a migration makes them: nobody has fenced them yet.
+    async with builder.connected() as owner:
+        for trigger in ("byodpp_gate", "byodpp_gate_delete"):
+            await owner.execute(f"drop trigger {trigger} on units")
+    async with places.connected("north") as owner:
+        await owner.execute("drop trigger byodpp_copy on units; drop trigger byodpp_copy_delete on units")
+        await owner.execute("alter table units alter column id restart with 1")
+    assert settings.postgres_system_uri is not None
+    await follow(builder, settings.postgres_system_uri, lossy=True)
+    await follow_in_database(places, "north", settings.postgres_system_uri)
+    database = world.application.connected.database
+    with pytest.raises(TenantMoving):
+        async with database.transaction(SessionContext(tenant_id=acme)) as transaction:
+            await transaction.execute("insert into units (tenant_id, name) values ($1, 'late')", acme)
+    with pytest.raises(ReadOnlyCopy):
+        async with database.places["north"].system() as transaction:
+            await transaction.execute("insert into units (tenant_id, name) values (0, 'x')")
+    assert (await made(world.client(), "/api/v1/units", name="own"))["id"] >= id_range("north")

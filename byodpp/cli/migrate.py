@@ -192,6 +192,8 @@ async def _apply_places(settings: Settings, *, allow_destructive: bool) -> None:
             applied = await migrations.apply(
                 settings.app_dir, place.admin_uri, allow_destructive=allow_destructive
             )
+            if applied:
+                await _follow_in(settings, place.name)
         except MigrationError as error:
             problems += [replace(one, path=f"place {place.name}: {one.path}") for one in error.problems]
         except (OSError, PostgresError, InterfaceError) as error:
@@ -202,6 +204,18 @@ async def _apply_places(settings: Settings, *, allow_destructive: bool) -> None:
                 print_step("applied", f"place {place.name}: {revision.revision}")
     if problems:
         raise MigrationError(problems)
+
+
+async def _follow_in(settings: Settings, place: str) -> None:
+    from byodpp.manifest import load_manifest
+    from byodpp.places.databases import PlaceDatabases
+    from byodpp.places.following import follow_in_database
+    from byodpp.settings.places import place_addresses
+    from byodpp.tables import Tables
+
+    places = PlaceDatabases(Tables.build(load_manifest(settings.app_dir)), place_addresses(settings))
+    assert settings.postgres_system_uri is not None  # `_follow` has asked for it
+    await follow_in_database(places, place, settings.postgres_system_uri)
 
 
 async def _apply(settings: Settings, *, allow_destructive: bool) -> list[str]:
@@ -227,6 +241,8 @@ async def _apply(settings: Settings, *, allow_destructive: bool) -> list[str]:
     finally:
         if places:
             await _follow(settings, builder)
+    if settings.places and not places:
+        await _follow(settings, builder)
     return [revision.revision for revision in revisions]
 
 

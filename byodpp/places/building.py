@@ -53,14 +53,14 @@ class PlaceBuilder:
         owner_uri: of the role that owns the tables; None: this process makes no places.
         """
         self.registry = registry
-        self._tables = tables
+        self.tables = tables
         self._owner_uri = owner_uri
         self.dedicated = dedicated(tables)
 
     @cached_property
     def wanted(self) -> Snapshot:
         """What a place should hold."""
-        whole = wanted_schema(self.registry, tables=self._tables)
+        whole = wanted_schema(self.registry, tables=self.tables)
         ours = {one.table.key: whole.tables[one.table.key] for one in self.dedicated}
         return replace(whole, tables=MappingProxyType(ours))
 

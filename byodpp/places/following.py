@@ -14,13 +14,15 @@ import asyncpg
 
 from byodpp.exceptions import MigrationError
 from byodpp.places.building import PlaceBuilder
+from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone, claim_keys, hold
 from byodpp.places.placement import LOCATED, Located
 
-__all__ = ["Followed", "follow", "make_way"]
+__all__ = ["Followed", "follow", "follow_in_database", "make_way"]
 
 _ANY: Final = "select exists (select from pg_namespace where nspname ~ '^byodpp_t[0-9]+$')"
 _NEWEST: Final = "select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1"
+_TENANT: Final = "select tenant_id from byodpp.tenant_places where place = $1 and tenant_id >= 0"
 _TOLD: Final = "insert into byodpp.directory_changes (tenant_id) values (0)"
 _FOLLOWED: Final = "update byodpp.tenant_places set fingerprint = $2 where tenant_id = $1"
 
@@ -68,13 +70,32 @@ async def follow(builder: PlaceBuilder, system_uri: str, *, lossy: bool) -> list
                         await system.execute(_FOLLOWED, one.tenant_id, newest)
                 behind = one.schema is not None and found[-1].failure is not None
                 now.append(replace(one, behind=behind))
-            await claim_keys(owner, builder.dedicated, now)
-            await hold(owner, builder.dedicated, now)
+            shared = [one for one in fenced(builder.tables) if one not in builder.dedicated]
+            claimed = [one for one in claiming(builder.tables) if one not in builder.dedicated]
+            await claim_keys(owner, builder.dedicated, now, further=claimed)
+            await hold(owner, builder.dedicated, now, further=shared)
             await builder.show_everywhere(owner, now)
         await system.execute(_TOLD)
         return found
     finally:
         await system.close()
+
+
+async def follow_in_database(places: PlaceDatabases, name: str, system_uri: str) -> None:
+    """Fence and count in a tenant's own database what a migration has brought there.
+
+    Args:
+        places: does the owner's work.
+        name: of the place, which has every revision.
+        system_uri: of the database that all tenants share.
+    """
+    system = await asyncpg.connect(system_uri, timeout=30)
+    try:
+        tenant = await system.fetchval(_TENANT, name)
+    finally:
+        await system.close()
+    if tenant is not None:
+        await places.prepare(name, tenant)
 
 
 async def _follow(
