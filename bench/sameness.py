@@ -161,7 +161,7 @@ def _refuses_an_invalid_item(world: World, contestant: Contestant, server: Serve
 def _leaves_traces(world: World, server: Server, runs: Runs) -> None:
     """Check that BYO DPP writes the audit entries and events that the manifest declares."""
     traces = (
-        "select (select count(*) from audit_logs) as audits, (select count(*) from byodpp.outbox) as events"
+        "select (select count(*) from audit_logs) as audits, (select count(*) from byodpp.events()) as events"
     )
     for name, audits, events in (("create", 1, 1), ("patch", 1, 0), ("batch", BATCH, BATCH)):
         before = world.fetch(traces)[0]

@@ -194,6 +194,41 @@ BEGIN
 END
 """,
     ),
+    SqlFunction(
+        # Of the owner's rights, since the roles have none on sequences; it gives nothing but a number.
+        name="event_number",
+        returns="bigint",
+        marks="VOLATILE SECURITY DEFINER",
+        body="""
+BEGIN
+    RETURN pg_catalog.nextval('byodpp.outbox_id_seq'::pg_catalog.regclass);
+END
+""",
+    ),
+    SqlFunction(
+        # All events, in the order of (number, place): those of the outbox, and audit entries that are one.
+        name="events",
+        returns=(
+            "TABLE (number bigint, place bigint, tenant_id bigint, name text, data jsonb, resource text,"
+            " resource_id text, request_id text, correlation_id text, actor_id bigint,"
+            " created_at timestamptz)"
+        ),
+        marks="STABLE",
+        body="""
+BEGIN
+    RETURN QUERY
+    SELECT o.id, 0::bigint, o.tenant_id, o.name, o.data, o.resource, o.resource_id, o.request_id,
+        o.correlation_id, o.actor_id, o.created_at
+    FROM byodpp.outbox o
+    UNION ALL
+    SELECT a._event_number, a.id, a.tenant_id, a._event, a.changes -> 'after', a.resource_type::text,
+        a.resource_id::text, a.request_id::text, coalesce(a._correlation, a.request_id), a.user_id,
+        a.created_at
+    FROM audit_logs a WHERE a._event IS NOT NULL
+    ORDER BY 1, 2;
+END
+""",
+    ),
     _refusing("refuse_moving", "moves the rows", "the tenant does not write here", "BY001"),
     _refusing("refuse_copy", "keeps the copies", "the row is a copy here", "BY002"),
     SqlFunction(
@@ -265,7 +300,7 @@ def policies(stored: StoredTable, published: Published) -> tuple[Policy, ...]:
     opened = " OR ".join(_opened(stored, published))
     own, written = _own(scope), _written(scope)
     read = _readable(scope) + (f" OR {opened}" if opened else "")
-    check = " AND ".join([written, *_library_checks(stored)])
+    check = " AND ".join([written, *_library_checks(stored), *stored.policy_checks])
     alone = f"{_TENANT} = 0" if scope is Scope.SELF else None  # tenants are made by the platform
     return (
         _policy("select", using=read),

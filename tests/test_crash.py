@@ -183,7 +183,7 @@ async def same_story(connection: asyncpg.Connection[Any]) -> None:
     rows = "select id::text, 1 + (mark <> 'new')::int as least, mark from parcels"
     for source, key, created in (
         ("audit_logs where resource_type = 'Parcels'", "resource_id", "action ilike '%create%'"),
-        ("byodpp.outbox where resource = 'Parcels'", "resource_id", "name like '%.created'"),
+        ("byodpp.events() where resource = 'Parcels'", "resource_id", "name like '%.created'"),
     ):
         wrong = await connection.fetch(
             f"with told as (select {key} as id, count(*) filter (where {created}) as created,"

@@ -210,6 +210,8 @@ KEY = (
     "insert into byodpp.idempotency_keys (tenant_id, user_id, method, route, key, request_hash, created_at)"
     " values ($1, 1, 'POST', '/x', 'k', 'x', now() - interval '25 hours')"
 )
+#: As a class emits it: what an entry of the audit trail tells lies there.
+TOLD = "insert into byodpp.outbox (tenant_id, name, data) values ($1, 'folder.opened', '{}')"
 CHANGES = {
     KEPT: "update byodpp.idempotency_keys set status = 418 where tenant_id = $1",
     "imports": "update byodpp.imports set line = line + 1 where tenant_id = $1",
@@ -236,6 +238,7 @@ async def test_nothing_of_a_tenant_changes_where_it_is_while_it_moves_whoever_wr
             return str(await transaction.execute(sql, *values))
 
     await done(KEY, id)
+    await done(TOLD, id)
     goal: Tier = "database" if source == "shared" else "shared"
     with pytest.raises(Cut):
         await world.life.move("acme", goal, told=cut_after("hold"))
@@ -434,6 +437,20 @@ async def test_a_place_made_anew_under_its_name_gives_no_id_again(world: World) 
     await world.life.move("acme", "shared")
     ids = "select count(distinct id) = count(*) and count(*) > $1 from audit_logs"
     assert await world.value(ids, before + 3)
+
+
+async def test_an_event_is_listed_once_and_in_order_wherever_its_tenant_has_moved(world: World) -> None:
+    told = (
+        "select array_agg(data->>'name' order by number, place) from byodpp.events()"
+        " where name like 'folders.%'"
+    )
+    await made(world.client(), FOLDERS, name="first")
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    await made(world.client(), FOLDERS, name="there")
+    await world.life.move("acme", "shared")
+    await made(world.client(), FOLDERS, name="last")
+    assert await world.value(told) == ["first", "last"]
+    assert await in_place(world, "north", told) == ["there"]
 
 
 async def test_two_names_of_one_database_move_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

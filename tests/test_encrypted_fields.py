@@ -238,7 +238,9 @@ async def test_nothing_in_the_database_tells_it(tested: TestedApplication) -> No
     entry = json.loads(await stored(tested, "select changes::text from audit_logs where action = 'PATCH'"))
     assert entry["redacted"] == ["taxNumber"]
     assert "taxNumber" not in entry["after"]
-    event = json.loads(await stored(tested, "select data::text from byodpp.outbox order by id limit 1"))
+    event = json.loads(
+        await stored(tested, "select data::text from byodpp.events() order by number, place limit 1")
+    )
     assert not {"taxNumber", *FULL} & event.keys()
     again = await client.post(
         PEOPLE, json={"name": "Ada", **FULL, "taxNumber": WORD}, headers={"Idempotency-Key": "one"}
@@ -272,7 +274,9 @@ async def test_no_event_tells_it_and_each_is_stored_whoever_causes_it(
     heard = await tested.events()
     assert [event.name for event in heard] == names
     assert all(event.data.keys().isdisjoint(("words", "sender", "pin")) for event in heard)
-    stored_ones = await stored(tested, "select json_agg(o order by id)::text from byodpp.outbox o")
+    stored_ones = await stored(
+        tested, "select json_agg(o order by number, place)::text from byodpp.events() o"
+    )
     assert [(one["name"], one["resource_id"]) for one in json.loads(stored_ones)] == [
         (event.name, event.resource_id) for event in heard
     ]
@@ -298,7 +302,7 @@ async def test_handlers_hear_of_rows_that_their_author_may_not_read(tested: Test
     assert [event.data["title"] for event in heard] == [
         "mine", "hidden", "hidden", "mine", "hidden", "mine", "hidden",
     ]  # fmt: skip
-    rows = await stored(tested, "select json_agg(o.data order by id)::text from byodpp.outbox o")
+    rows = await stored(tested, "select json_agg(o.data order by number, place)::text from byodpp.events() o")
     assert [wire.loads(wire.dumps(event.data)) for event in heard] == json.loads(rows)
 
 

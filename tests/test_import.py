@@ -85,7 +85,7 @@ async def test_imported_rows_have_their_audit_entries_events_and_versions_in_the
     done = await client.post(IMPORT, content=sent, headers=NDJSON)
     assert done.json()["data"]["created"] == 2
     audited = await value(files, "select count(*) from audit_logs where resource_type = 'Goods'")
-    told = await value(files, "select count(*) from byodpp.outbox where name = 'goods.created'")
+    told = await value(files, "select count(*) from byodpp.events() where name = 'goods.created'")
     kept = await value(files, "select count(*) from byodpp.history where resource = 'goods'")
     assert (audited, told, kept) == (2, 2, 2)
     author = "select count(*) from audit_logs a join users u on u.id = a.user_id where a.action = 'CREATE'"
@@ -101,7 +101,7 @@ async def test_rows_are_created_without_handlers_as_with_them(
         tested.connected.service._bus = type(tested.connected.service._bus)(())
         done = await tested.client().post(IMPORT, content="name\na\nb\n", headers=CSV)
         assert done.json()["data"]["created"] == 2
-        assert await value(tested, "select count(*) from byodpp.outbox") == 2
+        assert await value(tested, "select count(*) from byodpp.events()") == 2
         assert tested.recorder.heard == []
 
 
@@ -196,7 +196,7 @@ async def test_all_or_nothing_by_choice(files: TestedApplication) -> None:
     assert details(refused) == {"2.price": "type", "3.price": "out_of_range"}
     assert "(line 3)" in refused.json()["error"]["details"][0]["message"]
     assert await value(files, "select count(*) from goods") == 0
-    assert await value(files, "select count(*) from byodpp.outbox") == 0
+    assert await value(files, "select count(*) from byodpp.events()") == 0
     assert await value(files, "select count(*) from byodpp.imports") == 0
     again = await client.post(f"{IMPORT}?atomic=true", content="name,sku\na,1\nb,1\n", headers=CSV)
     assert (again.status_code, details(again)) == (422, {"2.sku": "unique"})
@@ -303,7 +303,7 @@ async def test_an_upsert_of_many_rows_is_written_together_and_told_as_if_one_by_
         f"{GOODS}/batch", json=[{"name": f"old {number}", "sku": str(number)} for number in range(300)]
     )
     assert made.status_code == 201
-    events = await value(files, "select count(*) from byodpp.outbox where name like 'goods.%'")
+    events = await value(files, "select count(*) from byodpp.events() where name like 'goods.%'")
     sent = "sku,name\n" + "".join(f"{number},new {number}\n" for number in range(200, 700))
     done = await client.post(f"{IMPORT}?operation=upsert&on=sku", content=sent, headers=CSV)
     data = done.json()["data"]
@@ -314,7 +314,7 @@ async def test_an_upsert_of_many_rows_is_written_together_and_told_as_if_one_by_
     audited = "select count(*) from audit_logs where resource_type = 'Goods' and action = '{}'"
     assert await value(files, audited.format("UPDATE")) == 100
     assert await value(files, audited.format("CREATE")) == 700
-    told = await value(files, "select count(*) from byodpp.outbox where name like 'goods.%'")
+    told = await value(files, "select count(*) from byodpp.events() where name like 'goods.%'")
     assert told - events == 500
 
 

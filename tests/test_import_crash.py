@@ -206,7 +206,8 @@ async def compare(app_dir: Path, good: int, bad: int) -> None:
         audited = "select count(*) from audit_logs where resource_type = 'Parcels'"
         assert await connection.fetchval(audited) == good
         assert (
-            await connection.fetchval("select count(*) from byodpp.outbox where resource = 'Parcels'") == good
+            await connection.fetchval("select count(*) from byodpp.events() where resource = 'Parcels'")
+            == good
         )
         assert await connection.fetchval("select count(*) from byodpp.import_rejects") == bad
 

@@ -155,7 +155,7 @@ async def test_rows_that_a_batch_hands_to_a_class_are_like_any_other(store: Test
     [event] = await store.events()
     assert (event.name, event.data["name"], "mail" in event.data) == ("plain.told", "a", False)
     async with store.connected.database.system() as transaction:
-        assert await transaction.fetchval("select data ? 'mail' from byodpp.outbox") is False
+        assert await transaction.fetchval("select data ? 'mail' from byodpp.events()") is False
 
 
 async def test_a_class_writes_no_row_of_somebody_else(store: TestedApplication) -> None:

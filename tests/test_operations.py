@@ -649,7 +649,7 @@ async def test_a_batch_that_is_not_atomic_has_an_outcome_per_item(shop: TestedAp
     assert sorted(event.data["name"] for event in events) == ["a", "c"]
     async with shop.connected.database.system() as transaction:
         assert (
-            await transaction.fetchval("select count(*) from byodpp.outbox where name = 'products.created'")
+            await transaction.fetchval("select count(*) from byodpp.events() where name = 'products.created'")
             == 2
         )
 
@@ -904,7 +904,9 @@ async def test_a_change_its_audit_entry_and_its_event_are_one(shop: TestedApplic
         audit = await transaction.fetch(
             "select action, changes::text, user_id, request_id from audit_logs order by id"
         )
-        told = await transaction.fetch("select name, data::text, tenant_id from byodpp.outbox order by id")
+        told = await transaction.fetch(
+            "select name, data::text, tenant_id from byodpp.events() order by number, place"
+        )
     assert [row["action"] for row in audit] == ["CREATE", "PATCH", "DELETE"]
     assert all(row["user_id"] for row in audit)
     assert json.loads(audit[1]["changes"])["before"]["price"] == 1

@@ -262,6 +262,14 @@ async def test_audit_rows_are_added_and_read_never_changed(app: Connection[Any])
         assert await column(app, "select action from audit_logs") == ["x"]
         with pytest.raises(DENIED, match="permission denied"):
             await app.execute("update audit_logs set action = 'y'")
+    for result in ("success", "denied", "failure"):
+        async with acting(app, 1):
+            await app.execute(
+                "insert into audit_logs (tenant_id, action, result) values (1, 'x', $1)", result
+            )
+    async with acting(app, 1):
+        with pytest.raises(DENIED, match="row-level security"):
+            await app.execute("insert into audit_logs (tenant_id, action, result) values (1, 'x', 'granted')")
 
 
 async def test_the_outbox_takes_events_of_the_own_tenant_only(app: Connection[Any]) -> None:

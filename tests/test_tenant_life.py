@@ -96,7 +96,8 @@ class World:
             "categories": await self.rows("select name from categories where tenant_id = $1 order by 1", id),
             "notes": await self.rows("select title from notes where tenant_id = $1 order by 1", id),
             "events": await self.rows(
-                "select name from byodpp.outbox where resource = 'Tenants' and resource_id = $1 order by id",
+                "select name from byodpp.events() where resource = 'Tenants' and resource_id = $1"
+                " order by number, place",
                 str(id),
             ),
             "audit": await self.rows(

@@ -112,6 +112,19 @@ def test_brackets_in_strings_do_not_count_as_depth() -> None:
     assert len(wire.loads(b"[" + b",".join([b'{"a":[1]}'] * 1_000) + b"]")) == 1_000
 
 
+@pytest.mark.parametrize("escape", ["", "\\", '"'])
+def test_brackets_in_strings_hide_no_depth_either(escape: str) -> None:
+    """With and without an escape, which is read in another way."""
+    word = json.dumps(f"]}}{escape}]")
+    for depth, deep in ((32, False), (33, True)):
+        body = (f"[{word}," * (depth - 1) + f"[{word}]" + "]" * (depth - 1)).encode()
+        if deep:
+            with pytest.raises(TooDeep):
+                wire.loads(body)
+        else:
+            assert wire.loads(body)
+
+
 @pytest.mark.parametrize(
     ("body", "values"),
     [

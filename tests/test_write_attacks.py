@@ -184,7 +184,7 @@ async def test_a_delete_does_not_tell_that_a_hidden_row_is_referred_to(office: T
     assert await office.events() == before
     async with office.connected.database.system() as transaction:
         assert (
-            await transaction.fetchval("select count(*) from byodpp.outbox where name like '%deleted'") == 0
+            await transaction.fetchval("select count(*) from byodpp.events() where name like '%deleted'") == 0
         )
     assert (await admin.delete("/api/v1/uses/2")).status_code == 204
     assert (await clerk.delete(f"/api/v1/files/{shown}")).status_code == 204

@@ -1,6 +1,6 @@
 """What is hashed of an audit entry.
 
-For each column but the arrival's, in the order of their names, unless it is null: the name, `=`,
+For each column but those that no field shows, in the order of their names, unless it is null: the name, `=`,
 the length of the value in bytes of UTF-8, `:`, the value, and a line feed. The value is what
 PostgreSQL writes of it with `timezone` UTC and `datestyle` ISO. Null columns leave no trace, so
 that a column that is added later changes no digest; the tenant and the id are part of it.
@@ -18,7 +18,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from byodpp.sql_text import quote, quote_text
-from byodpp.tables.framework import ARRIVAL
+from byodpp.tables.framework import UNHASHED
 
 __all__ = ["DIGEST_BYTES", "SESSION", "columns_of", "digest", "digest_sql", "named_texts", "texts_sql"]
 
@@ -32,7 +32,7 @@ SESSION: Final = (
 
 def columns_of(table: sa.Table) -> tuple[str, ...]:
     """Return the columns that are hashed, in order."""
-    return tuple(sorted(str(column.name) for column in table.c if column.name != ARRIVAL))
+    return tuple(sorted(str(column.name) for column in table.c if column.name not in UNHASHED))
 
 
 def digest_sql(columns: Sequence[str]) -> str:

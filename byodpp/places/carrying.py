@@ -20,7 +20,7 @@ from byodpp.exceptions import Conflict, InternalError
 from byodpp.places.placement import carried
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
-from byodpp.tables.framework import ARRIVAL, NUMBER
+from byodpp.tables.framework import ARRIVAL, NUMBER, UNHASHED
 from byodpp.tables.order import ordered
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ _PASS: Final = (
 #: Portions of a copy that may wait between the two connections.
 _WAITING: Final = 16
 _AT_ONCE: Final = 2_000
-#: Columns that mean something in one database only.
-_LOCAL: Final = frozenset({ARRIVAL, NUMBER})
+#: Columns that mean something in one database only: an event is listed where it arose, and only there.
+_LOCAL: Final = frozenset({*UNHASHED, NUMBER})
 
 
 class Carrier:

@@ -2,7 +2,7 @@
 
 In: the rows that are written, as they were and as they are. Out: an insert into AuditLogs. What an
 entry tells of a row leaves out secrets and personal data; of those it says only that they have
-changed. Rejects nothing.
+changed. An entry is an event as well, where the change is one and a row is left. Rejects nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from byodpp.conditions import Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.statements.reads import Statements
+from byodpp.tables.framework import CORRELATION, EVENT, EVENT_NUMBER
 
 __all__ = ["audit_entry", "compared", "former_values", "recorded"]
 
@@ -49,6 +50,7 @@ def audit_entry(
     old: sa.CTE | None,
     *,
     deleted: bool,
+    event: bool,
 ) -> sa.CTE:
     """Return the part of a writing statement that writes its audit entries.
 
@@ -57,14 +59,12 @@ def audit_entry(
         entries: table of AuditLogs.
         resource: of the rows.
         row: of the rows as they were written, key and `compared`.
-        after: of each, what is `recorded`, as jsonb.
+        after: of each, what is `recorded`, as JSON.
         old: the same before, with `recorded` and `former_values`; None where there was none.
         deleted: whether there is none afterwards.
+        event: whether each entry is an event, whose data is the row afterwards.
     """
-    before = sa.cast(old.c.recorded, JSONB()) if old is not None else sa.null()
-    changes: sa.ColumnElement[Any] = sa.func.jsonb_build_object(
-        "before", before, "after", sa.null() if deleted else after
-    )
+    changes = _changes(old, None if deleted else after)
     if secrets := _secrets(resource):
         changes = _with_redacted(changes, secrets, row, old, deleted=deleted)
     values: dict[str, sa.ColumnElement[Any]] = {
@@ -81,10 +81,30 @@ def audit_entry(
         "result": sa.literal("success", sa.Text()),
         "request_id": _told("request_id"),
     }
+    if event:
+        values |= {
+            EVENT: _told("event_name"),
+            EVENT_NUMBER: sa.select(sa.func.byodpp.event_number(type_=sa.BigInteger())).scalar_subquery(),
+            CORRELATION: sa.func.nullif(_told("correlation_id"), _told("request_id")),
+        }
     source = sa.select(*values.values()).select_from(
         row if old is None else sa.join(row, old, row.c.id == old.c.id)
     )
     return sa.insert(entries).from_select(list(values), source).cte("_audited")
+
+
+def _changes(old: sa.CTE | None, after: sa.ColumnElement[Any] | None) -> sa.ColumnElement[Any]:
+    """Return what a row was and is as one document, put together as text: PostgreSQL reads it once."""
+    before = "null" if old is None else sa.func.coalesce(old.c.recorded, _text("null"))
+    now = "null" if after is None else sa.cast(after, sa.Text())
+    text = _text('{"before":')
+    for part in (before, ',"after":', now, "}"):
+        text = text.op("||")(_text(part) if isinstance(part, str) else part)
+    return sa.cast(text, JSONB())
+
+
+def _text(value: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{value}'", sa.Text())
 
 
 def _told(name: str) -> sa.BindParameter[Any]:

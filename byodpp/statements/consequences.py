@@ -2,7 +2,8 @@
 
 In: the rows that a statement has written. Out: further parts of the same statement. What entry and
 event hold of a row is written once and used by both, and by the answer where the caller sees just
-that: the JSON of a row costs PostgreSQL more than to store it. Rejects nothing.
+that: the JSON of a row costs PostgreSQL more than to store it. Where an entry tells all that an event
+would, it is the event (`docs/decisions/0055`). Rejects nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from byodpp.tables import Tables
 
 __all__ = ["Consequences", "shown_as_told", "told_json"]
 
-#: Columns that no field can have: what is told of a row, as PostgreSQL writes and as it keeps it.
+#: A column that no field can have: what is told of a row, as PostgreSQL writes it.
 _WRITTEN: Final = quoted_name("#written", True)
-_KEPT: Final = quoted_name("#kept", True)
 
 
 class Consequences:
@@ -64,12 +64,14 @@ class Consequences:
         """
         found = []
         told = self._told(resource, row, whole=heard) if resource.audit or event else None
+        entry_is_event = event and resource.audit and not deleted
         if resource.audit and told is not None:
             entry = audit_entry(
-                self._statements, self._audit, resource, told, told.c[_KEPT], old, deleted=deleted
-            )
+                self._statements, self._audit, resource, told, told_json(told), old,
+                deleted=deleted, event=entry_is_event,
+            )  # fmt: skip
             found.append(entry)
-        if event and told is not None:
+        if event and told is not None and not entry_is_event:
             found.append(self._event(resource, told))
         if resource.history:
             found.append(history_entry(self._tables, resource, row, self._statements.user()))
@@ -88,13 +90,13 @@ class Consequences:
             .offset(sa.literal_column("0"))
             .subquery("_written")
         )
-        return sa.select(*written.c, sa.cast(written.c[_WRITTEN], JSONB()).label(_KEPT)).cte("_told_rows")
+        return sa.select(*written.c).cte("_told_rows")
 
     def _event(self, resource: ResourceDefinition, row: sa.CTE) -> sa.CTE:
         source = sa.select(
             self._statements.session_tenant(),
             sa.bindparam("event_name", type_=sa.Text()),
-            row.c[_KEPT],
+            sa.cast(told_json(row), JSONB()),
             sa.literal(resource.name, sa.Text()),
             sa.cast(row.c.id, sa.Text()),
             sa.bindparam("request_id", type_=sa.Text()),

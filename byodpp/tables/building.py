@@ -20,16 +20,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import quoted_name
 
-from byodpp.array_text import array_text
 from byodpp.definitions import FieldDefinition, Kind, OnDelete, ResourceDefinition, Scope, Within
 from byodpp.dependents import guarded
 from byodpp.exceptions import ManifestError, Problem
 from byodpp.manifest.draft import snake_case
 from byodpp.registry import Registry
-from byodpp.sql_text import MAX_NAME_BYTES, bounded_name, literal, quote, quote_text
-from byodpp.tables.framework import framework_tables, hidden_column
+from byodpp.sql_text import MAX_NAME_BYTES, bounded_name, literal, quote
+from byodpp.tables.framework import framework_tables, hidden_columns
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 from byodpp.tables.search_text import search_document
+from byodpp.tables.words import enumerated, is_checked_by_policy, one_of
 
 __all__ = ["ConstraintUse", "StoredTable", "Tables", "whose_columns"]
 
@@ -79,6 +79,7 @@ class StoredTable:
     resources: tuple[ResourceDefinition, ...]  # of several versions; none for the framework's own
     renames: tuple[tuple[str, str], ...] = ()  # (column, its former name)
     library_references: tuple[tuple[str, str], ...] = ()  # (column, table of library scope)
+    policy_checks: tuple[str, ...] = ()  # conditions of a new row that its policy checks
 
     @property
     def resource(self) -> ResourceDefinition:
@@ -198,9 +199,7 @@ class _Builder:
                     continue
                 self._check_name(field.column, field.path)
                 columns[field.column] = self._column(field, resource, resources)
-        hidden = hidden_column(resources[0].part, resources[0].name)
-        if hidden is not None:
-            columns[hidden.name] = hidden
+        columns |= {hidden.name: hidden for hidden in hidden_columns(resources[0].part, resources[0].name)}
         return list(columns.values())
 
     def _column(
@@ -254,15 +253,15 @@ class _Builder:
         for columns in self._plain_indexes(table, resources):
             self._index(table, columns, covered)
         self._inner_indexes(table, resources)
-        hidden = hidden_column(first.part, first.name)
-        if hidden is not None:
+        for hidden in hidden_columns(first.part, first.name)[:1]:
             sa.Index(self._name(table, (hidden.name.strip("_"),), "idx", ""), table.c[hidden.name])
-        self._checks(table, resources)
+        policy_checks = self._checks(table, resources)
         return StoredTable(
             table=table,
             resources=tuple(resources),
             renames=tuple(_renames(resources).items()),
             library_references=libraries,
+            policy_checks=policy_checks,
         )
 
     def _name(self, table: sa.Table, columns: Sequence[str], kind: str, meaning: str) -> str:
@@ -407,15 +406,20 @@ class _Builder:
             name = self._name(table, columns, "search", str(words))
             sa.Index(name, words, postgresql_using="gin", _table=table)
 
-    def _checks(self, table: sa.Table, resources: list[ResourceDefinition]) -> None:
-        """Add a CHECK for every column whose values all versions enumerate."""
+    def _checks(self, table: sa.Table, resources: list[ResourceDefinition]) -> tuple[str, ...]:
+        """Add a CHECK for every column whose values all versions enumerate; return those for its policy."""
+        left = []
         for column in table.c:
-            values = _enumerated(column.name, resources)
+            values = enumerated(column.name, resources)
             if values:
-                sql = _one_of(column, values)
+                sql = one_of(column, values)
+                if is_checked_by_policy(resources[0]):
+                    left.append(sql)
+                    continue
                 name = self._name(table, (column.name,), "check", sql)
                 table.append_constraint(sa.CheckConstraint(sa.literal_column(sql), name=name))
                 self._remember(name, "check", (column.name,), resources)
+        return tuple(left)
 
 
 def _is_nullable(column: str, resources: Sequence[ResourceDefinition], has_default: bool) -> bool:
@@ -456,36 +460,6 @@ def _unique_keys(resources: Iterable[ResourceDefinition]) -> Iterator[tuple[tupl
         for key in resource.unique:
             columns = (resource.columns[name] for name in key.fields)
             yield tuple(column for column in columns if column not in _WHOSE), key.within
-
-
-def _one_of(column: sa.Column[Any], values: Sequence[Any]) -> str:
-    """Return the condition that a column holds one of some values, or none.
-
-    Texts are one constant: PostgreSQL reads a check anew in each statement that writes to the table, and
-    a constant in a third of the time that a list takes it.
-    """
-    if isinstance(column.type, sa.String):
-        return f"{quote(column.name)} = ANY ({quote_text(array_text(values))}::text[])"
-    return f"{quote(column.name)} IN ({', '.join(literal(value, array=False) for value in values)})"
-
-
-def _enumerated(column: str, resources: Iterable[ResourceDefinition]) -> list[Any]:
-    """Return the values that a column may hold, none when some version leaves it open."""
-    found: dict[str, Any] = {}
-    for resource in resources:
-        for field in resource.fields.values():
-            if field.column != column:
-                continue
-            if field.encrypted:
-                return []
-            values: Sequence[Any] | None = field.enum
-            if values is None and resource.states is not None and resource.states.field == field.name:
-                values = resource.states.states
-            if not values or any(isinstance(value, dict | list | tuple) for value in values):
-                return []
-            bound = (field.type.bind(value, field) for value in values if value is not None)
-            found.update((literal(value, array=False), value) for value in bound)
-    return list(found.values())
 
 
 def _renames(resources: Iterable[ResourceDefinition]) -> dict[str, str]:

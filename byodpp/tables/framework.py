@@ -14,11 +14,28 @@ from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
-__all__ = ["ARRIVAL", "NUMBER", "framework_tables", "hidden_column"]
+__all__ = [
+    "ARRIVAL",
+    "CORRELATION",
+    "EVENT",
+    "EVENT_NUMBER",
+    "NUMBER",
+    "UNHASHED",
+    "framework_tables",
+    "hidden_columns",
+]
 
 #: Column of the audit entries that no field shows: the transaction that brought the entry, whatever its id.
 #: A field's column cannot bear the name by itself.
 ARRIVAL: Final = "_arrival"
+#: Columns of the audit entries that make an event of what an entry tells (`docs/decisions/0055`): the event's
+#: name, null where it is none; the number of its statement among all events; and the correlation id
+#: where that is not the request's id.
+EVENT: Final = "_event"
+EVENT_NUMBER: Final = "_event_number"
+CORRELATION: Final = "_correlation"
+#: Columns of the audit entries that no digest holds.
+UNHASHED: Final = frozenset({ARRIVAL, EVENT, EVENT_NUMBER, CORRELATION})
 #: The like of revocations: the number of the change that brought it.
 NUMBER: Final = "_number"
 
@@ -32,19 +49,29 @@ class _TransactionId(sa.types.UserDefinedType[str]):
         return "XID8"
 
 
-def hidden_column(part: str | None, resource: str) -> sa.Column[Any] | None:
-    """Return the column of a part's table that no field shows, with an index of its own; most have none.
+def hidden_columns(part: str | None, resource: str) -> tuple[sa.Column[Any], ...]:
+    """Return the columns of a part's table that no field shows; most have none. The first has an index.
 
     - The arrival of an audit entry, by which the sealer finds what has been committed since its last
       look; null is an entry that has been sealed elsewhere: before a restoration, or before its tenant moved.
+      Beside it, what makes the entry an event.
     - The number of a revocation, in the order of the commits; null until its transaction has counted.
     """
     if (part, resource) == ("audit", "AuditLogs"):
         default: sa.ColumnElement[Any] = sa.literal_column("pg_current_xact_id()")
-        return sa.Column(quoted_name(ARRIVAL, True), _TransactionId(), nullable=True, server_default=default)
+        arrival = sa.Column(
+            quoted_name(ARRIVAL, True), _TransactionId(), nullable=True, server_default=default
+        )
+        text = sa.Text(collation="C")
+        return (
+            arrival,
+            sa.Column(quoted_name(EVENT, True), text, nullable=True),
+            sa.Column(quoted_name(EVENT_NUMBER, True), sa.BigInteger, nullable=True),
+            sa.Column(quoted_name(CORRELATION, True), text, nullable=True),
+        )
     if (part, resource) == ("keys", "Revocations"):
-        return sa.Column(quoted_name(NUMBER, True), sa.BigInteger, nullable=True)
-    return None
+        return (sa.Column(quoted_name(NUMBER, True), sa.BigInteger, nullable=True),)
+    return ()
 
 
 def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:
