@@ -46,7 +46,7 @@ _MOST_ROWS_AT_ONCE: Final = 5_000
 class Transaction:
     """One open transaction; statements have asyncpg's signatures (without timeout) and our errors."""
 
-    __slots__ = ("_callbacks", "_savepoints", "connection", "context", "ended", "failure")
+    __slots__ = ("_callbacks", "_savepoints", "_seconds", "connection", "context", "ended", "failure")
 
     #: Whether tenant, user and grants are set before any statement; else the statement has to do it.
     sets_context: ClassVar[bool] = True
@@ -61,36 +61,41 @@ class Transaction:
         self.ended = False
         self._callbacks: list[Callable[[], Awaitable[object]]] = []
         self._savepoints = 0
+        self._seconds: float | None = None  # of a statement; None: as the connection has it
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         try:
-            rows: list[asyncpg.Record] = await self.connection.fetch(self._placed(sql), *args)
+            rows: list[asyncpg.Record] = await self.connection.fetch(
+                self._placed(sql), *args, timeout=self._seconds
+            )
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
         return rows
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         try:
-            return await self.connection.fetchrow(self._placed(sql), *args)
+            return await self.connection.fetchrow(self._placed(sql), *args, timeout=self._seconds)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
     async def fetchval(self, sql: str, *args: Any, column: int = 0) -> Any:
         try:
-            return await self.connection.fetchval(self._placed(sql), *args, column=column)
+            return await self.connection.fetchval(
+                self._placed(sql), *args, column=column, timeout=self._seconds
+            )
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
     async def execute(self, sql: str, *args: Any) -> str:
         try:
-            status: str = await self.connection.execute(self._placed(sql), *args)
+            status: str = await self.connection.execute(self._placed(sql), *args, timeout=self._seconds)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
         return status
 
     async def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> None:
         try:
-            await self.connection.executemany(self._placed(sql), args)
+            await self.connection.executemany(self._placed(sql), args, timeout=self._seconds)
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
@@ -114,6 +119,21 @@ class Transaction:
                 rows = max(1, min(_MOST_ROWS_AT_ONCE, int(bytes_at_once / (average + 1))))
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
+
+    async def be_patient(self, seconds: float) -> None:
+        """Let every statement that follows take as long as this, and the pauses between them.
+
+        The server ends a statement by its own clock and the driver by another one: both are set.
+
+        Args:
+            seconds: at most, 1 to 86,400.
+        """
+        milliseconds = round(seconds * 1000)
+        await self.execute(
+            f"set local statement_timeout = {milliseconds:d};"
+            f" set local idle_in_transaction_session_timeout = {milliseconds:d}"
+        )
+        self._seconds = seconds + 1.0
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:

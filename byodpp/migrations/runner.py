@@ -2,8 +2,9 @@
 
 A revision, its line in `byodpp.schema_state` and Alembic's own mark commit together, so a
 process that is killed has done a revision wholly or not at all, and running again goes on
-where it ended. A lock on a table is waited for a second at most, then everything steps back
-for the readers that queued behind it, and tries again.
+where it ended. A lock on a table is waited for a second and a half (half a second longer
+than the server's `deadlock_timeout`), then everything steps back for the readers that queued behind it, and
+tries again.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ from byodpp.tables.roles import FRAMEWORK_SCHEMA
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-__all__ = ["APPLY_LOCK", "LOCK_TIMEOUT_SECONDS", "apply"]
+__all__ = ["APPLY_LOCK", "LOCK_TIMEOUT", "apply"]
 
 _log = logging.getLogger("byodpp.migrations")
 
 #: Advisory lock that one applier holds per database.
 APPLY_LOCK: Final = 0x62796F647070
-#: How long a statement may wait for a table while others queue behind it.
-LOCK_TIMEOUT_SECONDS: Final = 1.0
+#: Sets how long a statement may wait for a table while others queue behind it: half a second longer than
+#: the server takes to look why it waits, for only then does an autovacuum that has the table give way.
+LOCK_TIMEOUT: Final = (
+    "select set_config('lock_timeout', (setting::bigint + 500)::text, {local}) from pg_settings"
+    " where name = 'deadlock_timeout'"
+)
 #: `alembic.op` is one for the whole process: two runs at a time would write into each other's database.
 _OP_IN_USE: Final = threading.Lock()
 _LOCK_NOT_AVAILABLE: Final = frozenset({"55P03", "40P01"})  # timeout, deadlock
@@ -198,7 +203,7 @@ def _words(error: sa.exc.DBAPIError) -> str:
 
 
 async def _run(connection: AsyncConnection, script: ScriptDirectory, revision: Revision) -> None:
-    await connection.exec_driver_sql(f"set local lock_timeout = '{int(LOCK_TIMEOUT_SECONDS * 1000)}ms'")
+    await connection.exec_driver_sql(LOCK_TIMEOUT.format(local="true"))
     await connection.exec_driver_sql("set local statement_timeout = 0")
     await connection.run_sync(_upgrade, script, revision)
     values = {"revision": revision.revision, "kind": revision.kind, "fingerprint": revision.fingerprint}

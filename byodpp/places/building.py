@@ -23,6 +23,7 @@ from byodpp.migrations import Snapshot, Step, wanted_schema
 from byodpp.migrations.catalog import SEAL_POLICIES
 from byodpp.migrations.plan import batches
 from byodpp.migrations.planning import plan_for
+from byodpp.migrations.runner import LOCK_TIMEOUT
 from byodpp.places.placement import EVERYWHERE, Located, dedicated
 from byodpp.registry import Registry
 from byodpp.sql_text import quote
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PlaceBuilder", "count_anew", "patiently"]
 
-#: How long a statement may wait for a table while others queue behind it, and how long all is tried.
-_LOCK_MILLISECONDS: Final = 1_000
+#: How long all is tried that waits for tables.
 _PATIENCE_SECONDS: Final = 60.0
 _BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 #: Constraint of each table of a place: the rows of one tenant and no other.
@@ -79,7 +79,7 @@ class PlaceBuilder:
         """
         connection = await asyncpg.connect(self.require_owner(), timeout=30)
         try:
-            await connection.execute(f"set lock_timeout = {_LOCK_MILLISECONDS}")
+            await connection.execute(LOCK_TIMEOUT.format(local="false"))
             yield connection
         finally:
             await connection.close()

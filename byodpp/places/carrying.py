@@ -30,10 +30,7 @@ __all__ = ["Carrier"]
 
 #: For one table's rows.
 _LONGEST_SECONDS: Final = 3_600
-_PASS: Final = (
-    f"set local byodpp.moving = 'on'; set local statement_timeout = '{_LONGEST_SECONDS}s';"
-    " set local idle_in_transaction_session_timeout = '1h'"
-)
+_PASS: Final = "set local byodpp.moving = 'on'"
 #: Portions of a copy that may wait between the two connections.
 _WAITING: Final = 16
 _AT_ONCE: Final = 2_000
@@ -254,6 +251,7 @@ class _Trail:
 @asynccontextmanager
 async def _passing(database: Database) -> AsyncIterator[Transaction]:
     async with database.system() as transaction:
+        await transaction.be_patient(_LONGEST_SECONDS)
         await transaction.execute(_PASS)
         yield transaction
 
@@ -302,8 +300,8 @@ async def _fill(
         f" from unnest($1::text[], $2::text[]) as s(id, value) where t.tenant_id = {tenant:d}"
         f" and t.id = s.id::{id}"
     )
-    cursor = await reading.connection.cursor(sql)
-    while rows := await cursor.fetch(_AT_ONCE):
+    cursor = await reading.connection.cursor(sql, timeout=_LONGEST_SECONDS)
+    while rows := await cursor.fetch(_AT_ONCE, timeout=_LONGEST_SECONDS):
         await writing.execute(update, [row["id"] for row in rows], [row["value"] for row in rows])
 
 

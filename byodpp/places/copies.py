@@ -30,7 +30,8 @@ _LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp copies
 #: Lets the triggers pass that keep everybody else from changing a copy.
 PASS: Final = "set local byodpp.moving = 'on'"
 _THERE: Final = "select tenant_id from byodpp.tenant_places where place = $1 order by tenant_id"
-_LONGEST: Final = "set local statement_timeout = '600s'"
+#: For what one table takes, in either database.
+_LONGEST_SECONDS: Final = 600
 #: One row is not as the others let it be.
 _REFUSED: Final = (UniqueConflict, ReferencedConflict, ValidationFailed)
 #: Ids of rows by table.
@@ -71,7 +72,9 @@ class Copies:
             async with self._place.system() as target:
                 if coming is None and not await target.fetchval(_LOCK):
                     return 0  # another process is at it
-                await target.execute(f"{PASS}; {_LONGEST}")
+                await source.be_patient(_LONGEST_SECONDS)
+                await target.be_patient(_LONGEST_SECONDS)
+                await target.execute(PASS)
                 return await self._all(source, target, tenants)
 
     async def forget(self, tenant: int) -> None:

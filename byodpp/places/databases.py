@@ -19,6 +19,7 @@ import asyncpg
 from byodpp.database import Database
 from byodpp.definitions import Scope
 from byodpp.exceptions import MigrationError, PlaceUnavailable, Problem
+from byodpp.migrations.runner import LOCK_TIMEOUT
 from byodpp.places.building import count_anew, patiently
 from byodpp.places.copied import is_copied
 from byodpp.places.fences import claim_keys, hold_one
@@ -29,7 +30,6 @@ from byodpp.tables import StoredTable, Tables
 
 __all__ = ["PlaceDatabases", "fenced", "id_range"]
 
-_LOCK_MILLISECONDS: Final = 1_000
 _COPY: Final = "byodpp_copy"
 _COPIES: Final = (
     "select c.relname as name from pg_trigger t join pg_class c on c.oid = t.tgrelid"
@@ -37,7 +37,8 @@ _COPIES: Final = (
 )
 #: Ids of a range; ranges are as many as fit below 2^53, which every client of JSON can tell apart.
 _RANGE: Final = 10**11
-_LONGEST: Final = "set local statement_timeout = '3600s'"
+#: For the highest id of one table.
+_LONGEST_SECONDS: Final = 3_600
 _RANGES: Final = 65_536
 
 
@@ -96,7 +97,7 @@ class PlaceDatabases:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise PlaceUnavailable(f"The place {place} is away: {type(error).__name__}") from error
         try:
-            await connection.execute(f"set lock_timeout = {_LOCK_MILLISECONDS}")
+            await connection.execute(LOCK_TIMEOUT.format(local="false"))
             yield connection
         finally:
             await connection.close()
@@ -119,7 +120,7 @@ class PlaceDatabases:
         begin, found = id_range(place), dict[str, int]()
         for database in databases:
             async with database.system() as transaction:
-                await transaction.execute(_LONGEST)
+                await transaction.be_patient(_LONGEST_SECONDS)
                 for name in self._ranged:
                     sql = f"select max(id) from {name} where id >= $1 and id < $2"
                     highest = await transaction.fetchval(sql, begin, begin + _RANGE)

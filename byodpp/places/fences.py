@@ -13,7 +13,7 @@ In: connections of the owner role, and where the tenants are. Everything may be 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.exceptions import MigrationError
@@ -41,6 +41,7 @@ _GATES: Final = f"""
     from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
     where t.tgname = '{_GATE}'
 """
+_IS_THERE: Final = "select to_regclass($1) is not null"
 _CLAIMS: Final = f"""
     select n.nspname || '.' || c.relname as at, t.tgname as name
     from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
@@ -93,11 +94,18 @@ async def hold(
     wanted = {(_SHARED, one.table.name): away for one in tables}
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out_of_all)
     wanted |= {_at(one): away for one in further}
+    lacking = set()  # schemas that may lack tables
     for place in located:
-        if place.tier == "schema" and place.schema is not None and not place.behind:
+        if (
+            place.tier == "schema"
+            and place.schema is not None
+            and (not place.behind or place.state == "gone")
+        ):
+            if place.behind:
+                lacking.add(place.schema)
             held = str(place.tenant_id) if place.held else ""
             wanted |= {(place.schema, one.table.name): held for one in tables}
-    await _gates(connection, wanted)
+    await _gates(connection, wanted, lacking)
 
 
 async def hold_one(
@@ -127,11 +135,17 @@ def _at(stored: StoredTable) -> tuple[str, str]:
     return stored.table.schema or _SHARED, stored.table.name
 
 
-async def _gates(connection: asyncpg.Connection[Any], wanted: Mapping[tuple[str, str], str]) -> None:
+async def _gates(
+    connection: asyncpg.Connection[Any],
+    wanted: Mapping[tuple[str, str], str],
+    lacking: Collection[str] = (),
+) -> None:
     present = {row["at"]: row["holds"] or "" for row in await connection.fetch(_GATES)}
     for (schema, name), tenants in wanted.items():
         if present.get(f"{schema}.{name}", "") != tenants:
-            await _gate(connection, f"{schema}.{quote(name)}", tenants)
+            address = f"{schema}.{quote(name)}"
+            if schema not in lacking or await connection.fetchval(_IS_THERE, address):
+                await _gate(connection, address, tenants)
 
 
 async def _gate(connection: asyncpg.Connection[Any], table: str, tenants: str) -> None:

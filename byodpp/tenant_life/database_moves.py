@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -33,7 +33,7 @@ from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.procedures import PutBack, Step
 
-__all__ = ["DatabaseMoves", "Wanted", "located", "put_located"]
+__all__ = ["DatabaseMoves", "Wanted", "located", "put_located", "require_moving"]
 
 Results = Mapping[str, Any]
 
@@ -71,6 +71,16 @@ async def located(transaction: Transaction) -> list[Located]:
         transaction: of the system role.
     """
     return [Located(**dict(row)) for row in await transaction.fetch(LOCATED)]
+
+
+def require_moving(there: Iterable[Located], tenant: int) -> None:
+    """See that a tenant is still on its way.
+
+    Raises:
+        Conflict: its move was put back, or given up.
+    """
+    if not any(one.tenant_id == tenant and one.state == "moving" for one in there):
+        raise Conflict(f"Tenant {tenant} is not on its way any more: its move was given up")
 
 
 async def put_located(
@@ -316,8 +326,10 @@ class DatabaseMoves:
         """
         id, source, target = tenant.id, results["begin"]["source"], results["begin"]["target"]
         await be_alone_in(unit.transaction)
+        there = await located(unit.transaction)
+        require_moving(there, id)
         if source is None:
-            await self._fence(await located(unit.transaction))
+            await self._fence(there)
         else:
             await self._places.hold(source, id, held=True)
         if target is not None and await self._opens_rows(source, id):
@@ -393,6 +405,7 @@ class DatabaseMoves:
 
     async def _switch(self, id: int, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
+        require_moving(await located(unit.transaction), id)
         source, target = results["begin"]["source"], results["begin"]["target"]
         async with self._target(results).system() as there:  # nobody is switched to a place that is away
             await there.fetchval("select 1")

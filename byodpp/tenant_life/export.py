@@ -1,8 +1,9 @@
-"""Everything that belongs to a tenant, in one zip file: a file of JSON lines per resource.
+"""Everything that belongs to a tenant, in one zip file: a file of JSON lines per table.
 
 In: an open transaction that passes row-level security. Out: the path of a file that is whole:
-it gets its name when its last byte is written. Values are written as PostgreSQL holds them, under
-the names of the API, encrypted ones opened; what is never shown to a client is left out.
+it gets its name when its last byte is on the disk. A table that several versions share has one file, with the
+fields of all of them; what a place that is behind lacks is left out. Values are written as PostgreSQL holds
+them, under the names of the API, encrypted ones opened; what is never shown to a client is left out.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Transaction
@@ -23,10 +25,25 @@ from byodpp.registry import Registry
 from byodpp.sealed_fields import SealedFields
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
+from byodpp.tenant_life.present import present_columns
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 __all__ = ["TenantExport"]
 
 _AT_ONCE: Final = 1000
+#: For one table's rows.
+_LONGEST_SECONDS: Final = 3_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """One file of the archive: a table, and what each version shows of it."""
+
+    name: str  # of the first resource that lives in it
+    table: sa.Table
+    parts: tuple[tuple[ResourceDefinition, Mapping[str, str]], ...]  # name to column, each column once
 
 
 class TenantExport:
@@ -40,57 +57,102 @@ class TenantExport:
     async def write(self, transaction: Transaction, tenant: Tenant, folder: Path) -> Path:
         """Write the file, readable by its owner only, and return its path."""
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await transaction.be_patient(_LONGEST_SECONDS)
         path = folder / f"tenant-{tenant.id}-{time.time_ns() // 1_000_000}.zip"
         unfinished = path.with_suffix(".part")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         counts = {}
-        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for resource, table in self._exported():
-                counts[resource.name] = await self._rows(transaction, resource, table, tenant, archive)
-            about = {"tenant": tenant.slug, "ulid": tenant.ulid, "rows": counts}
-            archive.writestr("manifest.json", json.dumps(about, indent=1))
-        unfinished.rename(path)
+        with os.fdopen(descriptor, "wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for member in self._members():
+                    counts[member.name] = await self._rows(transaction, member, tenant, archive)
+                about = {"tenant": tenant.slug, "ulid": tenant.ulid, "rows": counts}
+                archive.writestr("manifest.json", json.dumps(about, indent=1))
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        await asyncio.to_thread(_named, unfinished, path)
         return path
 
-    def _exported(self) -> Iterator[tuple[ResourceDefinition, Any]]:
-        """Yield each table with a tenant once, under the first resource that has it, and Tenants."""
-        seen = set()
+    def _members(self) -> Iterator[_Member]:
+        """Yield tables with a tenant, and Tenants; of two with one name the later has its version in it."""
+        found: dict[str, list[ResourceDefinition]] = {}
         for resource in self._registry:
-            if resource.kind is not Kind.DATABASE:
-                continue
-            table = self._tables[resource]
-            if table.name not in seen and ("tenant_id" in table.c or resource.name == "Tenants"):
-                seen.add(table.name)
-                yield resource, table
+            if resource.kind is Kind.DATABASE:
+                table = self._tables[resource]
+                if "tenant_id" in table.c or resource.name == "Tenants":
+                    found.setdefault(table.name, []).append(resource)
+        taken = set[str]()
+        for resources in found.values():
+            first = resources[0]
+            name = first.name if first.name not in taken else f"{first.name}.{first.version}"
+            taken.add(name)
+            table = self._tables[first]
+            yield _Member(name=name, table=table, parts=tuple(_parts(resources, table)))
 
     async def _rows(
-        self,
-        transaction: Transaction,
-        resource: ResourceDefinition,
-        table: Any,
-        tenant: Tenant,
-        archive: zipfile.ZipFile,
+        self, transaction: Transaction, member: _Member, tenant: Tenant, archive: zipfile.ZipFile
     ) -> int:
-        shown: Mapping[str, str] = {
-            name: column
-            for name, column in resource.columns.items()
-            if not resource.fields[name].write_only and column in table.c
-        }
+        table = member.table
         whose = "tenant_id" if "tenant_id" in table.c else "id"
-        bound = quote(whose) if whose == "tenant_id" else "'0'"
-        pairs = ", ".join(
-            f"{bound} || ' ' || encode({quote(column)}, 'hex') as {quote(name)}"
-            if resource.fields[name].encrypted
-            else f"{quote(column)} as {quote(name)}"
-            for name, column in shown.items()
-        )
+        present = await present_columns(transaction, quote(table.name))
+        objects = ", ".join(_object(resource, shown, whose, present) for resource, shown in member.parts)
         sql = (
-            f"select to_jsonb(s)::text from (select {pairs} from {quote(table.name)}"
-            f" where {quote(whose)} = {tenant.id:d} order by id) s"
+            f"select {objects} from {quote(table.name)} t where {quote(whose)} = {tenant.id:d} order by t.id"
         )
         count = 0
-        with archive.open(f"data/{resource.name}.ndjson", "w", force_zip64=True) as lines:
-            async for row in transaction.connection.cursor(sql, prefetch=_AT_ONCE):
-                lines.write(self._sealed.opened_values(row[0].encode(), resource) + b"\n")
+        with archive.open(f"data/{member.name}.ndjson", "w", force_zip64=True) as lines:
+            async for row in transaction.connection.cursor(sql, prefetch=_AT_ONCE, timeout=_LONGEST_SECONDS):
+                opened = (
+                    self._sealed.opened_values(text.encode(), resource)
+                    for text, (resource, _) in zip(row, member.parts, strict=True)
+                )
+                lines.write(_joined(opened) + b"\n")
                 count += 1
         return count
+
+
+def _parts(
+    resources: Sequence[ResourceDefinition], table: Any
+) -> Iterator[tuple[ResourceDefinition, Mapping[str, str]]]:
+    """Yield, of each version, the columns that none before it shows; a taken name gets the version."""
+    columns, names = set[str](), set[str]()
+    for resource in resources:
+        shown = {}
+        for name, column in resource.columns.items():
+            if column not in columns and column in table.c and not resource.fields[name].write_only:
+                shown[name if name not in names else f"{name}.{resource.version}"] = column
+        columns.update(shown.values())
+        names.update(shown)
+        if shown:
+            yield resource, shown
+
+
+def _object(
+    resource: ResourceDefinition, shown: Mapping[str, str], whose: str, present: frozenset[str]
+) -> str:
+    """Return, as SQL, an object of what is shown of a row of `t`, as far as its table has it."""
+    bound = f"t.{quote(whose)}" if whose == "tenant_id" else "'0'"
+    encrypted = {one.column for one in resource.fields.values() if one.encrypted}
+    pairs = ", ".join(
+        f"{bound} || ' ' || encode(t.{quote(column)}, 'hex') as {quote(name)}"
+        if column in encrypted
+        else f"t.{quote(column)} as {quote(name)}"
+        for name, column in shown.items()
+        if column in present
+    )
+    return f"(select to_jsonb(s)::text from (select {pairs}) s)"
+
+
+def _joined(objects: Iterable[bytes]) -> bytes:
+    """Return one object with the members of all; each is written without blanks around it."""
+    return b"{" + b", ".join(inside for one in objects if (inside := one[1:-1])) + b"}"
+
+
+def _named(unfinished: Path, path: Path) -> None:
+    """Give a file its name, for good: rows are deleted after that."""
+    unfinished.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -26,7 +26,13 @@ from byodpp.places.placement import EVERYWHERE, Tier
 from byodpp.service.units import Unit
 from byodpp.sql_text import quote
 from byodpp.tenant_life.acting import for_platform, tell
-from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted, located, put_located
+from byodpp.tenant_life.database_moves import (
+    DatabaseMoves,
+    Wanted,
+    located,
+    put_located,
+    require_moving,
+)
 from byodpp.tenant_life.procedures import Step
 
 __all__ = ["Moves", "located"]
@@ -40,6 +46,7 @@ _TIER: Final = (
 )
 
 
+_SHUT: Final = "update byodpp.tenant_places set state = 'gone', changed_at = now() where tenant_id = $1"
 _FORGET_GONE: Final = (
     "delete from byodpp.tenant_places where state = 'gone' and place is null"
     " and changed_at < now() - interval '1 day'"
@@ -85,7 +92,7 @@ class Moves:
         return [
             for_platform("begin", partial(self._begin, tenant, to)),
             for_platform("place", partial(self._build, tenant.id, to)),
-            for_platform("hold", self._hold),
+            for_platform("hold", partial(self._hold, tenant.id)),
             for_platform("empty", partial(self._empty, tenant.id, target)),
             *copies,
             for_platform("circles", partial(self._close, tenant.id, source, target)),
@@ -147,7 +154,10 @@ class Moves:
         await transaction.execute(_FORGET_GONE)
         there = [one for one in await located(transaction) if one.tenant_id == tenant.id]
         now = there[0] if there else Located(tenant_id=tenant.id, tier="shared", place=None, state="served")
-        await put_located(transaction, tenant.id, now.tier, now.place, "gone")
+        if there:  # and it keeps its fingerprint: a place that is behind stays so
+            await transaction.execute(_SHUT, tenant.id)
+        else:
+            await put_located(transaction, tenant.id, now.tier, now.place, "gone")
         await self.databases.shut(transaction, tenant.id, now.database)
         return {}
 
@@ -206,11 +216,13 @@ class Moves:
                 await self._builder.build(owner, place_name(id), id, references=False)
         return {}
 
-    async def _hold(self, unit: Unit, results: Results) -> Any:
+    async def _hold(self, id: int, unit: Unit, results: Results) -> Any:
         """Refuse the tenant's writes, once those that are under way have ended."""
         await be_alone_in(unit.transaction)
+        there = await located(unit.transaction)
+        require_moving(there, id)
         async with self._builder.connected() as owner:
-            await hold(owner, self._builder.dedicated, await located(unit.transaction))
+            await hold(owner, self._builder.dedicated, there)
         return {}
 
     async def _empty(self, id: int, target: str, unit: Unit, results: Results) -> Any:
@@ -245,6 +257,7 @@ class Moves:
 
     async def _switch(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
         await be_alone_in(unit.transaction)
+        require_moving(await located(unit.transaction), id)
         await put_located(unit.transaction, id, to, place_name(id), "settling")
         await self.told(unit.transaction, id)
         return {}

@@ -212,12 +212,13 @@ async def _done(transaction: Transaction, procedure: Procedure, step: Step) -> M
     """Return the results of the steps that are taken; nobody else takes one meanwhile.
 
     Raises:
-        Conflict: the procedure was given up.
+        Conflict: the procedure was given up, or has put back what it did.
     """
     await transaction.execute(_PATIENT)
     row = await transaction.fetchrow(_LOCK, procedure.id)
     done: Mapping[str, Any] = {} if row is None else wire.loads(row["done"].encode())
-    if row is not None and row["finished_at"] is not None and step.name not in done:
+    # One that has put everything back is not there any more: a process that is amid its steps must not go on.
+    if row is None or (row["finished_at"] is not None and step.name not in done):
         raise Conflict(f"The {procedure.kind} of tenant {procedure.slug!r} was given up")
     return done
 

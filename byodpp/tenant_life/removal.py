@@ -6,17 +6,22 @@ references that may be empty are emptied first.
 
 from __future__ import annotations
 
+from typing import Final
+
 import sqlalchemy as sa
 
 from byodpp.database import Transaction
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
 from byodpp.tables.order import ordered
+from byodpp.tenant_life.present import present_columns
 
 __all__ = ["TenantRemoval"]
 
 #: What stays of a tenant that was deleted: its trail, and that it writes nothing any more.
 _KEPT = frozenset({"audit_logs", "audit_seals", "audit_heads", "audit_arrivals", "tenant_places"})
+#: For one table's rows.
+_LONGEST_SECONDS: Final = 3_600
 #: Lets the fences pass this transaction.
 _PASS = "set local byodpp.moving = 'on'"
 
@@ -38,13 +43,16 @@ class TenantRemoval:
             transaction: passes row-level security.
             tenant: id of its row.
         """
+        await transaction.be_patient(_LONGEST_SECONDS)
         await transaction.execute(_PASS)
         for reference in self._circular:
-            emptied = [column for column in reference.columns if column.nullable]
-            values = ", ".join(f"{quote(column.name)} = null" for column in emptied)
-            await transaction.execute(
-                f"update {_address(reference.table)} set {values} where tenant_id = $1", tenant
-            )
+            present = await present_columns(transaction, _address(reference.table))
+            emptied = [one.name for one in reference.columns if one.nullable and one.name in present]
+            if emptied:
+                values = ", ".join(f"{quote(name)} = null" for name in emptied)
+                await transaction.execute(
+                    f"update {_address(reference.table)} set {values} where tenant_id = $1", tenant
+                )
         removed = await _delete(transaction, "grants", "grantee_id", tenant)
         for table in self._order:
             removed += await _delete(transaction, _address(table), "tenant_id", tenant)

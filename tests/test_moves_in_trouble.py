@@ -1,0 +1,191 @@
+"""Moves and deletions of tenants amid what goes wrong: slow tables, readers, other processes, older ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.exceptions import Conflict
+from byodpp.places import place_name
+from byodpp.places.databases import PlaceDatabases
+from byodpp.settings.places import place_addresses
+from byodpp.tenant_life.database_moves import Wanted
+from byodpp.testing import Bench
+from tests.test_databases_of_tenants import PLACES, in_place
+from tests.test_tiers import (
+    ALL,
+    FOLDERS,
+    LOGIC,
+    MANIFEST,
+    NAME,
+    Cut,
+    World,
+    changed,
+    cutting,
+    made,
+    migrated,
+)
+from tests.worlds import build
+
+AT_ONCE: dict[str, Any] = {"tenant_settle_seconds": 0, "place_refresh_seconds": 0.2}
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("trouble"), MANIFEST, LOGIC)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[World]:
+    async with byodpp_bench.application(blueprint, places=PLACES, **AT_ONCE) as tested:
+        yield World(tested)
+
+
+async def owner_of(world: World) -> asyncpg.Connection[Any]:
+    return await asyncpg.connect(str(world.application.settings.postgres_admin_uri), timeout=30)
+
+
+async def as_owner(world: World, sql: str) -> Any:
+    owner = await owner_of(world)
+    try:
+        return await owner.fetchval(sql)
+    finally:
+        await owner.close()
+
+
+SLOW = """
+create function public.slow() returns trigger language plpgsql as
+    $$ begin perform pg_sleep(3.5); return null; end $$;
+create trigger zz_slow before delete on public.sheets for each statement execute function public.slow()
+"""
+
+
+async def test_rows_are_deleted_for_longer_than_a_request_may_take(
+    byodpp_bench: Bench, blueprint: Blueprint, tmp_path: Path
+) -> None:
+    patience = {**AT_ONCE, "statement_timeout_seconds": 2}
+    async with byodpp_bench.application(blueprint, places=PLACES, **patience) as tested:
+        world = World(tested)
+        await world.fill("acme", 2)
+        owner = await owner_of(world)
+        await owner.execute(SLOW)
+        await owner.close()
+        await world.life.move("acme", "database")
+        await world.fill("acme", 1, first=5)
+        assert await in_place(world, "north", "select count(*) from folders") == 3
+        await world.life.delete("acme", tmp_path)
+        assert [line.slug for line in await world.life.list() if line.slug == "acme"] == []
+
+
+async def test_tables_are_waited_for_longer_than_an_autovacuum_takes_to_give_way(
+    world: World, blueprint: Blueprint
+) -> None:
+    """The server looks after `deadlock_timeout` who is in the way; before that it asks nobody to yield."""
+    settings = world.application.settings
+    builder = world.life._moves._builder
+    databases = PlaceDatabases(blueprint.tables, place_addresses(settings))
+    for connected in (builder.connected, lambda: databases.connected("north")):
+        async with connected() as owner:
+            [wait] = await owner.fetch(
+                "select name, setting::int as ms from pg_settings where name = 'lock_timeout'"
+            )
+            looks = await owner.fetchval(
+                "select setting::int from pg_settings where name = 'deadlock_timeout'"
+            )
+            assert wait["ms"] == looks + 500
+
+
+async def test_a_process_amid_a_move_that_another_has_put_back_goes_no_further(world: World) -> None:
+    await world.fill("acme", 2)
+    await world.fill("beta", 1)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting("place"))
+    life = world.life
+    [procedure] = await life._procedures.unfinished()
+    acme, beta = await world.application.tenant("acme"), await world.application.tenant("beta")
+    tenant = await life._tenant("acme", "move")
+    steps = life._moves.databases.moving(tenant, "database", Wanted())
+    opened = (
+        'insert into grants (tenant_id, id, grantee_id, object, row_id, grantee, "table")'
+        " values ($1, 99, $2, 'Folders', '1', 'beta', 'folders')"
+    )
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute(opened, acme.id, beta.id)
+    with pytest.raises(Conflict, match="has opened rows"):
+        await world.life.move("acme", "database")
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute("delete from grants where tenant_id = $1", acme.id)
+    for step in steps[2:]:
+        with pytest.raises(Conflict, match="given up"):
+            await life._procedures.take(procedure, step, procedure.done)
+    await made(world.client(), FOLDERS, name="acme goes on")
+    assert await in_place(world, "north", "select count(*) from folders") == 0
+    await world.life.move("acme", "database")
+    assert await in_place(world, "north", "select count(*) from folders") == 3
+
+
+async def test_a_tenant_whose_schema_is_behind_is_exported_and_deleted(world: World, tmp_path: Path) -> None:
+    for slug in ("acme", "beta"):
+        await world.fill(slug, 2)
+        await world.life.move(slug, "schema")
+    await made(world.client(), FOLDERS, name="acme 1")  # a name that is there: it cannot be made unique
+    manifest = changed(name={**NAME, "unique": True}, color={"type": "string"})
+    notes = {"name": "Notes", "fields": {"name": NAME}, "access": ALL}
+    manifest = {**manifest, "resources": [*manifest["resources"], notes]}
+    async with migrated(world, tmp_path, manifest) as (newer, followed):
+        assert [one.failure is None for one in await followed()] == [False, True]
+        newer.application.connected.authenticator.forget()
+        id = (await newer.application.tenant("acme")).id
+        path = await newer.life.delete("acme", tmp_path)
+        with zipfile.ZipFile(path) as archive:
+            rows = [json.loads(line) for line in archive.read("data/Folders.ndjson").splitlines()]
+        assert sorted(row["name"] for row in rows) == ["acme 0", "acme 1", "acme 1"]
+        assert await newer.value("select to_regnamespace($1) is null", place_name(id))
+        await newer.life.move("beta", "shared")
+        await made(newer.client("beta"), FOLDERS, name="beta goes on")
+
+
+async def test_an_export_holds_every_table_and_every_field_of_all_versions(
+    byodpp_bench: Bench, tmp_path: Path
+) -> None:
+    goods: dict[str, Any] = {"name": "Goods", "fields": {"name": NAME}, "access": ALL}
+    more = copy.deepcopy(goods)
+    more["fields"] |= {"color": {"type": "string"}, "pin": {"type": "string", "encrypted": True}}
+    things = {"name": "Things", "fields": {"name": NAME}, "access": ALL}
+    services = [
+        {"name": "one", "version": "v1", "resources": [things, goods]},
+        {"name": "two", "version": "v2", "resources": [{**things, "table": "things_two"}, more]},
+    ]
+    manifest = {
+        "services": services,
+        "include": ["byodpp:tenancy", "byodpp:access", "byodpp:audit", "byodpp:keys", "byodpp:grants"],
+    }
+    application = build(tmp_path / "application", manifest)
+    async with byodpp_bench.application(application, tenant_settle_seconds=0) as tested:
+        world = World(tested)
+        client = world.client()
+        await made(client, "/api/v1/things", name="first")
+        await made(client, "/api/v2/things", name="second")
+        await made(client, "/api/v2/goods", name="third", color="red", pin="1234")
+        with zipfile.ZipFile(await world.life.export("acme", tmp_path)) as archive:
+            names = archive.namelist()
+            assert len(names) == len(set(names))
+
+            def rows(name: str) -> list[dict[str, Any]]:
+                return [json.loads(line) for line in archive.read(f"data/{name}.ndjson").splitlines()]
+
+            assert [row["name"] for row in rows("Things")] == ["first"]
+            assert [row["name"] for row in rows("Things.v2")] == ["second"]
+            [good] = rows("Goods")
+            assert (good["name"], good["color"], good["pin"]) == ("third", "red", "1234")
+            counted = json.loads(archive.read("manifest.json"))["rows"]
+        assert (counted["Things"], counted["Things.v2"], counted["Goods"]) == (1, 1, 1)
