@@ -91,16 +91,22 @@ def _text(before: str, ended: dict[str, _Ended]) -> str:
 
 
 def _commit() -> str:
-    """Return the short name of the commit, `unknown` outside a checkout; `+` marks changes beside it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--exclude=*", "--dirty=+"],
-        cwd=REPORT.parent,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
+    """Return the short name of the commit, `unknown` outside a checkout; `+` marks changes beside it.
+
+    This page itself is no change: each part of a run that is done in parts writes it.
+    """
+    name = _git("rev-parse", "--short", "HEAD")
+    changed = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude,top)docs/{REPORT.name}"
     )
-    return told.stdout.strip() or "unknown"
+    return f"{name}+" if changed else name or "unknown"
+
+
+def _git(*words: str) -> str:
+    told = subprocess.run(
+        ["git", *words], cwd=REPORT.parent, capture_output=True, text=True, timeout=30, check=False
+    )
+    return told.stdout.strip()
 
 
 def machine() -> str:
