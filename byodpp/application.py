@@ -188,7 +188,11 @@ class _Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._router(scope, receive, send)
+            try:
+                await self._router(scope, receive, send)
+            finally:
+                if scope["type"] == "lifespan":
+                    self._heap.restore()
             return
         request = self._context.open(scope, receive)
         token = REQUEST_IDS.set((request.request_id, request.correlation_id))

@@ -25,8 +25,6 @@ _MOST: Final = 10_000_000
 #: How long the collector waits for large values to go.
 _PATIENCE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.1
-#: How an interpreter begins.
-_USUAL: Final = (700, 10, 10)
 
 
 @contextmanager
@@ -51,7 +49,7 @@ class Heap:
     def __init__(self) -> None:
         self._works = 0  # that are building something large just now
         self._since: float | None = None  # when passes were put off; None: they are not
-        self._usual = _USUAL
+        self._looking: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
 
     @contextmanager
     def growing(self) -> Iterator[None]:
@@ -66,14 +64,24 @@ class Heap:
         finally:
             self._works -= 1
 
+    def restore(self) -> None:
+        """Let the collector work as before, at the end of an application."""
+        if self._looking is not None:
+            self._looking[1].cancel()
+        self._since = self._looking = None
+        _set_young(_usual())
+
     def _put_off(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._since is None:
-            now = gc.get_threshold()
-            self._usual = _USUAL if now[0] == _MOST else now  # that of another application in this process
+        if self._looking is None or self._looking[0] is not loop:  # a loop that has ended looks no more
             self._since = loop.time()
-            loop.call_later(_LOOK_SECONDS, self._look, loop)
-        gc.set_threshold(_MOST, *self._usual[1:])
+            self._look_later(loop)
+        # The usual number is kept in the number itself: it is the interpreter's, as is the collector, and
+        # other applications in it find it there.
+        _set_young(_MOST + _usual())
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = loop, loop.call_later(_LOOK_SECONDS, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the collector work again when it may."""
@@ -82,10 +90,19 @@ class Heap:
         # became garbage since.
         gone = not self._works and gc.get_count()[0] < _FEW
         if gone or loop.time() - self._since > _PATIENCE_SECONDS:
-            self._since = None
-            gc.set_threshold(*self._usual)
+            self.restore()
         else:
-            loop.call_later(_LOOK_SECONDS, self._look, loop)
+            self._look_later(loop)
+
+
+def _usual() -> int:
+    """Return how many young containers bring a pass when nobody puts it off."""
+    young = gc.get_threshold()[0]
+    return young - _MOST if young >= _MOST else young
+
+
+def _set_young(number: int) -> None:
+    gc.set_threshold(number, *gc.get_threshold()[1:])
 
 
 #: That of the application which serves the request; None outside of one.

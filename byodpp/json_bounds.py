@@ -8,7 +8,6 @@ A text is looked at piece by piece: what is done to one is done by C code that l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,12 +15,11 @@ from byodpp.exceptions import PayloadTooLarge, TooDeep
 
 __all__ = ["check_bounds", "too_deep"]
 
-#: Bytes that are looked at in one go, a millisecond or two.
+#: Bytes that are looked at in one go, within a millisecond.
 _PIECE_BYTES: Final = 262_144
 _BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
 _OPENING: Final = ord("(")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
 
 
 def check_bounds(body: bytes, *, max_depth: int, max_values: int | None = None) -> None:
@@ -59,9 +57,12 @@ def _outside_strings(body: bytes) -> Iterator[bytes]:
     start, inside = 0, False
     while start < len(body):
         end = min(start + _PIECE_BYTES, len(body))
-        while body[end - 1 : end] == b"\\" and end < len(body):
+        piece = body[start:end]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and end < len(body):
             end += 1  # an escape is looked at as a whole
-        parts = _ESCAPED.sub(b"", body[start:end]).split(b'"')
+            piece = body[start:end]
+        # From the left, so that of a run of backslashes each second one is escaped by the one before.
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         yield b"".join(parts[inside::2])
         inside ^= len(parts) % 2 == 0
         start = end

@@ -113,11 +113,53 @@ def cycles() -> None:
         one.append(one)
 
 
-async def test_two_applications_in_one_process_leave_the_collector_as_it_was() -> None:
+@pytest.mark.parametrize("usual", [(700, 10, 10), (50_000, 20, 20)])
+async def test_two_applications_in_one_process_leave_the_collector_as_it_was(
+    usual: tuple[int, int, int],
+) -> None:
     before = gc.get_threshold()
-    for one in (Heap(), Heap()):
+    gc.set_threshold(*usual)
+    try:
+        for one in (Heap(), Heap()):
+            HEAP.set(one)
+            await aside(large)
+        async with asyncio.timeout(5):
+            while gc.get_threshold()[0] > usual[0]:  # noqa: ASYNC110 - the interpreter tells nobody
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert gc.get_threshold() == usual
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_a_loop_that_ends_amid_it_does_not_put_passes_off_for_good() -> None:
+    one, left = Heap(), list[object]()
+
+    async def build(until: bool) -> None:
         HEAP.set(one)
-        await aside(large)
-    await until_usual()
-    await asyncio.sleep(0.1)
+        kept = await aside(large)
+        if until:
+            del kept
+            await until_usual()
+        else:
+            await asyncio.sleep(0.02)
+            left.append(kept)
+
+    asyncio.run(build(until=False))
+    assert gc.get_threshold()[0] > 10_000
+    left.clear()
+    asyncio.run(build(until=True))
+
+
+def test_an_application_that_ends_gives_the_collector_back() -> None:
+    before, one = gc.get_threshold(), Heap()
+
+    async def build() -> object:
+        HEAP.set(one)
+        return await aside(large)
+
+    kept = asyncio.run(build())
+    assert kept is not None
+    assert gc.get_threshold() != before
+    one.restore()
     assert gc.get_threshold() == before

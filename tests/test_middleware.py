@@ -558,6 +558,9 @@ async def test_a_body_that_holds_too_much_is_refused_however_small_it_is() -> No
         body = {"name": "x", "extra": [0] * count}
         reply = await call("POST", "/api/v1/products", json_body=body, token="admin")
         assert reply.status == status, count
+        assert (await call("POST", "/api/v1/products", json_body=body)).status == 401
+        forbidden = await call("POST", "/api/v1/products", json_body=body, token="viewer")
+        assert forbidden.status == 403
     assert reply.code == "payload_too_large"
     assert reply.json()["error"]["message"] == "The body holds more than 1000 values."
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byodpp import wire
+from byodpp import json_bounds, wire
 from byodpp.exceptions import ApiError, DuplicateKey, InvalidEncoding, MalformedJson, PayloadTooLarge, TooDeep
 
 JSON_VALUES = st.recursive(
@@ -123,6 +123,32 @@ def test_brackets_in_strings_hide_no_depth_either(escape: str) -> None:
                 wire.loads(body)
         else:
             assert wire.loads(body)
+
+
+_STRINGS = st.lists(st.sampled_from(["\\\\", '\\"', "\\n", "\\u005b", "a", ",", "[", "}"]), max_size=12).map(
+    lambda parts: f'"{"".join(parts)}"'
+)
+
+
+@given(
+    parts=st.lists(_STRINGS | st.sampled_from(["[", "]", "{", "}", ",", "1"]), max_size=12),
+    piece=st.integers(1, 9),
+)
+def test_what_lies_in_strings_is_passed_over_wherever_pieces_end(parts: list[str], piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("byodpp.json_bounds._PIECE_BYTES", piece)
+        found = b"".join(json_bounds._outside_strings("".join(parts).encode()))
+    assert found.decode() == "".join(part for part in parts if not part.startswith('"'))
+
+
+@pytest.mark.parametrize("unit", [b"\\\\", b'\\"', b"\\n", b"\\u005b", b"a", b"[", b'","'], ids=ascii)
+def test_the_bounds_of_ten_megabytes_are_told_at_once_in_small_pieces(unit: bytes) -> None:
+    body = b"[" * 33 + b'"' + unit * (10_000_000 // len(unit))
+    began = time.thread_time()
+    pieces = sum(1 for _ in json_bounds._outside_strings(body))
+    # Some 0.05; a run that is walked byte by byte takes over a second.
+    assert time.thread_time() - began < 0.6
+    assert pieces >= len(body) // (json_bounds._PIECE_BYTES + 1)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ class ReadSmallBody:
             self._reader.judge(request)
             length = request.declared_length
             if request.postponed is None and length is not None and length <= _SMALL_BYTES:
-                await self._reader.read(request)
+                try:
+                    await self._reader.read(request)
+                except PayloadTooLarge as refusal:  # few bytes, yet more values than it may hold
+                    request.postponed = refusal
 
 
 class FinishBody:
