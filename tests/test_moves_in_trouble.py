@@ -14,12 +14,13 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
-from byodpp.exceptions import Conflict
-from byodpp.places import place_name
+from byodpp.exceptions import Conflict, MigrationError
+from byodpp.places import building, place_name
 from byodpp.places.databases import PlaceDatabases
 from byodpp.settings.places import place_addresses
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
+from tests.test_browser_sessions import HERE, begun
 from tests.test_databases_of_tenants import PLACES, in_place
 from tests.test_tiers import (
     ALL,
@@ -189,3 +190,75 @@ async def test_an_export_holds_every_table_and_every_field_of_all_versions(
             assert (good["name"], good["color"], good["pin"]) == ("third", "red", "1234")
             counted = json.loads(archive.read("manifest.json"))["rows"]
         assert (counted["Things"], counted["Things.v2"], counted["Goods"]) == (1, 1, 1)
+
+
+async def test_a_schema_move_begun_by_an_older_program_ends_by_this_one(world: World) -> None:
+    """There `open` came before `clean`: a move may have the one behind it, and not the other."""
+    await world.fill("acme", 2)
+    await world.fill("beta", 1)
+    id = (await world.application.tenant("acme")).id
+    await world.life.move("acme", "schema")
+    with pytest.raises(Cut):
+        await world.life.move("acme", "shared", told=cutting("settle"))
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute("update byodpp.tenant_places set state = 'served' where tenant_id = $1", id)
+        await transaction.execute(
+            "update byodpp.tenant_procedures set done = done || '{\"open\": {}}' where finished_at is null"
+        )
+    await world.life.move("acme", "shared")
+    [row] = await world.rows("select tier, place, state from byodpp.tenant_places where tenant_id = $1", id)
+    assert tuple(row) == ("shared", None, "served")
+    await world.life.move("beta", "schema")  # makes every gate anew
+    await made(world.client(), FOLDERS, name="acme goes on")
+
+
+@pytest.mark.parametrize("read", ["own place", "shared, others", "shared, without ids"])
+async def test_readers_do_not_keep_a_tenant_from_writing_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    monkeypatch.setattr(building, "_PATIENCE_SECONDS", 2.0)
+    await world.fill("acme", 2)
+    await world.fill("beta", 1)
+    place = place_name((await world.application.tenant("acme")).id)
+    await world.life.move("acme", "schema")
+    table = {"own place": f"{place}.folders", "shared, others": "public.folders"}.get(read, "public.sheets")
+    async with world.application.connected.database.system() as transaction:
+        await transaction.fetch(f"select * from {table}")
+        if read == "own place":
+            with pytest.raises(MigrationError, match="in use"):
+                await world.life.move("acme", "shared")
+            [line] = [line for line in await world.life.list() if line.slug == "acme"]
+            assert line.under_way is not None and "drop: " in str(line.under_way.failure)
+        else:
+            await world.life.move("acme", "shared")
+        assert (await made(world.client(), FOLDERS, name="acme writes"))["id"] == 4
+        assert (await made(world.client("beta"), FOLDERS, name="beta writes"))["id"] == 5
+    if read == "own place":
+        await world.life.move("acme", "shared")
+    assert await world.value("select to_regnamespace($1) is null", place)
+
+
+async def test_a_move_that_is_given_up_leaves_no_claim_and_no_record(world: World) -> None:
+    await world.fill("acme", 2)
+    id = (await world.application.tenant("acme")).id
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting("compare"))
+    claims = "select count(*) from byodpp.platform_keys where tenant_id = $1"
+    record = "select count(*) from tenants where id = $1"
+    assert await in_place(world, "north", claims, id) > 0 and await in_place(world, "north", record, id) == 1
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+    assert await in_place(world, "north", claims, id) == await in_place(world, "north", record, id) == 0
+    assert await world.value(claims, id) > 0, "it keeps them where it is"
+
+
+async def test_whoever_signs_out_while_the_tenant_moves_loses_the_cookies(
+    byodpp_bench: Bench, blueprint: Blueprint
+) -> None:
+    settings: dict[str, Any] = {**AT_ONCE, "places": PLACES, "public_url": HERE}
+    async with byodpp_bench.application(blueprint, **settings) as tested:
+        browser = await begun(tested)
+        with pytest.raises(Cut):
+            await World(tested).life.move("acme", "database", told=cutting("hold"))
+        answer = await browser.client.delete("/session", headers=browser.headers())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "tenant_moving")
+        assert "Max-Age=0" in answer.headers["set-cookie"]

@@ -201,7 +201,7 @@ async def test_a_moved_tenant_sees_the_same_and_so_does_everybody_else(world: Wo
 
 STEPS = [
     "begin", "place", "hold", "empty", "copy folders", "copy sheets", "copy diaries", "circles", "references",
-    "compare", "switch", "settle", "clean", "open", "end",
+    "compare", "switch", "settle", "clear", "reopen", "drop", "end",
 ]  # fmt: skip
 
 
@@ -233,7 +233,7 @@ async def test_a_move_cut_off_after_every_step_is_taken_up_and_loses_nothing(
             await world.life.move("acme", None if number else tier, told=told)
         assert taken == [*((step, False) for step in STEPS[:number]), (after, True)]
         assert await world.seen("acme") == before, f"cut off after {after}, it is read all the time"
-        await _written(world, number, held=STEPS.index("hold") <= number < STEPS.index("open"))
+        await _written(world, number, held=STEPS.index("hold") <= number < STEPS.index("reopen"))
         await made(world.client("beta"), FOLDERS, name=f"beta goes on {number}")
         lines = {line.slug: line.under_way for line in await world.life.list()}
         assert lines["acme"] is not None and lines["acme"].kind == "move"

@@ -22,6 +22,7 @@ from byodpp.exceptions import MigrationError, PlaceUnavailable, Problem
 from byodpp.migrations.runner import LOCK_TIMEOUT
 from byodpp.places.building import count_anew, patiently
 from byodpp.places.copied import is_copied
+from byodpp.places.counting import continue_from, next_id, restart
 from byodpp.places.fences import claim_keys, hold_one
 from byodpp.places.placement import PLATFORM_WIDE, Located, carried
 from byodpp.settings.places import PlaceAddress
@@ -127,8 +128,7 @@ class PlaceDatabases:
                     found[name] = max(found.get(name, 0), highest or 0)
         async with self.connected(place) as owner:
             for name, highest in found.items():
-                if await _next(owner, name) <= highest:
-                    await patiently(lambda name=name, after=highest + 1: _restart(owner, name, after))
+                await continue_from(owner, name, highest + 1)
 
     async def hold(self, place: str, tenant: int, *, held: bool) -> None:
         """Let a place refuse a tenant's writes, or take them."""
@@ -148,9 +148,7 @@ class PlaceDatabases:
             if "id" not in stored.table.c or stored.table.c.id.identity is None or is_platform_wide(stored):
                 continue
             name = _address(stored)
-            here, there = await _next(source, name), await _next(target, name)
-            if there < here:
-                await patiently(lambda name=name, here=here: _restart(target, name, here))
+            await continue_from(target, name, await next_id(source, name))
 
     async def count_anew(self, target: asyncpg.Connection[Any]) -> None:
         """Let the planner know how many rows have come.
@@ -169,8 +167,8 @@ class PlaceDatabases:
     async def _begin_range(self, owner: asyncpg.Connection[Any], place: str) -> None:
         begin = id_range(place)
         for name in self._ranged:
-            if not begin <= await _next(owner, name) < begin + _RANGE:
-                await _restart(owner, name, begin)
+            if not begin <= await next_id(owner, name) < begin + _RANGE:
+                await restart(owner, name, begin)
 
 
 def claiming(tables: Tables) -> tuple[StoredTable, ...]:
@@ -201,15 +199,3 @@ async def _fence_copy(owner: asyncpg.Connection[Any], stored: StoredTable) -> No
 
 def _address(stored: StoredTable) -> str:
     return f"{quote(stored.table.schema or 'public')}.{quote(stored.table.name)}"
-
-
-async def _next(connection: asyncpg.Connection[Any], table: str) -> int:
-    sequence = await connection.fetchval("select pg_get_serial_sequence($1, 'id')", table)
-    found: int = await connection.fetchval(
-        f"select case when is_called then last_value + 1 else last_value end from {sequence}"
-    )
-    return found
-
-
-async def _restart(connection: asyncpg.Connection[Any], table: str, value: int) -> None:
-    await connection.execute(f"alter table {table} alter column id restart with {value:d}")

@@ -149,17 +149,16 @@ async def _gates(
 
 
 async def _gate(connection: asyncpg.Connection[Any], table: str, tenants: str) -> None:
-    if not tenants:
-        statements = [f"drop trigger if exists {name} on {table}" for name in (_GATE, f"{_GATE}_delete")]
-    else:
-        statements = []
-        for name, events, row in ((_GATE, "insert or update", "new"), (f"{_GATE}_delete", "delete", "old")):
-            statements.append(
-                f"create or replace trigger {name} before {events} on {table} for each row"
-                f" when ({row}.tenant_id = any('{{{tenants}}}'::bigint[]))"
-                " execute function byodpp.refuse_moving()"
-            )
-        statements.append(f"comment on trigger {_GATE} on {table} is {quote_text(tenants)}")
+    # A gate that holds nobody any more stays: dropping it would wait for the readers of the table, and keep
+    # new ones out, where making it anew waits for writers alone.
+    statements = []
+    for name, events, row in ((_GATE, "insert or update", "new"), (f"{_GATE}_delete", "delete", "old")):
+        statements.append(
+            f"create or replace trigger {name} before {events} on {table} for each row"
+            f" when ({row}.tenant_id = any('{{{tenants}}}'::bigint[]))"
+            " execute function byodpp.refuse_moving()"
+        )
+    statements.append(f"comment on trigger {_GATE} on {table} is {quote_text(tenants)}")
 
     await patiently(lambda: _all(connection, statements))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.database import Transaction
 from byodpp.exceptions import InternalError
-from byodpp.places.building import patiently
+from byodpp.places.counting import continue_from, next_id
 from byodpp.sql_text import quote
 from byodpp.tables import StoredTable
 from byodpp.tables.order import ordered
@@ -170,22 +170,5 @@ async def continue_counting(
         if stored.table.c.id.identity is None:
             continue
         name = quote(stored.table.name)
-
-        async def again(name: str = name) -> None:
-            async with connection.transaction():
-                await connection.execute(f"lock table {target}.{name} in access exclusive mode")
-                here, there = [await _next(connection, f"{one}.{name}") for one in (source, target)]
-                if there < here:
-                    await connection.execute(
-                        f"alter table {target}.{name} alter column id restart with {here}"
-                    )
-
-        await patiently(again)
-
-
-async def _next(connection: asyncpg.Connection[Any], table: str) -> int:
-    sequence = await connection.fetchval("select pg_get_serial_sequence($1, 'id')", table)
-    found: int = await connection.fetchval(
-        f"select case when is_called then last_value + 1 else last_value end from {sequence}"
-    )
-    return found
+        here = await next_id(connection, f"{source}.{name}")
+        await continue_from(connection, f"{target}.{name}", here)

@@ -207,14 +207,19 @@ class _Sessions:
                 values = {"kind": "token", "subject": id, "expiresAt": ends}
                 await revocations.create({**values, "reason": "signed out"})
 
-        await self._service.together(principal, origin_of(request), work)
-        if renewal is not None:
-            try:
-                await self._provider.sign_out(renewal.realm, renewal.token)
-            except AuthUnavailable as error:
-                _log.warning("the identity provider was not told that somebody signed out: %s", error.message)
-        self._end_cookies(request)
+        try:
+            await self._service.together(principal, origin_of(request), work)
+        finally:  # also when nothing can be revoked for the moment, as while the tenant moves
+            if renewal is not None:
+                await self._told_provider(renewal)
+            self._end_cookies(request)
         return Answer(status=204)
+
+    async def _told_provider(self, renewal: Renewal) -> None:
+        try:
+            await self._provider.sign_out(renewal.realm, renewal.token)
+        except AuthUnavailable as error:
+            _log.warning("the identity provider was not told that somebody signed out: %s", error.message)
 
     async def _taken_up(self, request: Request, renewal: Renewal | None) -> tuple[Principal, Renewal] | None:
         """Sign in who signs out after the token's end; None when nothing of the session is good any more."""

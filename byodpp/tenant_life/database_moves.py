@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,8 @@ from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.procedures import PutBack, Step
 
 __all__ = ["DatabaseMoves", "Wanted", "located", "put_located", "require_moving"]
+
+_log: Final = logging.getLogger(__name__)
 
 Results = Mapping[str, Any]
 
@@ -232,10 +235,19 @@ class DatabaseMoves:
         left = ""
         try:
             await self._carrier.remove(tenant.id, self._database.at(target))
+            if target is not None:
+                await self.give_back(tenant.id, target)
         except PlaceUnavailable as error:
             left = error.message  # the next move to there empties it
         await self._let_write(transaction, tenant.id, source)
         return {"left": left}
+
+    async def _leave(self, id: int, target: str) -> None:
+        """Leave nothing in a place that a tenant does not go to, unless the place is away."""
+        try:
+            await self.give_back(id, target)
+        except PlaceUnavailable as error:
+            _log.warning("what tenant %d has claimed stays in the place %s: %s", id, target, error.message)
 
     async def _let_write(self, transaction: Transaction, id: int, source: str | None) -> None:
         """Let a tenant write where it is, as before its move."""
@@ -334,6 +346,7 @@ class DatabaseMoves:
             await self._places.hold(source, id, held=True)
         if target is not None and await self._opens_rows(source, id):
             await self._let_write(unit.transaction, id, source)
+            await self._leave(id, target)
             told = f"Tenant {tenant.slug!r} {_HAS_OPENED} since the move began. It writes again where it is"
             return PutBack(Conflict(f"{told}: revoke its grants, and move it then"))
         return {}

@@ -46,6 +46,7 @@ _TIER: Final = (
 )
 
 
+_IS_THERE: Final = "select to_regnamespace($1) is not null"
 _SHUT: Final = "update byodpp.tenant_places set state = 'gone', changed_at = now() where tenant_id = $1"
 _FORGET_GONE: Final = (
     "delete from byodpp.tenant_places where state = 'gone' and place is null"
@@ -100,9 +101,11 @@ class Moves:
             for_platform("compare", partial(self._compare, tenant.id, source, target)),
             for_platform("switch", partial(self._switch, tenant.id, to)),
             for_platform("settle", self._settle),
-            # Before anything can be written: what is still where it was can be found.
-            for_platform("clean", partial(self._clean, tenant.id, to)),
-            for_platform("open", partial(self._open, tenant.id, to)),
+            # Before anything can be written: what is still where it was can be found. Once `clean` came after
+            # `open`: a move that was begun then has one of them behind it, so these two have other names.
+            for_platform("clear", partial(self._clear, tenant.id, to)),
+            for_platform("reopen", partial(self._reopen, tenant.id, to)),
+            for_platform("drop", partial(self._drop, tenant.id, to)),
             for_platform("end", partial(self._end, tenant, to)),
         ]
 
@@ -168,9 +171,7 @@ class Moves:
         await put_located(unit.transaction, tenant_id, "shared", None, "gone")
         there = await located(unit.transaction)
         await self.told(unit.transaction, tenant_id)
-        if not await unit.transaction.fetchval(
-            "select to_regnamespace($1) is not null", place_name(tenant_id)
-        ):
+        if not await unit.transaction.fetchval(_IS_THERE, place_name(tenant_id)):
             if database is not None:
                 await self.databases.give_back(tenant_id, database)
             return {"place": database}
@@ -267,27 +268,36 @@ class Moves:
         await asyncio.sleep(self._settle_seconds)
         return {}
 
-    async def _clean(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+    async def _clear(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
         """Let readers without a tenant find the rows where they are, and delete them where they were."""
         transaction = unit.transaction
         await be_alone_in(transaction)
         async with self._builder.connected() as owner:
             shown = await self._builder.show_everywhere(owner, await located(transaction))
-            if to == "shared":
-                await self._builder.drop(owner, place_name(id))
         await self._tell_everywhere(transaction, shown)
-        if to == "schema":
-            return {"rows": await self._mover.remove(transaction, id, _SHARED)}
-        await put_located(transaction, id, "shared", None, "settling")
-        return {}
+        left = _SHARED if to == "schema" else place_name(id)
+        if not await transaction.fetchval(_IS_THERE, left):
+            return {"rows": 0}  # dropped by what the move was begun with
+        return {"rows": await self._mover.remove(transaction, id, left)}
 
-    async def _open(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+    async def _reopen(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
         """Let the tenant write where it is now."""
         await be_alone_in(unit.transaction)
-        await put_located(unit.transaction, id, to, place_name(id) if to == "schema" else None, "served")
+        place = place_name(id)
+        there = to == "schema" or await unit.transaction.fetchval(_IS_THERE, place)
+        await put_located(unit.transaction, id, to, place if there else None, "served")
         async with self._builder.connected() as owner:
             await hold(owner, self._builder.dedicated, await located(unit.transaction))
         await self.told(unit.transaction, id)
+        return {}
+
+    async def _drop(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:
+        """Take the empty place away; who still reads there is waited for, and the tenant need not."""
+        if to == "shared":
+            await be_alone_in(unit.transaction)
+            async with self._builder.connected() as owner:
+                await self._builder.drop(owner, place_name(id))
+            await put_located(unit.transaction, id, "shared", None, "served")
         return {}
 
     async def _end(self, tenant: Tenant, to: Tier, unit: Unit, results: Results) -> Any:

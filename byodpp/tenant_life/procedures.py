@@ -17,7 +17,7 @@ from byodpp import wire
 from byodpp.authentication import Principal
 from byodpp.calls import Origin
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import ApiError, Conflict
+from byodpp.exceptions import ApiError, Conflict, MigrationError
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
@@ -129,8 +129,8 @@ class Procedures:
         """Take a step unless it is taken; return its result, and whether it was taken now.
 
         Raises:
-            ApiError: as the step raises; noted with the procedure, which is forgotten if it was its first,
-                or if the step has put everything back.
+            ApiError, MigrationError: as the step raises; noted with the procedure, which is forgotten if it
+                was its first, or if the step has put everything back.
         """
         principal = step.principal(results)
         origin = Origin(
@@ -142,10 +142,10 @@ class Procedures:
             if principal.session.database is None:
                 return await self._together(procedure, step, results, principal, origin)
             return await self._apart(procedure, step, results, principal, origin)
-        except ApiError as error:
+        except (ApiError, MigrationError) as error:
             async with self._database.system() as transaction:
                 await transaction.execute(_FORGET, procedure.id)
-                told = f"{step.name}: {error.message}"[:1000]
+                told = f"{step.name}: {error.message if isinstance(error, ApiError) else error}"[:1000]
                 await transaction.execute(_FAIL, procedure.id, told, list(step.undoes))
             raise
 
