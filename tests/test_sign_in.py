@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from byodpp.identity.keycloak import Keycloak, RealmStandard
@@ -61,6 +60,7 @@ def place(desk: KeycloakDesk, sink: MailSink, folder: Path) -> Place:
         "BYODPP_KEYCLOAK_TIMEOUT_SECONDS": "20",
         "PUBLIC_URL": url,
         "BYODPP_RATE_LIMIT_WINDOW_SECONDS": "6",
+        "BYODPP_RATE_LIMIT_SIGN_IN": "10",
         "PORT": str(port),
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(sink.port),
@@ -85,6 +85,8 @@ def accept(browser: Browser, link: str) -> None:
     browser.type("#password-new", PASSWORD)
     browser.type("#password-confirm", PASSWORD)
     browser.click("[type=submit]")
+    # Who leaves before the answer is there may be brought to it afterwards, on a busy machine.
+    browser.wait("return document.readyState === 'complete' && !document.querySelector('#password-new')")
 
 
 def begin(browser: Browser, place: Place, tenant: str, page: str = "/docs") -> None:
@@ -210,13 +212,12 @@ def _renews(browser: Browser, here: Place) -> None:
 
 def _tries_again(browser: Browser, here: Place) -> None:
     """A renewal that is refused for the moment is not the end of the session: the page says so and asks."""
+    renewed = browser.run(
+        "return (async () => { for (let calls = 0; calls < 50; calls++) {"
+        " if ((await fetch('/session/renewal', {method: 'POST'})).status === 429) return calls; } })()"
+    )
+    assert renewed is not None and renewed <= 10, "there is no limit"
     browser.forget("byodpp-session")
-    with httpx2.Client(timeout=30) as client:  # one: each needs a time to be made, and the window is short
-        for _ in range(50):
-            if client.post(f"{here.url}/session/renewal").status_code == 429:
-                break
-        else:
-            raise AssertionError("there is no limit")
     browser.go(f"{here.url}/docs/v1/notes")
     browser.wait("return document.body.innerText.includes('could not be renewed (429)')")
     assert browser.run("return document.querySelector('#sign-in').textContent") == "Try again"
