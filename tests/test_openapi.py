@@ -435,6 +435,8 @@ async def test_the_document_is_served_with_a_tag_that_saves_sending_it_again(
 
 
 async def test_every_page_loads_only_what_the_server_itself_serves(reader: httpx2.AsyncClient) -> None:
+    root = await reader.get("/")
+    assert (root.status_code, root.headers["location"], root.content) == (302, "/docs", b"")
     index = await reader.get("/docs")
     pages = sorted({link for link in Page(index.text).links if link.startswith("/docs/")})
     assert "/docs/v1/tools" in pages and "/docs/v2/shelves" in pages and "/docs/service/health" in pages
@@ -503,5 +505,5 @@ def test_nothing_is_made_before_somebody_asks() -> None:
         return b"{}"
 
     patterns = [route.pattern for route in documentation_routes(make)]
-    assert patterns == ["/openapi.json", "/docs", "/docs/{version}/{resource}", "/docs/assets/{name}"]
+    assert patterns == ["/", "/openapi.json", "/docs", "/docs/{version}/{resource}", "/docs/assets/{name}"]
     assert made == []

@@ -49,6 +49,7 @@ def documentation_routes(document: Callable[[], bytes], sign_in: SignIn | None =
     """
     served = _Documentation(document, sign_in)
     handlers: Mapping[str, Callable[[Request], Awaitable[Answer]]] = {
+        "/": served.root,
         "/openapi.json": served.document,
         "/docs": served.index,
         "/docs/{version}/{resource}": served.page,
@@ -87,6 +88,10 @@ class _Documentation:
         """Answer with the document."""
         await self._ready()
         return _cached(request, self._bytes, self._tag, JSON)
+
+    async def root(self, request: Request) -> Answer:
+        """Lead who opens the server's address to the documentation."""
+        return Answer(status=302, headers={"Location": "/docs"})
 
     async def index(self, request: Request) -> Answer:
         """Answer with the first page."""

@@ -381,7 +381,11 @@ def _documentation_paths() -> dict[str, Any]:
         _segment("version", "`v1`, `v2`, …, or `service`."),
         _segment("resource", "Segment of the resource."),
     ]
+    leads = {
+        "302": {"description": "See `Location`.", "headers": {"Location": {"schema": {"const": "/docs"}}}}
+    }
     return {
+        "/": {"get": _open("Documentation", "documentation_root", "Leads to the documentation", leads)},
         "/openapi.json": {
             "get": _open("Documentation", "documentation_openapi", "The OpenAPI document", document)
         },
