@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -138,6 +140,89 @@ async def test_the_rows_behind_a_relation_are_no_way_around_it(tested: TestedApp
     # Of his own rows he may speak, and of those of others that he reads all of.
     await post(clerk, POLICIES, {**rule, "condition": {"level": 3}})
     await post(clerk, POLICIES, {**rule, "condition": {"things": {"some": {"price": 5}}}})
+
+
+async def test_nobody_learns_by_a_rule_where_a_reference_leads_that_he_cannot_read(
+    tested: TestedApplication,
+) -> None:
+    admin = await things(tested)
+    await post(admin, "/api/v1/roles", {"name": "Clark"})
+    for rule in (
+        {"object": "Policies"},
+        {"object": "Things", "action": "read", "fields": ["name"]},
+        {"object": "Kinds", "action": "read"},
+    ):
+        await post(admin, POLICIES, {"subject": "Clark", **rule})
+    clark = tested.client(role="Clark", user="clark")
+    deny = {"subject": "Clark", "action": "read", "effect": "deny"}
+    to_one = {**deny, "object": "Things", "condition": {"kind.name": "x"}}
+    assert places(await post(clark, POLICIES, to_one, 403)) == {"condition.kind"}
+    to_many = {**deny, "object": "Kinds", "condition": {"things": {"some": {"name": "a"}}}}
+    assert places(await post(clark, POLICIES, to_many, 403)) == {"condition.things"}
+    there_and_back = {**deny, "object": "Kinds", "condition": {"things": {"some": {"kind.level": 1}}}}
+    refused = await post(clark, POLICIES, there_and_back, 403)
+    assert places(refused) == {"condition.things", "condition.things.kind"}
+    # Who reads the reference may.
+    given = {"subject": "Clark", "object": "Things", "action": "read", "fields": ["kindId"]}
+    await post(admin, POLICIES, given)
+    for rule in (to_one, to_many, there_and_back):
+        made = await post(clark, POLICIES, rule)  # by it he sees fewer rows, and may compare fewer
+        assert (await admin.delete(f"{POLICIES}/{made['id']}")).status_code == 204
+
+
+async def test_the_operations_of_a_key_bound_what_its_rules_compare(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    made = await post(admin, KEYS, {"name": "k", "operations": ["Policies:*", "Things:list"]})
+    key = by_key(tested, made)
+    deny = {"subject": "Admin", "object": "Things", "action": "list", "effect": "deny"}
+    refused = await post(key, POLICIES, {**deny, "condition": {"kind.name": "x"}}, 403)
+    assert places(refused) == {"condition.kind.name"}
+    await post(key, POLICIES, {**deny, "condition": {"name": "b"}})
+    assert await names(key) == ["a", "c"]
+
+
+async def longest_turn(done: asyncio.Event) -> float:
+    """CPU seconds that the process has worked at most before this task had its turn again."""
+    longest, last = 0.0, time.process_time()
+    while not done.is_set():
+        await asyncio.sleep(0)
+        now = time.process_time()
+        longest, last = max(longest, now - last), now
+    return longest
+
+
+async def test_many_rules_are_judged_while_others_are_served(tested: TestedApplication) -> None:
+    admin, done = await things(tested), asyncio.Event()
+    many = {"or": [{"createdAt": {"gt": "2020-01-01T00:00:00Z"}}] * 90}
+    rule = {"subject": "Viewer", "object": "*", "action": "read", "effect": "deny", "condition": many}
+    turns = asyncio.create_task(longest_turn(done))
+    try:
+        answer = await admin.post(f"{POLICIES}/batch", json=[rule] * 30)
+    finally:
+        done.set()
+    assert answer.status_code == 201, answer.text
+    assert await turns < 0.5
+
+
+async def test_of_many_comparisons_that_are_hidden_some_are_told(tested: TestedApplication) -> None:
+    clerk = await clerk_of(tested, await things(tested))
+    deny = {"subject": "Clerk", "object": "Things", "action": "read", "effect": "deny"}
+    condition = {"or": [{"margin": 5}, {"pin": "P5"}, {"kind.name": "x"}]}
+    error = await post(clerk, f"{POLICIES}/batch", [{**deny, "condition": condition}] * 30, 403)
+    assert places(error) == {"condition.margin", "condition.pin", "condition.kind.name"}
+    assert len(error["details"]) == 3
+
+
+async def test_the_rules_of_a_tenant_have_so_many_characters(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    long = {"name": {"in": [str(number).rjust(250, "x") for number in range(100)]}}
+    rule = {"subject": "Viewer", "object": "Things", "action": "read", "effect": "deny", "condition": long}
+    kept = [await post(admin, POLICIES, rule) for _ in range(10)]
+    error = await post(admin, POLICIES, rule, 409)
+    assert "at most 262144 characters" in error["message"]
+    short = await admin.patch(f"{POLICIES}/{kept[0]['id']}", json={"condition": {"name": "b"}})
+    assert short.status_code == 200, short.text
+    await post(admin, POLICIES, rule)
 
 
 async def test_nobody_reads_what_is_only_written_by_a_rule_about_it(tested: TestedApplication) -> None:

@@ -9,7 +9,8 @@ Forbidden (the author would give a right that he lacks), Conflict (he would lose
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 from byodpp.authentication import Principal
 from byodpp.authorization.algebra import decided
 from byodpp.authorization.decisions import Authorizer, caller_of
-from byodpp.authorization.delegation import Author, gains, guesses, lacking
+from byodpp.authorization.delegation import Author, Rights, gains, guesses, lacking
 from byodpp.authorization.in_force import TenantRows, TenantRules
 from byodpp.authorization.policies import PolicyRow, RoleLink
 from byodpp.authorization.policy_check import Known, circles, manifest_roles, policy_faults
@@ -34,8 +35,10 @@ _USERS: Final = "select id from users where tenant_id = $1 and id = any($2::bigi
 _MOST_FAULTS: Final = 20
 #: Rows of Policies of one tenant: every process reads and compiles all of them when one has changed.
 _MOST_RULES: Final = 2_000
-#: Comparisons with the author's rights before others get their turn on the event loop.
-_TURN: Final = 100
+#: Characters of the conditions and presets of one tenant's rules: what compiling them takes grows with these.
+_MOST_TEXT: Final = 262_144
+#: How long a change is judged before others get their turn on the event loop.
+_TURN_SECONDS: Final = 0.005
 
 
 class AccessChanges:
@@ -71,6 +74,9 @@ class AccessChanges:
         try:
             if len(after.records) > max(_MOST_RULES, len(before.records)):
                 raise Conflict(f"A tenant has at most {_MOST_RULES} rules: say more with each of them.")
+            if (length := _text(after)) > _MOST_TEXT and length > _text(before):
+                told = f"The conditions and presets of a tenant's rules have at most {_MOST_TEXT} characters"
+                raise Conflict(f"{told}, and these would have {length}: make them shorter.")
             await self._refuse_faults(transaction, tenant, before, after)
             if author is not None:
                 await self._refuse_excess(tenant, before, after, author)
@@ -86,8 +92,7 @@ class AccessChanges:
         faults: list[Detail] = []
         if changed:
             known = await self._known(transaction, tenant, after)
-            for record in changed:
-                faults += policy_faults(record, known)
+            faults = await _first(fault for record in changed for fault in policy_faults(record, known))
         platform = after.platform if tenant == PLATFORM_TENANT else self._authorizer.rules(tenant).platform
         if after.links != before.links or after.platform != before.platform:
             faults += self._circle_faults([*platform, *after.links])
@@ -115,21 +120,13 @@ class AccessChanges:
         self, tenant: int, before: StoredRows, after: StoredRows, principal: Principal
     ) -> None:
         old, new = self._trial(tenant, before), self._trial(tenant, after)
-        author = self._author(old, principal)
-        faults: list[Detail] = []
-        for index, fault in enumerate(lacking(author, gains(old, new), self._registry)):
-            if fault is not None and fault not in faults:
-                faults.append(fault)
-            if len(faults) == _MOST_FAULTS:
-                break
-            if index % _TURN == _TURN - 1:
-                await asyncio.sleep(0)
-        if faults:
+        for rules in (old, new):
+            await _first(rules.compiling())
+        rights = Rights(self._author(old, principal))
+        if faults := await _first(lacking(rights, gains(old, new), self._registry)):
             raise Forbidden("Nobody gives, or gives back, a right that he lacks.", details=faults)
-        hidden = list(dict.fromkeys(guesses(author, old, new, self._registry)))
-        if hidden:
-            told = "Nobody makes rules about values that he cannot read."
-            raise Forbidden(told, details=hidden[:_MOST_FAULTS])
+        if faults := await _first(guesses(rights, old, new, self._registry)):
+            raise Forbidden("Nobody makes rules about values that he cannot read.", details=faults)
         self._refuse_lockout(old, new, principal)
 
     def _trial(self, tenant: int, stored: StoredRows) -> TenantRules:
@@ -154,3 +151,23 @@ class AccessChanges:
         if may(old) and not may(new):
             told = "You would lose the right to change policies, this one included: let somebody else do it."
             raise Conflict(told)
+
+
+def _text(stored: StoredRows) -> int:
+    """Return how many characters the conditions and presets have."""
+    return sum(len(row[name] or "") for row in stored.records for name in ("condition", "preset"))
+
+
+async def _first(steps: Iterable[Detail | None]) -> list[Detail]:
+    """Return the first different faults of many small steps; others get their turn meanwhile."""
+    found: dict[Detail, None] = {}
+    began = time.perf_counter()
+    for fault in steps:
+        if fault is not None:
+            found[fault] = None
+            if len(found) == _MOST_FAULTS:
+                break
+        if time.perf_counter() - began > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
+    return list(found)

@@ -8,8 +8,9 @@ it must lie within what the author may do by the rules from before: operations, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from byodpp.authorization.algebra import Caller, Decision, decided, out_of_place, within
 from byodpp.authorization.implication import implies
@@ -30,7 +31,7 @@ from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.exceptions import Detail
 from byodpp.registry import Registry
 
-__all__ = ["Author", "gains", "guesses", "lacking"]
+__all__ = ["Author", "Rights", "gains", "guesses", "lacking"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +61,68 @@ def gains(before: TenantRules, after: TenantRules) -> Iterator[Policy]:
             yield from _of_role(before, link.inherited, deny=True)
 
 
-def guesses(author: Author, before: TenantRules, after: TenantRules, registry: Registry) -> Iterator[Detail]:
-    """Yield the comparisons of new and changed rules with what their author cannot read."""
+class Rights:
+    """What an author may do by the rules from before; each answer is looked for once."""
+
+    def __init__(self, author: Author) -> None:
+        """Args:
+        author: whose rights they are.
+        """
+        self._author = author
+        self._known: dict[tuple[tuple[str, str], str, bool], Decision] = {}
+        self._seen: dict[tuple[tuple[str, str], str, bool], bool] = {}
+
+    def of(self, resource: ResourceDefinition, operation: str, *, audiences: bool = False) -> Decision:
+        """Return what he may do, also within the operations of his API key.
+
+        Args:
+            resource: what of.
+            operation: one of the seven, or an action's key.
+            audiences: whether it counts for whom fields are meant.
+        """
+        key = (resource.id, operation, audiences)
+        if key not in self._known:
+            self._known[key] = self._decided(resource, operation, audiences)
+        return self._known[key]
+
+    def out_of_place(self, resource: ResourceDefinition, operation: str) -> bool:
+        """Whether nobody in this tenant may do it, whatever the rules say."""
+        action = next((one for one in resource.actions if one.key == operation), None)
+        return out_of_place(self._author.caller, resource, operation, action) is not None
+
+    def sees(self, resource: ResourceDefinition, name: str, *, all_rows: bool) -> bool:
+        """Whether he reads a field in every row that he reads, or in every row there is."""
+        key = (resource.id, name, all_rows)
+        if key not in self._seen:
+            self._seen[key] = self._reads(resource, name, all_rows)
+        return self._seen[key]
+
+    def _decided(self, resource: ResourceDefinition, operation: str, audiences: bool) -> Decision:
+        bound = self._author.operations
+        if bound is not None and not within(bound, resource, operation):
+            return Decision(allowed=False, reason="the operations of the API key leave it out")
+        return decided(self._author.rules, self._author.caller, resource, operation, audiences=audiences)
+
+    def _reads(self, resource: ResourceDefinition, name: str, all_rows: bool) -> bool:
+        if name == "tenantId":
+            return True
+        if resource.fields[name].write_only:
+            return False
+        for operation in READ_OPERATIONS:
+            own = self.of(resource, operation, audiences=True)
+            if own.allowed and not (all_rows and own.rows is not None):
+                if own.fields is None or (name in own.fields and own.fields[name] is None):
+                    return True
+        return False
+
+
+def guesses(
+    rights: Rights, before: TenantRules, after: TenantRules, registry: Registry
+) -> Iterator[Detail | None]:
+    """Yield the comparisons of new and changed rules with what their author cannot read.
+
+    None after every resource, to tell that time passes.
+    """
     old = {row.id: row for row in before.rows.policies}
     for row, policies in after.compiled():
         if row.filter is None or old.get(row.id) == row:
@@ -70,29 +131,50 @@ def guesses(author: Author, before: TenantRules, after: TenantRules, registry: R
             for resource in registry if policy.resource is None else (registry[policy.resource],):
                 found = fitted(policy, resource, registry)
                 if found is not None and found.rows is not None:
-                    yield from _hidden(author, found.rows, resource, registry)
+                    yield from _hidden(rights, found.rows, resource, registry)
+                yield None
 
 
 def _hidden(
-    author: Author, condition: Condition, resource: ResourceDefinition, registry: Registry
+    rights: Rights, condition: Condition, resource: ResourceDefinition, registry: Registry
 ) -> Iterator[Detail]:
-    for path, owner, name in _compared(condition, resource, registry):
-        if not _sees(author, owner, name, all_rows=bool(path)):
-            place = ".".join(("condition", *path, name))
-            told = f"You cannot read {name!r} in every row of {owner.name}: the rule would tell its values."
+    for one in _compared(condition, resource, registry):
+        if not rights.sees(one.owner, one.name, all_rows=one.all_rows):
+            place = ".".join(("condition", *one.place))
+            told = (
+                f"You cannot read {one.name!r} in every row of {one.owner.name}: "
+                "the rule would tell its values."
+            )
             yield Detail(place, "forbidden", told)
+
+
+class _Compared(NamedTuple):
+    """A field whose values decide whether a condition holds."""
+
+    place: tuple[str, ...]  # in the condition: relations, and the field where they lead
+    owner: ResourceDefinition
+    name: str
+    all_rows: bool  # of any row there is, not only of the one that the rule is about
 
 
 def _compared(
     condition: Condition, resource: ResourceDefinition, registry: Registry, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], ResourceDefinition, str]]:
-    """Yield what a condition compares: the relations that lead there, the resource, and its field."""
+) -> Iterator[_Compared]:
+    """Yield what a condition compares, and the references that lead there.
+
+    Args:
+        condition: about rows of `resource`.
+        resource: where the relations `path` have led.
+        registry: knows where relations lead.
+        path: from the resource that the rule is about.
+    """
     match condition:
         case Comparison():
-            owner = _led_to(resource, condition.path, registry)
-            yield (*path, *condition.path), owner, condition.field
+            owner = yield from _steps(resource, condition.path, registry, path)
+            place = (*path, *condition.path)
+            yield _Compared((*place, condition.field), owner, condition.field, bool(place))
         case Quantified():
-            owner = _led_to(resource, condition.path, registry)
+            owner = yield from _steps(resource, condition.path, registry, path)
             yield from _compared(condition.part, owner, registry, (*path, *condition.path))
         case AllOf(parts) | AnyOf(parts):
             for part in parts:
@@ -100,27 +182,24 @@ def _compared(
         case Negation(part) | Refusal(part):
             yield from _compared(part, resource, registry, path)
         case Search(fields):
-            yield from ((path, resource, name) for name in fields)
+            for name in fields:
+                yield _Compared((*path, name), resource, name, bool(path))
 
 
-def _led_to(resource: ResourceDefinition, path: Iterable[str], registry: Registry) -> ResourceDefinition:
-    for name in path:
-        resource = registry.target(resource, resource.relations[name])
+def _steps(
+    resource: ResourceDefinition, names: Iterable[str], registry: Registry, path: tuple[str, ...]
+) -> Generator[_Compared, None, ResourceDefinition]:
+    """Yield the reference behind each relation, and return the resource to which they lead."""
+    for name in names:
+        relation = resource.relations[name]
+        target = registry.target(resource, relation)
+        before, path = path, (*path, name)
+        if relation.many:
+            yield _Compared(path, target, relation.foreign_field, True)
+        else:
+            yield _Compared(path, resource, relation.local_field, bool(before))
+        resource = target
     return resource
-
-
-def _sees(author: Author, resource: ResourceDefinition, name: str, *, all_rows: bool) -> bool:
-    """Whether somebody reads a field in every row that he reads, or in every row there is."""
-    if name == "tenantId":
-        return True
-    if resource.fields[name].write_only:
-        return False
-    for operation in READ_OPERATIONS:
-        own = decided(author.rules, author.caller, resource, operation)
-        if own.allowed and not (all_rows and own.rows is not None):
-            if own.fields is None or (name in own.fields and own.fields[name] is None):
-                return True
-    return False
 
 
 def _of_role(rules: TenantRules, role: str, *, deny: bool) -> Iterator[Policy]:
@@ -129,31 +208,22 @@ def _of_role(rules: TenantRules, role: str, *, deny: bool) -> Iterator[Policy]:
     return (policy for policy in rules.policies() if policy.deny is deny and policy.subject in held)
 
 
-def lacking(author: Author, gained: Iterable[Policy], registry: Registry) -> Iterator[Detail | None]:
+def lacking(rights: Rights, gained: Iterable[Policy], registry: Registry) -> Iterator[Detail | None]:
     """Yield what the author lacks of what he gives; None where he lacks nothing, to tell that time passes."""
     for policy in gained:
         for resource in registry if policy.resource is None else (registry[policy.resource],):
             found = fitted(policy, resource, registry)
-            if found is not None:
-                yield _lack(author, found, resource)
+            yield None if found is None else _lack(rights, found, resource)
 
 
-def _lack(author: Author, policy: Policy, resource: ResourceDefinition) -> Detail | None:
+def _lack(rights: Rights, policy: Policy, resource: ResourceDefinition) -> Detail | None:
     for operation in operation_keys(resource):
-        if _covers(policy.operation, operation):
-            action = next((one for one in resource.actions if one.key == operation), None)
-            # What nobody in this tenant may do, whatever the rules say, is not given by them.
-            if out_of_place(author.caller, resource, operation, action) is None:
-                own = _own_right(author, resource, operation)
-                if (found := _beyond(policy, own, resource, operation)) is not None:
-                    return found
+        # What nobody in this tenant may do, whatever the rules say, is not given by them.
+        if _covers(policy.operation, operation) and not rights.out_of_place(resource, operation):
+            own = rights.of(resource, operation)
+            if (found := _beyond(policy, own, resource, operation)) is not None:
+                return found
     return None
-
-
-def _own_right(author: Author, resource: ResourceDefinition, operation: str) -> Decision:
-    if author.operations is not None and not within(author.operations, resource, operation):
-        return Decision(allowed=False, reason="the operations of the API key leave it out")
-    return decided(author.rules, author.caller, resource, operation, audiences=False)
 
 
 def _covers(word: str, operation: str) -> bool:

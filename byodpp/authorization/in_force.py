@@ -105,21 +105,30 @@ class TenantRules:
         yield from self._base
         yield from self._own()
 
-    def _own(self) -> PolicySet:
+    def compiling(self) -> Iterator[None]:
+        """Compile, unless it is done; yields after every row, to tell that time passes."""
         # Two threads may do this at once (large bodies are judged aside): each then makes the same.
+        if self._set is not None:
+            return
+        former = self._former  # read once: the other one may have taken it away by the next look
+        known = {row.id: (row, policies) for row, policies in former._compiled} if former else {}
+        compiled: list[tuple[PolicyRow, tuple[Policy, ...]]] = []
+        for row in self.rows.policies:
+            found = known.get(row.id)
+            if found is None or found[0] != row:
+                found = (row, tuple(row_policies([row], self._registry)))
+            compiled.append(found)
+            yield
+        own = (policy for _, policies in compiled for policy in policies)
+        links = [(link.subject, link.inherited, self.domain) for link in self.links]
+        made = PolicySet(own, links, registry=self._registry)
+        self._compiled, self._set, self._former = compiled, made, None
+
+    def _own(self) -> PolicySet:
         if self._set is None:
-            former = self._former  # read once: the other one may have taken it away by the next look
-            known = {row.id: (row, policies) for row, policies in former._compiled} if former else {}
-            compiled: list[tuple[PolicyRow, tuple[Policy, ...]]] = []
-            for row in self.rows.policies:
-                found = known.get(row.id)
-                if found is None or found[0] != row:
-                    found = (row, tuple(row_policies([row], self._registry)))
-                compiled.append(found)
-            own = (policy for _, policies in compiled for policy in policies)
-            links = [(link.subject, link.inherited, self.domain) for link in self.links]
-            made = PolicySet(own, links, registry=self._registry)
-            self._compiled, self._set, self._former = compiled, made, None
+            for _ in self.compiling():
+                pass
+        assert self._set is not None
         return self._set
 
 

@@ -48,14 +48,16 @@ def manifest_roles(registry: Registry) -> frozenset[str]:
     return frozenset(named | {ADMIN}) - {PUBLIC, "*"}
 
 
-def policy_faults(record: Mapping[str, Any], known: Known) -> list[Detail]:
-    """Return what is wrong with a row of `Policies`.
+def policy_faults(record: Mapping[str, Any], known: Known) -> Iterator[Detail | None]:
+    """Yield what is wrong with a row of `Policies`; None now and then, to tell that time passes.
 
     Args:
         record: its columns; json as text.
         known: what it may name.
     """
-    return [*_subject_faults(record["subject"], known), *_meaning_faults(record, known)]
+    yield from _subject_faults(record["subject"], known)
+    yield from _meaning_faults(record, known)
+    yield None
 
 
 def _subject_faults(subject: str, known: Known) -> Iterator[Detail]:
@@ -74,7 +76,7 @@ def _subject_faults(subject: str, known: Known) -> Iterator[Detail]:
         yield Detail("subject", "unknown_role", f"There is no role {subject[:64]!r}. {hint}".rstrip())
 
 
-def _meaning_faults(record: Mapping[str, Any], known: Known) -> Iterator[Detail]:
+def _meaning_faults(record: Mapping[str, Any], known: Known) -> Iterator[Detail | None]:
     if record["ptype"] == "g":
         yield from _link_faults(record, known)
         return
@@ -114,11 +116,14 @@ def _operation_faults(word: str, resources: Sequence[ResourceDefinition]) -> Ite
 
 def _condition_faults(
     tree: Any, resources: Sequence[ResourceDefinition], registry: Registry, *, deny: bool
-) -> Iterator[Detail]:
+) -> Iterator[Detail | None]:
     """Yield what is wrong with a condition: an allow must fit somewhere, a deny wherever it reaches."""
     if tree is None:
         return
-    found = [_unfit(tree, resource, registry) for resource in resources]
+    found = []
+    for resource in resources:
+        found.append(_unfit(tree, resource, registry))
+        yield None
     broken = [faults for faults in found if faults]
     if not broken or (not deny and len(broken) < len(found)):
         return
