@@ -35,7 +35,8 @@ _SECRET_BYTES: Final = 32
 
 _SELECT: Final = (
     "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.maker_roles, k.operations, k.expires_at,"
-    " k.revoked_at, k.created_at, u.realm, u.subject, u.name, u.user_name, u.email, u.status"
+    " k.revoked_at, k.created_at, k.maker_name, k.maker_user_name, k.maker_email,"
+    " u.realm, u.subject, u.status"
     " from byodpp.api_key_hashes h"
     " join api_keys k on k.tenant_id = h.tenant_id and k.id = h.id"
     " join users u on u.tenant_id = k.tenant_id and u.id = k.user_id"
@@ -67,9 +68,9 @@ class ApiKey:
     realm: str
     subject: str
     user_status: str
-    name: str | None
+    name: str | None  # this and what follows: of the token with which it was made
     user_name: str | None
-    email: str | None
+    email: str | None  # verified
 
 
 def new_secret() -> str:
@@ -223,9 +224,9 @@ def _key(record: Any) -> ApiKey:
         realm=record["realm"] or "",
         subject=record["subject"] or "",
         user_status=record["status"],
-        name=record["name"],
-        user_name=record["user_name"],
-        email=record["email"],
+        name=record["maker_name"],
+        user_name=record["maker_user_name"],
+        email=record["maker_email"],
     )
 
 

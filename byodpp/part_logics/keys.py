@@ -40,6 +40,9 @@ class MadeKey(Schema):
     userId = fields.Integer(required=True)
     roles = fields.List(fields.String(), required=True)
     makerRoles = fields.List(fields.String(), required=True, allow_none=True)
+    makerName = fields.String(required=True, allow_none=True)
+    makerUserName = fields.String(required=True, allow_none=True)
+    makerEmail = fields.String(required=True, allow_none=True)
     operations = fields.List(fields.String(), required=True, allow_none=True)
     expiresAt = fields.DateTime(required=True)
     lastUsedAt = fields.DateTime(required=True, allow_none=True)
@@ -98,6 +101,7 @@ class ApiKeysCreate(_Making):
             "userId": user.user_id,
             "roles": roles,
             "makerRoles": sorted(user.roles),
+            **_maker(user.claims),
             "operations": body.get("operations"),
             "expiresAt": ends,
             "ending": secret[-4:],
@@ -237,6 +241,13 @@ KEY_LOGICS: Final[tuple[type[Logic], ...]] = (
     RevocationsCreate,
     RevocationsOwn,
 )
+
+
+def _maker(claims: Any) -> dict[str, str | None]:
+    """Return who a token says that a key's maker is; the row of Users says what others write there."""
+    if claims is None:
+        return {}
+    return {"makerName": claims.name, "makerUserName": claims.user_name, "makerEmail": claims.email}
 
 
 def _now() -> str:

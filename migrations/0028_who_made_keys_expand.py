@@ -1,0 +1,26 @@
+# ruff: noqa: E501
+"""who made keys, and tenants that are counted only when they agree.
+
+A revision of kind expand; it loses nothing but the word that 0026 had put into every tenant's mouth.
+"""
+
+from alembic import op
+
+revision = "0028_who_made_keys_expand"
+down_revision = "0026_tenants_counted_together_expand"
+kind = "expand"
+destructive = False
+may_wait = False
+fingerprint = "919a4dc5d438d5dab908254bd32419c142407ed06b8732cf530065db30662672"
+
+
+def upgrade() -> None:
+    # tenants: analytics: default false
+    op.execute("""ALTER TABLE "tenants" ALTER COLUMN "analytics" SET DEFAULT false""")
+    op.execute("""UPDATE "tenants" SET "analytics" = false WHERE "analytics" """)
+    # api_keys: add column maker_name
+    op.execute("""ALTER TABLE "api_keys" ADD COLUMN "maker_name" character varying(255) COLLATE "C" """)
+    # api_keys: add column maker_user_name
+    op.execute("""ALTER TABLE "api_keys" ADD COLUMN "maker_user_name" character varying(255) COLLATE "C" """)
+    # api_keys: add column maker_email
+    op.execute("""ALTER TABLE "api_keys" ADD COLUMN "maker_email" character varying(320) COLLATE "C" """)
