@@ -3,14 +3,14 @@
 Put by `stores` around each write to a part's resource, inside its transaction. Rules of access are
 judged, and counted, so that every process reads them anew. Changes of tenants, users, grants, and
 classes are recorded: this process forgets at once what it believes of them, the others soon.
-May reject: what `authorization` rejects of a rule, parents that would be a circle, and QuotaExceeded,
-for users beyond what the tenant's class allows.
+May reject: what `authorization` rejects of a rule, parents that would be a circle, an operator who agrees
+for a tenant, and QuotaExceeded, for users beyond what the tenant's class allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, Protocol
 
@@ -25,7 +25,7 @@ from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import PLATFORM_TENANT, Transaction
 from byodpp.definitions import ResourceDefinition
-from byodpp.limits import ClassDirectory
+from byodpp.limits import ClassDirectory, keep_consent
 
 __all__ = ["PartWrites", "PartWritten"]
 
@@ -91,7 +91,10 @@ class PartWrites:
                 yield
             transaction.after_commit(partial(self._watch.announce, transaction.context.database))
             return
-        async with keep_family(transaction) if kind == _TENANTS else nullcontext():
+        if kind == _TENANTS:
+            async with keep_family(transaction), keep_consent(transaction, author):
+                yield
+        else:
             yield
         if kind in _KEYS:
             await transaction.execute(REVOKE)

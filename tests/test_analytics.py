@@ -59,10 +59,18 @@ async def put_together(tested: TestedApplication, *slugs: str) -> int:
     for number, slug in enumerate(slugs, 1):
         await tested.add_tenant(slug)
         await change(tested, slug, tenantClassId=kind)
+        await agree(tested, slug)
         for user in range(number):
             answer = await tested.client(tenant=slug, user=f"u{user}").post(BOXES, json={"name": "b" * 100})
             assert answer.status_code == 201, answer.text
     return kind
+
+
+async def agree(tested: TestedApplication, slug: str) -> None:
+    id = (await tested.tenant(slug)).id
+    client = tested.client(tenant=slug, user="u0")
+    answer = await client.patch(f"/api/v1/tenants/{id}", json={"analytics": True})
+    assert answer.status_code == 200, answer.text
 
 
 async def change(tested: TestedApplication, slug: str, **values: Any) -> None:
@@ -103,6 +111,50 @@ async def test_who_objects_is_suspended_or_of_another_class_is_not_counted(teste
     id = (await tested.tenant("acme")).id
     assert (await operator(tested).post(f"/api/v1/tenants/{id}/deactivate")).status_code == 200
     assert await told(tested) == {"classes": [{"tenantClass": "standard", **WITHHELD}], "away": []}
+
+
+async def test_only_a_tenant_itself_agrees_and_not_by_leaving_out(tested: TestedApplication) -> None:
+    id = (await tested.tenant("acme")).id
+    url, acme = f"/api/v1/tenants/{id}", tested.client(tenant="acme", user="u0")
+    row = (await acme.get(url)).json()["data"]
+    assert row["analytics"] is False
+    for client in (operator(tested), operator(tested, **{"X-Tenant": "acme"})):
+        for answer in (
+            await client.patch(url, json={"analytics": True}),
+            await client.put(url, json={"name": row["name"], "slug": row["slug"], "analytics": True}),
+        ):
+            assert answer.status_code == 403, answer.text
+            assert answer.json()["error"]["details"][0]["field"] == "analytics"
+    made = {"name": "New", "slug": "new", "analytics": True}
+    assert (await operator(tested).post("/api/v1/tenants", json=made)).status_code == 403
+    await agree(tested, "acme")
+    await change(tested, "acme", name="Acme", analytics=True)  # as it is
+    put = await acme.put(url, json={"name": row["name"], "slug": row["slug"]})
+    assert put.status_code == 200, put.text
+    assert put.json()["data"]["analytics"] is False
+    await agree(tested, "acme")
+    await change(tested, "acme", analytics=False)
+    assert (await acme.get(url)).json()["data"]["analytics"] is False
+
+
+async def test_the_bytes_of_one_tenant_are_not_told_as_those_of_all(tested: TestedApplication) -> None:
+    await put_together(tested, *SLUGS)
+    for slug in SLUGS[1:]:
+        client = tested.client(tenant=slug, user="u0")
+        for box in (await client.get(BOXES)).json()["data"]:
+            assert (await client.delete(f"{BOXES}/{box['id']}")).status_code == 204
+    assert await tested.connected.quota.meter.measure(now=True)
+    async with tested.connected.database.system() as transaction:
+        rows = await transaction.fetch("select tenant_id, bytes from byodpp.tenant_storage order by bytes")
+        assert [row["bytes"] for row in rows][-2] == 0 < rows[-1]["bytes"]
+        assert (await told(tested))["classes"][0]["totalStorageBytes"] == rows[-1]["bytes"]
+        # Four that were measured: three of them would know the fourth's.
+        some = [row["tenant_id"] for row in rows][-4:]
+        await transaction.execute(
+            "delete from byodpp.tenant_storage where tenant_id <> all($1::bigint[])", some
+        )
+    (found,) = (await told(tested))["classes"]
+    assert (found["tenants"], found["totalStorageBytes"], found["measuredAt"]) == (6, None, None)
 
 
 async def test_a_class_that_does_not_allow_it_is_not_there(tested: TestedApplication) -> None:

@@ -1,7 +1,7 @@
 """What the tenants of a class are together: how many, their users on average, and the bytes they store.
 
 In: the databases in which tenants live, each asked by itself with the system role. Out: figures per
-class, of the active tenants whose class allows it and who have not objected. No row of a tenant and
+class, of the active tenants whose class allows it and who agree. No row of a tenant and
 no name of one is told, nor any figure of a class so small that it could be one tenant's. Refuses
 nothing: a place that does not answer is named, and its tenants are not counted.
 """
@@ -25,7 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 #: Tenants of a class below which its figures are withheld: of four, three who talk know the fourth's.
 FEWEST: Final = 5
-#: How long one database may take.
+#: How long a database may take; all are asked at the same time.
 _ANSWER_SECONDS: Final = 5.0
 
 _COUNTED: Final = (
@@ -51,7 +51,7 @@ class ClassFigures:
     name: str
     tenants: int | None = None
     average_users: float | None = None  # rows of Users that are not refused
-    stored_bytes: int | None = None  # of rows in the application's own resources; None: never measured
+    stored_bytes: int | None = None  # of rows in the application's own resources; None: too few measured
     measured_at: datetime | None = None  # the oldest of the measurements that `stored_bytes` sums up
 
 
@@ -81,13 +81,13 @@ async def figures_by_class(database: Database) -> PlatformFigures:
     users: dict[int, int] = {}
     stored: dict[int, tuple[int, datetime]] = {}
     away = []
-    for place, tenants in sorted(living.items(), key=lambda one: one[0] or ""):
-        try:
-            found = await _asked(database, place, tenants)
-        except (ApiError, TimeoutError) as error:
-            if place is None:
-                raise
-            _log.warning("the place %s is away and its tenants are not counted: %s", place, error)
+    asked = sorted(living.items(), key=lambda one: one[0] or "")
+    answers = await asyncio.gather(*(_asked(database, *one) for one in asked), return_exceptions=True)
+    for (place, tenants), found in zip(asked, answers, strict=True):
+        if isinstance(found, BaseException):
+            if place is None or not isinstance(found, ApiError | TimeoutError):
+                raise found
+            _log.warning("the place %s is away and its tenants are not counted: %s", place, found)
             away.append(place)
             continue
         users |= dict.fromkeys(tenants, 0) | {row["tenant_id"]: row["users"] for row in found[0]}
@@ -124,6 +124,8 @@ def _together(
     if len(tenants) < FEWEST:
         return ClassFigures(name=name)
     measured = [stored[one] for one in tenants if one in stored]
+    if len(measured) < FEWEST:
+        measured = []
     return ClassFigures(
         name=name,
         tenants=len(tenants),

@@ -46,6 +46,7 @@ _KEEP: Final = (
     " select *, now() from unnest($1::bigint[], $2::bigint[])"
     " on conflict (tenant_id) do update set bytes = excluded.bytes, measured_at = excluded.measured_at"
 )
+_PRESENT: Final = "select id from tenants where id > 0"
 _MEASURED: Final = "select max(measured_at) from byodpp.tenant_storage"
 _USED: Final = "select tenant_id, bytes from byodpp.tenant_storage"
 
@@ -90,7 +91,8 @@ class StorageMeter:
                 return False
             if not await transaction.fetchval(_LOCK):
                 return False
-            found: dict[int, float] = {}
+            # Who stores nothing was measured, too: without its zero, a sum would be those of the others.
+            found = {row["id"]: 0.0 for row in await transaction.fetch(_PRESENT)}
             for table in await self._addresses(transaction):
                 for tenant, size in await self._sizes(transaction, table):
                     found[tenant] = found.get(tenant, 0.0) + size

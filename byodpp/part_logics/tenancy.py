@@ -86,7 +86,9 @@ class ClassAnalytics(Schema):
     )
     averageUsers = fields.Float(required=True, allow_none=True)
     totalStorageBytes = fields.Integer(
-        required=True, allow_none=True, metadata={"description": "As measured last; null before."}
+        required=True,
+        allow_none=True,
+        metadata={"description": f"As measured last; null while fewer than {FEWEST} were."},
     )
     measuredAt = fields.DateTime(
         required=True, allow_none=True, metadata={"description": "The oldest of the measurements."}
