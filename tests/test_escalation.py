@@ -174,8 +174,8 @@ async def test_nobody_learns_by_a_rule_where_a_reference_leads_that_he_cannot_re
     # Who reads the reference may.
     given = {"subject": "Clark", "object": "Things", "action": "read", "fields": ["kindId"]}
     await post(admin, POLICIES, given)
-    for rule in (to_one, to_many, there_and_back):
-        made = await post(clark, POLICIES, rule)  # by it he sees fewer rows, and may compare fewer
+    for body in (to_one, to_many, there_and_back):
+        made = await post(clark, POLICIES, body)  # by it he sees fewer rows, and may compare fewer
         assert (await admin.delete(f"{POLICIES}/{made['id']}")).status_code == 204
 
 
