@@ -7,11 +7,11 @@ A revision of kind expand; it loses nothing but the word that 0026 had put into 
 from alembic import op
 
 revision = "0028_who_made_keys_expand"
-down_revision = "0026_tenants_counted_together_expand"
+down_revision = "0027_events_in_the_trail_expand"
 kind = "expand"
 destructive = False
 may_wait = False
-fingerprint = "919a4dc5d438d5dab908254bd32419c142407ed06b8732cf530065db30662672"
+fingerprint = "a7d1493b797508436591052ea1bcc2b15db449e41cc0616e260a7de9f32610ef"
 
 
 def upgrade() -> None:
