@@ -143,6 +143,28 @@ async def test_presets_and_inherited_roles_are_told(desk: TestedApplication) -> 
     assert {"Clerk", "Intern", "*", "public"} <= set(answer["roles"])
 
 
+async def test_the_role_of_its_maker_that_denies_something_to_a_key_is_told(desk: TestedApplication) -> None:
+    admin, maker = desk.client(), desk.client(role=["Admin", "Restricted"], user="rita")
+    for name in ("Restricted", "Bound"):
+        await made(admin, "/api/v1/roles", name=name)
+    await made(admin, "/api/v1/policies", ptype="g", subject="Restricted", object="Bound")
+    key = await maker.post("/api/v1/api-keys", json={"name": "k", "roles": ["Admin"]})
+    assert key.status_code == 201, key.text
+    client = desk.client(role=None, headers={"Authorization": f"Bearer {key.json()['data']['key']}"})
+    for subject in ("Restricted", "Bound"):
+        await made(
+            admin, "/api/v1/policies", subject=subject, object="Items", action="list", effect="deny",
+        )  # fmt: skip
+    answer = await told(client, resource="Items", operation="list")
+    assert answer["allowed"] == "no"
+    denies = {rule["subject"]: rule for rule in answer["rules"] if rule["effect"] == "deny"}
+    assert denies["Restricted"]["heldBy"] == ["Restricted"]
+    assert denies["Bound"]["heldBy"] == ["Restricted", "Bound"]
+    assert all(rule["ofMaker"] for rule in denies.values())
+    assert not any("ofMaker" in rule for rule in answer["rules"] if rule["effect"] == "allow")
+    assert any("by the key's maker over Restricted > Bound" in line for line in explanation_lines(answer))
+
+
 async def test_a_user_brings_the_roles_and_rules_of_his_own(desk: TestedApplication) -> None:
     admin, ida = desk.client(), desk.client(role="Nobody", user="ida")
     assert (await ida.get(ITEMS)).status_code == 403

@@ -108,6 +108,26 @@ async def test_header_and_host_do_not_contradict_each_other(tested: TestedApplic
     assert await seen(nobody, "api.dpp.example", **{"X-Tenant": "beta"}) == ["beta shown"]
 
 
+async def test_a_header_that_is_empty_is_not_one_that_is_not_there(tested: TestedApplication) -> None:
+    for host in ("acme.dpp.example", "api.dpp.example"):
+        for client in (
+            tested.client(role=None),
+            tested.client(),
+            tested.client(tenant="platform", user="root"),
+        ):
+            assert await seen(client, host, **{"X-Tenant": ""}) == 400
+
+
+async def test_a_host_may_be_a_ulid_in_small_letters(tested: TestedApplication) -> None:
+    ulid, nobody = (await tested.tenant("acme")).ulid, tested.client(role=None)
+    for host in (f"{ulid}.dpp.example", f"{ulid.lower()}.dpp.example"):
+        assert await seen(nobody, host) == ["acme shown"]
+        assert await seen(nobody, host, **{"X-Tenant": ulid}) == ["acme shown"]
+        # The same tenant, and not the same word.
+        assert await seen(nobody, host, **{"X-Tenant": "acme"}) == 400
+    assert await seen(nobody, "7zzzzzzzzzzzzzzzzzzzzzzzzz.dpp.example") == 404
+
+
 async def test_what_a_proxy_says_of_the_host_names_nobody(tested: TestedApplication) -> None:
     for name in ("X-Forwarded-Host", "Forwarded", "X-Host", "X-Original-Host"):
         told = {name: "host=acme.dpp.example" if name == "Forwarded" else "acme.dpp.example"}

@@ -32,7 +32,7 @@ from byodpp.conditions import Condition, Lookup, Opened, Visibility, all_of
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.registry import Registry
 
-__all__ = ["Authorizer", "Decision", "caller_of", "own_subjects", "within"]
+__all__ = ["Authorizer", "Decision", "caller_of", "makers_subjects", "own_subjects", "within"]
 
 _log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ def caller_of(rules: TenantRules, principal: Principal) -> Caller:
         return Caller(held=rules.held(own_subjects(rules, principal)), anonymous=True, at_home=False)
     at_home = principal.home_tenant_id == principal.tenant_id
     held = rules.held(own_subjects(rules, principal))
-    barred = rules.held(_makers_subjects(rules, principal)) - held
+    barred = rules.held(makers_subjects(rules, principal)) - held
     return Caller(held=held, barred=barred, at_home=at_home, on_platform=principal.at_home_on_platform)
 
 
@@ -260,7 +260,7 @@ def _roles_of_key(rules: TenantRules, principal: Principal, himself: frozenset[s
             yield subject_of(role)
 
 
-def _makers_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:
+def makers_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:
     """Return what the maker of a key is, whose denies bind the key whatever roles it was given."""
     if principal.key_id is None:
         return frozenset()

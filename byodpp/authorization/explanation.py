@@ -8,13 +8,13 @@ by PostgreSQL. Nothing is refused here; who may ask is the affair of those who s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from byodpp.authentication import Principal
 from byodpp.authorization.algebra import Decision
-from byodpp.authorization.decisions import caller_of, own_subjects
+from byodpp.authorization.decisions import caller_of, makers_subjects, own_subjects
 from byodpp.authorization.in_force import TenantRules
 from byodpp.authorization.policies import Policy
 from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
@@ -30,6 +30,7 @@ class Voice:
 
     rule: Policy
     way: tuple[str, ...]  # from what the caller is to what the rule is about, over inherited roles
+    of_maker: bool = False  # the way begins with what the maker of the API key is, and the key is not
     matches: bool | None = None  # the row; of a deny also where that is unknown. None: no row was asked about
 
     def as_json(self) -> dict[str, Any]:
@@ -44,8 +45,10 @@ class Voice:
         }
         if rule.presets:
             found["preset"] = dict(rule.presets)
-        if len(self.way) > 1:
+        if len(self.way) > 1 or self.of_maker:
             found["heldBy"] = [_shown(one) for one in self.way]
+        if self.of_maker:
+            found["ofMaker"] = True
         if self.matches is not None:
             found["matches"] = self.matches
         return found
@@ -93,8 +96,12 @@ class Explanation:
 
 def voices_of(decision: Decision, rules: TenantRules, principal: Principal) -> tuple[Voice, ...]:
     """Return the rules of a decision, each with the way on which the caller came to it."""
-    own = own_subjects(rules, principal)
-    return tuple(Voice(rule=rule, way=_way(rules, own, rule.subject)) for rule in decision.rules)
+    held = caller_of(rules, principal).held
+    before = _walked(rules, (own_subjects(rules, principal), makers_subjects(rules, principal)))
+    return tuple(
+        Voice(rule=rule, way=_way(before, rule.subject), of_maker=rule.subject not in held)
+        for rule in decision.rules
+    )
 
 
 def held_by(rules: TenantRules, principal: Principal) -> tuple[str, ...]:
@@ -153,18 +160,34 @@ def _told_plainly(told: Explanation) -> str:
     return f"You may {what}{' on some rows' if told.allowed is None else ''}."
 
 
-def _way(rules: TenantRules, own: Iterable[str], subject: str) -> tuple[str, ...]:
-    """Return the shortest way over inherited roles to what a rule is about."""
-    ways: list[tuple[str, ...]] = [(one,) for one in sorted(own)]
-    seen = set(own)
-    for way in ways:  # grows while it is walked over: the shorter ways come first
-        if way[-1] == subject:
-            return way
-        for link in rules.links:
-            if link.subject == way[-1] and link.inherited not in seen:
-                seen.add(link.inherited)
-                ways.append((*way, link.inherited))
-    return (subject,)
+def _walked(rules: TenantRules, starts: Iterable[Collection[str]]) -> Mapping[str, str | None]:
+    """Return of each subject that is reached over inherited roles the one before it; None of a start.
+
+    Args:
+        rules: whose roles inherit.
+        starts: groups of subjects; what is reached from a former group is not reached from a later one.
+    """
+    inherited: dict[str, list[str]] = {}
+    for link in rules.links:
+        inherited.setdefault(link.subject, []).append(link.inherited)
+    before: dict[str, str | None] = {}
+    for group in starts:
+        waiting = [one for one in sorted(group) if one not in before]
+        before |= dict.fromkeys(waiting)
+        for subject in waiting:  # grows while it is walked over: the shorter ways come first
+            for other in inherited.get(subject, ()):
+                if other not in before:
+                    before[other] = subject
+                    waiting.append(other)
+    return before
+
+
+def _way(before: Mapping[str, str | None], subject: str) -> tuple[str, ...]:
+    """Return the shortest way to a subject."""
+    way = [subject]
+    while (former := before.get(way[-1])) is not None:
+        way.append(former)
+    return tuple(reversed(way))
 
 
 def _shown(subject: str) -> str:
@@ -200,7 +223,8 @@ def _rule_lines(rule: Mapping[str, Any]) -> Iterator[str]:
     if rule["fields"] is not None:
         yield f"           fields {', '.join(rule['fields']) or 'none but the key'}"
     if rule.get("heldBy"):
-        yield f"           held over {' > '.join(rule['heldBy'])}"
+        whose = "by the key's maker " if rule.get("ofMaker") else ""
+        yield f"           held {whose}over {' > '.join(rule['heldBy'])}"
 
 
 def _written(rows: Mapping[str, Any] | None) -> str:

@@ -241,6 +241,8 @@ def delete(
 ) -> None:
     """Export a tenant, then delete its realm and its rows; the audit trail stays.
 
+    Needs POSTGRES_ADMIN_URI: every table is made to refuse the tenant first.
+
     `byodpp tenants delete acme --confirm acme`
     """
     if confirm != slug:

@@ -1,11 +1,13 @@
 """The tenant that a request names: by its X-Tenant header, or by the host that it was sent to.
 
 In: a request. Out: a name, a slug or a ULID, or None; whether its caller may choose that tenant is the
-authenticator's affair. May reject: InvalidHeader (header and host name different tenants).
+authenticator's affair. May reject: InvalidHeader (header and host do not name the same).
 """
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from urllib.parse import urlsplit
 
 from byodpp.exceptions import InvalidHeader
@@ -13,6 +15,9 @@ from byodpp.requests import Request
 from byodpp.settings import Settings
 
 __all__ = ["TenantHosts"]
+
+#: Hosts are the same in small and capital letters; a ULID is written in capitals.
+_ULID: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 
 
 class TenantHosts:
@@ -42,12 +47,14 @@ class TenantHosts:
         """
         by_header, by_host = request.header(b"x-tenant"), self._by_host(request.header(b"host") or "")
         if by_host is None or by_header in (None, by_host):
-            return by_header or by_host
-        raise InvalidHeader("X-Tenant and the host name different tenants: leave out X-Tenant")
+            return by_host if by_header is None else by_header
+        raise InvalidHeader("X-Tenant and the host do not name the same tenant alike: leave out X-Tenant")
 
     def _by_host(self, host: str) -> str | None:
         name = host.lower().partition(":")[0].removesuffix(".")
         if not name.endswith(self._end) or name == self._own:
             return None
         label = name.removesuffix(self._end)
-        return None if "." in label else label
+        if "." in label:
+            return None
+        return label.upper() if _ULID.fullmatch(label) else label

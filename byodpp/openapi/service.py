@@ -50,7 +50,8 @@ def shared_parameters() -> dict[str, Any]:
     )
     operator = (
         "Slug or ULID of a tenant. Operators of the platform act for the tenant they name; everybody else "
-        "may name their own, or one that has opened rows to it."
+        "may name their own, or one that has opened rows to it. Where the server has a domain for tenants, a "
+        "host below it (`acme.dpp.example`) says the same; both together have to be the same word."
     )
     match = (
         'The `ETag` that was read, e.g. `"5"`: the write is refused with 412 when the row has changed since.'
