@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
+import socket
 import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from byodpp import migrations
+from byodpp.authentication.tenants import TenantDirectory
 from byodpp.bootstrap import Blueprint
+from byodpp.cli.place_plans import _of_databases
+from byodpp.database import Database
 from byodpp.exceptions import Conflict, MigrationError
 from byodpp.places import building, place_name
 from byodpp.places.databases import PlaceDatabases
@@ -262,3 +269,63 @@ async def test_whoever_signs_out_while_the_tenant_moves_loses_the_cookies(
         answer = await browser.client.delete("/session", headers=browser.headers())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "tenant_moving")
         assert "Max-Age=0" in answer.headers["set-cookie"]
+
+
+async def test_uses_of_keys_are_written_though_another_tenants_tables_refuse_it(world: World) -> None:
+    robots = {}
+    for slug in ("acme", "beta"):
+        key = await made(world.client(slug), "/api/v1/api-keys", name="robot", roles=["Admin"])
+        robots[slug] = world.application.client(role=None, headers={"Authorization": f"Bearer {key['key']}"})
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting("hold"))
+    async with world.application.connected.database.system() as transaction:  # as before it is noted
+        await transaction.execute("update byodpp.tenant_places set state = 'served'")
+    for robot in robots.values():
+        assert (await robot.get(FOLDERS)).status_code == 200
+    await world.application.connected.revocation_watch._keys.write_uses()
+    found = await world.rows(
+        "select t.slug from api_keys k join tenants t on t.id = k.tenant_id where k.last_used_at is not null"
+    )
+    assert [row["slug"] for row in found] == ["beta"]
+
+
+async def test_grants_that_have_ended_keep_no_tenant_where_it_is(world: World) -> None:
+    await world.fill("acme", 1)
+    acme, beta = await world.application.tenant("acme"), await world.application.tenant("beta")
+    ended = (
+        'insert into grants (tenant_id, id, grantee_id, object, row_id, grantee, "table", expires_at)'
+        " values ($1, 99, $2, 'Folders', '1', 'beta', 'folders', now() - interval '1 minute')"
+    )
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute(ended, acme.id, beta.id)
+    await world.life.move("acme", "database")
+    assert await in_place(world, "north", "select count(*) from folders") == 1
+
+
+async def test_a_plan_waits_seconds_for_a_place_that_is_silent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "_CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, and answers nothing
+        port = server.getsockname()[1]
+        uris = (f"north=postgresql://a:b@127.0.0.1:{port}/c",)
+        settings = replace(world.application.settings, places=("north@eu",), place_admin_uris=uris)
+        async with asyncio.timeout(20):
+            registry = world.application.blueprint.registry
+            found = [one async for one in _of_databases(settings, registry)]
+    assert [(one.name, one.trouble) for one in found] == [("place north", "is away: TimeoutError")]
+
+
+async def test_a_process_that_knows_no_place_says_that_a_list_of_all_tenants_is_not_whole(
+    world: World,
+) -> None:
+    settings = world.application.settings
+    database = Database(app_uri=str(settings.postgres_db_uri), system_uri=str(settings.postgres_system_uri))
+    await database.open()
+    try:
+        directory = TenantDirectory(database, seconds=0)
+        assert not await directory.dispersed()
+        await world.life.move("acme", "database")
+        assert await directory.dispersed()
+    finally:
+        await database.close()

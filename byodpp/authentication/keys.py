@@ -15,7 +15,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -122,7 +122,7 @@ class KeyDirectory:
             clock=clock,
         )
         self._unknown: Expiring[str, bool] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
-        self._used: dict[str, datetime] = {}
+        self._used: dict[str, tuple[int, datetime]] = {}  # tenant, and when last
         self._max_entries = max_entries
 
     async def resolve(self, text: str) -> ApiKey:
@@ -160,19 +160,30 @@ class KeyDirectory:
     def used(self, key: ApiKey) -> None:
         """Note that a key was used; written down by `write_uses`."""
         if key.id in self._used or len(self._used) < self._max_entries:
-            self._used[key.id] = datetime.now(UTC)
+            self._used[key.id] = (key.tenant_id, datetime.now(UTC))
 
     async def write_uses(self) -> None:
-        """Write down when keys were used, all with one statement."""
+        """Write down when keys were used, all with one statement, unless a tenant of them is on its way."""
         used, self._used = self._used, {}
         if not used:
             return
         for name, database in self._database.serving():  # each knows the keys of its own tenants
             try:
-                async with database.system() as transaction:
-                    await transaction.execute(_USED, list(used), list(used.values()))
-            except TenantMoving:
-                _log.info("when keys were used in the place %s is not written while its tenant moves", name)
+                await _write(database, used)
+            except (
+                TenantMoving
+            ):  # its tables refuse it before it is noted where it is: the others all the same
+                for tenant in {tenant for tenant, _ in used.values()}:
+                    await self._write_of(tenant, used, name, database)
+
+    async def _write_of(
+        self, tenant: int, used: Mapping[str, tuple[int, datetime]], name: str | None, database: Database
+    ) -> None:
+        try:
+            await _write(database, {id: one for id, one in used.items() if one[0] == tenant})
+        except TenantMoving:
+            where = "the shared database" if name is None else f"the place {name}"
+            _log.info("when keys of tenant %d were used is not written in %s while it moves", tenant, where)
 
     def forget(self, tenants: Collection[int] | None = None) -> None:
         """Look the keys of these tenants up anew, and whatever was not found; None: every key."""
@@ -232,3 +243,8 @@ def _key(record: Any) -> ApiKey:
 
 def _invalid(message: str) -> Unauthenticated:
     return Unauthenticated(message, error="invalid_token")
+
+
+async def _write(database: Database, used: Mapping[str, tuple[int, datetime]]) -> None:
+    async with database.system() as transaction:
+        await transaction.execute(_USED, list(used), [at for _, at in used.values()])

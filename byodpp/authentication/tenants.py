@@ -135,7 +135,7 @@ class TenantDirectory:
 
     async def dispersed(self) -> bool:
         """Whether rows of some tenant are in a database of its own."""
-        return bool(self._database.places) and (await self._of_all())[1]
+        return (await self._of_all())[1]  # also where this process has no place of it
 
     async def _of_all(self) -> tuple[str | None, bool]:
         known = self._everywhere.get("")

@@ -1,7 +1,7 @@
 """What a changed manifest would do to each place of tenants, beside the tables that all of them share.
 
 In: settings of a running database. Out: a plan per schema and database of a tenant, or why there is none: one
-that is away is told of and not waited for.
+that is away is told of, and waited for ten seconds at most.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -50,6 +50,8 @@ __all__ = [
     "wanted_schema",
 ]
 
+#: For making a connection: a server that is away is not waited for any longer.
+_CONNECT_SECONDS: Final = 10.0
 #: An address, or a connection, which is left open.
 Database: TypeAlias = "str | asyncpg.Connection[Any]"
 
@@ -171,7 +173,7 @@ async def _connected(database: Database) -> AsyncIterator[asyncpg.Connection[Any
     if not isinstance(database, str):
         yield database
         return
-    connection = await asyncpg.connect(database)
+    connection = await asyncpg.connect(database, timeout=_CONNECT_SECONDS)
     try:
         yield connection
     finally:

@@ -18,7 +18,14 @@ from byodpp.row_security import POLICY_PREFIX, Grant, Policy
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["SEAL_POLICIES", "read"]
+__all__ = ["LOCK_TIMEOUT", "SEAL_POLICIES", "read"]
+
+#: Sets how long a statement may wait for a table while others queue behind it: half a second longer than
+#: the server takes to look why it waits, for only then does an autovacuum that has the table give way.
+LOCK_TIMEOUT: Final = (
+    "select set_config('lock_timeout', (setting::bigint + 500)::text, {local}) from pg_settings"
+    " where name = 'deadlock_timeout'"
+)
 
 #: Name of a policy that somebody changed by hand: it equals no policy of ours.
 ALTERED: Final = "altered "

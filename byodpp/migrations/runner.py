@@ -24,25 +24,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from byodpp.exceptions import MigrationError, Problem
-from byodpp.migrations.catalog import SEAL_POLICIES
+from byodpp.migrations.catalog import LOCK_TIMEOUT, SEAL_POLICIES
 from byodpp.migrations.revisions import Revision, read_revisions, revisions_folder
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-__all__ = ["APPLY_LOCK", "LOCK_TIMEOUT", "apply"]
+__all__ = ["APPLY_LOCK", "apply"]
 
 _log = logging.getLogger("byodpp.migrations")
 
 #: Advisory lock that one applier holds per database.
 APPLY_LOCK: Final = 0x62796F647070
-#: Sets how long a statement may wait for a table while others queue behind it: half a second longer than
-#: the server takes to look why it waits, for only then does an autovacuum that has the table give way.
-LOCK_TIMEOUT: Final = (
-    "select set_config('lock_timeout', (setting::bigint + 500)::text, {local}) from pg_settings"
-    " where name = 'deadlock_timeout'"
-)
 #: `alembic.op` is one for the whole process: two runs at a time would write into each other's database.
 _OP_IN_USE: Final = threading.Lock()
 _LOCK_NOT_AVAILABLE: Final = frozenset({"55P03", "40P01"})  # timeout, deadlock

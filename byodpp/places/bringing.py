@@ -43,7 +43,7 @@ async def bring(
         anew = False
     columns = ", ".join(map(quote, one.columns))
     values = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in one.columns if name != "id")
-    rows = f"select {columns} from jsonb_populate_recordset(null::{one.name}, $1::jsonb)"
+    rows = f"select {columns} from json_populate_recordset(null::{one.name}, $1::json)"
     if anew:
         which = f"id = any($2::text[]::{one.key_type}[])"
         await target.execute(
@@ -75,7 +75,7 @@ async def exchangeable(
         same = " and ".join(f"t.{name} = n.{name}" for name in columns)
         rows = await target.fetch(
             "select n.id::text as id, t.id::text as holder"
-            f" from jsonb_populate_recordset(null::{one.name}, $1::jsonb) n"
+            f" from json_populate_recordset(null::{one.name}, $1::json) n"
             f" join {one.name} t on {same} and t.id <> n.id",
             found,
         )
@@ -118,9 +118,9 @@ def _unique(one: Copied) -> Iterator[list[str]]:
 
 
 async def _rows(source: Transaction, one: Copied, ids: Sequence[str]) -> Any:
-    """Return rows as a JSON array."""
+    """Return rows as a JSON array: as a text, for jsonb holds none of 256 MB."""
     return await source.fetchval(
-        f"select jsonb_agg(to_jsonb(s))::text from (select {one.values()} from {one.name}"
+        f"select json_agg(row_to_json(s))::text from (select {one.values()} from {one.name}"
         f" where id = any($1::text[]::{one.key_type}[])) s",
         list(ids),
     )

@@ -20,10 +20,9 @@ import asyncpg
 from byodpp.definitions import Kind
 from byodpp.exceptions import MigrationError, Problem
 from byodpp.migrations import Snapshot, Step, wanted_schema
-from byodpp.migrations.catalog import SEAL_POLICIES
+from byodpp.migrations.catalog import LOCK_TIMEOUT, SEAL_POLICIES
 from byodpp.migrations.plan import batches
 from byodpp.migrations.planning import plan_for
-from byodpp.migrations.runner import LOCK_TIMEOUT
 from byodpp.places.placement import EVERYWHERE, Located, dedicated
 from byodpp.registry import Registry
 from byodpp.sql_text import quote

@@ -174,7 +174,7 @@ class Carrier:
         if self._trail is not None:
             trail = _Trail(self._trail, tenant)
             async with _passing(source) as reading, _passing(target) as writing:
-                async for entries in trail.of(reading):
+                async for entries in trail.of(reading, whole=True):
                     brought += await trail.added(writing, entries)
                     await trail.require_same(writing, entries)
                 await seal(writing, tenant)
@@ -189,7 +189,7 @@ class Carrier:
         if self._trail is not None:
             trail = _Trail(self._trail, tenant)
             async with _passing(source) as here, _passing(target) as there:
-                async for entries in trail.of(here):
+                async for entries in trail.of(here, whole=False):
                     await trail.require_same(there, entries)
 
 
@@ -201,10 +201,16 @@ class _Trail:
         self._tenant = tenant
         self._columns = [quote(one.name) for one in table.c if one.name not in _LOCAL]
 
-    async def of(self, transaction: Transaction) -> AsyncIterator[Any]:
-        """Yield entries in the order of their ids: as JSON, with ids and hashes."""
+    async def of(self, transaction: Transaction, *, whole: bool) -> AsyncIterator[Any]:
+        """Yield entries in the order of their ids, with ids and hashes.
+
+        Args:
+            transaction: reads them.
+            whole: whether as JSON, too; as a text, for jsonb holds no array of 256 MB.
+        """
+        rows = "json_agg(row_to_json(s))::text" if whole else "null"
         sql = (
-            "select jsonb_agg(to_jsonb(s))::text as rows, array_agg(s.id) as ids, max(s.id) as last,"
+            f"select {rows} as rows, array_agg(s.id) as ids, max(s.id) as last,"
             " array_agg(hashtextextended(s::text, 0)) as hashes"
             f" from (select {', '.join(self._columns)} from {self._table}"
             f" where tenant_id = $1 and id > $2 order by id limit {_AT_ONCE}) s"
@@ -220,7 +226,7 @@ class _Trail:
         done = await transaction.execute(
             f"insert into {self._table} ({columns}, {quote(ARRIVAL)}) overriding system value"
             f" select {columns}, null::xid8"
-            f" from jsonb_populate_recordset(null::{self._table}, $1::jsonb) on conflict do nothing",
+            f" from json_populate_recordset(null::{self._table}, $1::json) on conflict do nothing",
             entries["rows"],
         )
         return int(str(done).rpartition(" ")[2] or 0)

@@ -19,7 +19,7 @@ import asyncpg
 from byodpp.database import Database
 from byodpp.definitions import Scope
 from byodpp.exceptions import MigrationError, PlaceUnavailable, Problem
-from byodpp.migrations.runner import LOCK_TIMEOUT
+from byodpp.migrations.catalog import LOCK_TIMEOUT
 from byodpp.places.building import count_anew, patiently
 from byodpp.places.copied import is_copied
 from byodpp.places.counting import continue_from, next_id, restart

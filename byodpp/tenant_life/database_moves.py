@@ -52,7 +52,9 @@ _REGION: Final = (
     "select c.region from tenants t join tenant_classes c on c.id = t.tenant_class_id where t.id = $1"
 )
 _HAS_OPENED: Final = "has opened rows to other tenants, which cannot be looked up in another database"
-_OPENED: Final = "select exists (select from grants where tenant_id = $1)"
+_OPENED: Final = (
+    "select exists (select from grants where tenant_id = $1 and (expires_at is null or expires_at > now()))"
+)
 #: What a tenant has given back while it was in another database.
 _FORGET_CLAIMS: Final = (
     "delete from byodpp.platform_keys p where p.tenant_id = $1 and not exists"
