@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from byodpp import migrations
+from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.bootstrap import Blueprint
 from byodpp.cli.place_plans import _of_databases
@@ -258,17 +259,75 @@ async def test_a_move_that_is_given_up_leaves_no_claim_and_no_record(world: Worl
     assert await world.value(claims, id) > 0, "it keeps them where it is"
 
 
-async def test_whoever_signs_out_while_the_tenant_moves_loses_the_cookies(
+async def test_whoever_signs_out_while_the_tenant_moves_is_signed_out(
     byodpp_bench: Bench, blueprint: Blueprint
 ) -> None:
     settings: dict[str, Any] = {**AT_ONCE, "places": PLACES, "public_url": HERE}
     async with byodpp_bench.application(blueprint, **settings) as tested:
-        browser = await begun(tested)
+        world, browser = World(tested), await begun(tested)
         with pytest.raises(Cut):
-            await World(tested).life.move("acme", "database", told=cutting("hold"))
+            await world.life.move("acme", "database", told=cutting("hold"))
+        answer = await browser.client.delete("/session", headers=browser.headers())
+        assert answer.status_code == 204, answer.text
+        assert "Max-Age=0" in answer.headers["set-cookie"]
+        await world.life.move("acme", "database")
+        await asyncio.sleep(1.0)
+        assert (await browser.client.get(FOLDERS, headers=browser.headers())).status_code == 401
+
+
+async def test_cookies_end_also_when_nothing_can_be_revoked(
+    byodpp_bench: Bench, blueprint: Blueprint, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {**AT_ONCE, "places": PLACES, "public_url": HERE}
+    async with byodpp_bench.application(blueprint, **settings) as tested:
+        world, browser = World(tested), await begun(tested)
+        with pytest.raises(Cut):  # its tables refuse it, and this process has not heard of it
+            await world.life.delete("acme", tmp_path, told=cutting("hold"))
+        async with tested.connected.database.system() as transaction:
+            await transaction.execute("update tenants set status = 'activated' where slug = 'acme'")
+        tested.connected.authenticator.forget()
         answer = await browser.client.delete("/session", headers=browser.headers())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "tenant_moving")
         assert "Max-Age=0" in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize("source", ["shared", "north"])
+async def test_whoever_is_revoked_while_a_tenant_moves_stays_so(world: World, source: str) -> None:
+    await world.fill("acme", 1)
+    goal: Any = "database" if source == "shared" else "shared"
+    if source == "north":
+        await world.life.move("acme", "database")
+    admin, clerk, third = world.client(), world.client(user="clerk"), world.client(user="third")
+    for client in (clerk, third):
+        assert (await client.get(FOLDERS)).status_code == 200
+    id = (await world.application.tenant("acme")).id
+    users = (await admin.get("/api/v1/users?sort=id")).json()["data"]
+    [clerks] = [one["id"] for one in users if "clerk" in str(one["userName"])]
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting("copy revocations"))
+    await made(admin, "/api/v1/revocations", kind="user", subject=str(clerks))
+    await asyncio.sleep(1.0)
+    assert (await clerk.get(FOLDERS)).status_code == 401
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting("settle"))
+    assert (await third.post("/api/v1/revocations/own")).status_code == 204
+    database = world.application.connected.database
+    home, place = database, database.places["north"]
+    late = (
+        "insert into revocations (tenant_id, kind, subject, expires_at)"
+        " values ($1, 'token', 'late', now() + interval '1 day')"
+    )
+    before, after = (home, place) if source == "shared" else (place, home)
+    async with before.system() as transaction:  # by who has not heard of the switch
+        await transaction.execute(late, id)
+        await transaction.execute(BUMP)
+    await world.life.move("acme", goal)
+    count = "select count(*) from revocations where tenant_id = $1"
+    async with before.system() as there, after.system() as here:
+        assert (await there.fetchval(count, id), await here.fetchval(count, id)) == (0, 3)
+        assert await here.fetchval(f"{count} and _number is null", id) == 0
+    assert (await clerk.get(FOLDERS)).status_code == (await third.get(FOLDERS)).status_code == 401
+    await made(admin, FOLDERS, name="goes on")
 
 
 async def test_uses_of_keys_are_written_though_another_tenants_tables_refuse_it(world: World) -> None:

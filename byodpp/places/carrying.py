@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import Conflict, InternalError
+from byodpp.places.fences import takes_moving
 from byodpp.places.placement import carried
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
@@ -107,18 +108,47 @@ class Carrier:
     async def compare(self, tenant: int, source: Database, target: Database) -> Mapping[str, list[str]]:
         """Return rows and checksums by table, when they are the same in both databases.
 
+        Revocations are not compared: some may have been written since they were copied.
+
         Raises:
             InternalError: they differ.
         """
         found = {}
         async with _passing(source) as here, _passing(target) as there:
-            for table in reversed(self._order):
+            for table in reversed([one for one in self._order if not takes_moving(one)]):
                 found[table.fullname] = await _digest(here, table, tenant)
                 if found[table.fullname] != await _digest(there, table, tenant):
                     raise InternalError(
                         f"{table.fullname} differs between the databases: nothing was switched"
                     )
         return found
+
+    async def bring_revocations(self, tenant: int, source: Database, target: Database) -> int:
+        """Move the revocations that were written where a tenant was; return how many were not there yet.
+
+        Their ids may be given by now: they get new ones, and are told apart by what they say, and when.
+        """
+        table = next((one for one in self._order if takes_moving(one)), None)
+        if table is None:
+            return 0
+        names = (str(one.name) for one in table.c if one.computed is None)
+        columns = ", ".join(quote(one) for one in names if one != "id" and one not in _LOCAL)
+        # What is entered last ends first: they are committed there before they are gone here.
+        async with _passing(source) as reading, _passing(target) as writing:
+            rows = await reading.fetchval(
+                f"with gone as (delete from {_address(table)} where tenant_id = $1 returning {columns})"
+                " select json_agg(row_to_json(gone))::text from gone",
+                tenant,
+            )
+            done = await writing.execute(
+                f"insert into {_address(table)} ({columns}) select {columns}"
+                f" from json_populate_recordset(null::{_address(table)}, $1::json) s where not exists"
+                f" (select from {_address(table)} t where t.tenant_id = s.tenant_id and t.kind = s.kind"
+                " and t.subject is not distinct from s.subject and t.created_at = s.created_at)",
+                rows or "[]",
+            )
+            await writing.execute(self._renumber)
+        return int(str(done).rpartition(" ")[2] or 0)
 
     async def remove(self, tenant: int, database: Database) -> int:
         """Delete a tenant's rows from a database, but its audit trail, and return how many there were."""

@@ -27,6 +27,7 @@ __all__ = ["Copies"]
 _log: Final = logging.getLogger(__name__)
 
 _LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp copies', 0))"
+_WAIT: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp copies', 0))"
 #: Lets the triggers pass that keep everybody else from changing a copy.
 PASS: Final = "set local byodpp.moving = 'on'"
 _THERE: Final = "select tenant_id from byodpp.tenant_places where place = $1 order by tenant_id"
@@ -70,17 +71,21 @@ class Copies:
             if not tenants:
                 return 0
             async with self._place.system() as target:
-                if coming is None and not await target.fetchval(_LOCK):
-                    return 0  # another process is at it
+                if coming is None:
+                    if not await target.fetchval(_LOCK):
+                        return 0  # another process is at it
+                    tenants = [row["tenant_id"] for row in await source.fetch(_THERE, self._name)]
                 await source.be_patient(_LONGEST_SECONDS)
                 await target.be_patient(_LONGEST_SECONDS)
                 await target.execute(PASS)
                 return await self._all(source, target, tenants)
 
     async def forget(self, tenant: int) -> None:
-        """Delete the copy of a tenant's record when the tenant is no more."""
+        """Delete the copy of a tenant's record when the tenant is no more there."""
         selves = [one.name for one in self._tables if one.scope is Scope.SELF]
         async with self._place.system() as target:
+            await target.be_patient(_LONGEST_SECONDS)
+            await target.execute(_WAIT)  # who is refreshing may still believe that it is there
             await target.execute(PASS)
             for name in selves:
                 await target.execute(f"delete from {name} where id = $1", tenant)

@@ -130,10 +130,10 @@ class PlaceDatabases:
             for name, highest in found.items():
                 await continue_from(owner, name, highest + 1)
 
-    async def hold(self, place: str, tenant: int, *, held: bool) -> None:
-        """Let a place refuse a tenant's writes, or take them."""
+    async def hold(self, place: str, tenant: int, *, held: bool, for_good: bool = False) -> None:
+        """Let a place refuse a tenant's writes, or take them; those of revocations only for good."""
         async with self.connected(place) as owner:
-            await hold_one(owner, self._fenced, tenant, held=held)
+            await hold_one(owner, self._fenced, tenant, held=held, for_good=for_good)
 
     async def continue_counting(
         self, source: asyncpg.Connection[Any], target: asyncpg.Connection[Any]

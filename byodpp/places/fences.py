@@ -21,13 +21,15 @@ from byodpp.places.building import patiently
 from byodpp.places.placement import Located
 from byodpp.sql_text import quote, quote_text
 from byodpp.tables import StoredTable
+from byodpp.tables.framework import NUMBER
 
 if TYPE_CHECKING:
     import asyncpg
+    import sqlalchemy as sa
 
     from byodpp.database import Transaction
 
-__all__ = ["be_alone", "be_alone_in", "claim_keys", "hold", "hold_one", "platform_keys"]
+__all__ = ["be_alone", "be_alone_in", "claim_keys", "hold", "hold_one", "platform_keys", "takes_moving"]
 
 _ALONE: Final = "hashtextextended('byodpp places', 0)"
 _PATIENCE_SECONDS: Final = 45.0
@@ -93,7 +95,8 @@ async def hold(
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out)
     wanted = {(_SHARED, one.table.name): away for one in tables}
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out_of_all)
-    wanted |= {_at(one): away for one in further}
+    gone = ",".join(str(one.tenant_id) for one in located if one.state == "gone")
+    wanted |= {_at(one): gone if takes_moving(one.table) else away for one in further}
     lacking = set()  # schemas that may lack tables
     for place in located:
         if (
@@ -109,7 +112,12 @@ async def hold(
 
 
 async def hold_one(
-    connection: asyncpg.Connection[Any], tables: Sequence[StoredTable], tenant: int, *, held: bool
+    connection: asyncpg.Connection[Any],
+    tables: Sequence[StoredTable],
+    tenant: int,
+    *,
+    held: bool,
+    for_good: bool = False,
 ) -> None:
     """Let tables of a tenant's own database refuse its writes, or take them again.
 
@@ -120,14 +128,24 @@ async def hold_one(
         tables: all that have rows of it.
         tenant: its id.
         held: whether it is refused.
+        for_good: it is deleted, and not on its way: then nothing of it is taken.
     """
     present = {row["at"]: row["holds"] or "" for row in await connection.fetch(_GATES)}
     wanted = {}
     for one in tables:
         ids = {int(id) for id in present.get(".".join(_at(one)), "").split(",") if id}
-        ids = ids | {tenant} if held else ids - {tenant}
+        refused = held and (for_good or not takes_moving(one.table))
+        ids = ids | {tenant} if refused else ids - {tenant}
         wanted[_at(one)] = ",".join(map(str, sorted(ids)))
     await _gates(connection, wanted)
+
+
+def takes_moving(table: sa.Table) -> bool:
+    """Whether a table takes rows of a tenant that moves: revocations, which hold wherever they are written.
+
+    Whoever is to be locked out must not have to be waited for. They are brought along before the move ends.
+    """
+    return NUMBER in table.c
 
 
 def _at(stored: StoredTable) -> tuple[str, str]:

@@ -238,7 +238,8 @@ class DatabaseMoves:
         try:
             await self._carrier.remove(tenant.id, self._database.at(target))
             if target is not None:
-                await self.give_back(tenant.id, target)
+                # Not before: who refreshes the copies would bring its record again.
+                transaction.after_commit(partial(self._leave, tenant.id, target))
         except PlaceUnavailable as error:
             left = error.message  # the next move to there empties it
         await self._let_write(transaction, tenant.id, source)
@@ -348,7 +349,7 @@ class DatabaseMoves:
             await self._places.hold(source, id, held=True)
         if target is not None and await self._opens_rows(source, id):
             await self._let_write(unit.transaction, id, source)
-            await self._leave(id, target)
+            unit.transaction.after_commit(partial(self._leave, id, target))
             told = f"Tenant {tenant.slug!r} {_HAS_OPENED} since the move began. It writes again where it is"
             return PutBack(Conflict(f"{told}: revoke its grants, and move it then"))
         return {}
@@ -363,7 +364,7 @@ class DatabaseMoves:
         """
         await self._fence(await located(transaction))
         if place is not None:
-            await self._places.hold(place, id, held=True)
+            await self._places.hold(place, id, held=True, for_good=True)
 
     async def _fence(self, there: list[Located]) -> None:
         async with self._builder.connected() as owner:
@@ -454,6 +455,7 @@ class DatabaseMoves:
 
     async def _clean(self, id: int, unit: Unit, results: Results) -> Any:
         """Delete the rows where they were, which goes on refusing the tenant; the audit trail stays."""
+        await self._carrier.bring_revocations(id, self._source(results), self._target(results))
         rows = await self._carrier.remove(id, self._source(results))
         if results["begin"]["source"] is not None:
             await self._carrier.claimed(id, [], [], self._source(results))
