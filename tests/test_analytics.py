@@ -193,6 +193,11 @@ async def test_a_place_that_is_away_is_named_and_its_tenants_are_not_counted(
 ) -> None:
     await put_together(tested, *SLUGS)
     await tested.connected.tenant_life().move("zeta", "database", wanted=Wanted(place="north"))
+    assert await tested.connected.quota.meter.measure(now=True)
+    zeta = (await tested.tenant("zeta")).id
+    async with tested.connected.database.system() as transaction:
+        measured = await transaction.fetch("select tenant_id from byodpp.tenant_storage")
+    assert measured and zeta not in {row["tenant_id"] for row in measured}, "it is measured where it lives"
     (found,) = (await told(tested))["classes"]
     assert (found["tenants"], found["averageUsers"]) == (6, 3.5), "counted where they live"
     north = tested.connected.database.places["north"]

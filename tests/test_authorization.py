@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from byodpp.authentication import Principal
-from byodpp.authorization import Authorizer
+from byodpp.authorization import Authorizer, policies
 from byodpp.authorization.explanation import voices_of
-from byodpp.authorization.policies import PolicyRow, PolicySet, RoleLink
+from byodpp.authorization.policies import Policy, PolicyRow, PolicySet, RoleLink, fitted
 from byodpp.authorization.policy_check import circles
 from byodpp.conditions import (
     AllOf,
@@ -366,6 +366,26 @@ def test_a_rule_for_every_resource_reaches_each_as_far_as_its_filter_fits() -> N
     deciding.load_policies([row("X", "read", deny=True, resource="*", filter={"price": 1})], version=2)
     assert deciding.decide(user("X"), products, "list").allowed
     assert not deciding.decide(user("X"), bare, "list").allowed
+
+
+def test_a_change_of_one_rule_compiles_that_one_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    decides, compiled = authorizer(products := resource()), list[int]()
+
+    def counted(policy: Policy, *others: Any) -> Policy | None:
+        compiled.append(0 if policy.row is None else policy.row.id)
+        return fitted(policy, *others)
+
+    monkeypatch.setattr(policies, "fitted", counted)
+    rules = [
+        row("Viewer", resource="*", operation="list", id=n, filter={"name": f"n{n}"}) for n in range(1, 6)
+    ]
+    decides.load_policies(rules, version=1)
+    assert len(decides.decide(user("Viewer"), products, "list").rules) == 5
+    assert sorted(compiled) == [1, 2, 3, 4, 5]
+    compiled.clear()
+    decides.load_policies([*rules[1:], replace(rules[0], filter={"name": "other"})], version=2)
+    assert len(decides.decide(user("Viewer"), products, "list").rules) == 5
+    assert compiled == [1]
 
 
 def test_rules_along_a_chain_of_roles_are_explained_with_one_walk_over_it() -> None:

@@ -121,7 +121,7 @@ class TenantRules:
             yield
         own = (policy for _, policies in compiled for policy in policies)
         links = [(link.subject, link.inherited, self.domain) for link in self.links]
-        made = PolicySet(own, links, registry=self._registry)
+        made = PolicySet(own, links, registry=self._registry, former=former._set if former else None)
         self._compiled, self._set, self._former = compiled, made, None
 
     def _own(self) -> PolicySet:

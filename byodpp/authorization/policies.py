@@ -125,16 +125,26 @@ class PolicySet:
     """Policies that do not change. A change makes another set, which takes this one's place."""
 
     def __init__(
-        self, policies: Iterable[Policy], links: Iterable[tuple[str, str, str]] = (), *, registry: Registry
+        self,
+        policies: Iterable[Policy],
+        links: Iterable[tuple[str, str, str]] = (),
+        *,
+        registry: Registry,
+        former: PolicySet | None = None,
     ) -> None:
         """Args:
         policies: what may be selected.
         links: role inheritance: a subject, what it holds too, and the domain.
         registry: for filters of policies that hold for every resource.
+        former: whose policies, where they are here too, are not compiled anew for its resources.
         """
         self._policies = tuple(policies)
         self._registry = registry
-        self._fitted: dict[tuple[int, tuple[str, str]], Policy | None] = {}
+        self._fitted: dict[tuple[Policy, tuple[str, str]], Policy | None] = {}
+        if former is not None:
+            kept = frozenset(self._policies)
+            # A copy at once: another thread may be adding to it.
+            self._fitted = {key: one for key, one in dict(former._fitted).items() if key[0] in kept}
         self._selection = PolicySelection(
             (
                 (policy.subject, policy.domain, _key(policy.resource), policy.operation, policy.deny)
@@ -160,7 +170,7 @@ class PolicySet:
         policy = self._policies[number]
         if policy.row is None:
             return policy
-        key = (number, resource.id)
+        key = (policy, resource.id)
         if key not in self._fitted:
             self._fitted[key] = fitted(policy, resource, self._registry)
         return self._fitted[key]

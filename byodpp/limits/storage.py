@@ -46,7 +46,10 @@ _KEEP: Final = (
     " select *, now() from unnest($1::bigint[], $2::bigint[])"
     " on conflict (tenant_id) do update set bytes = excluded.bytes, measured_at = excluded.measured_at"
 )
-_PRESENT: Final = "select id from tenants where id > 0"
+_PRESENT: Final = (
+    "select id from tenants t where id > 0 and not exists"
+    " (select from byodpp.tenant_places p where p.tenant_id = t.id and p.tier = 'database')"
+)
 _MEASURED: Final = "select max(measured_at) from byodpp.tenant_storage"
 _USED: Final = "select tenant_id, bytes from byodpp.tenant_storage"
 
