@@ -110,7 +110,7 @@ def blueprint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def news(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as tested:
+    async with byodpp_bench.application(blueprint, tenant_domain="dpp.example") as tested:
         for tenant in ("acme", "beta"):
             client = tested.client(tenant=tenant)
             rows = [
@@ -159,6 +159,19 @@ async def test_nobody_sees_more_or_writes_through_it(news: TestedApplication, wa
         assert answer.status_code == status, answer.text
         assert status != 200 or answer.json()["data"] == []
     assert (await news.client().get("/api/v1/bulletins?sort=id")).json()["data"] == before
+
+
+async def test_what_is_published_is_found_whatever_tenants_host_is_asked(
+    news: TestedApplication,
+) -> None:
+    """A public address leads to the same row, whatever host it is asked at."""
+    nobody = news.client(role=None)
+    for host in ("acme.dpp.example", "beta.dpp.example"):
+        shown = (await nobody.get("/bulletins", headers={"Host": host})).json()["data"]
+        assert [row["code"] for row in shown] == ["acme-out", "beta-out"]
+        for tenant in ("acme", "beta"):
+            answer = await nobody.get(f"/bulletins/{tenant}-out", headers={"Host": host})
+            assert answer.status_code == 200, answer.text
 
 
 async def test_a_draft_is_not_found_by_its_key_either(news: TestedApplication) -> None:
