@@ -121,13 +121,17 @@ async def test_what_changes_about_a_tenant_that_moves_waits_or_holds_afterwards(
         ("/api/v1/api-keys", {"name": "k", "roles": ["Admin"]}),
         ("/api/v1/policies", {"subject": "Viewer", "object": "Sheets"}),
         ("/api/v1/grants", {"object": "Folders", "rowId": "1", "grantee": "beta"}),
-        ("/api/v1/revocations", {"kind": "user", "subject": "1"}),
     ):
         answer = await admin.post(url, json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "tenant_moving"), url
     for act in (world.life.suspend("acme", "admin"), world.life.delete("acme", Path("unused"))):
         with pytest.raises(Conflict, match="Something else"):
             await act
+    # Nobody who is to be locked out has to be waited for.
+    await made(admin, "/api/v1/revocations", kind="token", subject="stolen")
+    assert (await operator.post(f"/api/v1/tenants/{acme.id}/deactivate")).status_code == 200
+    assert (await admin.get(FOLDERS)).status_code == 401
+    assert (await operator.post(f"/api/v1/tenants/{acme.id}/activate")).status_code == 200
     await world.life.move("acme", None)
     assert (await operator.post(f"/api/v1/tenants/{acme.id}/deactivate")).status_code == 200
     await world.life.move("acme", "shared")  # who is suspended moves as well
