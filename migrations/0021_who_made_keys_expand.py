@@ -6,8 +6,8 @@ A revision of kind expand; it loses nothing but the word that 0026 had put into 
 
 from alembic import op
 
-revision = "0028_who_made_keys_expand"
-down_revision = "0027_events_in_the_trail_expand"
+revision = "0021_who_made_keys_expand"
+down_revision = "0020_events_in_the_trail_expand"
 kind = "expand"
 destructive = False
 may_wait = False

@@ -6,8 +6,8 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0026_tenants_counted_together_expand"
-down_revision = "0025_makers_of_keys_expand"
+revision = "0019_tenants_counted_together_expand"
+down_revision = "0018_makers_of_keys_expand"
 kind = "expand"
 destructive = False
 may_wait = False

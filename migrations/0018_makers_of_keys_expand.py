@@ -6,7 +6,7 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0025_makers_of_keys_expand"
+revision = "0018_makers_of_keys_expand"
 down_revision = "0017_claims_to_confirm_expand"
 kind = "expand"
 destructive = False

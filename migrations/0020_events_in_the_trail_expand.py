@@ -6,8 +6,8 @@ A revision of kind expand; it loses nothing.
 
 from alembic import op
 
-revision = "0027_events_in_the_trail_expand"
-down_revision = "0026_tenants_counted_together_expand"
+revision = "0020_events_in_the_trail_expand"
+down_revision = "0019_tenants_counted_together_expand"
 kind = "expand"
 destructive = False
 may_wait = False
