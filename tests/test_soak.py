@@ -311,6 +311,9 @@ async def test_nobody_blocks_the_event_loop_for_a_quarter_of_a_second(
         watch = LoopWatch()
         await heaviest(store, name, watch)
         longest[name] = max(longest[name], watch.longest_seconds)
+        # The kit keeps what handlers hear: megabytes of each row, which nobody would hold here.
+        await store.events()
+        store.recorder.heard.clear()
     record_property("heavy requests", rounds * len(longest))
     worst = sorted(longest, key=lambda name: -longest[name])[:3]
     record_property(
