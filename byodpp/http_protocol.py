@@ -1,18 +1,19 @@
-"""HTTP/1.1 as uvicorn speaks it, with four things of our own.
+"""HTTP/1.1 as uvicorn speaks it, with five things of our own.
 
 What the parser cannot read is handed to the application, so that the refusal is worded and logged
 like any other. Whoever has asked is answered, though he has shut his side of the connection, or sent
 something behind it that nobody can read. A client that is slow, or never comes to an end, costs a
 bounded time and a bounded memory: the head of a request has a size and a deadline, fields after the
 body are thrown away, a body that goes on long after its answer ends the connection, and so does a client
-that reads nothing of a long answer. And an answer
-whose headers are `HeaderLines` goes out in one piece: uvicorn would look at every header once more,
-and write head and body by a system call each.
+that reads nothing of a long answer. A stop does not close a connection over a request that is just
+arriving. And an answer whose headers are `HeaderLines` goes out in one piece: uvicorn would look at
+every header once more, and write head and body by a system call each.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -42,6 +43,8 @@ _PATIENCE_SECONDS: Final = 2.0
 _STALLED_SECONDS: Final = 60.0
 #: How long a stream may send nothing to a client that has shut its side, and may have gone.
 _SILENT_SECONDS: Final = 60.0
+#: How long a connection is kept at a stop on which nothing has been asked, or not to the end.
+_LAST_LOOK_SECONDS: Final = 0.25
 #: In place of a version of HTTP: why the application gets a request that was not read.
 UNREADABLE, LARGE_HEAD, SLOW_HEAD = "unreadable", "large head", "slow head"
 
@@ -56,19 +59,47 @@ class HttpProtocol(HttpToolsProtocol):
     _head_deadline: asyncio.TimerHandle | None = None
     _idle_since: float | None = None  # None: a request is being read or answered
 
-    def __init__(self, *args: Any, max_head_bytes: int = 49_152, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        max_head_bytes: int = 49_152,
+        stopping: Callable[[], bool] = lambda: False,
+        **options: Any,
+    ) -> None:
         """Args:
         args: uvicorn's.
         max_head_bytes: address and headers together; what is larger is not kept to its end.
+        stopping: whether the end of the server has been announced: each connection then gets one more answer.
         options: uvicorn's.
         """
         super().__init__(*args, **options)
         self._most_head_bytes = max_head_bytes + _READ_BYTES
+        self._stopping = stopping
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a first request no longer than for another one."""
         super().connection_made(transport)
         self._await_request()
+        if self._stopping():
+            self.shutdown()  # accepted before the listener was closed, and told of here too late for that
+
+    def shutdown(self) -> None:
+        """Close after what has been asked, or is being asked at this moment, has been answered.
+
+        To close a connection with data that nobody has read resets it, and its client cannot know whether
+        its request has been carried out. So nothing is closed before what is on its way has had time to come.
+        """
+        self._stopping = _always
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(_LAST_LOOK_SECONDS, self._look_last)
+
+    def _look_last(self) -> None:
+        if self._in_head:
+            self._refuse(SLOW_HEAD)
+        elif self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline; tell the request that is being answered, though others wait behind it."""
@@ -268,9 +299,15 @@ class HttpProtocol(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+        if self._stopping():
+            cycle.keep_alive = False
         self.scope[WHOLE_BODY] = cycle.whole_body  # type: ignore[typeddict-unknown-key]
         self.scope[WHOLE_ANSWER] = cycle.whole_answer  # type: ignore[typeddict-unknown-key]
         return cycle
+
+
+def _always() -> bool:
+    return True
 
 
 def _done() -> None:

@@ -3,10 +3,10 @@
 In: settings and a factory of the application. Out: nothing until the end; then normally, or
 StartError (address taken, or what the application's start raised).
 
-A stop (SIGTERM, SIGINT) goes so: readiness answers 503 at once; in stage and prod a fifth of
-the grace goes by in which load balancers notice it; no new connections; running requests
-finish; the application closes. All of it stays within the grace of the settings. A second
-signal ends it within a second.
+A stop (SIGTERM, SIGINT) goes so: readiness answers 503 at once, and each connection is closed after its
+next answer; in stage and prod a fifth of the grace goes by in which load balancers notice it; no new
+connections; running requests finish, those that are just arriving among them; the application closes.
+All of it stays within the grace of the settings. A second signal ends it within a second.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def serve(
     grace = settings.shutdown_grace_seconds
     drain = grace / 5 if settings.environment in ("stage", "prod") else 0.0
     head_bytes = settings.max_url_bytes + settings.max_header_bytes
-    protocol: Any = partial(HttpProtocol, max_head_bytes=head_bytes)  # uvicorn only ever calls it
+    stopping = application.state.lifecycle.stopping.is_set
+    # uvicorn only ever calls it
+    protocol: Any = partial(HttpProtocol, max_head_bytes=head_bytes, stopping=stopping)
     config = uvicorn.Config(
         application,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",

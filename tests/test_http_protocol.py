@@ -52,29 +52,35 @@ def test_an_answers_own_header_takes_the_place_of_a_standing_one() -> None:
 
 
 @asynccontextmanager
-async def served(app: App) -> AsyncIterator[Callable[[bytes], Awaitable[bytes]]]:
-    """Serve an application; yield what sends bytes on a new connection and reads to its end."""
-    config = uvicorn.Config(
-        app, http=HttpProtocol, ws="none", lifespan="off", log_config=None, date_header=False
-    )
+async def serving(app: App, **options: Any) -> AsyncIterator[tuple[uvicorn.Server, tuple[str, int]]]:
+    """Serve an application; yield the server and its address."""
+    protocol: Any = partial(HttpProtocol, **options)  # uvicorn only ever calls it
+    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, date_header=False)
     config.server_header = False
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield server, listener.getsockname()
+        finally:
+            server.should_exit = True
+            await running
+
+
+@asynccontextmanager
+async def served(app: App) -> AsyncIterator[Callable[[bytes], Awaitable[bytes]]]:
+    """Serve an application; yield what sends bytes on a new connection and reads to its end."""
+    async with serving(app) as (_, address):
 
         async def exchange(sent: bytes) -> bytes:
-            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            reader, writer = await asyncio.open_connection(*address)
             writer.write(sent)
             try:
                 return await asyncio.wait_for(reader.read(), 5)
             finally:
                 writer.close()
 
-        try:
-            yield exchange
-        finally:
-            server.should_exit = True
-            await running
+        yield exchange
 
 
 def answering(status: int, headers: HeaderLines, *bodies: bytes) -> App:
@@ -418,3 +424,60 @@ async def test_a_stream_that_is_silent_does_not_wait_for_a_client_that_has_gone(
         await asyncio.wait_for(reader.readuntil(b"tick"), 5)
         writer.close()
         assert await asyncio.wait_for(ended, 8) == "http.disconnect"
+
+
+# --- stop -------------------------------------------------------------------------------
+
+ASKED = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWERED = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n"
+
+
+async def connections(server: uvicorn.Server) -> list[HttpProtocol]:
+    """Wait until a connection has been accepted."""
+    async with asyncio.timeout(5):
+        while not server.server_state.connections:  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+    return [protocol for protocol in server.server_state.connections if isinstance(protocol, HttpProtocol)]
+
+
+@pytest.mark.parametrize("already", [b"", ASKED[:20]], ids=["nothing", "half a head"])
+@pytest.mark.parametrize("before", [0, 1])
+async def test_a_request_that_arrives_while_the_server_stops_is_answered(already: bytes, before: int) -> None:
+    async with serving(answering(200, lines(1), b"a")) as (server, address):
+        reader, writer = await asyncio.open_connection(*address)
+        for _ in range(before):
+            writer.write(ASKED)
+            assert await asyncio.wait_for(reader.readexactly(len(ANSWERED) + 3), 5) == ANSWERED + b"\r\na"
+        writer.write(already)
+        for protocol in await connections(server):
+            protocol.shutdown()
+        writer.write(ASKED[len(already) :])
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert answer == ANSWERED + b"connection: close\r\n\r\na"
+
+
+@pytest.mark.parametrize(("sent", "status"), [(b"", b""), (ASKED[:20], b"HTTP/1.1 200 OK")])
+async def test_a_connection_that_asks_nothing_does_not_hold_up_a_stop(sent: bytes, status: bytes) -> None:
+    """What the application answers to a head without end is its own affair: here 200."""
+    async with serving(answering(200, lines(1), b"a")) as (server, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(sent)
+        for protocol in await connections(server):
+            await asyncio.sleep(0.05)  # what has been sent is read
+            protocol.shutdown()
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert answer.startswith(status) and bool(answer) == bool(status)
+
+
+async def test_a_connection_that_comes_during_a_stop_gets_one_answer() -> None:
+    async with serving(answering(200, lines(1), b"a"), stopping=lambda: True) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(ASKED)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        unasked, silent = await asyncio.open_connection(*address)
+        assert await asyncio.wait_for(unasked.read(), 5) == b""
+        silent.close()
+    assert answer == ANSWERED + b"connection: close\r\n\r\na"

@@ -91,7 +91,10 @@ def until(condition: Callable[[], object], within: float = 8.0) -> None:
 
 def seen(served: Served, pids: set[int]) -> set[int]:
     """Ask once more which process answers, and return all that did so far."""
-    pids.add(served.pid())
+    try:
+        pids.add(served.pid())
+    except (ConnectionResetError, IndexError):
+        pass  # accepted by a process that was killed before it answered
     return pids
 
 
