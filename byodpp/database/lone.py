@@ -130,12 +130,12 @@ class LoneScope(TransactionScope):
         if not isinstance(transaction, LoneTransaction):
             await super().__aexit__(kind, error, trace)
             return
-        connection = transaction.end()
+        connection, failure = transaction.end(), transaction.taken_failure()
         if transaction.idle:
             self._pool.give_back(connection, self._context.tenant_id)
         else:
             await self._database.finish(self._roll_back(connection))
         if error is None:
-            if transaction.failure is not None:
-                raise transaction.failure
+            if failure is not None:
+                raise failure
             await transaction.run_callbacks()

@@ -91,13 +91,13 @@ class TransactionScope:
             except BaseException:
                 await self._database.finish(self._roll_back(transaction.end()))
                 raise
-        connection = transaction.end()
-        if error is None and transaction.failure is None:
+        connection, failure = transaction.end(), transaction.taken_failure()
+        if error is None and failure is None:
             await self._database.finish(self._commit(transaction, connection))
             return
         await self._database.finish(self._roll_back(connection))
-        if error is None and transaction.failure is not None:
-            raise transaction.failure  # it was caught without a savepoint around what had failed
+        if error is None and failure is not None:
+            raise failure  # it was caught without a savepoint around what had failed
         if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
             # Raised by somebody who used `transaction.connection` directly.
             raise translate(error) from error

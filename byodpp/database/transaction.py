@@ -186,6 +186,11 @@ class Transaction:
         self.connection = cast(Connection, _NoConnection())
         return connection
 
+    def taken_failure(self) -> ApiError | None:
+        """Return the failure and forget it: it holds frames that hold the transaction."""
+        failure, self.failure = self.failure, None
+        return failure
+
     def after_commit(self, callback: Callable[[], Awaitable[object]]) -> None:
         """Run `callback` once the transaction is committed; its failure is logged, not answered."""
         self._callbacks.append(callback)

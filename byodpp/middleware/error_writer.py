@@ -41,6 +41,7 @@ class ErrorWriter:
         if request.status:
             raise failure
         await send_answer(error(refusal, request), request, send, hear_out=True)
+        _let_go(failure)
 
 
 def as_api_error(failure: Exception) -> ApiError:
@@ -54,6 +55,19 @@ def as_api_error(failure: Exception) -> ApiError:
         if kind is not None:
             return kind(headers=failure.headers)
     return InternalError()
+
+
+def _let_go(failure: BaseException) -> None:
+    """Take apart what was answered: a failure holds the frames it went through, and some of them hold it.
+
+    It would stay, with all that those frames know of the request, until a pass of the garbage collector.
+    """
+    waiting: list[BaseException | None] = [failure]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and one.__traceback__ is not None:
+            waiting += (one.__cause__, one.__context__)
+            one.__traceback__ = one.__cause__ = one.__context__ = None
 
 
 def _report(failure: Exception, request: Request) -> None:

@@ -76,6 +76,7 @@ def judge_parameters(
         loaded: Mapping[str, Any] = schema.load(found)
     except marshmallow.ValidationError as error:
         faults += details_of(error.messages_dict, "", list(found), list(known))
+        error.__traceback__ = None  # marshmallow's frames hold the error, which would hold itself
     if faults:
         raise InvalidQuery(details=faults[:MAX_DETAILS])
     return loaded

@@ -335,8 +335,11 @@ def _load(
         return schema.load(data, partial=tuple(partial)) if partial else schema.load(data)
     except marshmallow.ValidationError as error:
         messages = error.messages_dict
-        names = [name for name, one in schema.fields.items() if not isinstance(one, ReadOnlyField)]
-        raise refuse(details_of(messages, prefix, list(data), names), more) from None
+        # Marshmallow's frames hold the error by a name: it would hold itself, and all of the body.
+        error.__traceback__ = None
+    # Not within the block: the refusal would hold the error as its context.
+    names = [name for name, one in schema.fields.items() if not isinstance(one, ReadOnlyField)]
+    raise refuse(details_of(messages, prefix, list(data), names), more)
 
 
 def _with_few_unknown(schema: marshmallow.Schema, data: dict[str, Any]) -> tuple[dict[str, Any], int]:

@@ -22,7 +22,7 @@ from byodpp.repository import Repository
 if TYPE_CHECKING:
     from byodpp.service.units import Unit
 
-__all__ = ["Cascades"]
+__all__ = ["Cascades", "Deleting"]
 
 #: Rows that may go with one row, and how deep they may lie.
 _MOST_ROWS: Final = 10_000
@@ -32,13 +32,28 @@ _PAGE: Final = 500
 _WHOLE: Final = Decision(allowed=True, reason="it goes with the row that it refers to")
 
 
+class Deleting:
+    """How far the deletions of one unit have come."""
+
+    __slots__ = ("rows", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way: list[tuple[str, str]] = []  # tables and keys of rows that are being deleted
+        self.rows = 0  # that went with others so far
+
+
 class Cascades:
     """The deletions of one unit. Fulfils `repository.stores.Cascading`."""
 
-    def __init__(self, unit: Unit) -> None:
+    __slots__ = ("_deleting", "_unit")
+
+    def __init__(self, unit: Unit, deleting: Deleting) -> None:
+        """Args:
+        unit: works for it. It must not hold this in turn: both would stay until a pass of the collector.
+        deleting: of the unit.
+        """
         self._unit = unit
-        self._under_way: list[tuple[str, str]] = []  # tables and keys of rows that are being deleted
-        self._rows = 0
+        self._deleting = deleting
 
     def concern(self, resource: ResourceDefinition) -> bool:
         """Whether a deletion has to look for rows that refer to the row."""
@@ -51,20 +66,20 @@ class Cascades:
             resource: of the row.
             key: of the row, which is locked: nothing new can refer to it.
         """
-        if len(self._under_way) >= _MOST_LEVELS:
+        if len(self._deleting.under_way) >= _MOST_LEVELS:
             raise Conflict(f"More than {_MOST_LEVELS} levels of rows would be deleted with it.")
-        self._under_way.append((resource.table, str(key)))
+        self._deleting.under_way.append((resource.table, str(key)))
         try:
             for one in self._unit.parts.dependents.of(resource):
                 await self._follow(one, key)
         finally:
-            self._under_way.pop()
+            self._deleting.under_way.pop()
 
     async def _follow(self, one: Dependent, key: Any) -> None:
         done: set[str] = set()
         while found := [id for id in await self._referring(one, key) if self._is_other(one.resource, id)]:
-            self._rows += len(found)
-            if self._rows > _MOST_ROWS:
+            self._deleting.rows += len(found)
+            if self._deleting.rows > _MOST_ROWS:
                 raise Conflict(f"More than {_MOST_ROWS} rows would be deleted or changed with it.")
             repository = self._repository(one.resource)
             await repository.lock_all(found)
@@ -80,9 +95,9 @@ class Cascades:
     def _is_other(self, resource: ResourceDefinition, id: Any) -> bool:
         """Whether a row is none of those that are being deleted; one may refer to itself."""
         place = (resource.table, str(id))
-        if place in self._under_way[:-1]:
+        if place in self._deleting.under_way[:-1]:
             raise Conflict("The rows to delete refer to each other in a circle: empty one reference first.")
-        return place != self._under_way[-1]
+        return place != self._deleting.under_way[-1]
 
     async def _delete(self, resource: ResourceDefinition, id: Any) -> None:
         unit = self._unit

@@ -184,7 +184,7 @@ class Service:
                 else:
                     result, events = await self._tried(principal, origin, work)
             except NeedsTransaction:
-                return await self.together(principal, origin, work, commit=commit)
+                break  # nothing was done
             except ApiError as error:
                 if attempt == _TRIES or not is_retryable(error):
                     raise
@@ -192,7 +192,8 @@ class Service:
             else:
                 self._handle(events)
                 return result
-        raise AssertionError("the last try returns or raises")
+        # Not where it was caught: what brought it here, with all it holds, is gone by now.
+        return await self.together(principal, origin, work, commit=commit)
 
     async def single(self, call: Call) -> Row:
         """Create or change the row of a call that `is_single`, and nothing else beside its statement.

@@ -50,7 +50,7 @@ from byodpp.repository.acting import Acting
 from byodpp.repository.stores import Store
 from byodpp.rows import Row, Rows
 from byodpp.schemas import SchemaMap
-from byodpp.service.cascades import Cascades
+from byodpp.service.cascades import Cascades, Deleting
 from byodpp.service.modifiers import as_values
 from byodpp.service.nested import NestedWork
 from byodpp.service.secrets import UserSecrets
@@ -92,7 +92,7 @@ class Unit:
         self.principal = principal
         self.origin = origin
         self.outbox = Outbox(parts.hears)
-        self.cascades = Cascades(self)
+        self._deleting = Deleting()
         self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
@@ -124,7 +124,7 @@ class Unit:
             system=system,
             resource=call.resource if call else None,
             decision=call.decision if call else None,
-            cascades=self.cascades,
+            cascades=Cascades(self, self._deleting),
         )
 
     def published(self, version: str) -> Repositories:
