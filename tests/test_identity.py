@@ -15,6 +15,7 @@ from joserfc.jwk import KeySet, RSAKey
 
 from byodpp.exceptions import NotFound, StartError
 from byodpp.identity import IdentityProvider, LocalIssuer
+from byodpp.identity.administration import RealmPlan
 from byodpp.identity.keys import KeyFolder
 
 TENANT = "01JD0000000000000000000001"
@@ -164,6 +165,25 @@ async def test_rotation_signs_with_a_new_key_and_keeps_the_former_one_published(
     keys = KeySet.import_key_set(dict(await local.certs(TENANT)))  # type: ignore[arg-type]
     for token in (old, new):
         assert jwt.decode(token, keys, algorithms=["RS256"]).claims["iss"] == local.issuer_url(TENANT)
+
+
+async def test_what_another_process_does_to_a_realm_is_told_at_the_next_question(issuer: Issuer) -> None:
+    local, other = issuer(), issuer()
+    plan = RealmPlan(name=TENANT, display_name="a")
+    await other.administration.put_realm(plan)
+    first = await local.signing_keys(TENANT)
+    assert first is not None and await local.signing_keys(TENANT) is first, (
+        "read again though nothing changed"
+    )
+    other.rotate_keys(TENANT)
+    second = await local.signing_keys(TENANT)
+    assert second is not None and len(second["keys"]) == 2
+    await other.administration.update_realm(TENANT, enabled=False)
+    assert await local.signing_keys(TENANT) is None
+    await other.administration.update_realm(TENANT, enabled=True)
+    assert await local.signing_keys(TENANT) == second
+    other.remove_realm(TENANT)
+    assert await local.signing_keys(TENANT) is None
 
 
 async def test_a_removed_realm_has_no_keys(issuer: Issuer) -> None:

@@ -19,7 +19,7 @@ __all__ = ["FOLLOWED_SECONDS", "UNFOLLOWED_SECONDS", "DirectoryChanges", "Forget
 
 #: How long an answer is believed while changes are followed. It ends at all for those who change rows
 #: by SQL of their own and record nothing.
-FOLLOWED_SECONDS: Final = 60.0
+FOLLOWED_SECONDS: Final = 300.0
 #: How long an answer is believed while nobody follows.
 UNFOLLOWED_SECONDS: Final = 1.0
 #: A look that is older follows nothing any more.

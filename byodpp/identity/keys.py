@@ -11,20 +11,34 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from byodpp.exceptions import Problem, StartError
 
-__all__ = ["KeyFolder"]
+__all__ = ["FileStamp", "KeyFolder", "stamp_of"]
 
 _T = TypeVar("_T")
+#: Time of change, number, and size of a file.
+FileStamp: TypeAlias = tuple[int, int, int]
 
 _REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _BITS: Final = 2048
 _PUBLIC: Final = ("kty", "kid", "use", "alg", "n", "e")
+
+
+def stamp_of(path: Path) -> FileStamp | None:
+    """Return what changes whenever another file is put in the place of this one; None when there is none.
+
+    Two files of one moment have the same time of change, as clocks of file systems tick in milliseconds.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 class KeyFolder:
@@ -35,8 +49,8 @@ class KeyFolder:
         folder: made at the first write, mode 0700.
         """
         self._folder = folder
-        self._read: dict[str, tuple[int, list[RSAKey]]] = {}  # realm -> time of change, keys
-        self._public: dict[str, tuple[int, list[dict[str, Any]]]] = {}  # the same of what is told to others
+        self._read: dict[str, tuple[FileStamp, list[RSAKey]]] = {}
+        self._public: dict[str, tuple[FileStamp, list[dict[str, Any]]]] = {}
 
     def find(self, realm: str) -> list[RSAKey] | None:
         """Return the realm's keys, the signing one first; None when there is no such realm.
@@ -57,24 +71,32 @@ class KeyFolder:
         """
         return self._look(realm, self._public, _public_keys)
 
-    def _look(self, realm: str, known: dict[str, tuple[int, _T]], read: Callable[[Any], _T]) -> _T | None:
+    def stamp(self, realm: str) -> FileStamp | None:
+        """Return what changes whenever the realm's keys do; None when there is no such realm."""
+        return stamp_of(self._path(realm)) if _REALM.fullmatch(realm) else None
+
+    def _look(
+        self, realm: str, known: dict[str, tuple[FileStamp, _T]], read: Callable[[Any], _T]
+    ) -> _T | None:
         """Return what the realm's file says, read again only when it has changed."""
         if not _REALM.fullmatch(realm):
             return None
         path = self._path(realm)
-        try:
-            changed = path.stat().st_mtime_ns
-            found = known.get(realm)
-            if found is None or found[0] != changed:
-                found = (changed, read(json.loads(path.read_text("utf-8"))))
-                known[realm] = found
-        except FileNotFoundError:
+        changed, found = stamp_of(path), known.get(realm)
+        if changed is None:
             known.pop(realm, None)
+            return None
+        if found is not None and found[0] == changed:
+            return found[1]
+        try:
+            said = read(json.loads(path.read_text("utf-8")))
+        except FileNotFoundError:  # it went this moment
             return None
         except (ValueError, KeyError, TypeError, JoseError) as error:
             reason = f"does not hold signing keys ({error}); delete it to have new ones made"
             raise StartError([Problem(str(path), reason)]) from error
-        return found[1]
+        known[realm] = (changed, said)
+        return said
 
     def ensure(self, realm: str) -> list[RSAKey]:
         """Return the realm's keys, made now when it is new."""

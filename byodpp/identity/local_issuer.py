@@ -75,6 +75,8 @@ class LocalIssuer:
         self._served_at = (served_at or self._base_url).rstrip("/")
         self._audience = audience
         self._folder = keys or KeyFolder(state_folder / "keys")
+        # realm -> stamps of its files before they were read, what they say
+        self._told: dict[str, tuple[tuple[object, object], Mapping[str, Any]]] = {}
         #: The right to make realms and users: here everybody's.
         self.administration = LocalRealms(state_folder / "realms", self._folder)
 
@@ -88,10 +90,21 @@ class LocalIssuer:
 
     async def signing_keys(self, realm: str) -> Mapping[str, Any] | None:
         """Return the realm's public keys; None when it never had any, or is not enabled."""
-        keys = await asyncio.to_thread(self._folder.public, realm)
-        if keys is not None and not await asyncio.to_thread(self.administration.enabled, realm):
-            return None
-        return None if keys is None else {"keys": keys}
+        stamps = (self._folder.stamp(realm), self.administration.stamp(realm))
+        told = self._told.get(realm)
+        # Asked twice a minute for each realm: a thread for it would cost fifty times as much as two stats.
+        if told is not None and told[0] == stamps:
+            return told[1]
+        keys = await asyncio.to_thread(self._public_keys, realm)
+        if keys is None:
+            self._told.pop(realm, None)
+        else:
+            self._told[realm] = (stamps, keys)
+        return keys
+
+    def _public_keys(self, realm: str) -> Mapping[str, Any] | None:
+        keys = self._folder.public(realm)
+        return {"keys": keys} if keys is not None and self.administration.enabled(realm) else None
 
     async def renew(self, realm: str, refresh_token: str) -> Renewed | None:
         """Exchange a token of `issue_refresh`; None when it is none, has ended, or the realm is closed."""

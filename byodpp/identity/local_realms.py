@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 from byodpp.exceptions import NotFound, ValidationFailed
 from byodpp.identity.administration import INVITATION_SECONDS, Person, RealmPlan, check_realm_name
-from byodpp.identity.keys import KeyFolder
+from byodpp.identity.keys import FileStamp, KeyFolder, stamp_of
 
 __all__ = ["LocalRealms"]
 
@@ -46,6 +46,14 @@ class LocalRealms:
             return bool(self._read(realm)["enabled"])
         except NotFound:
             return True
+
+    def stamp(self, realm: str) -> FileStamp | None:
+        """Return what changes whenever something of the realm does; None when it was never made here."""
+        try:
+            check_realm_name(realm)
+        except ValidationFailed:
+            return None
+        return stamp_of(self._path(realm))
 
     def describe(self, realm: str) -> dict[str, Any]:
         """Return everything that is kept of a realm.
