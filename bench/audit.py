@@ -18,8 +18,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.contestants import UNLIMITED
-from bench.processes import Generator, Request, clean_environment, free_port, serving
+from bench.processes import Generator, Request, clean_environment, serving
 from bench.turns import Sample, Side, _turn, turned
+from scripts.ports import free_port
 
 __all__ = ["measure"]
 

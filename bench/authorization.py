@@ -24,10 +24,11 @@ import asyncpg
 from bench.comparison import greet
 from bench.contestants import CONNECTIONS, CONTESTANTS, UNLIMITED, started
 from bench.figures import ratio, verdict
-from bench.processes import Generator, Request, Server, free_port, serving
+from bench.processes import Generator, Request, Server, serving
 from bench.turns import Sample, Side, alternate
 from bench.world import Size, World, made
 from byodpp.embedded import SUPERUSER
+from scripts.ports import free_port
 
 __all__ = ["GUARDED", "MANY", "PROMISES", "UNGUARDED", "Scale", "measure"]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.processes import Server, free_port, serving
+from bench.processes import Server, serving
 from bench.works import WORKS, requests_of
 from bench.world import World
+from scripts.ports import free_port
 
 __all__ = ["CONTESTANTS", "UNLIMITED", "Contestant", "started"]
 

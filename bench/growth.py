@@ -18,9 +18,10 @@ from typing import Any
 
 from bench.comparison import greet
 from bench.contestants import CONTESTANTS, UNLIMITED, started
-from bench.processes import Generator, Request, Server, ask, clean_environment, free_port, serving
+from bench.processes import Generator, Request, Server, ask, clean_environment, serving
 from bench.turns import Sample, Side, alternate
 from bench.world import Size, Tenant, World, made
+from scripts.ports import free_port
 
 __all__ = ["GROWTHS", "Growth", "Scale", "measure"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Generator", "Request", "Server", "ask", "clean_environment", "computed", "free_port", "serving"]
+__all__ = ["Generator", "Request", "Server", "ask", "clean_environment", "computed", "serving"]
 
 HERE = Path(__file__).parent
 _PATIENCE_SECONDS = 60.0
@@ -117,14 +116,6 @@ def computed(root: int) -> float:
             except (FileNotFoundError, ProcessLookupError):
                 continue
     return total / 1e9
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -28,6 +28,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from scripts.ports import free_port
+
 __all__ = ["AdminAccess", "Distribution", "RunningKeycloak", "Unobtainable"]
 
 VERSION: Final = "26.6.4"
@@ -156,7 +158,7 @@ class RunningKeycloak:
             data: folder of its database; None keeps everything in memory.
             log: file for its output.
         """
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.access = access
         self._log = log
@@ -316,12 +318,6 @@ def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _refuse_occupied(port: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from typing import Any, Final
 
 import httpx2
 import pytest
+
+from scripts.ports import free_port
 
 __all__ = ["Browser", "BrowserError", "browser"]
 
@@ -156,9 +157,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
     if binary is None or driver is None:
         reason = "no Chromium with chromedriver here (apt install chromium chromium-driver)"
         (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(reason)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = tmp_path / "chromedriver.log"
     with log.open("wb") as output, subprocess.Popen(
         [driver, f"--port={port}"], stdout=output, stderr=output

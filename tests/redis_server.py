@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.ports import free_port
+
 __all__ = ["RedisServer"]
 
 
@@ -26,9 +28,7 @@ class RedisServer:
             pytest.skip(told)
         self._program = program
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,7 +40,7 @@ class RedisServer:
         """Start it, empty, and wait until it answers."""
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir"]
         self._process = subprocess.Popen([*command, str(self._folder)], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self._answers():
             assert time.monotonic() < deadline, "redis-server did not start"
             time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -109,7 +109,7 @@ class Serving:
         try:
             with urllib.request.urlopen(self.address + "/health/ready", timeout=5):
                 return True
-        except (urllib.error.URLError, OSError):
+        except (http.client.HTTPException, OSError):  # an answer that was cut, or none
             return False
 
     def end(self, number: int = signal.SIGTERM, *, group: bool = False, within: float = 20.0) -> int:

@@ -33,6 +33,7 @@ from byodpp.manifest import load_manifest
 from byodpp.migrations import synchronise
 from byodpp.registry import Registry
 from byodpp.tables.roles import OWNER, SYSTEM
+from tests.computing import computing
 
 MANIFEST = {
     "resources": [{"name": "Notes", "fields": {"text": {"type": "string"}}, "access": {"read": ["Viewer"]}}]
@@ -258,11 +259,11 @@ async def test_b45_without_the_header_the_caller_is_nobody(world: World) -> None
     ids=lambda value: repr(value[:20]),
 )
 async def test_b45_a_header_that_is_not_one_good_bearer_token_is_401(world: World, value: str) -> None:
-    start = time.process_time()
-    with pytest.raises(Unauthenticated) as refusal:
-        await world.authenticator.authenticate(value)
-    assert refusal.value.headers["WWW-Authenticate"].startswith("Bearer")
-    assert time.process_time() - start < 0.5
+    with computing() as taken:
+        with pytest.raises(Unauthenticated) as refusal:
+            await world.authenticator.authenticate(value)
+        assert refusal.value.headers["WWW-Authenticate"].startswith("Bearer")
+    assert taken.seconds < 0.5
 
 
 async def test_b45_two_good_tokens_are_not_better_than_one(world: World) -> None:

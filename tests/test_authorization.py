@@ -39,6 +39,7 @@ from byodpp.definitions import (
 from byodpp.exceptions import ManifestError
 from byodpp.fields import FIELD_TYPES
 from byodpp.registry import Registry
+from tests.computing import computing
 
 Access = Mapping[str, Sequence[Any]]
 
@@ -394,9 +395,9 @@ def test_rules_along_a_chain_of_roles_are_explained_with_one_walk_over_it() -> N
     decides = authorizer(products := resource())
     decides.load_policies(rules, links, version=1)
     decision = decides.decide(caller := user("R0"), products, "list")
-    began = time.process_time()
-    voices = voices_of(decision, decides.rules(1), caller)
-    assert time.process_time() - began < 2.0  # one walk for each rule had taken minutes
+    with computing() as taken:
+        voices = voices_of(decision, decides.rules(1), caller)
+    assert taken.seconds < 2.0  # one walk for each rule had taken minutes
     assert {len(one.way) for one in voices} == set(range(4_997, 5_002))
 
 
@@ -404,12 +405,12 @@ def test_thousands_of_roles_and_of_users_who_hold_them_cost_no_more_than_a_momen
     deciding = authorizer(products := resource())
     chain = [RoleLink(tenant_id=1, role=f"R{one}", inherits=f"R{one + 1}") for one in range(5_000)]
     holders = [RoleLink(tenant_id=1, user_id=one, inherits=f"R{one % 20}") for one in range(1, 20_000)]
-    start = time.process_time()
-    deciding.load_policies([row("R5000", operation="list")], [*chain, *holders], version=1)
-    assert deciding.decide(user("R0"), products, "list").allowed
-    assert not deciding.decide(user("S0", number=99_999), products, "list").allowed
-    assert circles([*chain, *holders]) == []
-    assert time.process_time() - start < 2  # all tenants wait meanwhile; it was minutes
+    with computing() as taken:
+        deciding.load_policies([row("R5000", operation="list")], [*chain, *holders], version=1)
+        assert deciding.decide(user("R0"), products, "list").allowed
+        assert not deciding.decide(user("S0", number=99_999), products, "list").allowed
+        assert circles([*chain, *holders]) == []
+    assert taken.seconds < 2  # all tenants wait meanwhile; it was minutes
     knot = RoleLink(tenant_id=1, role="R5000", inherits="R4998")
     assert circles([*chain, *holders, knot]) == ["R4998", "R4999", "R5000"]
 
@@ -417,9 +418,9 @@ def test_thousands_of_roles_and_of_users_who_hold_them_cost_no_more_than_a_momen
 def test_a_tenth_of_a_second_loads_a_rule_for_everything_in_each_of_a_thousand_tenants() -> None:
     deciding = authorizer(*(resource(f"Things{number}") for number in range(50)))
     policies = [row("Admin", tenant=tenant, resource="*", id=tenant) for tenant in range(1, 1_001)]
-    start = time.process_time()
-    deciding.load_policies(policies, version=1)
-    assert time.process_time() - start < 0.5
+    with computing() as taken:
+        deciding.load_policies(policies, version=1)
+    assert taken.seconds < 0.5
 
 
 def test_roles_inherit_within_their_tenant_also_what_the_manifest_grants() -> None:
@@ -716,11 +717,10 @@ def test_a_decision_that_was_taken_is_a_lookup_however_many_policies_there_are()
 
 
 def test_a_thousand_resources_are_loaded_in_seconds() -> None:
-    start = time.process_time()
-    authorizer(
-        *(resource(f"Things{number}", access={"read": ["A", "B"], "write": ["A"]}) for number in range(1_000))
-    )
-    assert time.process_time() - start < 5
+    access = {"read": ["A", "B"], "write": ["A"]}
+    with computing() as taken:
+        authorizer(*(resource(f"Things{number}", access=access) for number in range(1_000)))
+    assert taken.seconds < 5
 
 
 def test_tenants_without_rows_of_their_own_share_their_decisions() -> None:

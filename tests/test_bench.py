@@ -198,7 +198,7 @@ def test_all_works_are_done_alike_by_the_bare_limit_and_by_byodpp(world: World) 
 def test_growth_is_measured_from_the_smallest_to_the_largest(
     tmp_path: Path, kind: str, sizes: list[tuple[str, ...]]
 ) -> None:
-    scale = Scale(resources=(1, 2), tenants=(1, 2), rows=(40, 100), rounds=2, seconds=0.3, connections=2)
+    scale = Scale(resources=(1, 2), tenants=(1, 2), rows=(40, 100), rounds=2, seconds=0.1, connections=2)
     told: list[str] = []
     growths = measure_growth(tmp_path, scale, [kind], told.append)
     assert [tuple(growth.samples) for growth in growths] == sizes

@@ -447,16 +447,17 @@ async def test_a_provider_that_is_away_keeps_who_signs_out_late_from_believing_i
     browser = await renewable(tested)
     del browser.cookies[NAME]
     kept = dict(browser.cookies)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        standard = RealmStandard(audience="byodpp-api")
-        away = Keycloak(base_url=f"http://127.0.0.1:{closed.getsockname()[1]}", standard=standard)
+    silent = socket.socket()  # has the port for itself until the end, and does not listen
+    silent.bind(("127.0.0.1", 0))
+    standard = RealmStandard(audience="byodpp-api")
+    away = Keycloak(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}", standard=standard)
     try:
         monkeypatch.setattr(issuer_of(tested), "renew", away.renew)
         assert code(await browser.ask("DELETE", SESSION)) == (503, "auth_unavailable")
         assert browser.cookies == kept
     finally:
         await away.close()
+        silent.close()
     monkeypatch.undo()
     assert (await browser.ask("DELETE", SESSION)).status_code == 204
     assert browser.cookies == {}
@@ -559,10 +560,10 @@ async def test_a_provider_that_is_away_keeps_the_session_for_later_and_nobody_fr
 ) -> None:
     """The real client of Keycloak, and nothing that listens where Keycloak should."""
     browser = await renewable(tested)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        standard = RealmStandard(audience="byodpp-api")
-        away = Keycloak(base_url=f"http://127.0.0.1:{closed.getsockname()[1]}", standard=standard)
+    silent = socket.socket()  # has the port for itself until the end, and does not listen
+    silent.bind(("127.0.0.1", 0))
+    standard = RealmStandard(audience="byodpp-api")
+    away = Keycloak(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}", standard=standard)
     try:
         monkeypatch.setattr(issuer_of(tested), "renew", away.renew)
         monkeypatch.setattr(issuer_of(tested), "sign_out", away.sign_out)
@@ -573,6 +574,7 @@ async def test_a_provider_that_is_away_keeps_the_session_for_later_and_nobody_fr
         assert browser.cookies == {}
     finally:
         await away.close()
+        silent.close()
     monkeypatch.undo()
     browser.cookies = kept
     for _ in range(100):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from byodpp.testing import TestedApplication
+from tests.patience import blocked
 
 ITEMS = "/api/v1/items"
 BATCH = "/api/v1/items/batch"
@@ -175,7 +176,7 @@ async def test_a_row_that_others_change_meanwhile_is_looked_at_again(store: Test
             "max": 9,
         }
         waiting = asyncio.create_task(client.post(BATCH, json=body))
-        await asyncio.sleep(0.2)
+        await blocked(transaction)
         assert not waiting.done()
     assert [row["id"] for row in (await waiting).json()["data"]] == [keys[7], keys[9]]
 

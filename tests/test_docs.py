@@ -39,6 +39,7 @@ from byodpp.routes import Body, Endpoint
 from byodpp.settings import load_settings
 from byodpp.testing import Bench, TestedApplication
 from scripts.fault_codes import DETAILS, WHEN
+from scripts.ports import free_port
 from tests.documented import ROOT, Block, Exchange, blocks, difference, exchanges, matches, pages, tables
 
 DOCS = ROOT / "docs"
@@ -197,12 +198,13 @@ class Terminal:
         until = time.monotonic() + 60
         while time.monotonic() < until:
             time.sleep(0.05)
-            with socket.socket() as probe:
-                probe.settimeout(5)
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
                     probe.sendall(b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                     if b" 200 " in probe.recv(200):
                         return
+            except OSError:
+                continue  # nobody listens yet, or whoever does is just being replaced
         raise AssertionError("the server does not serve within a minute")
 
     def stop(self) -> None:
@@ -315,12 +317,6 @@ def change(path: Path, name: str, fields: dict[str, Any]) -> None:
         if resource["name"] == name:
             resource["fields"] = fields
     path.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- what the pages quote ---------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import time
 import uuid
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -30,6 +29,7 @@ from byodpp.fields.formats import FORMATS
 from byodpp.fields.moments import CALENDAR_CODECS
 from byodpp.fields.pattern import compile_pattern, pattern_problem
 from byodpp.fields.strict_field import StrictField
+from tests.computing import computing
 
 UTC = datetime.UTC
 
@@ -408,11 +408,11 @@ def test_a_format_word_knows_good_from_bad(word: str) -> None:
 )
 def test_formats_and_patterns_judge_hostile_text_quickly(text: str) -> None:
     pattern = compile_pattern(r"^[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]{2,}$")
-    started = time.process_time()
-    for check in FORMATS.values():
-        check(text)
-    pattern(text)
-    assert time.process_time() - started < 0.6
+    with computing() as taken:
+        for check in FORMATS.values():
+            check(text)
+        pattern(text)
+    assert taken.seconds < 0.6
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,6 @@ async def test_a_value_that_stays_puts_passes_off_for_some_seconds_at_most(
 async def test_a_work_that_does_not_end_puts_passes_off_for_some_seconds_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 0.1)
     HEAP.set(Heap())
     ended = asyncio.Event()
 
@@ -89,6 +88,7 @@ async def test_a_work_that_does_not_end_puts_passes_off_for_some_seconds_at_most
     working = asyncio.create_task(work())
     await asyncio.sleep(0.02)
     assert gc.get_threshold()[0] > 10_000
+    monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 0.1)
     await until_usual()
     ended.set()
     await working

@@ -11,6 +11,7 @@ import pytest
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.cut_connections import CommitEater
+from tests.patience import blocked
 
 ITEMS = "/api/v1/items"
 SHELVES = "/api/v1/shelves"
@@ -238,8 +239,8 @@ async def test_a_twin_is_told_at_once_that_the_first_is_running(store: TestedApp
     async with store.connected.database.system() as transaction:
         await transaction.execute("select from items for update")
         first = asyncio.create_task(client.patch(url, json={"name": "Nut"}, headers=headers))
-        await asyncio.sleep(0.2)
-        twin = await asyncio.wait_for(client.patch(url, json={"name": "Nut"}, headers=headers), 2)
+        await blocked(transaction)
+        twin = await asyncio.wait_for(client.patch(url, json={"name": "Nut"}, headers=headers), 20)
         assert (twin.status_code, code(twin)) == (409, "idempotency_in_progress")
         assert twin.headers["retry-after"] == "1"
         assert not first.done()

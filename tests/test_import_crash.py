@@ -214,7 +214,7 @@ async def compare(app_dir: Path, good: int, bad: int) -> None:
 
 @pytest.mark.slow
 async def test_an_import_that_is_killed_twice_leaves_every_row_once(app_dir: Path) -> None:
-    await load(app_dir, 15_000, 2)
+    await load(app_dir, 9_000, 2)
 
 
 @pytest.mark.soak

@@ -24,6 +24,7 @@ from joserfc.jwk import OctKey, RSAKey
 
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
+from tests.computing import computing
 from tests.keycloak_server import KeycloakDesk
 from tests.worlds import SHOP, build
 
@@ -481,10 +482,10 @@ def costly() -> str:
 async def test_c34_an_encrypted_token_costs_nothing(world: World, make: Callable[[], str]) -> None:
     token = make()
     await world.refused(token)
-    begun = time.process_time()
-    for _ in range(10):
-        assert (await world.answer(token)).status_code == 401
-    assert (time.process_time() - begun) / 10 < 0.05
+    with computing() as taken:
+        for _ in range(10):
+            assert (await world.answer(token)).status_code == 401
+    assert taken.seconds / 10 < 0.05
 
 
 @pytest.mark.parametrize("size", [9_000, 30_000, 100_000])
@@ -492,10 +493,10 @@ async def test_c34_an_enormous_token_costs_nothing(world: World, size: int) -> N
     token = await world.token()
     huge = world.signed(json.dumps({**world.claims, "padding": "x" * size}).encode())
     for sent in (huge, token + "A" * size, "a" * size):
-        begun = time.process_time()
-        answer = await world.answer(sent)
-        assert answer.status_code == (401 if len(sent) < 32_000 else 431), answer.text
-        assert time.process_time() - begun < 0.05
+        with computing() as taken:
+            answer = await world.answer(sent)
+            assert answer.status_code == (401 if len(sent) < 32_000 else 431), answer.text
+        assert taken.seconds < 0.05
     assert (await world.answer(token)).status_code == 200
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ REALM: dict[str, Any] = {
 }
 
 
+#: Of new keys, each above those of earlier tests.
+PRIORITIES = itertools.count(1_000)
+
+
 @dataclass
 class Clock:
     """The key cache's clock: the present, moved by a test."""
@@ -89,7 +94,7 @@ class World:
 
     async def new_key(self) -> str:
         """Add a key that signs from now on, and return the id of its component."""
-        priority = int(time.time() * 1_000) % 10**9 + 1_000  # above those of earlier tests
+        priority = next(PRIORITIES)
         component = {
             "name": f"key-{priority}",
             "providerId": "rsa-generated",

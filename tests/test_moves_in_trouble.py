@@ -28,6 +28,7 @@ from byodpp.places.databases import PlaceDatabases
 from byodpp.settings.places import place_addresses
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
+from tests.patience import answered, soon
 from tests.test_browser_sessions import HERE, begun
 from tests.test_databases_of_tenants import PLACES, in_place
 from tests.test_tiers import (
@@ -271,8 +272,11 @@ async def test_whoever_signs_out_while_the_tenant_moves_is_signed_out(
         assert answer.status_code == 204, answer.text
         assert "Max-Age=0" in answer.headers["set-cookie"]
         await world.life.move("acme", "database")
-        await asyncio.sleep(1.0)
-        assert (await browser.client.get(FOLDERS, headers=browser.headers())).status_code == 401
+
+        async def status() -> object:
+            return (await browser.client.get(FOLDERS, headers=browser.headers())).status_code
+
+        await soon(status, 401)
 
 
 async def test_cookies_end_also_when_nothing_can_be_revoked(
@@ -306,8 +310,7 @@ async def test_whoever_is_revoked_while_a_tenant_moves_stays_so(world: World, so
     with pytest.raises(Cut):
         await world.life.move("acme", goal, told=cutting("copy revocations"))
     await made(admin, "/api/v1/revocations", kind="user", subject=str(clerks))
-    await asyncio.sleep(1.0)
-    assert (await clerk.get(FOLDERS)).status_code == 401
+    await soon(answered(clerk, FOLDERS), 401)
     with pytest.raises(Cut):
         await world.life.move("acme", goal, told=cutting("settle"))
     assert (await third.post("/api/v1/revocations/own")).status_code == 204

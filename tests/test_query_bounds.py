@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from byodpp.query.cursors import Cursors
 from byodpp.query.reader import QueryReader
 from byodpp.query.text import parse_json
 from byodpp.registry import Registry
+from tests.computing import computing
 from tests.query_world import build_registry
 
 
@@ -74,11 +74,11 @@ def see_all(resource: ResourceDefinition) -> Visibility:
     ],
 )
 def test_passing_a_bound_is_refused(ask: Any, text: str, bounds: dict[str, int]) -> None:
-    started = time.process_time()
-    with pytest.raises(QueryTooComplex) as error:
-        ask(text, **bounds)
-    assert error.value.status == 400
-    assert time.process_time() - started < 0.1
+    with computing() as taken:
+        with pytest.raises(QueryTooComplex) as error:
+            ask(text, **bounds)
+        assert error.value.status == 400
+    assert taken.seconds < 0.1
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_a_filter_of_very_many_unknown_names_is_refused_before_all_are_looked_at
     registry: Registry, tree: Any
 ) -> None:
     raw = parse_json({"filter": tree})
-    started = time.process_time()
-    with pytest.raises(QueryTooComplex):
-        judge(raw, registry.get("Products"), registry, None, "list")
-    assert time.process_time() - started < 0.1
+    with computing() as taken:
+        with pytest.raises(QueryTooComplex):
+            judge(raw, registry.get("Products"), registry, None, "list")
+    assert taken.seconds < 0.1
 
 
 def test_a_query_in_json_of_very_many_names_or_values_is_refused(registry: Registry) -> None:
@@ -176,13 +176,13 @@ def test_a_single_row_takes_fields_and_includes_only(ask: Any) -> None:
     ],
 )
 def test_hostile_queries_are_answered_within_a_tenth_of_a_second(ask: Any, text: str) -> None:
-    started = time.process_time()
-    try:
-        ask(text, lookup=see_all)
-    except ApiError as error:
-        assert error.status == 400
-        assert len(error.details) <= 101
-    assert time.process_time() - started < 0.1
+    with computing() as taken:
+        try:
+            ask(text, lookup=see_all)
+        except ApiError as error:
+            assert error.status == 400
+            assert len(error.details) <= 101
+    assert taken.seconds < 0.1
 
 
 def test_lists_may_be_empty_for_trusted_callers_only(registry: Registry) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from byodpp.identity.keycloak import Keycloak, RealmStandard
 from byodpp.testing import Bench
-from scripts.keycloak import _free_port as free_port
+from scripts.ports import free_port
 from tests.browser import Browser
 from tests.keycloak_server import KeycloakDesk
 from tests.mail_sink import MailSink, mail_sink
@@ -212,14 +212,19 @@ def _renews(browser: Browser, here: Place) -> None:
 
 def _tries_again(browser: Browser, here: Place) -> None:
     """A renewal that is refused for the moment is not the end of the session: the page says so and asks."""
-    renewed = browser.run(
-        "return (async () => { for (let calls = 0; calls < 50; calls++) {"
-        " if ((await fetch('/session/renewal', {method: 'POST'})).status === 429) return calls; } })()"
-    )
-    assert renewed is not None and renewed <= 10, "there is no limit"
-    browser.forget("byodpp-session")
-    browser.go(f"{here.url}/docs/v1/notes")
-    browser.wait("return document.body.innerText.includes('could not be renewed (429)')")
+    for _ in range(10):  # a new window may begin, and let the page in, before it has asked
+        renewed, seconds = browser.run(
+            "return (async () => { const begun = Date.now(); for (let calls = 0; calls < 500; calls++) {"
+            " if ((await fetch('/session/renewal', {method: 'POST'})).status === 429)"
+            " return [calls, (Date.now() - begun) / 1000]; } return [500, 0]; })()"
+        )
+        assert renewed <= 10 + seconds * 10 / 6 + 1, "there is no limit"
+        browser.forget("byodpp-session")
+        browser.go(f"{here.url}/docs/v1/notes")
+        refused = "document.body.innerText.includes('could not be renewed (429)')"
+        browser.wait(f"return {refused} || {SIGNED_IN}")
+        if browser.run(f"return {refused}"):
+            break
     assert browser.run("return document.querySelector('#sign-in').textContent") == "Try again"
     assert not browser.run("return document.session.active")
     again = "document.querySelector('#sign-in-dialog').close(); document.querySelector('#sign-in').click();"

@@ -41,13 +41,17 @@ MANIFEST = {
 #: Holds its transaction open, and needs the database once more after the stop was asked for.
 SLOW = """
 import asyncio
+from pathlib import Path
 from byodpp.logics import Logic
+
+BEGUN = Path(__file__).parents[3] / "begun"
 
 
 class FinishTask(Logic):
     resource, action = "Tasks", "finish:post"
 
     async def execute(self):
+        (BEGUN / str(self.request.params["id"])).touch()
         await asyncio.sleep(0.2)
         changed = await self.repository.patch(self.request.params["id"], {"done": True})
         await asyncio.sleep(1)
@@ -60,6 +64,7 @@ class Toil(Logic):
 
     async def execute(self):
         changed = await self.repository.patch(self.request.params["id"], {"done": True})
+        (BEGUN / str(self.request.params["id"])).touch()
         await asyncio.sleep(60)
         return changed
 """
@@ -74,6 +79,7 @@ def app_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logic = folder / "logics" / "v1" / "tasks" / "finish.py"
     logic.parent.mkdir(parents=True)
     logic.write_text(SLOW)
+    (folder / "begun").mkdir()
     return folder
 
 
@@ -95,6 +101,16 @@ def client(serving: Serving) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=serving.address, headers=headers, timeout=20)
 
 
+async def begun(app_dir: Path, ids: list[int]) -> None:
+    """Wait until the actions on these rows are being done."""
+    folder = app_dir / "begun"
+    async with asyncio.timeout(20):
+        while not all((folder / str(one)).exists() for one in ids):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+    for one in ids:
+        (folder / str(one)).unlink()
+
+
 async def tasks(caller: httpx2.AsyncClient, count: int) -> list[int]:
     titles = [{"title": f"task {number}"} for number in range(count)]
     answer = await caller.post("/api/v1/tasks/batch", json=titles)
@@ -112,7 +128,7 @@ async def test_a_stop_lets_requests_finish_and_leaves_nothing_running(
     async with client(serving) as caller:
         ids = await tasks(caller, 6)
         running = [asyncio.create_task(caller.post(f"/api/v1/tasks/{one}/finish")) for one in ids]
-        await asyncio.sleep(0.4)
+        await begun(app_dir, ids)
         end = asyncio.create_task(asyncio.to_thread(serving.end, signal.SIGTERM))
         answers = await asyncio.gather(*running)
     assert [answer.status_code for answer in answers] == [200] * 6, answers[0].text
@@ -137,11 +153,11 @@ async def test_a_request_that_does_not_end_is_cut_and_undone(
     async with client(serving) as caller:
         (one,) = await tasks(caller, 1)
         running = asyncio.create_task(caller.post(f"/api/v1/tasks/{one}/toil"))
-        await asyncio.sleep(0.4)
+        await begun(app_dir, [one])
         for _ in range(signals - 1):
             serving.process.send_signal(signal.SIGINT)
             await asyncio.sleep(0.2)
-        end = asyncio.create_task(asyncio.to_thread(serving.end, signal.SIGINT, within=6))
+        end = asyncio.create_task(asyncio.to_thread(serving.end, signal.SIGINT))
         answered = (await asyncio.gather(running, return_exceptions=True))[0]
         assert await end == 0
     assert isinstance(answered, httpx2.Response), answered

@@ -277,7 +277,7 @@ async def writing(world: World) -> AsyncIterator[tuple[set[str], list[str]]]:
             else:
                 assert answer.status_code == 503, answer.text
                 refused.append(name)
-                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # enough writes, and the move has its turns too
 
     async with asyncio.TaskGroup() as writers:
         for number in range(3):

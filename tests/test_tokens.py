@@ -21,6 +21,7 @@ from byodpp.authentication.signing_keys import SigningKeys
 from byodpp.authentication.tokens import MAX_TOKEN_BYTES, TokenVerifier
 from byodpp.exceptions import AuthUnavailable, SettingsError, Unauthenticated
 from byodpp.identity import LocalIssuer
+from tests.computing import computing
 
 TENANT = "01JD0000000000000000000001"
 OTHER = "01JD0000000000000000000002"
@@ -508,20 +509,20 @@ async def test_c34_encrypted_tokens_are_refused_before_anything_is_computed(veri
     header = {"alg": "PBES2-HS512+A256KW", "enc": "A256GCM", "p2c": 10**9, "p2s": "AAAA", "kid": "key-1"}
     costly = f"{encoded(header)}.AAAA.AAAA.AAAA.AAAA"
     three_parts = f"{encoded(header)}.{encoded(good_claims())}.AAAA"
-    start = time.process_time()
-    for token in (bomb, costly, three_parts):
-        await refused(verifier, token)
-    assert time.process_time() - start < 0.5
+    with computing() as taken:
+        for token in (bomb, costly, three_parts):
+            await refused(verifier, token)
+    assert taken.seconds < 0.5
 
 
 @pytest.mark.parametrize("size", [MAX_TOKEN_BYTES + 1, 100_000, 1_000_000])
 async def test_c34_a_token_beyond_eight_kilobytes_is_refused_at_once(
     verifier: TokenVerifier, size: int
 ) -> None:
-    start = time.process_time()
-    for token in ("a" * size, ("a" * (size // 3) + ".") * 3, "." * size):
-        await refused(verifier, token)
-    assert time.process_time() - start < 0.5
+    with computing() as taken:
+        for token in ("a" * size, ("a" * (size // 3) + ".") * 3, "." * size):
+            await refused(verifier, token)
+    assert taken.seconds < 0.5
 
 
 # --- the provider is away -------------------------------------------------------------

@@ -12,6 +12,7 @@ from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import Conflict
 from byodpp.service.units import Unit
 from byodpp.testing import Bench, TestedApplication
+from tests.patience import blocked
 
 ITEMS = "/api/v1/items"
 
@@ -51,7 +52,7 @@ async def test_a_deadlock_is_tried_again_and_leaves_one_effect(store: TestedAppl
         waiting = asyncio.create_task(
             client.post(f"{ITEMS}/batch", json=both([first, second]), headers={"Idempotency-Key": "once"})
         )
-        await asyncio.sleep(0.2)
+        await blocked(transaction)  # it has locked the first, and wants the second
         await transaction.execute("select from items where id = $1 for update", first)
     answer = await waiting
     assert answer.status_code == 200, answer.text
