@@ -112,6 +112,37 @@ async def test_a_row_is_read_as_it_was_at_a_moment(store: TestedApplication) -> 
     assert (await client.get(url)).status_code == 404
 
 
+async def test_a_row_as_of_its_own_timestamps_is_the_row_that_bears_them(store: TestedApplication) -> None:
+    client = store.client()
+    url = await a_paper(client, **FULL)
+    first = (await client.get(url)).json()["data"]
+    await client.patch(url, json={"title": "b"})
+    second = (await client.get(url)).json()["data"]
+    await client.patch(url, json={"title": "c"})
+    assert first["createdAt"] == first["updatedAt"] < second["updatedAt"]
+    for row, moment in ((first, "createdAt"), (second, "updatedAt")):
+        then = await client.get(url, params={"asOf": row[moment]})
+        assert (then.status_code, then.json().get("data")) == (200, row), then.text
+    versions = (await client.get(f"{url}/history")).json()["data"]
+    assert all(one["at"] == one["row"]["updatedAt"] for one in versions), versions
+
+
+async def test_a_row_as_of_its_deletion_is_gone(store: TestedApplication) -> None:
+    ada = store.client(user="ada")
+    made = (await ada.post(DRAWERS, json={"name": "a"})).json()["data"]
+    url = f"{DRAWERS}/{made['id']}"
+    assert (await ada.delete(url)).status_code == 204
+    async with store.connected.database.system() as transaction:
+        at, deleted = await transaction.fetchval(
+            "select array[h.at, d.deleted_at] from byodpp.history h, drawers d"
+            " where h.operation = 'delete' and d.id = $1 and h.resource_id = d.id::text",
+            made["id"],
+        )
+    assert made["createdAt"] < at.isoformat() and at <= deleted
+    assert (await ada.get(url, params={"asOf": made["createdAt"]})).status_code == 200
+    assert (await ada.get(url, params={"asOf": deleted.isoformat()})).status_code == 404
+
+
 async def test_a_list_is_read_as_it_was_with_filter_order_count_pages_and_groups(
     store: TestedApplication,
 ) -> None:

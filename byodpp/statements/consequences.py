@@ -74,7 +74,7 @@ class Consequences:
         if event and told is not None and not entry_is_event:
             found.append(self._event(resource, told))
         if resource.history:
-            found.append(history_entry(self._tables, resource, row, self._statements.user()))
+            found.append(history_entry(self._tables, resource, row, self._statements.user(), deleted=deleted))
         return told, found
 
     def _told(self, resource: ResourceDefinition, row: sa.CTE, *, whole: bool) -> sa.CTE:

@@ -19,7 +19,7 @@ from byodpp.sql_text import quote
 from byodpp.statements.parameters import Sources, bound
 from byodpp.tables import Tables
 
-__all__ = ["Past", "history_entry", "kept_versions", "past_rows"]
+__all__ = ["Past", "history_entry", "kept_versions", "moment_of_change", "past_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +31,33 @@ class Past:
     single: bool = False  # only the row with parameter `id` is wanted
 
 
+def moment_of_change(resource: ResourceDefinition) -> sa.ColumnElement[Any]:
+    """Return `updatedAt` of a row that a statement changes, as an expression.
+
+    With history it is not the transaction's beginning: of two writers of a row the later one, who has waited
+    for the other's lock, must come later.
+    """
+    return sa.func.clock_timestamp() if resource.history else sa.func.now()
+
+
 def history_entry(
-    tables: Tables, resource: ResourceDefinition, row: sa.CTE, user: sa.ColumnElement[Any]
+    tables: Tables,
+    resource: ResourceDefinition,
+    row: sa.CTE,
+    user: sa.ColumnElement[Any],
+    *,
+    deleted: bool,
 ) -> sa.CTE:
     """Return the part of a writing statement that keeps the written rows.
+
+    A version begins at the row's `updatedAt`, so that whoever asks for the row as of that moment gets it.
 
     Args:
         tables: of the application.
         resource: of the rows.
         row: the written rows, whole.
         user: parameter with the caller's id.
+        deleted: whether there is no row any more for those who read.
     """
     secret = [one.column for one in resource.fields.values() if one.write_only and not one.implied]
     whole: sa.ColumnElement[Any] = sa.cast(sa.func.to_jsonb(row.table_valued()), JSONB())
@@ -51,14 +68,21 @@ def history_entry(
         sa.literal(resource.table, sa.Text()),
         sa.cast(row.c.id, sa.Text()),
         sa.bindparam("operation", type_=sa.Text()),
-        # Not the transaction's beginning: of two writers of a row the later one must come later.
-        sa.func.clock_timestamp(),
+        _begun(resource, row, deleted=deleted),
         sa.func.nullif(user, sa.literal_column("0")),
         sa.bindparam("request_id", type_=sa.Text()),
         whole,
     ).select_from(row)
     columns = ["tenant_id", "resource", "resource_id", "operation", "at", "actor_id", "request_id", "row"]
     return sa.insert(tables.framework("history")).from_select(columns, source).cte("_kept")
+
+
+def _begun(resource: ResourceDefinition, row: sa.CTE, *, deleted: bool) -> sa.ColumnElement[Any]:
+    if not deleted:
+        return row.c.updated_at
+    if resource.soft_delete:  # each of the two asked the clock itself
+        return sa.func.least(row.c.updated_at, row.c.deleted_at)
+    return sa.func.clock_timestamp()
 
 
 def past_rows(tables: Tables, resource: ResourceDefinition, past: Past) -> sa.FromClause:

@@ -21,6 +21,7 @@ from byodpp.registry import Registry
 from byodpp.schemas.modifiers import ModifierKind
 from byodpp.statements.audit_entries import former_values, recorded
 from byodpp.statements.consequences import Consequences, shown_as_told, told_json
+from byodpp.statements.history import moment_of_change
 from byodpp.statements.json import json_array
 from byodpp.statements.keys import KeyStatements, bind_key
 from byodpp.statements.modifiers import modified, unfit
@@ -341,7 +342,7 @@ class WriteStatements:
         values: Mapping[str, Any],
     ) -> sa.Update:
         """Return the update of rows that were locked and may be changed."""
-        written = {**values, "updated_at": sa.func.now()}
+        written = {**values, "updated_at": moment_of_change(resource)}
         if resource.versioned:
             written["version"] = table.c.version + 1
         guards = (
@@ -368,11 +369,11 @@ class WriteStatements:
         values: dict[str, Any] = {column: _value(table.c[column]) for column in change.columns}
         for definition, kind in _modifiers(resource, change):
             values[definition.column] = modified(table, definition, kind)
-        values["updated_at"] = sa.func.now()
+        values["updated_at"] = moment_of_change(resource)
         if resource.versioned:
             values["version"] = table.c.version + 1
         if change.kind == "softDelete":
-            values["deleted_at"] = sa.func.now()
+            values["deleted_at"] = moment_of_change(resource)
         if change.kind == "restore":
             values["deleted_at"] = sa.null()
         return sa.update(table).where(*guards).values(values).returning(*table.c)
