@@ -36,6 +36,7 @@ from byodpp.middleware.refusals import Refusals, Trail
 from byodpp.middleware.request_context import ClientAddress, RequestContext, completing
 from byodpp.middleware.row_probe import RowProbe
 from byodpp.middleware.security_headers import SecurityHeaders
+from byodpp.middleware.sign_in_block import SignInBlock
 from byodpp.middleware.size_limits import SizeLimits
 from byodpp.middleware.tenant_hosts import TenantHosts
 from byodpp.middleware.tenant_limit import RunningRequests, TenantClasses, TenantLimit
@@ -98,11 +99,15 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
         sign_in = _budget(settings, "sign-in", settings.rate_limit_sign_in)
         sessions = parts.browser_sessions if endpoint.renews else None
         stages.append(SignInRateLimit(parts.rate_limiter, sign_in, sessions))
+    if endpoint.renews and settings.rate_limit_enabled:
+        stages.append(_sign_in_block(parts, endpoint))
     if takes_json:
         stages.append(ReadSmallBody(endpoint, settings.max_body_bytes))
     if endpoint.guarded:
         if parts.trail is not None:
             stages.append(Refusals(parts.trail))
+        if settings.rate_limit_enabled:
+            stages.append(_sign_in_block(parts, endpoint))  # before the trail sees what it is answered with
         stages.append(
             Authentication(
                 parts.authenticator,
@@ -126,6 +131,19 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
     if endpoint.load is not None:
         stages.append(Validation(endpoint.load))
     return stages
+
+
+def _sign_in_block(parts: Parts, endpoint: Endpoint) -> SignInBlock:
+    settings = parts.settings
+    failures = settings.sign_in_failures
+    return SignInBlock(
+        parts.rate_limiter,
+        Budget(name="sign-in-failures", limit=failures, window_seconds=settings.rate_limit_window_seconds),
+        settings.sign_in_block_seconds,
+        trail=parts.trail,
+        sessions=parts.browser_sessions if endpoint.renews else None,
+        begins=endpoint.sign_in,
+    )
 
 
 def _caller_limits(parts: Parts, endpoint: Endpoint) -> Iterator[Stage]:

@@ -180,7 +180,7 @@ class BrowserSessions:
             sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             found = json.loads(self._keys.open(key_id, sealed, bound))
         except (NotBase64, ValueError, Unreadable):
-            raise Unauthenticated("The session's cookie is not valid") from None
+            raise Unauthenticated("The session's cookie is not valid", unproven=True) from None
         if len(found) != parts:
             raise Unauthenticated("The session's cookie is of another release")
         return list(found)

@@ -25,9 +25,7 @@
         ├── UriTooLong        414
         ├── UnsupportedMediaType 415
         ├── ValidationFailed  422  IdempotencyKeyReused
-        ├── PreconditionRequired 428
-        ├── TooManyRequests   429
-        ├── HeadersTooLarge   431
+        ├── PreconditionRequired 428, TooManyRequests 429, HeadersTooLarge 431
         ├── InternalError     500
         ├── BadGateway        502
         ├── Unavailable       503  AuthUnavailable, QueryTimeout, OutcomeUnknown
@@ -263,13 +261,17 @@ class Unauthenticated(ApiError):
     status = 401
     code = "unauthenticated"
 
-    def __init__(self, message: str | None = None, *, error: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, message: str | None = None, *, error: str | None = None, unproven: bool = False, **kwargs: Any
+    ) -> None:
         """Args:
         message: for people.
         error: the `error` word of RFC 6750 (`invalid_token`), absent when no token was sent.
+        unproven: whether what was sent may be anybody's invention, not somebody's that is good no more.
         kwargs: as for ApiError.
         """
         super().__init__(message, **kwargs)
+        self.unproven = unproven
         challenge = 'Bearer realm="byodpp"'
         self.headers.setdefault("WWW-Authenticate", f'{challenge}, error="{error}"' if error else challenge)
 
@@ -436,35 +438,32 @@ class Unavailable(ApiError):
 
     status = 503
     code = "unavailable"
+    wait_seconds: ClassVar[int] = 1  # before another try, where nobody knows better
 
-    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, message: str | None = None, *, retry_after_seconds: int | None = None, **kwargs: Any
+    ) -> None:
         """Args:
         message: for people.
-        retry_after_seconds: value of `Retry-After`, at least 1.
+        retry_after_seconds: value of `Retry-After`, at least 1; the class's when omitted.
         kwargs: as for ApiError.
         """
         super().__init__(message, **kwargs)
-        self.headers.setdefault("Retry-After", str(retry_after_seconds))
+        self.headers.setdefault("Retry-After", str(retry_after_seconds or type(self).wait_seconds))
 
 
 class TenantMoving(Unavailable):
     """The tenant's rows are being moved, or brought up to date; try again."""
 
     code = "tenant_moving"
-
-    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5, **kwargs: Any) -> None:
-        """Args: as for Unavailable."""
-        super().__init__(message, retry_after_seconds=retry_after_seconds, **kwargs)
+    wait_seconds = 5
 
 
 class PlaceUnavailable(Unavailable):
     """The database of this tenant is not available for the moment."""
 
     code = "place_unavailable"
-
-    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 5, **kwargs: Any) -> None:
-        """Args: as for Unavailable."""
-        super().__init__(message, retry_after_seconds=retry_after_seconds, **kwargs)
+    wait_seconds = 5
 
 
 class AuthUnavailable(Unavailable):

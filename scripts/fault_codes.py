@@ -47,8 +47,9 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "validation_failed": "the body is JSON and not valid; every fault is in `details`",
         "idempotency_key_reused": "the same `Idempotency-Key` came with another request before",
         "precondition_required": 'the resource is `"versioned": "required"` and `If-Match` is missing',
-        "rate_limited": "a budget of the address, the user, the tenant, or the route is spent, or too many "
-        "requests of the tenant run at the moment; `Retry-After` says for how long",
+        "rate_limited": "a budget of the address, the user, the tenant, or the route is spent, too many "
+        "requests of the tenant run at the moment, or signing in has failed too often; `Retry-After` "
+        "says for how long",
         "headers_too_large": "all headers together pass `max_header_bytes`",
         "internal_error": "a fault of ours; the log has it under the answer's `requestId`",
         "bad_gateway": "a service behind a logic class failed",

@@ -17,18 +17,21 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from byodpp import wire
 from byodpp.authentication.keys import claimed_key
-from byodpp.database import NOBODY
+from byodpp.database import NOBODY, PLATFORM_TENANT
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ApiError, NotFound
 
 __all__ = [
     "SIGN_IN",
+    "SIGN_IN_BLOCKED",
     "About",
     "Caller",
     "Note",
     "Origin",
     "Whose",
     "claimed_realm",
+    "claimed_user",
+    "of_block",
     "of_reading",
     "of_refusal",
     "of_sign_in",
@@ -36,6 +39,8 @@ __all__ = [
 
 #: Action of a failed sign-in.
 SIGN_IN: Final = "SIGN_IN"
+#: Action of the entry that tells who failed too often.
+SIGN_IN_BLOCKED: Final = "SIGN_IN_BLOCKED"
 #: A longer token is refused unread.
 _LONGEST_TOKEN: Final = 8_192
 _REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -166,6 +171,31 @@ def of_sign_in(error: ApiError, authorization: str, origin: Origin, about: About
     )
 
 
+def of_block(reason: str, authorization: str | None, origin: Origin, about: About) -> Note | None:
+    """Return the note of somebody who is shut out, in the trail of the tenant whose user was claimed.
+
+    Args:
+        reason: how it came to that.
+        authorization: the header; None of an address, which is the platform's matter.
+        origin: of the request.
+        about: what was asked at last.
+    """
+    realm = None if authorization is None else claimed_realm(authorization)
+    key = None if authorization is None else claimed_key(_credentials(authorization))
+    if authorization is not None and realm is None and key is None:
+        return None
+    return Note(
+        tenant_id=PLATFORM_TENANT if authorization is None else None,
+        realm=realm or "",
+        key_id=key,
+        action=SIGN_IN_BLOCKED,
+        result="denied",
+        reason=reason,
+        about=about,
+        **_where(origin),
+    )
+
+
 def of_reading(
     caller: Caller, origin: Origin, about: About, fields: Sequence[str], rows: Sequence[Any] | None
 ) -> Note | None:
@@ -194,17 +224,32 @@ def of_reading(
 
 def claimed_realm(authorization: str) -> str | None:
     """Return the realm that a bearer token claims to be of; it proves nothing, and any text may come."""
+    issuer = _claims(authorization).get("iss")
+    realm = issuer.rpartition("/")[2] if isinstance(issuer, str) else ""
+    return realm if _REALM.fullmatch(realm) else None
+
+
+def claimed_user(authorization: str) -> str | None:
+    """Return by what the user, or the key, is counted that credentials claim to be; it proves nothing."""
+    key, subject = claimed_key(_credentials(authorization)), _claims(authorization).get("sub")
+    if key is not None:
+        return f"key {key}"
+    realm = claimed_realm(authorization)
+    named = isinstance(subject, str) and 0 < len(subject) <= _LONGEST_KEY and subject.isprintable()
+    return f"user {realm}/{subject}" if realm is not None and named else None
+
+
+def _claims(authorization: str) -> Mapping[str, Any]:
+    """Return what a bearer token claims; nothing of any other text."""
     token = _credentials(authorization)
     parts = token.split(".")
     if len(parts) != 3 or len(token) > _LONGEST_TOKEN:
-        return None
+        return {}
     try:
         payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (binascii.Error, ValueError, RecursionError):
-        return None
-    issuer = payload.get("iss") if isinstance(payload, dict) else None
-    realm = issuer.rpartition("/")[2] if isinstance(issuer, str) else ""
-    return realm if _REALM.fullmatch(realm) else None
+        return {}
+    return payload if isinstance(payload, dict) else {}
 
 
 def _credentials(authorization: str) -> str:

@@ -28,6 +28,7 @@ from byodpp.audit.notes import (
     Origin,
     Whose,
     bounded_key,
+    of_block,
     of_reading,
     of_refusal,
     of_sign_in,
@@ -130,6 +131,10 @@ class AuditTrail:
     def sign_in_failed(self, error: ApiError, authorization: str, origin: Origin, about: About) -> None:
         """Note that credentials were refused."""
         self._add(of_sign_in(error, authorization, origin, about))
+
+    def sign_in_blocked(self, reason: str, authorization: str | None, origin: Origin, about: About) -> None:
+        """Note that somebody was shut out, who failed too often."""
+        self._add(of_block(reason, authorization, origin, about))
 
     def watches(self, resource: ResourceDefinition, shape: Shape) -> bool:
         """Whether what a query reads may have to be noted; quick, for most queries read nothing such."""

@@ -234,7 +234,8 @@ class Authenticator:
         """Return who calls by a token, whose cookie a session may have kept."""
         bearer = _BEARER.fullmatch(authorization)
         if bearer is None:
-            raise Unauthenticated("The Authorization header is not `Bearer <token>`", error="invalid_request")
+            told = "The Authorization header is not `Bearer <token>`"
+            raise Unauthenticated(told, error="invalid_request", unproven=True)
         if bearer[1].startswith(KEY_PREFIX):
             return await self._by_key(bearer[1], x_tenant)
         claims = await self._verifier.verify(bearer[1])

@@ -134,7 +134,7 @@ class KeyDirectory:
         match = _KEY.fullmatch(text)
         key = None if match is None else await self._find(match[1])
         if match is None or key is None or not hmac.compare_digest(hash_of(match[2]), key.hash):
-            raise _invalid("The API key is not known here")
+            raise Unauthenticated("The API key is not known here", error="invalid_token", unproven=True)
         if key.revoked:
             raise _invalid("The API key was revoked")
         if time.time() >= key.expires_at:

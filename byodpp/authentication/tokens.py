@@ -164,7 +164,7 @@ class TokenVerifier:
         if known is not None:
             if self._clock() >= known.good_until:
                 del self._remembered[digest]
-                raise _invalid("The token has expired")
+                raise _expired()
             if (
                 known.ring.look_again_at <= self._keys.now()
                 or known.ring.keys.get(known.key.key_id) is not known.key
@@ -268,7 +268,7 @@ class TokenVerifier:
         now = self._clock()
         issued_at, expires_at = _seconds(payload.get("iat"), "iat"), _seconds(payload.get("exp"), "exp")
         if now >= expires_at + self._leeway:
-            raise _invalid("The token has expired")
+            raise _expired()
         if issued_at > now + self._leeway or issued_at > expires_at:
             raise _invalid("The token was issued in the future")
         if "nbf" in payload and _seconds(payload["nbf"], "nbf") > now + self._leeway:
@@ -277,7 +277,12 @@ class TokenVerifier:
 
 
 def _invalid(message: str) -> Unauthenticated:
-    return Unauthenticated(message, error="invalid_token")
+    return Unauthenticated(message, error="invalid_token", unproven=True)
+
+
+def _expired() -> Unauthenticated:
+    # Whoever made it, nothing is won by it: clients that forgot to renew theirs send it again and again.
+    return Unauthenticated("The token has expired", error="invalid_token")
 
 
 def _json_object(segment: str) -> dict[str, Any]:

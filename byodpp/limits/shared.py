@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -23,6 +24,9 @@ from byodpp.limits.windows import Budget, SlidingWindows, Usage, usage_of
 __all__ = ["SharedWindows"]
 
 _log: Final = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Hits that are on their way at a time, each on a connection of its own.
 _CONNECTIONS: Final = 16
@@ -94,18 +98,36 @@ class SharedWindows:
 
     async def hit(self, key: str, budget: Budget) -> Usage:
         """Count one request of `key` if the budget allows it."""
-        if self.is_alone():
+        counts = await self._together(self._ask, key, budget)
+        if counts is None:
             return await self._alone.hit(key, budget)
+        current, before, past = counts
+        return usage_of(current, before, past / 1_000_000, budget)
+
+    async def block(self, key: str, seconds: int) -> bool:
+        """Shut `key` out for so long: of every process, and of this one also when Redis goes."""
+        begun = await self._alone.block(key, seconds)
+        told = await self._together(self._shut_out, key, seconds)
+        return begun if told is None else told[0]
+
+    async def blocked(self, key: str) -> float:
+        """Return for how many seconds `key` is still shut out."""
+        left = await self._together(self._left, key)
+        return max(left or 0.0, await self._alone.blocked(key))
+
+    async def _together(self, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Ask Redis something; None when it is away."""
+        if self.is_alone():
+            return None
         try:
             async with self._turns:
                 if self.is_alone():  # lost while we waited
-                    return await self._alone.hit(key, budget)
+                    return None
                 # Its own timeouts, not one around it: a connection that is cut short is closed in there.
-                current, before, past = await self._ask(key, budget)
+                return await ask(*args, **kwargs)
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
-            return await self._alone.hit(key, budget)
-        return usage_of(current, before, past / 1_000_000, budget)
+            return None
 
     async def ping(self) -> None:
         """Raise unless Redis answers."""
@@ -123,6 +145,13 @@ class SharedWindows:
         return await self._script(
             keys=[f"{self._prefix}{budget.name}:{key}"], args=[budget.limit, budget.window_seconds]
         )
+
+    async def _shut_out(self, key: str, seconds: int) -> tuple[bool]:
+        return (bool(await self._redis.set(f"{self._prefix}block:{key}", 1, ex=seconds, nx=True)),)
+
+    async def _left(self, key: str) -> float:
+        # -1 and -2 of Redis: no end, no such key
+        return max(int(await self._redis.pttl(f"{self._prefix}block:{key}")), 0) / 1_000
 
     def _lost(self, error: BaseException) -> None:
         if self._waiting is None:

@@ -1,4 +1,4 @@
-"""Sliding windows: how many requests of a key fit into so many seconds.
+"""Sliding windows: how many requests of a key fit into so many seconds, and keys that are shut out.
 
 `RateLimiter` is what stages ask; `SlidingWindows` counts in this process, `byodpp.limits.shared` in a
 store that several processes share. Refuses nothing: it tells how a budget stands.
@@ -50,6 +50,14 @@ class RateLimiter(Protocol):
         """Count one request of `key` if the budget allows it."""
         ...
 
+    async def block(self, key: str, seconds: int) -> bool:
+        """Shut `key` out for so long; False when it is already, and stays so no longer than it was."""
+        ...
+
+    async def blocked(self, key: str) -> float:
+        """Return for how many seconds `key` is still shut out; 0 when it is not."""
+        ...
+
 
 class SlidingWindows:
     """Counts in memory: two numbers per key, whatever the budget.
@@ -73,6 +81,7 @@ class SlidingWindows:
             tuple[str, str], list[float]
         ] = {}  # (budget, key) -> window, count, count before, expiry
         self._next_sweep = 0.0
+        self._blocks: dict[str, float] = {}  # key -> end, the oldest first
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -94,6 +103,23 @@ class SlidingWindows:
         if usage.allowed:
             entry[1] += 1
         return usage
+
+    async def block(self, key: str, seconds: int) -> bool:
+        """Shut `key` out for so long; of more than `max_keys` the oldest is let in again."""
+        if await self.blocked(key):
+            return False
+        if len(self._blocks) >= self._max_keys:
+            del self._blocks[next(iter(self._blocks))]
+        self._blocks[key] = self._clock() + seconds
+        return True
+
+    async def blocked(self, key: str) -> float:
+        """Return for how many seconds `key` is still shut out."""
+        left = self._blocks[key] - self._clock() if key in self._blocks else 0.0
+        if left > 0:
+            return left
+        self._blocks.pop(key, None)
+        return 0.0
 
     def _entry(self, key: tuple[str, str], now: float) -> list[float]:
         entry = self._counts.get(key)

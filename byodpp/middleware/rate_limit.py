@@ -15,7 +15,7 @@ from byodpp.exceptions import TooManyRequests, Unauthenticated
 from byodpp.limits import Budget, RateLimiter, Usage
 from byodpp.requests import Request
 
-__all__ = ["AddressRateLimit", "RouteRateLimit", "SignInRateLimit", "UserRateLimit", "count"]
+__all__ = ["AddressRateLimit", "RouteRateLimit", "SignInRateLimit", "UserRateLimit", "address_key", "count"]
 
 #: Paths that are asked by machines that watch us, often all from one address.
 _EXEMPT: Final = b"/health"
@@ -45,7 +45,7 @@ def _tell(usage: Usage, budget: Budget, request: Request) -> None:
         raise TooManyRequests(headers={"Retry-After": str(reset)})
 
 
-def _address_key(client_ip: str) -> str:
+def address_key(client_ip: str) -> str:
     """Return what is counted of an address: of IPv6 the half that names a network."""
     if ":" not in client_ip:
         return client_ip
@@ -74,7 +74,7 @@ class AddressRateLimit:
         """Count one request."""
         if request.raw_path.startswith(_EXEMPT):
             return None
-        return count(self._limiter, _address_key(request.client_ip), self._budget, request)
+        return count(self._limiter, address_key(request.client_ip), self._budget, request)
 
 
 def _caller_key(principal: Any) -> str:
@@ -121,7 +121,7 @@ class SignInRateLimit:
 
     def __call__(self, request: Request) -> Awaitable[None] | None:
         """Count one request."""
-        key = self._user_key(request) or _address_key(request.client_ip)
+        key = self._user_key(request) or address_key(request.client_ip)
         return count(self._limiter, key, self._budget, request)
 
     def _user_key(self, request: Request) -> str | None:
@@ -149,7 +149,7 @@ class RouteRateLimit:
         """Count one request."""
         principal = request.principal
         if principal.anonymous:
-            caller = _address_key(request.client_ip)
+            caller = address_key(request.client_ip)
         else:
             caller = _caller_key(principal)
         return count(self._limiter, f"{self._route} {caller}", self._budget, request)

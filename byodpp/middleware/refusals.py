@@ -29,6 +29,10 @@ class Trail(Protocol):
         """Note that credentials were refused."""
         ...
 
+    def sign_in_blocked(self, reason: str, authorization: str | None, origin: Any, about: About) -> None:
+        """Note that somebody was shut out, who failed too often."""
+        ...
+
 
 class Refusals:
     """First stage of every guarded route, so that it sees what all others refuse."""

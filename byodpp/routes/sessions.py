@@ -169,7 +169,8 @@ class _Sessions:
             raise Unauthenticated("The session has ended: sign in again", error="invalid_token")
         renewed = await self._provider.renew(renewal.realm, renewal.token)
         if renewed is None:
-            raise Unauthenticated("The session cannot be renewed: sign in again", error="invalid_token")
+            told = "The session cannot be renewed: sign in again"
+            raise Unauthenticated(told, error="invalid_token", unproven=True)
         principal = await self._judge.authenticate_session(
             f"Bearer {renewed.access_token}", begun_at=renewal.begun_at, session_id=renewal.id
         )
