@@ -66,7 +66,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """What the caller brings: `user.id`, `user.<claim>`, `tenant`, `now`.
+    """What the caller brings: `user.id` and others of `VARIABLES`.
 
     Absent, null, an empty list, or a value that the field's type refuses make the
     comparison unknown: it never allows, and in a refusal refuses.

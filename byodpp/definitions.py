@@ -20,6 +20,7 @@ __all__ = [
     "MISSING",
     "OPERATIONS",
     "READ_OPERATIONS",
+    "VARIABLES",
     "AccessRule",
     "ActionDefinition",
     "Bounds",
@@ -37,6 +38,18 @@ __all__ = [
     "Within",
     "unfit_for_preset",
 ]
+
+#: What rules may say of who asks, as they write it, and when; `$user` alone is `$user.id`.
+VARIABLES: Final = (
+    "$user.id",
+    "$user.subject",
+    "$user.roles",
+    "$user.name",
+    "$user.userName",
+    "$user.email",
+    "$tenant",
+    "$now",
+)
 
 
 class _Missing:

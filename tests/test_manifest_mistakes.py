@@ -290,6 +290,11 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
         "access.read.filter.name",
         "$user.id",
     ),
+    "claim of a filter": (
+        {"access": {"read": {"roles": ["A"], "filter": {"name": {"in": ["$user.emial"]}}}}},
+        "access.read.filter.name.in",
+        "$user.email",
+    ),
     "user of the public": (
         {"access": {"read": {"roles": ["public"], "filter": {"name": "$user.id"}}}},
         "access.read.filter.name",

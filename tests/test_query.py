@@ -462,7 +462,7 @@ def test_what_has_no_order_cannot_be_sorted(ask: Any, text: str) -> None:
 def test_variables_are_for_rules_only(registry: Registry, products: Any, ask: Any) -> None:
     assert ask("filter[name]=$user.id").values == ("$user.id",)
     condition, _ = condition_from_json(
-        {"amount": "$user.id", "name": {"in": ["$user.teams", "$$x"]}, "checkedAt": {"lte": "$now"}},
+        {"amount": "$user.id", "name": {"in": ["$user.roles", "$$x"]}, "checkedAt": {"lte": "$now"}},
         products, registry, None,
     )  # fmt: skip
     assert isinstance(condition, AllOf)
@@ -470,7 +470,8 @@ def test_variables_are_for_rules_only(registry: Registry, products: Any, ask: An
     assert condition.parts[2] == Comparison((), "checkedAt", "lte", Variable("now"))
     for tree in (
         {"name": "$nobody"},
-        {"name": {"like": "$user.x"}},
+        {"name": {"like": "$user.name"}},
+        {"name": "$user.emial"},
         {"metadata": {"a": "$user.id"}},
         {"nam": 1},
     ):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from byodpp.definitions import (
     OPERATIONS,
     READ_OPERATIONS,
+    VARIABLES,
     AccessRule,
     FieldDefinition,
     Kind,
@@ -25,7 +26,6 @@ __all__ = ["read_access"]
 
 _GROUPS: Final = ("and", "or")
 _QUANTIFIERS: Final = ("some", "every", "none")
-_VARIABLES: Final = ("$user", "$tenant", "$now")
 
 
 def read_access(draft: Draft, drafts: Drafts, checker: Checker) -> None:
@@ -232,13 +232,9 @@ class _Conditions:
         for one in value if isinstance(value, list) else [value]:
             if not isinstance(one, str) or not one.startswith("$") or one.startswith("$$"):
                 continue
-            if one.split(".")[0] not in _VARIABLES:
-                reason = f"{one!r} is not a variable"
-                self.checker.report(
-                    path,
-                    reason,
-                    'Known: $user.id, $user.<claim>, $tenant, $now; a text that begins so is "$$…".',
-                )
+            if one not in ("$user", *VARIABLES):
+                told = f'{nearest(one, VARIABLES)} A text that begins so is "$$…".'
+                self.checker.report(path, f"{one!r} is not a variable", told)
             elif self.public and one.startswith("$user"):
                 self.checker.report(
                     path, "an anonymous caller is no user", "Make a rule of its own for `public`."

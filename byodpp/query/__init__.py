@@ -79,7 +79,7 @@ def condition_from_json(
         resource: whose rows it is about.
         registry: where relations lead.
         lookup: what its author may read; None: a trusted author, who may name everything.
-        variables: whether `$user.id`, `$user.<claim>`, `$tenant` and `$now` are variables (`$$`
+        variables: whether `$user.id`, `$user.email` and its like, `$tenant` and `$now` are variables (`$$`
             then writes a `$`); None: for a trusted author only.
 
     Raises:

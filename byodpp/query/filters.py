@@ -23,7 +23,7 @@ from byodpp.conditions import (
     Quantified,
     Variable,
 )
-from byodpp.definitions import FieldDefinition, ResourceDefinition
+from byodpp.definitions import VARIABLES, FieldDefinition, ResourceDefinition
 from byodpp.query.names import Judgement, closed
 from byodpp.query.text import Text
 from byodpp.query.values import (
@@ -383,13 +383,9 @@ class FilterJudge:
         """Judge `$user.id` and its like; `$$` at the beginning is a literal `$`."""
         if raw.startswith("$$"):
             return self._compare(target, word, raw[1:])
-        name = raw[1:]
-        if name == "user":
-            name = "user.id"
-        if name not in ("tenant", "now") and not (name.startswith("user.") and len(name) > 5):
-            raise Rejected(
-                f"there is no variable {raw[:100]!r}; known: $user.id, $user.<claim>, $tenant, $now"
-            )
+        name = "user.id" if raw == "$user" else raw[1:]
+        if f"${name}" not in VARIABLES:
+            raise Rejected(f"there is no variable {raw[:100]!r}. {nearest(raw, VARIABLES)}".rstrip())
         if target.inside or word in _PATTERNS | _HAS | {"isNull", "between"}:
             raise Rejected(f"a variable cannot be used with {word!r} here")
         return target.compare(word, Variable(name))
