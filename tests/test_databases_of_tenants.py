@@ -132,7 +132,7 @@ async def test_a_move_cut_off_after_every_step_is_taken_up_and_loses_nothing(wor
         lines = {line.slug: line.under_way for line in await world.life.list()}
         assert lines["acme"] is not None and lines["acme"].kind == "move"
     with pytest.raises(Conflict, match="Something else"):
-        await world.life.suspend("acme", "admin")
+        await world.life.reactivate("acme")
     before = await world.seen("acme")
     await world.life.move("acme", None)
     assert (await world.seen("acme"))[:-1] == before[:-1]

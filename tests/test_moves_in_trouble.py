@@ -23,6 +23,7 @@ from byodpp.bootstrap import Blueprint
 from byodpp.cli.place_plans import _of_databases
 from byodpp.database import Database
 from byodpp.exceptions import Conflict, MigrationError
+from byodpp.identity import RealmPlan
 from byodpp.places import building, place_name
 from byodpp.places.databases import PlaceDatabases
 from byodpp.settings.places import place_addresses
@@ -46,6 +47,7 @@ from tests.test_tiers import (
 )
 from tests.worlds import build
 
+KEYS = "/api/v1/api-keys"
 AT_ONCE: dict[str, Any] = {"tenant_settle_seconds": 0, "place_refresh_seconds": 0.2}
 
 
@@ -331,6 +333,77 @@ async def test_whoever_is_revoked_while_a_tenant_moves_stays_so(world: World, so
         assert await here.fetchval(f"{count} and _number is null", id) == 0
     assert (await clerk.get(FOLDERS)).status_code == (await third.get(FOLDERS)).status_code == 401
     await made(admin, FOLDERS, name="goes on")
+
+
+@pytest.mark.parametrize("source", ["shared", "north"])
+async def test_a_key_is_revoked_while_its_tenant_moves_and_says_so_afterwards(
+    world: World, source: str
+) -> None:
+    goal: Any = "database" if source == "shared" else "shared"
+    if source == "north":
+        await world.life.move("acme", "database")
+    admin, robots = world.client(), {}
+    for name in ("one", "other"):
+        key = await made(admin, KEYS, name=name, roles=["Admin"])
+        client = world.application.client(role=None, headers={"Authorization": f"Bearer {key['key']}"})
+        robots[name] = (key["id"], client)
+        assert (await client.get(FOLDERS)).status_code == 200
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting("hold"))
+    id, robot = robots["one"]
+    answer = await admin.post(f"{KEYS}/{id}/revoke")
+    assert answer.status_code == 200 and answer.json()["data"]["revokedAt"], answer.text
+    await asyncio.sleep(1.0)
+    assert (await robot.get(FOLDERS)).status_code == 401
+    assert (await robots["other"][1].get(FOLDERS)).status_code == 200
+    assert (await admin.post(f"{KEYS}/{id}/revoke")).status_code == 200, "once more is no harm"
+    await world.life.move("acme", goal)
+    assert (await robot.get(FOLDERS)).status_code == 401
+    told = {one["name"]: one["revokedAt"] for one in (await admin.get(KEYS)).json()["data"]}
+    assert told["one"] is not None and told["other"] is None
+    assert (await admin.post(f"{KEYS}/{robots['other'][0]}/revoke")).status_code == 200
+    assert (await robots["other"][1].get(FOLDERS)).status_code == 401
+
+
+async def test_a_key_that_was_revoked_stays_so_when_the_move_is_given_up(world: World) -> None:
+    admin = world.client()
+    key = await made(admin, KEYS, name="one", roles=["Admin"])
+    robot = world.application.client(role=None, headers={"Authorization": f"Bearer {key['key']}"})
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting("compare"))
+    assert (await admin.post(f"{KEYS}/{key['id']}/revoke")).status_code == 200
+    await world.life.abandon("acme")
+    assert (await admin.get(f"{KEYS}/{key['id']}")).json()["data"]["revokedAt"] is not None
+    assert (await robot.get(FOLDERS)).status_code == 401
+
+
+@pytest.mark.parametrize("after", ["hold", "compare", "settle"])
+async def test_a_tenant_is_suspended_while_it_moves_and_the_move_goes_on(world: World, after: str) -> None:
+    await world.fill("acme", 1)
+    realms = world.application.connected.issuer.administration
+    assert realms is not None
+    await realms.put_realm(
+        RealmPlan(name=(await world.application.tenant("acme")).realm, display_name="acme")
+    )
+    clerk = world.client(user="clerk")
+    assert (await clerk.get(FOLDERS)).status_code == 200
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting(after))
+    steps: dict[str, bool] = {}
+    await world.life.suspend("acme", "security", told=steps.__setitem__)
+    assert steps == {"status": True, "realm": True, "sessions": True}
+    assert (await clerk.get(FOLDERS)).status_code == 401
+    await world.life.suspend("acme", "security", told=steps.__setitem__)  # as if it had been cut off
+    with pytest.raises(Conflict, match="Something else"):
+        await world.life.reactivate("acme")
+    await world.life.move("acme", "database")
+    assert (await clerk.get(FOLDERS)).status_code == 401
+    with pytest.raises(Conflict):
+        await world.life.suspend("acme", "admin")
+    await world.life.reactivate("acme")
+    assert (await world.client(user="clerk").get(FOLDERS)).status_code == 200
+    rows = await world.rows("select action from audit_logs where tenant_id = 0 and action like 'tenant.%'")
+    assert [row["action"] for row in rows if "moved" not in row["action"]].count("tenant.suspended") == 1
 
 
 async def test_uses_of_keys_are_written_though_another_tenants_tables_refuse_it(world: World) -> None:

@@ -286,7 +286,7 @@ class Authenticator:
             asked = self._principals.turn
             principal = await self._principal_of_key(key, x_tenant)
             self._principals.put((key, x_tenant, None), principal, asked)
-        self.refuse_revoked(principal, key.created_at)
+        self.refuse_revoked(principal, key.created_at, key.id)
         self._keys.used(key)
         return principal
 
@@ -321,7 +321,7 @@ class Authenticator:
             raise Unauthenticated("The token's tenant is not active", error="invalid_token")
         if not (await self._users.resolve(claims, home)).active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
-        self.refuse_revoked(principal, claims.issued_at, claims.token_id)
+        self.refuse_revoked(principal, claims.issued_at, principal.key_id or claims.token_id)
         if principal.browser is not None:
             self.refuse_revoked(principal, principal.browser.begun_at, principal.browser.id)
         if principal.guest:

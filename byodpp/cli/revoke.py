@@ -10,7 +10,7 @@ import typer
 
 from byodpp.cli.output import print_step
 from byodpp.cli.place import place_of
-from byodpp.exceptions import Problem, StartError
+from byodpp.exceptions import Problem, StartError, TenantMoving
 
 if TYPE_CHECKING:
     from byodpp.database import Transaction
@@ -74,24 +74,32 @@ async def revoke_in(settings: Settings, slug: str, kind: str, subject: str) -> N
             raise StartError([Problem("--tenant", f"there is no tenant {slug!r}")])
         tenant = found_tenant.id
         async with database.at(found_tenant.database).system() as transaction:
-            if kind == "key":
-                await _revoke_key(transaction, tenant, subject)
-            else:
-                if kind == "user":
-                    await _require_user(transaction, tenant, int(subject))
+            row_kind = kind
+            if kind == "user":
+                await _require_user(transaction, tenant, int(subject))
+            if kind == "key" and not await _revoke_key(transaction, tenant, subject):
+                row_kind = "token"  # the tenant moves: where it can be written for now
+            if row_kind != "key":
                 ends = datetime.now(UTC) + _LONGEST
-                await transaction.execute(_INSERT, tenant, kind, subject or None, ends)
+                await transaction.execute(_INSERT, tenant, row_kind, subject or None, ends)
             await transaction.execute(_TOLD, tenant, *_about(kind, subject), kind)
             await transaction.execute(BUMP)
 
 
-async def _revoke_key(transaction: Transaction, tenant: int, key: str) -> None:
+async def _revoke_key(transaction: Transaction, tenant: int, key: str) -> bool:
+    """Revoke a key by its row; False when that takes no writes for the moment."""
     sql = (
         "update api_keys set revoked_at = coalesce(revoked_at, now()), updated_at = now()"
         " where tenant_id = $1 and id = $2 returning id"
     )
-    if await transaction.fetchval(sql, tenant, key) is None:
+    try:
+        async with transaction.savepoint():
+            found = await transaction.fetchval(sql, tenant, key)
+    except TenantMoving:
+        return False
+    if found is None:
         raise StartError([Problem("--key", f"the tenant has no API key {key!r}")])
+    return True
 
 
 async def _require_user(transaction: Transaction, tenant: int, user: int) -> None:

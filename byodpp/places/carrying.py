@@ -31,6 +31,10 @@ __all__ = ["Carrier"]
 
 #: For one table's rows.
 _LONGEST_SECONDS: Final = 3_600
+_MARK: Final = (
+    "update api_keys k set revoked_at = r.created_at from revocations r where k.tenant_id = $1"
+    " and r.tenant_id = k.tenant_id and r.kind = 'token' and r.subject = k.id and k.revoked_at is null"
+)
 _PASS: Final = "set local byodpp.moving = 'on'"
 #: Portions of a copy that may wait between the two connections.
 _WAITING: Final = 16
@@ -149,6 +153,11 @@ class Carrier:
             )
             await writing.execute(self._renumber)
         return int(str(done).rpartition(" ")[2] or 0)
+
+    async def mark_keys(self, tenant: int, database: Database) -> None:
+        """Write into the rows of API keys that they were revoked while those rows took no writes."""
+        async with _passing(database) as transaction:
+            await transaction.execute(_MARK, tenant)
 
     async def remove(self, tenant: int, database: Database) -> int:
         """Delete a tenant's rows from a database, but its audit trail, and return how many there were."""

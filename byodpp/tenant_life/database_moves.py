@@ -259,6 +259,7 @@ class DatabaseMoves:
             await self._fence(await located(transaction))
         else:
             await self._places.hold(source, id, held=False)
+        await self._carrier.mark_keys(id, self._database.at(source))
         await self._told(transaction, id)
 
     # --- the steps --------------------------------------------------------------------
@@ -456,6 +457,7 @@ class DatabaseMoves:
     async def _clean(self, id: int, unit: Unit, results: Results) -> Any:
         """Delete the rows where they were, which goes on refusing the tenant; the audit trail stays."""
         await self._carrier.bring_revocations(id, self._source(results), self._target(results))
+        await self._carrier.mark_keys(id, self._target(results))
         rows = await self._carrier.remove(id, self._source(results))
         if results["begin"]["source"] is not None:
             await self._carrier.claimed(id, [], [], self._source(results))

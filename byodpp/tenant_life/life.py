@@ -206,14 +206,21 @@ class TenantLife:
     async def suspend(self, slug: str, reason: str, *, told: Told = _nobody_told) -> None:
         """Lock a tenant's users out, here and at the identity provider.
 
+        Nobody who is to be locked out waits for a move that is under way: it goes on afterwards.
+
         Raises:
             NotFound: there is no such tenant.
-            Conflict: it is not active.
+            Conflict: it is not active, or something else than a move is under way with it.
         """
         if reason not in SUSPENSION_REASONS:
             raise ValidationFailed(f"A reason is one of {', '.join(SUSPENSION_REASONS)}, not {reason!r}")
         tenant = await self._tenant(slug, "suspend")
         steps = self._steps.suspension(tenant, reason)
+        if any(one.slug == slug and one.kind == "move" for one in await self._procedures.unfinished()):
+            begun = tenant.status == "deactivated"  # and cut off then
+            async for step in self._procedures.at_once(steps[1:] if begun else steps):
+                told(step.name, True)
+            return
         await self._run("suspend", slug, {"reason": reason}, steps, told)
 
     async def reactivate(self, slug: str, *, told: Told = _nobody_told) -> None:

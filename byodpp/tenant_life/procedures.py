@@ -8,7 +8,7 @@ Two processes that take up the same procedure go through it hand in hand, one st
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -201,6 +201,28 @@ class Procedures:
             result = await self._service.as_system(principal, origin, work)
             await transaction.execute(_NOTE, procedure.id, step.name, json.dumps(result))
         return result, True
+
+    async def at_once(self, steps: Sequence[Step]) -> AsyncIterator[Step]:
+        """Take steps beside a procedure that is under way, each in a transaction of its own; yield each.
+
+        Nothing is noted of them: what was cut off is taken from the beginning when it is asked for again.
+
+        Raises:
+            ApiError: as the steps raise.
+        """
+        origin = Origin(
+            request_id="procedure-at-once", correlation_id="procedure-at-once", user_agent="byodpp tenants"
+        )
+        results = dict[str, Any]()
+        for step in steps:
+            results[step.name] = await self._once(step, dict(results), origin)
+            yield step
+
+    async def _once(self, step: Step, results: Mapping[str, Any], origin: Origin) -> Any:
+        async def work(unit: Unit) -> Any:
+            return await step.work(unit, results)
+
+        return await self._service.as_system(step.principal(results), origin, work)
 
     async def finish(self, procedure: Procedure) -> None:
         """Note that nothing is left to do."""
