@@ -143,7 +143,7 @@ WRONG: Final[list[tuple[dict[str, Any], str, str, str]]] = [
         {"condition": {"name": {"in": ["$user.team"]}}, "effect": "deny"},
         "condition.name.in",
         "type",
-        "$user.id",
+        "$user.name",
     ),
     ({"preset": {"name": "$user.nmae"}, "action": "create"}, "preset.name", "type", "$user.name"),
     ({"fields": ["name", "prise"]}, "fields.1", "unknown_field", "price"),
