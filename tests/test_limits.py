@@ -105,6 +105,8 @@ async def test_an_hour_and_a_day_are_budgets_of_their_own(limited: TestedApplica
     assert await statuses(client, THINGS, 2) == [200, 200]
     refused = await client.get(THINGS)
     assert refused.status_code == 429 and '"tenant-day";r=0' in refused.headers["ratelimit"]
+    told = refused.json()["error"]["message"]
+    assert told.startswith("The budget 'tenant-day' of ") and refused.headers["retry-after"] in told
 
 
 async def test_an_operator_who_acts_for_a_tenant_does_not_spend_its_budget(

@@ -42,7 +42,11 @@ def _tell(usage: Usage, budget: Budget, request: Request) -> None:
     reset = math.ceil(usage.reset_seconds) or 1
     request.prepared.append(budget.lines % (usage.remaining, reset))
     if not usage.allowed:
-        raise TooManyRequests(headers={"Retry-After": str(reset)})
+        told = (
+            f"The budget {budget.name!r} of {budget.limit} requests in {budget.window_seconds} seconds"
+            f" is spent; go on in {reset} seconds."
+        )
+        raise TooManyRequests(told, headers={"Retry-After": str(reset)})
 
 
 def address_key(client_ip: str) -> str:
