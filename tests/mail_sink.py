@@ -44,7 +44,8 @@ class MailSink:
                 case "DATA":
                     say("354 go on")
                     lines = await reader.readuntil(b"\r\n.\r\n")
-                    self.mails.append(BytesParser(EmailMessage, policy=default).parsebytes(lines))
+                    sent = lines.removesuffix(b".\r\n").replace(b"\r\n..", b"\r\n.")
+                    self.mails.append(BytesParser(EmailMessage, policy=default).parsebytes(sent))
                     self._came.set()
                     say("250 kept")
                 case "QUIT":

@@ -391,7 +391,7 @@ async def test_a_tenant_is_suspended_while_it_moves_and_the_move_goes_on(world: 
         await world.life.move("acme", "database", told=cutting(after))
     steps: dict[str, bool] = {}
     await world.life.suspend("acme", "security", told=steps.__setitem__)
-    assert steps == {"status": True, "realm": True, "sessions": True}
+    assert steps == {"status": True, "realm": True, "sessions": True, "mail": True}
     assert (await clerk.get(FOLDERS)).status_code == 401
     await world.life.suspend("acme", "security", told=steps.__setitem__)  # as if it had been cut off
     with pytest.raises(Conflict, match="Something else"):

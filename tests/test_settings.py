@@ -153,6 +153,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None
         ),
         ({"SMTP_HOST": "mail.example.com"}, "smtp_from: is needed with smtp_host"),
         ({"SMTP_FROM": "DPP <dpp@example.com>"}, "smtp_from: must be one address, without a name"),
+        ({"OPERATORS_EMAIL": "us@example.com, them@example.com"}, "operators_email: must be one address"),
         ({"SMTP_USER": "dpp"}, "smtp_user: needs smtp_password"),
     ],
 )

@@ -45,7 +45,7 @@ ADA = Newcomer(
 )
 STEPS = [
     "tenant", "place", "realm", "administrator", "user", "beginnings 010-categories", "beginnings 020-notes",
-    "activation", "invitation", "end",
+    "activation", "invitation", "mail", "end",
 ]  # fmt: skip
 
 

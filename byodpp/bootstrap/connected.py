@@ -48,6 +48,7 @@ from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.limits import ClassDirectory, SlidingWindows, StorageQuota, figures_by_class
+from byodpp.mails import mailer_of
 from byodpp.openapi import openapi_bytes
 from byodpp.part_writes import PartWrites
 from byodpp.places import PlaceBuilder
@@ -73,6 +74,7 @@ from byodpp.settings.places import place_addresses
 from byodpp.settings.secret_key import application_secret
 from byodpp.tenant_life import TenantLife
 from byodpp.tenant_life.database_moves import DatabaseMoves
+from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
 from byodpp.transfer.chunks import Chunks
 from byodpp.transfer.exports import Exporter
@@ -282,6 +284,14 @@ class Application:
             identity=self.issuer.administration,
             app_dir=self.blueprint.app_dir,
             moves=self._moves(),
+            mails=self._mails(),
+        )
+
+    def _mails(self) -> TenantMails:
+        settings = self.settings
+        address = next(iter(settings.frontend_urls), settings.public_url)
+        return TenantMails(
+            mailer_of(settings), self.database, operators=settings.operators_email, address=address
         )
 
     def _moves(self) -> Moves:

@@ -17,7 +17,7 @@ from byodpp.settings import Settings
 if TYPE_CHECKING:
     from byodpp.identity.keycloak import Keycloak, KeycloakServer
 
-__all__ = ["identity_provider"]
+__all__ = ["identity_provider", "mail_server"]
 
 
 def identity_provider(settings: Settings, keys: KeyFolder | None = None) -> IdentityProvider:
@@ -59,7 +59,7 @@ def _keycloak(settings: Settings) -> Keycloak:
             documentation=f"{_public_url(settings)}/docs" if settings.docs_enabled else None,
             password_grant=settings.keycloak_password_grant,
             theme=settings.keycloak_theme,
-            mail=_mail_server(settings),
+            mail=mail_server(settings),
         ),
     )
 
@@ -92,7 +92,8 @@ def _server(settings: Settings) -> KeycloakServer | None:
     )
 
 
-def _mail_server(settings: Settings) -> MailServer | None:
+def mail_server(settings: Settings) -> MailServer | None:
+    """Return by which server mails are sent; None where none is set."""
     if settings.smtp_host is None or settings.smtp_from is None:
         return None
     return MailServer(

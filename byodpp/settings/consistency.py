@@ -20,6 +20,7 @@ __all__ = ["contradictions"]
 
 #: A shorter secret could be guessed.
 _SECRET_LENGTH: Final = 32
+_ADDRESS: Final = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 _HOST: Final = re.compile(r"(?=.{1,190}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
@@ -74,8 +75,10 @@ def _wrong_mail(settings: Settings) -> list[Problem]:
     problems: list[Problem] = []
     if settings.smtp_host is not None and settings.smtp_from is None:
         problems.append(Problem("smtp_from", "is needed with smtp_host", "Set SMTP_FROM."))
-    if settings.smtp_from is not None and not re.fullmatch(r"[^\s@<>]+@[^\s@<>]+", settings.smtp_from):
+    if settings.smtp_from is not None and not _ADDRESS.fullmatch(settings.smtp_from):
         problems.append(Problem("smtp_from", "must be one address, without a name"))
+    if settings.operators_email is not None and not _ADDRESS.fullmatch(settings.operators_email):
+        problems.append(Problem("operators_email", "must be one address, without a name"))
     if (settings.smtp_user is None) != (settings.smtp_password is None):
         problems.append(Problem("smtp_user", "needs smtp_password, and that needs a user"))
     return problems

@@ -366,7 +366,12 @@ class Settings:
 
     # --- mail ---
     smtp_host: Annotated[
-        str | None, Setting("Mail server; without it nobody is mailed.", env="SMTP_HOST")
+        str | None,
+        Setting(
+            "Mail server; without it nobody is mailed, and in dev and test mails about tenants lie in "
+            ".byodpp/mails/.",
+            env="SMTP_HOST",
+        ),
     ] = None
     smtp_port: Annotated[int, Setting("Port of the mail server.", env="SMTP_PORT", low=1, high=65535)] = 587
     smtp_security: Annotated[
@@ -378,6 +383,13 @@ class Settings:
     ] = None
     smtp_from: Annotated[str | None, Setting("Address that mails come from.", env="SMTP_FROM")] = None
     smtp_from_name: Annotated[str | None, Setting("Name that mails come from.", env="SMTP_FROM_NAME")] = None
+    operators_email: Annotated[
+        str | None,
+        Setting(
+            "Address that is told which tenants come, go, are suspended, and reactivated.",
+            env="OPERATORS_EMAIL",
+        ),
+    ] = None
 
     def __repr__(self) -> str:
         shown = (

@@ -22,6 +22,7 @@ from byodpp.service import Service
 from byodpp.tables import Tables
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer
 from byodpp.tenant_life.procedures import Procedure, Procedures, Step
@@ -99,6 +100,7 @@ class TenantLife:
         identity: IdentityAdministration,
         app_dir: Path,
         moves: Moves,
+        mails: TenantMails,
     ) -> None:
         """Args:
         database: open, with its system role.
@@ -108,6 +110,7 @@ class TenantLife:
         identity: where realms and users are made.
         app_dir: folder of the application; `seeds/tenants/` in it is what every tenant begins with.
         moves: makes places of tenants.
+        mails: tells people what happens to tenants.
         """
         self._database = database
         self._directory = TenantDirectory(database, seconds=0)
@@ -121,6 +124,7 @@ class TenantLife:
             beginnings=sorted((app_dir / "seeds" / "tenants").glob("*.json")),
             export=self._export,
             moves=moves,
+            mails=mails,
         )
 
     async def list(self) -> list[TenantLine]:

@@ -27,6 +27,7 @@ from byodpp.service.units import Unit
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, for_tenant, system, tell
 from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import Guest, Newcomer
 from byodpp.tenant_life.procedures import Step
@@ -54,6 +55,7 @@ class Steps:
         beginnings: Sequence[Path],
         export: TenantExport,
         moves: Moves,
+        mails: TenantMails,
     ) -> None:
         """Args:
         tables: of the application.
@@ -62,6 +64,7 @@ class Steps:
         beginnings: files with what every tenant begins with.
         export: writes a tenant's data into a file.
         moves: makes the places of tenants, and takes them away.
+        mails: tells people what has happened; no step is refused because it could not.
         """
         self._removal = TenantRemoval(tables)
         self._identity = identity
@@ -69,6 +72,7 @@ class Steps:
         self._beginnings = tuple(beginnings)
         self._export = export
         self._moves = moves
+        self._mails = mails
 
     # --- onboarding -------------------------------------------------------------------
 
@@ -87,11 +91,10 @@ class Steps:
                 for path in self._beginnings
             ]
             steps.append(for_platform("activation", self._activate))
-        return [
-            *steps,
-            for_platform("invitation", self._inviting(password, _COMPLETE_SETUP)),
-            for_platform("end", self._tell_onboarded),
-        ]
+        steps.append(for_platform("invitation", self._inviting(password, _COMPLETE_SETUP)))
+        if not newcomer.platform:
+            steps.append(for_platform("mail", partial(self._mail_onboarded, newcomer, password is None)))
+        return [*steps, for_platform("end", self._tell_onboarded)]
 
     def invitation(self, tenant: Tenant, guest: Guest, password: str | None) -> list[Step]:
         """Return the steps that give a tenant a user, or a user other roles."""
@@ -202,6 +205,9 @@ class Steps:
         await self._identity.set_password(realm, subject, password)
         return {"password": True}
 
+    async def _mail_onboarded(self, newcomer: Newcomer, invited: bool, unit: Unit, results: Results) -> Any:
+        return await self._mails.onboarded(newcomer, invited=invited)
+
     async def _tell_onboarded(self, unit: Unit, results: Results) -> Any:
         await tell(unit, "tenant.onboarded", results["tenant"]["id"], {"ulid": results["tenant"]["ulid"]})
         return {}
@@ -214,6 +220,7 @@ class Steps:
             for_platform("status", partial(self._deactivate, tenant, reason)),
             for_platform("realm", partial(self._enable, tenant, False)),
             for_platform("sessions", partial(self._log_out, tenant)),
+            for_platform("mail", partial(self._mail_suspended, tenant, reason)),
         ]
 
     def reactivation(self, tenant: Tenant) -> list[Step]:
@@ -222,6 +229,7 @@ class Steps:
             for_platform("suspended", partial(self._refuse_unless_suspended, tenant)),
             for_platform("realm", partial(self._enable, tenant, True)),
             for_platform("status", partial(self._reactivate, tenant)),
+            for_platform("mail", partial(self._mail_reactivated, tenant)),
         ]
 
     async def _deactivate(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
@@ -255,6 +263,12 @@ class Steps:
         await self._identity.log_out_everyone(tenant.realm)
         return {}
 
+    async def _mail_suspended(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
+        return await self._mails.suspended(tenant, await _name(unit, tenant), reason)
+
+    async def _mail_reactivated(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        return await self._mails.reactivated(tenant, await _name(unit, tenant))
+
     # --- the end ----------------------------------------------------------------------
 
     def deletion(self, tenant: Tenant, folder: Path) -> list[Step]:
@@ -267,6 +281,7 @@ class Steps:
             *self._moves.emptying(tenant),
             for_platform("rows", partial(self._remove_rows, tenant), replace(tenant, database=None)),
             for_platform("place", partial(self._moves.take_place, tenant)),
+            for_platform("mail", partial(self._mail_deleted, tenant)),
         ]
 
     async def _close(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
@@ -291,6 +306,13 @@ class Steps:
         told = {"ulid": tenant.ulid, "slug": tenant.slug, "rows": removed}
         await tell(unit, "tenant.deleted", tenant.id, told)
         return told
+
+    async def _mail_deleted(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
+        return await self._mails.deleted(tenant)
+
+
+async def _name(unit: Unit, tenant: Tenant) -> str:
+    return str((await system(unit)["Tenants"].read(tenant.id))["name"])
 
 
 async def _hold_roles(repositories: Repositories, user: Any, roles: Sequence[str]) -> None:
