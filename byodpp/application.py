@@ -17,11 +17,11 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
+from byodpp.aside import WORKROOM, Workroom
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.containment import contained
 from byodpp.exceptions import OutcomeUnknown, Unavailable
 from byodpp.health import Lifecycle
-from byodpp.heap import HEAP, Heap
 from byodpp.limits import Budget, RateLimiter, SlidingWindows
 from byodpp.logs import REQUEST_IDS, LineWriter
 from byodpp.middleware.access_log import AccessLog
@@ -68,6 +68,7 @@ class Parts:
     trail: Trail | None = None  # takes notes of refusals; None: nobody does
     rate_limiter: RateLimiter = field(default_factory=SlidingWindows)
     tenant_classes: TenantClasses | None = None  # None: nobody is limited as a tenant
+    workroom: Workroom = field(default_factory=Workroom)  # closed by who made it
     running: RunningRequests = field(default_factory=RunningRequests)
     write_access_line: Callable[[str], object] = field(default_factory=LineWriter)
 
@@ -199,22 +200,18 @@ class _Edge:
         )
         self._log = AccessLog(parts.write_access_line)
         self._errors = ErrorWriter()
-        self._heap = Heap()
+        self._workroom = parts.workroom
         self._gates = tuple(global_stages(parts))
         self._table = table
         self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            try:
-                await self._router(scope, receive, send)
-            finally:
-                if scope["type"] == "lifespan":
-                    self._heap.restore()
+            await self._router(scope, receive, send)
             return
         request = self._context.open(scope, receive)
         token = REQUEST_IDS.set((request.request_id, request.correlation_id))
-        heap = HEAP.set(self._heap)
+        room = WORKROOM.set(self._workroom)
         try:
             try:
                 with contained():
@@ -226,8 +223,10 @@ class _Edge:
                     await self._errors(_stopped(request), request, send)
                 raise
         finally:
-            HEAP.reset(heap)
+            WORKROOM.reset(room)
             REQUEST_IDS.reset(token)
+            if request.turn is not None:
+                request.end_turn()
             self._log(request)
 
     async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
@@ -243,7 +242,10 @@ class _Edge:
         if self._router.routes:
             await self._router(scope, receive, completing(send, request))
         else:
-            await send_answer(await self._table.resolve(request)(request), request, send)
+            answer = await self._table.resolve(request)(request)
+            if request.turn is not None and isinstance(answer.body, bytes):
+                request.end_turn()  # before the client takes its time to read
+            await send_answer(answer, request, send)
 
 
 def _stopped(request: Request) -> Unavailable:

@@ -4,7 +4,8 @@ In: blocks that build something large. Out: nothing. Rejects nothing.
 
 A pass of the collector over the half a million values of one large body takes longer than other requests
 should wait, and the collector would make several while the body grows, and one more right after. Values
-of JSON have no cycles, so that a pass finds nothing in them: it is put off until they are gone.
+of JSON have no cycles, so that a pass finds nothing in them: it is put off until they are gone. Where one
+large body follows the other without a pause, the turnstile makes one.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["HEAP", "Heap", "no_collection"]
+from byodpp.turnstile import Turnstile
+
+__all__ = ["Heap", "no_collection"]
 
 #: Young containers that a pass walks over in a few milliseconds. More are taken for large values.
 _FEW: Final = 100_000
 #: Young containers with which a pass comes at any rate: more than ten large bodies at a time.
 _MOST: Final = 10_000_000
-#: How long the collector waits for large values to go.
-_PATIENCE_SECONDS: Final = 60.0
+#: How long the collector waits for large values to go; then no further ones are let in for a while.
+_PATIENCE_SECONDS: Final = 30.0
+#: How long it waits for those that are in to be gone; then a pass comes at any rate.
+_LULL_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.1
 
 
@@ -46,7 +50,11 @@ class Heap:
     whether large values are gone or not. What is left by then is old, and few passes look at it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turnstile: Turnstile) -> None:
+        """Args:
+        turnstile: that large bodies come in by.
+        """
+        self._turnstile = turnstile
         self._works = 0  # that are building something large just now
         self._since: float | None = None  # when passes were put off; None: they are not
         self._looking: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
@@ -70,6 +78,7 @@ class Heap:
             self._looking[1].cancel()
         self._since = self._looking = None
         _set_young(_usual())
+        self._turnstile.open()
 
     def _put_off(self) -> None:
         loop = asyncio.get_running_loop()
@@ -86,10 +95,14 @@ class Heap:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the collector work again when it may."""
         assert self._since is not None
+        waited = loop.time() - self._since
         # Counts what was made since the last pass, less what is gone: many are a large value, or all that
         # became garbage since.
         gone = not self._works and gc.get_count()[0] < _FEW
-        if gone or loop.time() - self._since > _PATIENCE_SECONDS:
+        if waited > _PATIENCE_SECONDS:
+            self._turnstile.shut()
+            gone |= not self._works and self._turnstile.is_empty
+        if gone or waited > _PATIENCE_SECONDS + _LULL_SECONDS:
             self.restore()
         else:
             self._look_later(loop)
@@ -103,7 +116,3 @@ def _usual() -> int:
 
 def _set_young(number: int) -> None:
     gc.set_threshold(number, *gc.get_threshold()[1:])
-
-
-#: That of the application which serves the request; None outside of one.
-HEAP: ContextVar[Heap | None] = ContextVar("byodpp_heap", default=None)

@@ -17,12 +17,13 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from byodpp import wire
-from byodpp.aside import LARGE_BYTES, aside
+from byodpp.aside import LARGE_BYTES, aside, turn_of
 from byodpp.exceptions import ApiError, Malformed, PayloadTooLarge, RequestTimeout
 from byodpp.header_lines import HeaderLines, StandingHeaders
 
 if TYPE_CHECKING:
     from byodpp.definitions import ResourceDefinition
+    from byodpp.turnstile import Turn
 
 __all__ = ["REQUEST", "WHOLE_ANSWER", "WHOLE_BODY", "ClientGone", "Request"]
 
@@ -87,6 +88,7 @@ class Request:
         "standing_headers",
         "started_at",
         "status",
+        "turn",
         "validated",
         "version",
         "whole",
@@ -157,6 +159,7 @@ class Request:
         self.response_headers: list[tuple[bytes, bytes]] = []
         self.prepared: list[bytes] = []  # further ones, as lines that go out
         self.standing_headers = _NONE
+        self.turn: Turn | None = None  # of a large body, until it is worked off
         self.status = 0  # of the answer; 0 until it started
 
     def header(self, name: bytes) -> str | None:
@@ -196,10 +199,27 @@ class Request:
         return self._json
 
     async def parse(self) -> Any:
-        """Return `json`, parsed aside where the body is large. Errors are the same."""
+        """Return `json`; a large body waits for its turn, and is parsed aside.
+
+        Raises:
+            Unavailable: its turn does not come.
+            ApiError: as of `json`.
+        """
         if self._json is _UNREAD:
+            if len(self.body) > LARGE_BYTES and self.turn is None:
+                principal = self.principal
+                known = principal is not None and not principal.anonymous
+                whose = principal.home_tenant_id if known else self.client_ip
+                self.turn = await turn_of(len(self.body), whose)
             self._json = await self.aside(self._read_json)
         return self._json
+
+    def end_turn(self) -> None:
+        """Let go of a large body and what was made of it, and let the next one in."""
+        if self.turn is not None:
+            self.body = b""
+            self._json = self.validated = None
+            self.turn.end()
 
     def _read_json(self) -> Any:
         return wire.loads(self.body, max_depth=self.max_json_depth, max_values=self.max_json_values)

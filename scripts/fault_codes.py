@@ -53,7 +53,8 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "headers_too_large": "all headers together pass `max_header_bytes`",
         "internal_error": "a fault of ours; the log has it under the answer's `requestId`",
         "bad_gateway": "a service behind a logic class failed",
-        "unavailable": "the database is away or has no free connection; nothing was changed",
+        "unavailable": "the database is away or has no free connection, or too many large bodies wait; "
+        "nothing was changed",
         "place_unavailable": "the database of the caller's tenant is away, or one in which a row could still "
         "be that is asked for without a tenant; nothing was changed",
         "read_only_copy": "amid a transaction, a write to what all tenants share, or to the tenant's own "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from byodpp import heap
-from byodpp.aside import aside
-from byodpp.heap import HEAP, Heap
+from byodpp.aside import WORKROOM, Workroom, aside
+from byodpp.heap import Heap
+from byodpp.turnstile import Turnstile
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +57,7 @@ async def until_usual(seconds: float = 5.0) -> None:
 
 
 async def test_no_pass_walks_over_what_was_built_aside_until_it_is_gone(passes: Passes) -> None:
-    HEAP.set(Heap())
+    WORKROOM.set(Workroom())
     value = await aside(large)
     for _ in range(5):
         await asyncio.sleep(0.02)
@@ -69,7 +72,7 @@ async def test_a_value_that_stays_puts_passes_off_for_some_seconds_at_most(
     passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 0.1)
-    HEAP.set(Heap())
+    WORKROOM.set(Workroom())
     kept = [await aside(large) for _ in range(3)]
     await until_usual()
     assert large() and passes.walked > 0 and len(kept) == 3
@@ -78,17 +81,17 @@ async def test_a_value_that_stays_puts_passes_off_for_some_seconds_at_most(
 async def test_a_work_that_does_not_end_puts_passes_off_for_some_seconds_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    HEAP.set(Heap())
-    ended = asyncio.Event()
+    one, ended = Heap(Turnstile()), asyncio.Event()
 
     async def work() -> None:
-        with HEAP.get().growing():  # type: ignore[union-attr]  # set above
+        with one.growing():
             await ended.wait()
 
     working = asyncio.create_task(work())
     await asyncio.sleep(0.02)
     assert gc.get_threshold()[0] > 10_000
     monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(heap, "_LULL_SECONDS", 0.1)
     await until_usual()
     ended.set()
     await working
@@ -99,16 +102,16 @@ async def test_so_much_garbage_is_collected_however_large_values_follow_each_oth
 ) -> None:
     monkeypatch.setattr(heap, "_MOST", 300_000)
     monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 1.0)
-    HEAP.set(Heap())
+    WORKROOM.set(Workroom())
     for _ in range(5):
         await aside(cycles)
     assert 1 <= passes.walked <= 5
     await until_usual()
 
 
-def cycles() -> None:
+def cycles(count: int = 100_000) -> None:
     """Leave many arrays behind that hold themselves."""
-    for _ in range(100_000):
+    for _ in range(count):
         one: list[object] = []
         one.append(one)
 
@@ -120,8 +123,8 @@ async def test_two_applications_in_one_process_leave_the_collector_as_it_was(
     before = gc.get_threshold()
     gc.set_threshold(*usual)
     try:
-        for one in (Heap(), Heap()):
-            HEAP.set(one)
+        for one in (Workroom(), Workroom()):
+            WORKROOM.set(one)
             await aside(large)
         async with asyncio.timeout(5):
             while gc.get_threshold()[0] > usual[0]:  # noqa: ASYNC110 - the interpreter tells nobody
@@ -133,10 +136,10 @@ async def test_two_applications_in_one_process_leave_the_collector_as_it_was(
 
 
 def test_a_loop_that_ends_amid_it_does_not_put_passes_off_for_good() -> None:
-    one, left = Heap(), list[object]()
+    one, left = Workroom(), list[object]()
 
     async def build(until: bool) -> None:
-        HEAP.set(one)
+        WORKROOM.set(one)
         kept = await aside(large)
         if until:
             del kept
@@ -152,14 +155,68 @@ def test_a_loop_that_ends_amid_it_does_not_put_passes_off_for_good() -> None:
 
 
 def test_an_application_that_ends_gives_the_collector_back() -> None:
-    before, one = gc.get_threshold(), Heap()
+    before, one = gc.get_threshold(), Workroom()
 
     async def build() -> object:
-        HEAP.set(one)
+        WORKROOM.set(one)
         return await aside(large)
 
     kept = asyncio.run(build())
     assert kept is not None
     assert gc.get_threshold() != before
-    one.restore()
+    one.close()
     assert gc.get_threshold() == before
+
+
+async def test_what_is_large_is_worked_on_by_two_threads_that_end_with_the_application() -> None:
+    room = Workroom()
+    WORKROOM.set(room)
+    seen: set[str] = set()
+
+    def work() -> None:
+        seen.add(threading.current_thread().name)
+        time.sleep(0.01)
+
+    await asyncio.gather(*(aside(work) for _ in range(20)))
+    assert seen == {"aside_0", "aside_1"}
+    room.close()
+    async with asyncio.timeout(5):
+        while any(one.name.startswith("aside_") for one in threading.enumerate()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await aside(work)  # what comes late is done nevertheless
+    room.close()
+
+
+async def test_large_bodies_without_a_pause_are_kept_waiting_for_a_moment_in_which_a_pass_finds_none(
+    passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heap, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(heap, "_LULL_SECONDS", 5.0)
+    room = Workroom()
+    WORKROOM.set(room)
+    alive: list[int] = []  # bodies at the moment of each pass
+    holding = 0
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            alive.append(holding)
+
+    async def client(times: int) -> None:
+        nonlocal holding
+        for _ in range(times):
+            turn = await room.turnstile.enter(9_000_000, "one")
+            holding += 1
+            value = await aside(large)
+            cycles(1_000)
+            await asyncio.sleep(0.05)
+            del value
+            holding -= 1
+            turn.end()
+
+    gc.callbacks.append(note)
+    try:
+        await asyncio.gather(client(15), client(15), client(15))
+    finally:
+        gc.callbacks.remove(note)
+    assert alive and set(alive) == {0}
+    room.close()

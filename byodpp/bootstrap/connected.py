@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from byodpp import application, migrations
 from byodpp.access_guide import AccessGuide
+from byodpp.aside import Workroom
 from byodpp.audit import Sealer
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
@@ -107,6 +108,7 @@ class Application:
     exporter: Exporter
     browser_sessions: BrowserSessions | None  # None: no cookie is looked at
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    workroom: Workroom = field(default_factory=Workroom)
 
     @classmethod
     def connect(
@@ -359,6 +361,7 @@ class Application:
             if not isinstance(self.rate_limiter, SlidingWindows):
                 await self.rate_limiter.close()
             await self.database.close()
+            self.workroom.close()
 
     async def _recurring_work_is_well(self) -> None:
         serving = [one for name, one in self.of_places.items() if self.database.places[name].refusal is None]
@@ -393,6 +396,7 @@ class Application:
                 trail=self.trail,
                 lifespan=self.lifespan,
                 lifecycle=self.lifecycle,
+                workroom=self.workroom,
                 rate_limiter=self.rate_limiter,
                 tenant_classes=self.classes,
                 **options,
