@@ -188,6 +188,7 @@ class Transfers:
             resource=self.resource,
             record_bytes=self.bounds.record_bytes,
             json_depth=self.bounds.json_depth,
+            parts=self._parts,
         )
 
     async def _found(self, request: Request, key: str) -> tuple[Identity, Progress]:

@@ -210,6 +210,7 @@ async def test_a_try_shows_everything_and_keeps_nothing(files: TestedApplication
     done = await client.post(IMPORT, content="name,price\na,1\nb,x\na2,1\n", headers=CSV)
     assert done.status_code == 200 and done.headers["preference-applied"] == "tx=rollback"
     data = done.json()["data"]
+    assert data["state"] == "finished"
     assert (data["created"], data["rejected"], reasons(done)) == (2, 1, {3: {"price": "type"}})
     for table in ("goods", "audit_logs", "byodpp.outbox", "byodpp.imports", "byodpp.import_rejects"):
         assert await value(files, f"select count(*) from {table}") == 0, table
@@ -230,6 +231,30 @@ async def test_the_same_file_again_answers_as_before_and_writes_nothing(files: T
     assert (once_more.json()["data"]["created"], await value(files, "select count(*) from goods")) == (1, 2)
     other = await files.client(tenant="beta").post(IMPORT, content=sent, headers=CSV)
     assert (other.json()["data"]["repeated"], other.json()["data"]["created"]) == (False, 1)
+
+
+async def test_the_same_file_of_another_user_is_imported_where_it_means_other_rows(
+    files: TestedApplication,
+) -> None:
+    address, sent = "/api/v1/drawers/import", "name\na\n"
+    for user in ("ada", "eve"):
+        client = files.client(user=user)
+        done = (await client.post(address, content=sent, headers=CSV)).json()["data"]
+        assert (done["created"], done["repeated"]) == (1, False), user
+        assert len((await client.get("/api/v1/drawers")).json()["data"]) == 1, user
+        again = (await client.post(address, content=sent, headers=CSV)).json()["data"]
+        assert (again["created"], again["repeated"]) == (1, True), user
+        asked = await client.get(f"{address}?key={quote(done['key'])}")
+        assert asked.json()["data"]["created"] == 1
+
+
+async def test_the_same_file_is_judged_again_for_whoever_has_other_rights(files: TestedApplication) -> None:
+    sent = "name,price\ndear,500\n"
+    refused = (await files.client(role="Seller").post(IMPORT, content=sent, headers=CSV)).json()["data"]
+    assert (refused["created"], refused["rejected"]) == (0, 1)
+    done = (await files.client(user="other").post(IMPORT, content=sent, headers=CSV)).json()["data"]
+    assert (done["created"], done["repeated"]) == (1, False)
+    assert await value(files, "select count(*) from goods") == 1
 
 
 async def test_a_key_stands_for_one_file_of_one_user(files: TestedApplication) -> None:

@@ -109,6 +109,11 @@ CASES: list[tuple[str, bytes, int, dict[int, list[str]]]] = [
      {2: ["format"], 3: ["format"], 4: ["type"], 5: ["format"]}),
     ("formulas", b"name,note\n'=a,'-b\n'a,''\n'',x\n", 3, {}),
     ("a closing record", b"name,note\na,1\n#end,1\n", 1, {}),
+    ("one column, of which a cell is empty", b"name\na\n\nb\r\n\r\n#end,4\n", 2,
+     {3: ["required"], 5: ["required"]}),
+    ("a number of thousands of digits",
+     b"name,stock,price\na," + b"9" * 5_000 + b"," + b"1" * 500 + b".5\n", 0,
+     {2: ["out_of_range", "out_of_range"]}),
     ("what only looks like one", b'name,note\na,1\n"#end",2\n#end,x\n', 3, {}),
 ]  # fmt: skip
 
@@ -262,7 +267,9 @@ def test_json(blueprint: Blueprint, content: bytes, rows: int, refused: dict[int
         (b'[{"name":"a"}]{"name":"b"}', 1, "malformed_json"),
         (b'{"data":[{"name":"a"}],\n"count":2}', 2, "file_not_whole"),
         (b'{"data":[{"name":"a"}],"count":true}', 1, "file_not_whole"),
-        (b'{"data":[{"name":"a"}],"data":[]', 1, "malformed_json"),
+        (b'{"data":[{"name":"a"}],"data":[]', 1, "duplicate_key"),
+        (b'{"data":[{"name":"a"}],\n"data":[{"name":"b"}]}', 2, "duplicate_key"),
+        (b'{"count":1,"data":[{"name":"a"}],\n"count":1}', 2, "duplicate_key"),
         (b"[" * 100_000, 1, "too_deep"),
         (b'[{"name":"a"},\n{"name":"' + b"x" * 3_000_000 + b'"}]', 2, "payload_too_large"),
         (b'[{"name":"a"},\n{"extra":[' + b"1," * 1_500_000 + b"1]}]", 2, "payload_too_large"),
@@ -303,6 +310,11 @@ _NIL = b'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
          0, {2: ["duplicate_key"], 3: ["type"], 4: ["type"]}),
         (b"<rows>\n<row><name>a</name><stock>x</stock></row>\n<row><stock/></row>\n<row><id>1</id></row></rows>",
          0, {2: ["type"], 3: ["type", "required"], 4: ["read_only", "required"]}),
+        (b'<rows>\n<row name="a"/>\n<row><name>a</name><stock value="5"/></row>\n'
+         b'<row id="1"><name>a</name></row>\n'
+         b'<row encoding="json"><name xml:lang="en">a</name></row></rows>',
+         0, {line: ["unknown_field"] for line in range(2, 6)}),
+        (b'<rows n="1"><row ' + _NIL + b' xsi:type="x"><name xml:lang="en">a</name></row></rows>', 1, {}),
         (b'<rows><row><name encoding="json">5</name></row></rows>', 0, {1: ["format"]}),
         (b'<rows><row><name encoding="json">x</name></row></rows>', 0, {1: ["malformed_json"]}),
     ],

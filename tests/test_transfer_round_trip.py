@@ -114,5 +114,21 @@ async def test_what_was_exported_is_imported_as_it_was(files: TestedApplication,
     assert seen >= EXAMPLES
 
 
+async def test_a_file_of_one_column_brings_its_empty_cells_back(files: TestedApplication) -> None:
+    client, plates = files.client(), "/api/v1/plates"
+    for number in ("a", None, None, "", None):
+        assert (await client.post(plates, json={"number": number})).status_code == 201
+    exported = await client.get(f"{plates}/export?format=csv&fields=number&sort=id")
+    assert exported.text == 'number\r\n"a"\r\n\r\n\r\n""\r\n\r\n#end,5\r\n'
+    for row in (await client.get(plates)).json()["data"]:
+        await client.delete(f"{plates}/{row['id']}")
+    done = await client.post(
+        f"{plates}/import", content=exported.content, headers={"Content-Type": "text/csv"}
+    )
+    assert (done.status_code, done.json()["data"].get("created")) == (200, 5), done.text
+    rows = (await client.get(f"{plates}?sort=id&fields=number")).json()["data"]
+    assert [row["number"] for row in rows] == ["a", None, None, "", None]
+
+
 def _same(text: str) -> list[Any]:
     return [list(row.items()) for row in lines_of(text)]

@@ -142,6 +142,7 @@ async def _import(who: Acting, wanted: _Wanted, file: BinaryIO) -> Outcome:
         resource=who.resource,
         record_bytes=settings.import_record_max_bytes,
         json_depth=settings.max_json_depth,
+        parts=who.application.service.parts,
     )
     hash, size = _measured(file)
     order = order_of(asked, options, wanted.format, file_hash=hash, kept=not wanted.dry_run)

@@ -54,8 +54,10 @@ def cell_reader(definition: FieldDefinition | None, *, max_depth: int, escaped: 
 
 def _number(text: str) -> Any:
     match = _NUMBER.fullmatch(text)
-    if match is None or len(text) > wire.MAX_NUMBER_LENGTH:
+    if match is None:
         return text
+    if len(text) > wire.MAX_NUMBER_LENGTH:
+        raise FieldFault("out_of_range", f"A number has at most {wire.MAX_NUMBER_LENGTH} characters.")
     if match[2] is not None:
         return _document(text, 1)  # an exponent has bounds, too
     return int(text) if match[1] is None else Decimal(text)

@@ -3,7 +3,8 @@ r"""CSV as RFC 4180 has it: a line of names, then a row per record.
 Cells are separated by a comma, a semicolon or a tab; the first line tells which, unless it is told.
 Lines end in `\n`, `\r\n` or, outside of quotes, `\r`. A cell in quotes may hold all of these, and
 quotes twice. A quote that is never closed is refused where it was opened, and reading goes on at the
-next line. A cell that is empty without quotes is EMPTY, one with quotes is a text of no length. The
+next line. A cell that is empty without quotes is EMPTY, one with quotes is a text of no length. Empty
+lines are passed over where there are several columns; of one column, such a line is its empty cell. The
 file may close with `#end,12`, as an export does.
 """
 
@@ -101,8 +102,8 @@ class CsvReader:
         """Return the record of a row, None when there is nothing in it."""
         if row.long:
             return Record(row.number, None, fault=too_long(self._most))
-        if not row.text:
-            return None
+        if not row.text and len(self.names) > 1:
+            return None  # of one column it is the cell that is empty
         assert self._separator is not None
         try:
             cells = split_cells(row.text.decode(), self._separator)

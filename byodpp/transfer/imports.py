@@ -209,6 +209,8 @@ class Importer:
                             updated=counted.updated, rejects=())  # fmt: skip
                 outcome.progress = await conclude(transaction, await advance(transaction, progress, step))
         except _Undone:
+            state = "finished" if outcome.progress.fault is None else "failed"
+            outcome.progress = replace(outcome.progress, state=state)
             if progress is not None:
                 async with session.transaction(order.principal.session) as transaction:
                     await forget(transaction, tenant, progress.id)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from byodpp import wire
-from byodpp.exceptions import ApiError, InvalidEncoding, MalformedJson
+from byodpp.exceptions import ApiError, DuplicateKey, InvalidEncoding, MalformedJson
 from byodpp.transfer.records import Record, Unreadable, not_whole, too_long
 
 __all__ = ["COUNT", "DATA", "JsonReader"]
@@ -64,13 +64,18 @@ class JsonReader:
         text.skip()
         count: Any = None
         found: list[int] | None = None
-        separator = ","
+        separator, seen = ",", set[str]()
         while separator == ",":
             if text.next() == "}" and found is None:
                 break
             name = self._plain(text, str)
+            if name in seen:
+                # Which of two arrays holds the rows nobody can know.
+                raise Unreadable(DuplicateKey(f"The object has the member {name[:100]!r} twice."), text.line)
+            if name in (DATA, COUNT):
+                seen.add(name)
             self._expect(text, ":")
-            if name == DATA and found is None:
+            if name == DATA:
                 if text.next() != "[":
                     raise Unreadable(MalformedJson("`data` must be an array."), text.line)
                 found = [0]

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from byodpp.authentication import Principal
 from byodpp.authorization import Decision
 from byodpp.calls import Origin
-from byodpp.definitions import ResourceDefinition
+from byodpp.definitions import ResourceDefinition, Scope
 from byodpp.idempotency import fingerprint
+from byodpp.schemas.nested import nestable
+from byodpp.service.units import UnitParts
 from byodpp.transfer.formats import Format
 from byodpp.transfer.imports import Order
 from byodpp.transfer.judging import Reading
@@ -31,6 +33,7 @@ class Asked:
     resource: ResourceDefinition
     record_bytes: int
     json_depth: int
+    parts: UnitParts
 
 
 def order_of(
@@ -49,7 +52,8 @@ def order_of(
         options: judged.
         format: of the file.
         file_hash: of the file's bytes.
-        key: by which the caller calls the import; None: the file itself is its key.
+        key: by which the caller calls the import; None: the file itself is its key, everybody's of the
+            tenant where it means the same rows to all who may write every one of them.
         kept: False undoes everything in the end.
     """
     resource = asked.resource
@@ -58,7 +62,7 @@ def order_of(
         asked.principal,
         resource,
         key or f"sha256:{meaning}",
-        shared=key is None,
+        shared=key is None and _same_for_all(asked, options.operation),
         file_hash=meaning,
         operation=options.operation,
     )
@@ -85,6 +89,38 @@ def order_of(
         kept=kept,
         again=options.again,
     )
+
+
+def _same_for_all(asked: Asked, operation: str) -> bool:
+    """Whether the file means the same rows to whoever sends it with rights like the caller's.
+
+    Not where rows are a user's own, nor where a rule, a preset, or a logic class could make another row,
+    or none, of what somebody else sends: his import would then be told done, and his rows not be there.
+    """
+    parts = asked.parts
+    operations = ("create", "update") if operation == "upsert" else ("create",)
+    left, seen = [asked.resource], set[object]()
+    while left:
+        resource = left.pop()
+        if resource.id in seen:
+            continue
+        seen.add(resource.id)
+        if resource.scope is Scope.USER or not all(_free(asked, resource, one) for one in operations):
+            return False
+        for _, target in parts.registry.references(resource):
+            # Which rows may be referred to depends on who may read them.
+            if target.scope is Scope.USER or not _free(asked, target, "read"):
+                return False
+        left += nestable(resource, parts.registry).values()
+    return True
+
+
+def _free(asked: Asked, resource: ResourceDefinition, operation: str) -> bool:
+    """Whether the caller has the right to an operation on all rows and fields, and nothing changes them."""
+    decision = asked.parts.authorizer.decide(asked.principal, resource, operation)
+    whole = decision.rows is None and decision.fields is None and not decision.presets
+    served = operation != "read" and asked.parts.logics.get(resource, operation) is not None
+    return decision.allowed and whole and not served
 
 
 def identity_of(

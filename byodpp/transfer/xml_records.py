@@ -2,8 +2,9 @@
 
 What stands in an element is read like a cell of CSV; an element without text is a text of no length, one
 with `xsi:nil="true"` is null, and `encoding="json"` says that the text is a JSON string, for characters
-that XML cannot hold. Document types, and with them entities, are refused; so is whatever does not fit
-this shape, record by record where the rest can still be read.
+that XML cannot hold. Any other attribute of a record is its fault: nothing would be made of what it says.
+Document types, and with them entities, are refused; so is whatever does not fit this shape, record by
+record where the rest can still be read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["NIL", "XSI", "XmlReader"]
 #: Namespace of the attribute that tells null.
 XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
 NIL: Final = f"{{{XSI}}}nil"
+#: Of attributes that XML itself knows: `xml:space`, `xml:lang`.
+_XML: Final = "{http://www.w3.org/XML/1998/namespace}"
 _PART_BYTES: Final = 1 << 16
 
 
@@ -88,8 +91,10 @@ class _Target:
         self._depth += 1
         if self._depth == 2:
             self._record, self._size = Record(self.expat.CurrentLineNumber, {}), 0
+            self._refuse(attributes, "")
         elif self._depth == 3:
             self._parts, self._attributes = [], attributes
+            self._refuse(attributes, tag.rpartition("}")[2])
         elif self._depth > 3:
             self._fault(ValidationFailed(details=[Detail("", "type", "A field holds text, not elements.")]))
         self._grow(16 + len(tag) + sum(len(name) + len(value) for name, value in attributes.items()))
@@ -138,6 +143,16 @@ class _Target:
                 )
                 return
         fields[name] = text
+
+    def _refuse(self, attributes: dict[str, str], field: str) -> None:
+        """Refuse attributes of a record, or of a field, that say something which nobody reads."""
+        for name in attributes:
+            if name.startswith(f"{{{XSI}}}") or name.startswith(_XML) or (field and name == "encoding"):
+                continue
+            short = name.rpartition("}")[2][:100]
+            path = f"{field[:100]}.{short}" if field else short
+            told = "Values stand in elements, not in attributes."
+            self._fault(ValidationFailed(details=[Detail(path, "unknown_field", told)]))
 
     def _fault(self, error: ApiError) -> None:
         self._record.fault = self._record.fault or error
