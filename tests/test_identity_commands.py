@@ -69,6 +69,43 @@ def test_an_account_of_a_program_is_made_renewed_and_removed(shop: Path) -> None
     assert "importer" not in realm(shop).get("clients", {})
 
 
+def test_a_second_factor_is_required_and_made_optional_again(shop: Path) -> None:
+    assert "required for gamma" in ran(shop, "second-factor", "gamma")
+    assert realm(shop)["secondFactor"] is True
+    assert "optional for gamma" in ran(shop, "second-factor", "gamma", "--optional")
+    assert realm(shop)["secondFactor"] is False
+
+
+def test_a_provider_of_a_tenants_own_is_noted_and_what_to_tell_it_is_printed(shop: Path) -> None:
+    metadata = "https://login.example.com/metadata.xml"
+    told = ran(shop, "provider", "gamma", "corp", "--saml", metadata, "--role", "Viewer", "--trust-email")
+    assert "/broker/corp/endpoint/descriptor" in told
+    noted = realm(shop)["providers"]["corp"]
+    assert (noted["metadata"], noted["roles"], noted["trustEmail"]) == (metadata, ["Viewer"], True)
+    secret = "never-kept-in-a-file"
+    words = ("--oidc", "https://login.example.com/.well-known/openid-configuration", "--client-id", "us")
+    told = ran(shop, "provider", "gamma", "corp", *words, "--client-secret", secret)
+    assert secret not in told and secret not in json.dumps(realm(shop))
+    ran(shop, "provider", "gamma", "corp", "--remove")
+    assert realm(shop)["providers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("corp",), "one of them says where the provider describes itself"),
+        (("corp", "--saml", "https://a.example", "--oidc", "https://a.example"), "one of them says"),
+        (("Corp!", "--saml", "https://a.example"), "small letters, digits, and -"),
+        (("corp", "--saml", "file:///etc/passwd"), "begins with https://"),
+        (("corp", "--oidc", "https://a.example", "--client-secret", "x"), "OpenID needs a client id"),
+    ],
+)
+def test_a_provider_that_is_none_is_told(shop: Path, words: tuple[str, ...], told: str) -> None:
+    done = byodpp(shop, "identity", "provider", "gamma", *words)
+    assert done.returncode == 1
+    assert told in " ".join((done.stdout + done.stderr).split())
+
+
 def test_everybody_is_logged_out(shop: Path) -> None:
     assert "everyone of gamma" in ran(shop, "log-out", "gamma")
     exported = byodpp(shop, "export", "Revocations", "-", "--tenant", "gamma", "--format", "csv")
@@ -85,7 +122,14 @@ def test_a_realm_is_renewed(shop: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("renew", "nobody"), ("log-out", "nobody"), ("service-account", "nobody", "x")]
+    "words",
+    [
+        ("renew", "nobody"),
+        ("log-out", "nobody"),
+        ("service-account", "nobody", "x"),
+        ("second-factor", "nobody"),
+        ("provider", "nobody", "x", "--saml", "https://a.example"),
+    ],
 )
 def test_a_tenant_that_is_not_there_is_told(shop: Path, words: tuple[str, ...]) -> None:
     done = byodpp(shop, "identity", *words)

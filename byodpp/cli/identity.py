@@ -20,10 +20,10 @@ from byodpp.exceptions import ApiError, Problem, StartError
 if TYPE_CHECKING:
     from byodpp.authentication.tenants import Tenant
     from byodpp.database import Database
-    from byodpp.identity import IdentityAdministration
+    from byodpp.identity import IdentityAdministration, SignInProvider
     from byodpp.settings import Settings
 
-__all__ = ["log_out", "renew", "service_account"]
+__all__ = ["log_out", "provider", "renew", "second_factor", "service_account"]
 
 Slug = Annotated[str, typer.Argument(help="Short name of the tenant.", metavar="SLUG")]
 _TOLD: Final = (
@@ -73,6 +73,86 @@ def service_account(
         typer.echo(f"\n  client id      {name}\n  client secret  {secret}")
 
 
+def second_factor(
+    context: typer.Context,
+    slug: Slug,
+    optional: Annotated[
+        bool, typer.Option("--optional", help="Ask only those who have an authenticator.")
+    ] = False,
+) -> None:
+    """Ask everybody of a tenant for a code of an authenticator, besides the password.
+
+    Who has none sets one up at the next sign-in. Whom a provider of the tenant's own signs in is asked there.
+    """
+    _run(_second_factor(place_of(context).settings(), slug, required=not optional))
+    print_step("second factor", f"{'optional' if optional else 'required'} for {slug}")
+
+
+def provider(
+    context: typer.Context,
+    slug: Slug,
+    alias: Annotated[str, typer.Argument(help="Short name of the provider.", metavar="ALIAS")],
+    saml: Annotated[str | None, typer.Option(help="Address of its SAML metadata.", metavar="ADDRESS")] = None,
+    oidc: Annotated[
+        str | None, typer.Option(help="Address of its OpenID configuration.", metavar="ADDRESS")
+    ] = None,
+    client_id: Annotated[str | None, typer.Option(help="Our client id at an OpenID provider.")] = None,
+    client_secret: Annotated[
+        str | None,
+        typer.Option(envvar="OIDC_CLIENT_SECRET", help="Its secret; asked for when it is not given."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="What the button says; default: the alias.")] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="Role of whoever comes from there for the first time; may be given again."),
+    ] = None,
+    trust_email: Annotated[
+        bool, typer.Option("--trust-email", help="Take its addresses for verified.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget it; its users stay.")] = False,
+) -> None:
+    """Let a tenant's people sign in at an identity provider of its own: single sign-on by SAML or OpenID.
+
+    `byodpp identity provider acme entra --saml https://login.example.com/metadata.xml --role Viewer`
+
+    `byodpp identity provider acme google --oidc https://accounts.example.com/.well-known/openid-configuration
+    --client-id byodpp`
+
+    Prints what the provider has to be told of us. Called again it is brought up to date.
+    """
+    from byodpp.identity import SignInProvider
+
+    settings = place_of(context).settings()
+    if remove:
+        _run(_without_provider(settings, slug, alias))
+        print_step("removed", alias)
+        return
+    metadata = saml or oidc
+    if metadata is None or (saml and oidc):
+        raise StartError([Problem("--saml, --oidc", "one of them says where the provider describes itself")])
+    if metadata.startswith("http:") and settings.environment in ("stage", "prod"):
+        reason = "is not asked without encryption: whoever answers in its place would sign anybody in"
+        raise StartError([Problem(metadata, reason, "Give its address with https://.")])
+    if oidc and client_secret is None:
+        client_secret = typer.prompt("Client secret", hide_input=True)
+    found = SignInProvider(
+        alias=alias,
+        kind="saml" if saml else "oidc",
+        metadata=metadata,
+        title=title or alias,
+        client_id=client_id,
+        client_secret=client_secret,
+        roles=tuple(role or ()),
+        trust_email=trust_email,
+    )
+    realm = _run(_with_provider(settings, slug, found))
+    print_step("made", alias)
+    typer.echo(f"\n  {'entity id' if saml else 'issuer of us':14} {realm}")
+    typer.echo(f"  {'address':14} {realm}/broker/{alias}/endpoint")
+    if saml:
+        typer.echo(f"  {'our metadata':14} {realm}/broker/{alias}/endpoint/descriptor")
+
+
 # --- doing it -----------------------------------------------------------------------------
 
 
@@ -108,6 +188,28 @@ async def _account(
             secret = await administration.renew_secret(tenant.realm, name)
         await _note(database, tenant, "PUT_SERVICE_ACCOUNT", name)
         return secret
+
+
+async def _second_factor(settings: Settings, slug: str, *, required: bool) -> None:
+    async with _at_home(settings, slug) as (administration, database, tenant):
+        await administration.require_second_factor(tenant.realm, required=required)
+        await _note(database, tenant, "SECOND_FACTOR", "required" if required else "optional")
+
+
+async def _with_provider(settings: Settings, slug: str, found: SignInProvider) -> str:
+    """Make the provider, and return the address of the tenant's realm."""
+    from byodpp.identity.choice import identity_provider
+
+    async with _at_home(settings, slug) as (administration, database, tenant):
+        await administration.put_sign_in_provider(tenant.realm, found)
+        await _note(database, tenant, "PUT_IDENTITY_PROVIDER", found.alias)
+        return identity_provider(settings).issuer_url(tenant.realm)
+
+
+async def _without_provider(settings: Settings, slug: str, alias: str) -> None:
+    async with _at_home(settings, slug) as (administration, database, tenant):
+        await administration.remove_sign_in_provider(tenant.realm, alias)
+        await _note(database, tenant, "REMOVE_IDENTITY_PROVIDER", alias)
 
 
 async def _note(database: Database, tenant: Tenant, action: str, name: str) -> None:

@@ -13,7 +13,7 @@ from byodpp.cli.audit import heads, verify
 from byodpp.cli.create import init, new_logic, new_resource
 from byodpp.cli.data import seed, token
 from byodpp.cli.exporting import export_rows
-from byodpp.cli.identity import log_out, renew, service_account
+from byodpp.cli.identity import log_out, provider, renew, second_factor, service_account
 from byodpp.cli.importing import import_rows
 from byodpp.cli.migrate import apply_revisions, new_revision, plan
 from byodpp.cli.overview import check, logics, openapi, routes
@@ -75,10 +75,14 @@ def make_program() -> typer.Typer:
     tenants.command("migrate")(move)
     tenants.command("places")(list_places)
     program.add_typer(tenants, name="tenants")
-    identity = _group(help="The identity provider: renew a realm, log everyone out, accounts of programs.")
+    identity = _group(
+        help="The identity provider: renew a realm, log everyone out, accounts of programs, ways to sign in."
+    )
     identity.command()(renew)
     identity.command()(log_out)
     identity.command()(service_account)
+    identity.command()(second_factor)
+    identity.command()(provider)
     program.add_typer(identity, name="identity")
     secrets = _group(help="What users entrust to the application: encrypt it under another key.")
     secrets.command("rotate")(rotate)

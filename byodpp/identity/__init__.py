@@ -6,7 +6,13 @@ the rest are ways to fulfil both: files in a folder, and Keycloak.
 
 from __future__ import annotations
 
-from byodpp.identity.administration import IdentityAdministration, MailServer, Person, RealmPlan
+from byodpp.identity.administration import (
+    IdentityAdministration,
+    MailServer,
+    Person,
+    RealmPlan,
+    SignInProvider,
+)
 from byodpp.identity.local_issuer import LocalIssuer
 from byodpp.identity.provider import BrowserSignIn, IdentityProvider
 
@@ -18,4 +24,5 @@ __all__ = [
     "MailServer",
     "Person",
     "RealmPlan",
+    "SignInProvider",
 ]

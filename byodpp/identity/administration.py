@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
+from urllib.parse import urlsplit
 
 from byodpp.exceptions import Detail, ValidationFailed
 
@@ -21,6 +22,8 @@ __all__ = [
     "MailServer",
     "Person",
     "RealmPlan",
+    "SignInProvider",
+    "check_alias",
     "check_realm_name",
 ]
 
@@ -29,6 +32,9 @@ STANDARD_ROLES: Final = ("Admin", "Manager", "Viewer")
 #: How long an invitation may be followed.
 INVITATION_SECONDS: Final = 86_400
 
+#: What an alias may look like: it becomes part of addresses.
+_ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_NO_ALIAS: Final = Detail("alias", "invalid", "must be small letters, digits, and -, at most 63")
 _REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -64,6 +70,36 @@ class MailServer:
     security: str = "starttls"  # none, starttls, tls
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInProvider:
+    """An identity provider of a tenant's own, at which its people sign in (single sign-on)."""
+
+    alias: str  # names it within the realm, and in addresses
+    kind: Literal["saml", "oidc"]
+    metadata: str  # address of its SAML metadata, or of its OpenID configuration
+    title: str  # what people read on the button
+    client_id: str | None = None  # of us, at an OpenID provider
+    client_secret: str | None = field(default=None, repr=False)
+    roles: tuple[str, ...] = ()  # that whoever comes from there for the first time gets
+    trust_email: bool = False  # whether its addresses count as verified
+
+    def check(self) -> None:
+        """Refuse what no provider can take.
+
+        Raises:
+            ValidationFailed: with each fault.
+        """
+        faults = []
+        if not _ALIAS.fullmatch(self.alias):
+            faults.append(_NO_ALIAS)
+        if urlsplit(self.metadata).scheme not in ("http", "https") or not urlsplit(self.metadata).hostname:
+            faults.append(Detail("metadata", "format", "must be an address that begins with https://"))
+        if self.kind == "oidc" and not (self.client_id and self.client_secret):
+            faults.append(Detail("client", "required", "OpenID needs a client id and its secret"))
+        if faults:
+            raise ValidationFailed("This cannot be an identity provider", details=faults)
 
 
 class IdentityAdministration(Protocol):
@@ -160,6 +196,25 @@ class IdentityAdministration(Protocol):
         """Delete the client; also when there is none."""
         ...
 
+    async def require_second_factor(self, realm: str, *, required: bool) -> None:
+        """Ask everybody who has given a password for a code of an authenticator, too; or only who has one.
+
+        Who has none sets one up at the next sign-in.
+        """
+        ...
+
+    async def put_sign_in_provider(self, realm: str, provider: SignInProvider) -> None:
+        """Let people sign in at an identity provider of the tenant's own; or bring it up to date.
+
+        Raises:
+            ValidationFailed: it is no provider, or nothing is to be read at its address.
+        """
+        ...
+
+    async def remove_sign_in_provider(self, realm: str, alias: str) -> None:
+        """Forget the identity provider; also when there is none. Users who came from there stay."""
+        ...
+
 
 def check_realm_name(realm: str) -> None:
     """Refuse a name that would be another address.
@@ -172,3 +227,13 @@ def check_realm_name(realm: str) -> None:
         raise ValidationFailed(
             f"A realm cannot be called {realm[:80]!r}", details=[Detail("realm", "invalid", reason)]
         )
+
+
+def check_alias(alias: str) -> None:
+    """Refuse the alias of a sign-in provider that would be another address.
+
+    Raises:
+        ValidationFailed: it is none.
+    """
+    if not _ALIAS.fullmatch(alias):
+        raise ValidationFailed(f"No identity provider is called {alias[:80]!r}", details=[_NO_ALIAS])

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from byodpp.exceptions import NotFound, ValidationFailed
-from byodpp.identity.administration import INVITATION_SECONDS, Person, RealmPlan, check_realm_name
+from byodpp.identity.administration import (
+    INVITATION_SECONDS,
+    Person,
+    RealmPlan,
+    SignInProvider,
+    check_alias,
+    check_realm_name,
+)
 from byodpp.identity.keys import FileStamp, KeyFolder, stamp_of
 
 __all__ = ["LocalRealms"]
@@ -211,6 +218,35 @@ class LocalRealms:
     async def remove_service_account(self, realm: str, client: str) -> None:
         """Delete the client; also when there is none."""
         await self._change(realm, lambda document: document.get("clients", {}).pop(client, None))
+
+    # --- how people sign in ---------------------------------------------------------------
+
+    async def require_second_factor(self, realm: str, *, required: bool) -> None:
+        """Note it; nobody signs in here."""
+        await self._change(realm, lambda document: document.update(secondFactor=required))
+
+    async def put_sign_in_provider(self, realm: str, provider: SignInProvider) -> None:
+        """Note it, without its secret; nobody signs in here."""
+        provider.check()
+        noted = {
+            "kind": provider.kind,
+            "metadata": provider.metadata,
+            "title": provider.title,
+            "clientId": provider.client_id,
+            "roles": sorted(set(provider.roles)),
+            "trustEmail": provider.trust_email,
+        }
+
+        def put(document: dict[str, Any]) -> None:
+            document.setdefault("providers", {})[provider.alias] = noted
+            document["roles"] = sorted({*document["roles"], *provider.roles})
+
+        await self._change(realm, put)
+
+    async def remove_sign_in_provider(self, realm: str, alias: str) -> None:
+        """Forget it; also when there is none."""
+        check_alias(alias)
+        await self._change(realm, lambda document: document.get("providers", {}).pop(alias, None))
 
     # --- the files ----------------------------------------------------------------------
 

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from byodpp.exceptions import NotFound, UniqueConflict, ValidationFailed
-from byodpp.identity.administration import INVITATION_SECONDS, Person, RealmPlan, check_realm_name
-from byodpp.identity.keycloak import representations
+from byodpp.identity.administration import (
+    INVITATION_SECONDS,
+    Person,
+    RealmPlan,
+    SignInProvider,
+    check_alias,
+    check_realm_name,
+)
+from byodpp.identity.keycloak import representations, sign_in
 from byodpp.identity.keycloak.representations import RealmStandard
 from byodpp.identity.keycloak.server import KeycloakServer, tolerated
 
@@ -204,6 +211,27 @@ class KeycloakAdministration:
             if (made := await admin.a_get_client_id(client)) is not None:
                 with tolerated(404):
                     await admin.a_delete_client(made)
+
+    # --- how people sign in -------------------------------------------------------------
+
+    async def require_second_factor(self, realm: str, *, required: bool) -> None:
+        """Ask everybody for a code of an authenticator, or only who has one."""
+        check_realm_name(realm)
+        async with self._server.realm(realm) as admin:
+            await sign_in.require_second_factor(admin, required=required)
+
+    async def put_sign_in_provider(self, realm: str, provider: SignInProvider) -> None:
+        """Let people sign in at an identity provider of the tenant's own."""
+        check_realm_name(realm)
+        async with self._server.realm(realm) as admin:
+            await sign_in.put_provider(self._server, admin, realm, provider)
+
+    async def remove_sign_in_provider(self, realm: str, alias: str) -> None:
+        """Forget the identity provider; also when there is none."""
+        check_realm_name(realm)
+        check_alias(alias)
+        async with self._server.realm(realm) as admin:
+            await sign_in.remove_provider(admin, alias)
 
 
 async def _put_client(admin: KeycloakAdmin, client: dict[str, Any]) -> str:

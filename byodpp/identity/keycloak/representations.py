@@ -5,27 +5,33 @@ Values in, dictionaries out; nothing is asked and nothing refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from byodpp.identity.administration import MailServer, Person, RealmPlan
+from byodpp.identity.administration import MailServer, Person, RealmPlan, SignInProvider
 
 __all__ = [
     "RESERVED_ROLES",
+    "ROLE_MAPPER",
     "RealmStandard",
     "browser_client",
     "person",
     "realm_settings",
+    "role_mapper",
     "role_names",
     "scope",
     "service_client",
+    "sign_in_provider",
     "theme",
 ]
 
 #: Roles that Keycloak itself gives to everybody, beside `default-roles-<realm>`.
 RESERVED_ROLES: Final = frozenset({"offline_access", "uma_authorization"})
+
+#: Begins the names of our mappers at a tenant's own identity provider; others are not ours.
+ROLE_MAPPER: Final = "role "
 
 _FORTNIGHT_SECONDS: Final = 1_209_600
 #: What the tokens of our clients say, beside the audience: subject, name, address, and roles.
@@ -149,6 +155,44 @@ def service_client(client: str, standard: RealmStandard) -> dict[str, Any]:
         "serviceAccountsEnabled": True,
         "defaultClientScopes": [*_SCOPES, "service_account", standard.audience],
         "optionalClientScopes": [],
+    }
+
+
+def sign_in_provider(provider: SignInProvider, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity provider of a tenant's own.
+
+    Args:
+        provider: what an operator says of it.
+        told: what Keycloak has read of it at its address.
+    """
+    config = {**told, "syncMode": "IMPORT", "validateSignature": "true"}
+    if provider.kind == "oidc":
+        config |= {
+            "clientId": provider.client_id,
+            "clientSecret": provider.client_secret,
+            "clientAuthMethod": "client_secret_post",
+            "defaultScope": "openid email profile",
+            "pkceEnabled": "true",
+            "pkceMethod": "S256",
+        }
+    return {
+        "alias": provider.alias,
+        "providerId": provider.kind,
+        "displayName": provider.title,
+        "enabled": True,
+        "trustEmail": provider.trust_email,
+        "storeToken": False,
+        "config": config,
+    }
+
+
+def role_mapper(alias: str, role: str) -> dict[str, Any]:
+    """Return what gives a role to whoever comes from a provider for the first time."""
+    return {
+        "name": f"{ROLE_MAPPER}{role}",
+        "identityProviderAlias": alias,
+        "identityProviderMapper": "oidc-hardcoded-role-idp-mapper",  # of SAML, too, whatever its name says
+        "config": {"syncMode": "INHERIT", "role": role},
     }
 
 

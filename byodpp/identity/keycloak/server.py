@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -111,16 +111,34 @@ class KeycloakServer:
         except TimeoutError as error:
             raise AuthUnavailable("The identity provider did not answer in time") from error
 
-    async def post(self, admin: KeycloakAdmin, path: str) -> None:
-        """Ask for something that python-keycloak has no words for, within `realm`.
+    async def post(self, admin: KeycloakAdmin, path: str, document: Mapping[str, Any] | None = None) -> Any:
+        """Ask for something that python-keycloak has no words for, within `realm`; return the answer.
 
         Args:
             admin: as lent by `realm`.
             path: below the server's address, every part of it checked.
+            document: what is sent.
         """
         errors = importlib.import_module("keycloak.exceptions")
-        answer = await admin.connection.a_raw_post(path, data="{}")
-        errors.raise_error_from_response(answer, errors.KeycloakPostError)
+        answer = await admin.connection.a_raw_post(path, data=json.dumps(document or {}))
+        return errors.raise_error_from_response(answer, errors.KeycloakPostError)
+
+    async def delete(self, admin: KeycloakAdmin, path: str) -> None:
+        """Delete something that python-keycloak has no words for, within `realm`; also when it is not there.
+
+        Args:
+            admin: as lent by `realm`.
+            path: as of `post`.
+        """
+        errors = importlib.import_module("keycloak.exceptions")
+        answer = await admin.connection.a_raw_delete(path)
+        with tolerated(404):
+            errors.raise_error_from_response(answer, errors.KeycloakDeleteError, expected_codes=[204])
+
+    @staticmethod
+    def errors() -> type[KeycloakError]:
+        """Return what python-keycloak raises; imported by who has asked it something already."""
+        return _errors()
 
     async def close(self) -> None:
         """Give back connections."""
