@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from byodpp import wire
 from byodpp.answering import answer_write, briefly, is_plain, origin_of
+from byodpp.aside import aside, is_large
 from byodpp.authentication import Principal
 from byodpp.authorization.presets import Presets
 from byodpp.batches import read_batch
@@ -30,7 +31,7 @@ from byodpp.query.parameters import read_parameters
 from byodpp.query.text import parse
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
-from byodpp.rows import Page, Row, Rows
+from byodpp.rows import Page, Row, Rows, is_much
 from byodpp.schemas import LoadedBody
 from byodpp.service import Service
 from byodpp.service.units import Unit
@@ -74,7 +75,7 @@ class Controller:
             result = await self._service.page(request.principal, self.resource, query)
             return present(request, result, message=self.resource.messages.get("list"))
         call = self._call(request, "list", query=query)
-        return self._answer(request, call, await self._service.run(call))
+        return await self._answered(request, call, await self._service.run(call))
 
     async def query(self, request: Request) -> Answer:
         """POST …/query, or QUERY the collection: a list whose query is a JSON body."""
@@ -85,7 +86,7 @@ class Controller:
         )
         query = self._reader.read_json(request.json, self.resource, lookup, "list", tenant)
         call = self._call(request, "list", query=query)
-        return self._answer(request, call, await self._service.run(call))
+        return await self._answered(request, call, await self._service.run(call))
 
     async def read(self, request: Request) -> Answer:
         """GET one row."""
@@ -106,7 +107,7 @@ class Controller:
         call = self._call(request, "read", query=query)
         result = await self._service.run(call)
         unchanged = self._unchanged(request, result) if isinstance(result, Row) else None
-        return unchanged or self._answer(request, call, result)
+        return unchanged or await self._answered(request, call, result)
 
     async def history(self, request: Request) -> Answer:
         """GET the kept versions of one row."""
@@ -152,14 +153,15 @@ class Controller:
         stored = await unit.locked(call)
         if request.media_type == _STEPS:
             # The steps leave whole values behind: merging those would bring back what was removed.
-            document = await request.aside(partial(apply_steps, request.json, stored))
+            steps = partial(apply_steps, request.json, stored)
+            document = await (aside if is_large(stored) else request.aside)(steps)
             load = partial(self.load, "patch", document, request.principal)
         else:
             presets = self._authorizer.presets(request.principal)
             load = partial(
                 self._schemas.load, self.resource, "patch", request.json, stored=stored, presets=presets
             )
-        loaded = await request.aside(load)
+        loaded = await (aside if is_large(stored) else request.aside)(load)
         return await unit.execute(writing(call, loaded))
 
     async def delete(self, request: Request) -> Answer:
@@ -206,7 +208,7 @@ class Controller:
                 call.expected_version = self._expected_version(request)
             if action.method not in _SAFE:
                 return await self._write(request, call)
-            return self._answer(request, call, await self._service.run(call))
+            return await self._answered(request, call, await self._service.run(call))
 
         return act
 
@@ -231,7 +233,7 @@ class Controller:
             # A logic class may change its call, and there may be another try.
             own = call if lone else call.having()
             result = await (unit.execute(own) if work is None else work(unit))
-            return self._answer(request, call, result)
+            return await self._answered(request, call, result)
 
         return await answer_write(self._service, request, answered, lone=lone)
 
@@ -300,6 +302,11 @@ class Controller:
         """Return the answer that shows a row as PostgreSQL wrote it."""
         headers = {} if row.version is None else {"ETag": entity_tag(row.version)}
         return success(request, row.json, message=self.resource.messages.get("read"), headers=headers)
+
+    async def _answered(self, request: Request, call: Call, result: Any) -> Answer:
+        """Return the answer; what a class has made of large rows is written aside."""
+        answer = partial(self._answer, request, call, result)
+        return await aside(answer) if is_much(result) else answer()
 
     def _answer(self, request: Request, call: Call, result: Any) -> Answer:
         status = 201 if call.operation == "create" or _creates(call) else 200

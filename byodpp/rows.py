@@ -7,13 +7,16 @@ A row that no logic class looks into is never parsed: its bytes go out as they c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from byodpp import wire
+from byodpp.aside import LARGE_BYTES, aside, is_large
 from byodpp.definitions import ResourceDefinition
 from byodpp.registry import Registry
 
-__all__ = ["GroupPage", "Page", "Row", "Rows", "python_row", "row_json"]
+__all__ = ["GroupPage", "Page", "Row", "Rows", "is_much", "opened", "python_row", "row_json"]
+
+R = TypeVar("R")
 
 
 def python_row(values: Mapping[str, Any], resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
@@ -103,6 +106,16 @@ class Row(Mapping[str, Any]):
             self._values = python_row(wire.loads(self._json or b"{}"), self._resource, self._registry)
         return self._values
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is large, and nobody has looked at its values yet."""
+        return self._values is None and self._json is not None and len(self._json) > LARGE_BYTES
+
+    @property
+    def unwritten(self) -> dict[str, Any] | None:
+        """The Python values of a row that has no JSON yet; None when it has."""
+        return self._values if self._json is None else None
+
     def told(self) -> dict[str, Any]:
         """Return what an event holds of the row: no secret, no personal datum."""
         fields = self._resource.fields
@@ -143,6 +156,11 @@ class Rows(Sequence[Row]):
         self._registry = registry
         self._number = number
         self._rows: tuple[Row, ...] | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether they are large, and nobody has looked at their values yet."""
+        return self._rows is None and len(self.json) > LARGE_BYTES
 
     def _decoded(self) -> tuple[Row, ...]:
         if self._rows is None:
@@ -211,6 +229,11 @@ class Page(Sequence[Row]):
         self._registry = registry
         self._rows: tuple[Row, ...] | None = None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether they are large, and nobody has looked at their values yet."""
+        return self._rows is None and len(self.json) > LARGE_BYTES
+
     def _decoded(self) -> tuple[Row, ...]:
         if self._rows is None:
             self._rows = _rows_of(self.json, self._resource, self._registry)
@@ -239,3 +262,18 @@ class GroupPage(Page):
                 for values in wire.loads(self.json)
             )
         return self._rows
+
+
+async def opened(result: R) -> R:
+    """Return rows decoded, aside where they are large: somebody on the event loop will look at them."""
+    if isinstance(result, Row | Rows | Page) and result.is_closed:
+        await aside(result._decoded)
+    return result
+
+
+def is_much(result: Any) -> bool:
+    """Whether writing what a class has made of rows takes longer than other requests should wait."""
+    if isinstance(result, Row):
+        return is_large(result.unwritten)
+    parts = result.values() if isinstance(result, dict) else result if isinstance(result, list) else ()
+    return is_large([one.unwritten if isinstance(one, Row) else one for one in parts])

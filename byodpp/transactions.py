@@ -22,7 +22,7 @@ from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated
 from byodpp.judged_calls import at_index
 from byodpp.requests import Request
 from byodpp.responses import Answer
-from byodpp.rows import Page, Row
+from byodpp.rows import Page, Row, is_much
 from byodpp.service import Service
 from byodpp.service.units import Unit
 from byodpp.suggestion import nearest
@@ -55,7 +55,9 @@ class MultiResourceBatch:
         operations = self._operations(request.json)
 
         async def work(unit: Unit) -> Answer:
-            return briefly(request, present(request, await self._run(unit, operations, request.aside)))
+            results = await self._run(unit, operations, request.aside)
+            shown = partial(present, request, results)
+            return briefly(request, await in_thread(shown) if is_much(results) else shown())
 
         return await answer_write(self._service, request, work)
 

@@ -38,7 +38,7 @@ from byodpp.conditions import Lookup, Shape
 from byodpp.database import PLATFORM_TENANT, Database, Transaction
 from byodpp.definitions import Kind, ResourceDefinition, Scope
 from byodpp.exceptions import ApiError, Unavailable
-from byodpp.rows import GroupPage, Page, Row
+from byodpp.rows import GroupPage, Page, Row, opened
 from byodpp.sql_text import quote
 
 __all__ = ["DROPPED", "AuditTrail"]
@@ -157,7 +157,7 @@ class AuditTrail:
         if resource is None:
             return
         fields = self._controlled.of(resource, shape, lookup)
-        if not fields or (isinstance(result, Page) and not len(result)):
+        if not fields or (isinstance(await opened(result), Page) and not len(result)):
             return
         await self._read(of_reading(caller, origin, about, fields, _keys(result)))
 

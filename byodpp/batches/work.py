@@ -175,7 +175,7 @@ class BatchWork:
             load = partial(
                 schemas.load, call.resource, "patch", item.document, stored=stored, presets=presets
             )
-            loaded = await by_size(load, item.document)
+            loaded = await by_size(load, item.document, stored)
         if loaded is not None:
             single = writing(single, loaded)
         return await self.unit.execute(versioned(single))

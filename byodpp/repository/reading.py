@@ -16,7 +16,7 @@ from byodpp.exceptions import Conflict, NotFound
 from byodpp.query.text import parse_json
 from byodpp.repository.acting import Acting
 from byodpp.repository.stores import Store
-from byodpp.rows import Page, Row
+from byodpp.rows import Page, Row, opened
 
 __all__ = ["Reading"]
 
@@ -101,7 +101,7 @@ class Reading:
         query = self._judged({"fields": fields, "include": include}, "read")
         row = await self.row(id, query)
         await self._note(About(operation="read", resource=self.resource, key=str(id)), query, row)
-        return row
+        return await opened(row)
 
     async def find(self, filter: Mapping[str, Any], *, include: str | None = None) -> Row | None:
         """Return the first row that matches, None when none does."""
@@ -137,7 +137,7 @@ class Reading:
     async def _listed(self, query: Query) -> Page:
         page = await self.page(query)
         await self._note(About(operation="list", resource=self.resource), query, page)
-        return page
+        return await opened(page)
 
     async def _note(self, about: About, query: Query, result: Row | Page) -> None:
         """Write into the audit trail what was read as the caller, if it holds controlled fields."""

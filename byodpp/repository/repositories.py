@@ -33,7 +33,7 @@ from byodpp.repository.own_record import decides, refuse_standing, registered, w
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
 from byodpp.repository.stores import Match
-from byodpp.rows import Row, Rows
+from byodpp.rows import Row, Rows, opened
 from byodpp.schemas.modifiers import Modifier, ModifierKind, readable
 from byodpp.statements.writes import Change
 
@@ -53,23 +53,26 @@ class Repository(Reading):
             UniqueConflict: such a row exists.
         """
         values = await self._valid("create", data)
-        return await self.insert(values, sent=self._own_words(data))
+        return await opened(await self.insert(values, sent=self._own_words(data)))
 
     async def batch(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
         """Create many rows with one statement; all or none."""
         sent = frozenset[str]().union(*(self._own_words(item) for item in items))
-        return await self.insert_many([await self._valid("create", item) for item in items], sent=sent)
+        values = [await self._valid("create", item) for item in items]
+        return await opened(await self.insert_many(values, sent=sent))
 
     async def update(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
         """Replace a row's writable fields; absent ones take their default or null."""
         values = await self._valid("update", data)
         sent = self._own_words(data)
-        return await self.change(id, values, operation="update", expected_version=version, sent=sent)
+        changed = self.change(id, values, operation="update", expected_version=version, sent=sent)
+        return await opened(await changed)
 
     async def patch(self, id: Any, data: Mapping[str, Any], *, version: int | None = None) -> Row:
         """Change the given fields of a row, read-only ones too."""
         values = await self._valid("patch", data)
-        return await self.change(id, values, expected_version=version, sent=self._own_words(data))
+        changed = self.change(id, values, expected_version=version, sent=self._own_words(data))
+        return await opened(await changed)
 
     async def delete(self, id: Any, *, version: int | None = None) -> None:
         """Delete a row.

@@ -48,7 +48,7 @@ from byodpp.registry import Registry
 from byodpp.repository import Repositories, Repository
 from byodpp.repository.acting import Acting
 from byodpp.repository.stores import Store
-from byodpp.rows import Row, Rows
+from byodpp.rows import Row, Rows, opened
 from byodpp.schemas import SchemaMap
 from byodpp.service.cascades import Cascades, Deleting
 from byodpp.service.modifiers import as_values
@@ -323,7 +323,7 @@ class Unit:
             stored = await self.locked(call)
         presets = self.parts.authorizer.presets(self.principal)
         load = partial(schemas.load, call.resource, call.operation, body)
-        loaded = await by_size(partial(load, prefix=prefix, stored=stored, presets=presets), body)
+        loaded = await by_size(partial(load, prefix=prefix, stored=stored, presets=presets), body, stored)
         return writing(call, loaded, prefix)
 
     async def locked(self, call: Call) -> Mapping[str, Any]:
@@ -407,7 +407,7 @@ class CallContext:
 
     async def default(self, call: Call) -> Any:
         """Run the generic operation; rows that came in one piece are a list, as any others."""
-        result = await self._unit.default(call)
+        result = await opened(await self._unit.default(call))
         return list(result) if isinstance(result, Rows) else result
 
     async def perform(self, resource: str, operation: str, body: Any, params: Mapping[str, str]) -> Any:
