@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from byodpp.bootstrap import Blueprint
 from tests.memory import MemoryFolder, folder_in_memory
@@ -38,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SoakReport(config), "soak-report")
+    # How long an example takes tells of the machine, and of what else it does, not of the product.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     if not hasattr(config, "workerinput"):
         memory = MemoryFolder()
         memory.decide(config)

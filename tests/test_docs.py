@@ -142,8 +142,8 @@ class Terminal:
         self.port = free_port()
         path = os.pathsep.join([str(programs), os.environ["PATH"]])
         self.environ = {**os.environ, "PATH": path, "PORT": str(self.port), "PYTHONDONTWRITEBYTECODE": "1"}
-        for name in ("PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS"):  # of this run, not of the reader's
-            self.environ.pop(name, None)
+        self.environ.pop("PYTEST_CURRENT_TEST", None)  # of this run, not of the reader's
+        self.environ["PYTEST_ADDOPTS"] = "-p no:schemathesis"  # which he does not have
         self.server: subprocess.Popen[str] | None = None
         self.reader = threading.Thread()
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from byodpp.exceptions import Problem
 
 __all__ = ["yaml_mapping"]
+
+#: The same language, read by a library in C where PyYAML was built with it.
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def yaml_mapping(path: Path, problems: list[Problem]) -> dict[Any, Any]:
@@ -21,8 +24,12 @@ def yaml_mapping(path: Path, problems: list[Problem]) -> dict[Any, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            content = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
