@@ -18,6 +18,7 @@ test an application in another folder.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -202,14 +203,18 @@ class Bench:
         self._templates: dict[str, str] = {}
         self._keys: dict[Path, KeyFolder] = {}  # of an application -> the keys of its realms, read once
         self._counter = 0
+        self._administration: _Administration | None = None
 
     async def start(self) -> None:
         """Start the server, or join the one that runs."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._server = await self._embedded.start()
+        self._administration = _Administration(self._server.uri(SUPERUSER, "postgres"))
 
     async def stop(self) -> None:
         """Leave the server; the last one out stops it."""
+        if self._administration is not None:
+            await self._administration.close()
         await self._embedded.stop()
 
     @property
@@ -385,11 +390,41 @@ class Bench:
         }
 
     async def _administrate(self, statement: str) -> None:
-        connection = await asyncpg.connect(self.server.uri(SUPERUSER, "postgres"))
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
+        assert self._administration is not None, "the bench is not started"
+        await self._administration.execute(statement)
+
+
+class _Administration:
+    """One connection for making and dropping databases: another one for each would take as long as both."""
+
+    def __init__(self, uri: str) -> None:
+        """Args:
+        uri: of the superuser; connected at first use.
+        """
+        self._uri = uri
+        self._loop = asyncio.get_running_loop()  # a connection belongs to one
+        self._turn = asyncio.Lock()
+        self._kept: asyncpg.Connection[Any] | None = None
+
+    async def execute(self, statement: str) -> None:
+        """Execute a statement outside of any transaction."""
+        if asyncio.get_running_loop() is not self._loop:
+            connection = await asyncpg.connect(self._uri)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+            return
+        async with self._turn:
+            if self._kept is None or self._kept.is_closed():
+                self._kept = await asyncpg.connect(self._uri)
+            await self._kept.execute(statement)
+
+    async def close(self) -> None:
+        """Let go of the connection, from whichever loop."""
+        kept, self._kept = self._kept, None
+        if kept is not None and not kept.is_closed():
+            await kept.close() if asyncio.get_running_loop() is self._loop else kept.terminate()
 
 
 def _by_revisions(blueprint: Blueprint) -> tuple[Path, ...]:

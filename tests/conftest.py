@@ -7,10 +7,11 @@ writes its counts into docs/soak.md.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,20 @@ def pytest_configure(config: pytest.Config) -> None:
         # A run in a shell's background inherits deafness to Ctrl-C, and would pass it on to the servers
         # whose end by Ctrl-C is tested. A signal that is handled begins anew in a child.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without passes of the garbage collector, which then leaves alone what was collected.
+
+    All of it stays until the end, and walking over it took a sixth of the tests' computing.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -51,6 +51,13 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
     return build(tmp_path_factory.mktemp("browsers"), MANIFEST)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """It, for what leaves nothing behind that another test would notice."""
+    async with byodpp_bench.application(blueprint, public_url=HERE, rate_limit_sign_in=1_000) as application:
+        yield application
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
     async with byodpp_bench.application(
@@ -216,9 +223,9 @@ async def test_a_cookie_of_another_tenant_reaches_its_own_rows_only(tested: Test
         f"other={{value}}; {NAME}x={{value}}",
     ],
 )
-async def test_a_cookie_that_is_not_ours_signs_nobody_in(tested: TestedApplication, cookie: str) -> None:
-    browser = await begun(tested)
-    token = tested.client().headers["authorization"].split()[1]
+async def test_a_cookie_that_is_not_ours_signs_nobody_in(shared: TestedApplication, cookie: str) -> None:
+    browser = await begun(shared)
+    token = shared.client().headers["authorization"].split()[1]
     value = browser.cookie.partition("=")[2]
     sent = cookie.format(cookie=browser.cookie, value=value, token=token)
     for path in (NOTES, SESSION):
@@ -627,16 +634,16 @@ async def test_a_session_is_of_who_began_it_and_ends_a_fortnight_later(tested: T
              {"refreshToken": "x" * 9_000}, {"refreshToken": "a\nb"}],
 )  # fmt: skip
 async def test_a_session_begins_with_a_token_or_nothing_in_its_body(
-    tested: TestedApplication, body: Any
+    shared: TestedApplication, body: Any
 ) -> None:
-    answer = await tested.client().post(SESSION, headers={"Origin": HERE}, json=body)
+    answer = await shared.client().post(SESSION, headers={"Origin": HERE}, json=body)
     assert answer.status_code == 422, answer.text
     assert "set-cookie" not in answer.headers
-    broken = await tested.client().post(
+    broken = await shared.client().post(
         SESSION, headers={"Origin": HERE, "Content-Type": "application/json"}, content=b"{"
     )
     assert broken.status_code == 400
-    empty = await tested.client().post(SESSION, headers={"Origin": HERE}, json={"refreshToken": None})
+    empty = await shared.client().post(SESSION, headers={"Origin": HERE}, json={"refreshToken": None})
     assert empty.json()["data"]["renewable"] is False
 
 

@@ -352,6 +352,13 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
     return build(tmp_path_factory.mktemp("extended"), MANIFEST, FILES)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """It, for what leaves nothing behind that another test would notice."""
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def shop(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
     async with byodpp_bench.application(blueprint) as tested:
@@ -550,8 +557,8 @@ async def test_a_repository_writes_batches_updates_and_deletes(shop: TestedAppli
         ("x", 404),
     ],
 )
-async def test_a_class_may_answer_in_many_ways(shop: TestedApplication, kind: str, status: int) -> None:
-    response = await shop.client().post(f"{PRODUCTS}/reply", json={"kind": kind})
+async def test_a_class_may_answer_in_many_ways(shared: TestedApplication, kind: str, status: int) -> None:
+    response = await shared.client().post(f"{PRODUCTS}/reply", json={"kind": kind})
     assert response.status_code == status, response.text
     if kind == "accepted":
         body = response.json()

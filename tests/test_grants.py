@@ -54,6 +54,13 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
     return build(tmp_path_factory.mktemp("grants"), MANIFEST)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    """It, for what leaves nothing behind that another test would notice."""
+    async with byodpp_bench.application(blueprint) as application:
+        yield application
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
     async with byodpp_bench.application(blueprint) as application:
@@ -235,9 +242,9 @@ async def test_without_a_grant_a_known_tenant_is_refused_like_an_unknown_one(
     ],
 )
 async def test_what_cannot_be_opened_is_told_at_its_field(
-    tested: TestedApplication, body: dict[str, Any], field: str
+    shared: TestedApplication, body: dict[str, Any], field: str
 ) -> None:
-    acme = tested.client()
+    acme = shared.client()
     row = await made(acme, REPORTS, name="row")
     said = {"object": "Reports", "rowId": str(row["id"]), "grantee": "beta", **body}
     answer = await acme.post(GRANTS, json=said)

@@ -24,7 +24,6 @@ def few_young(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect()
     gc.freeze()
     yield
-    gc.unfreeze()
     assert gc.get_threshold() == before
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
@@ -26,9 +26,14 @@ MANIFEST: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("rules") / "app", MANIFEST)
+
+
 @pytest.fixture
-async def served(tmp_path: Path, byodpp_bench: Bench) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(build(tmp_path / "app", MANIFEST)) as application:
+async def served(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as application:
         yield application
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,15 +17,6 @@ from byodpp.query.text import parse_json
 from byodpp.registry import Registry
 from tests.computing import computing
 from tests.query_world import build_registry
-
-
-@pytest.fixture(autouse=True, scope="module")
-def frozen_heap() -> Iterator[None]:
-    """Keep what earlier tests left behind out of the collector's way, as a server does at its start."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

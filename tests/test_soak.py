@@ -10,7 +10,7 @@ import random
 import resource
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -46,6 +46,14 @@ LONGEST_SECONDS = 0.25
 
 def forget(line: str) -> None:
     """Take a line of the access log; kept, they would be the growth that is sought."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_again() -> Iterator[None]:
+    """Leave what earlier tests have made out of the collector's way, as it was before."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
