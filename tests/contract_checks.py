@@ -124,9 +124,9 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
 
     X-Tenant: a tenant's user may name its own tenant only, so that a random one tests nothing else.
     Prefer: an answer without a body where one is described is what it asks for.
-    Filters: generating data for a schema that contains itself takes schemathesis minutes. One level
-    stays: `and`, `or`, `not` and relations take conditions on the key only. What lies deeper is the
-    affair of the tests of the query language.
+    Filters: a schema that contains itself is walked over anew at each level, thousands of cases for every
+    one above. One level stays: `and`, `or`, `not` and relations take conditions on the key only. What
+    lies deeper is the affair of the tests of the query language.
     Rows inside rows: one level stays as well; tests/test_openapi_writes.py goes deeper.
     Files of imports: that they are text is all a schema says of them.
     """
@@ -163,6 +163,6 @@ def _flat(schema: Any) -> Any:
     if isinstance(schema, dict):
         reference = schema.get("$ref", "")
         if reference.endswith(_ENDLESS):
-            return {"$ref": f"{reference}Leaf"}
+            return {**schema, "$ref": f"{reference}Leaf"}
         return {key: _flat(one) for key, one in schema.items()}
     return [_flat(one) for one in schema] if isinstance(schema, list) else schema

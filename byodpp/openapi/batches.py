@@ -10,6 +10,7 @@ from typing import Any
 
 from byodpp.batches import BATCH_OPERATIONS, upsert_keys
 from byodpp.definitions import ResourceDefinition
+from byodpp.openapi.filters import filter_of
 from byodpp.openapi.schemas import component, key_schema
 
 __all__ = ["batch_schema"]
@@ -133,7 +134,8 @@ def _by_filter(resource: ResourceDefinition) -> list[dict[str, Any]]:
         "maximum": resource.bounds.max_batch,
         "description": "When more rows match, nothing is changed (409).",
     }
-    filter = {"filter": _ref(resource, "Filter")}
+    # Nobody's rows should go because somebody tries what the documentation shows.
+    filter = {"filter": {**filter_of(resource), "examples": [{"id": {"isNull": True}}]}}
     return [
         _form(
             "patch by filter", {"const": "patch"}, {**filter, "data": _ref(resource, "Patch"), "max": most}

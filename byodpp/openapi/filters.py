@@ -7,6 +7,7 @@ nothing. It says exactly what `query_filters` accepts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from byodpp.definitions import Bounds, FieldDefinition, Kind, ResourceDefinition
@@ -19,10 +20,12 @@ __all__ = [
     "INSIDE_JSON",
     "condition_on",
     "condition_schemas",
+    "filter_of",
     "filter_schema",
     "filterable",
     "inside_json_schema",
     "relations",
+    "some_of",
 ]
 
 #: Component of what can be asked of a value inside json.
@@ -30,20 +33,21 @@ INSIDE_JSON: Final = "ValueInsideJson"
 _TEXTS: Final = frozenset({"like", "ilike", "contains", "startsWith", "endsWith"})
 #: A pattern that ends inside an escape is refused.
 _PATTERN: Final = {"type": "string", "maxLength": 1000, "pattern": "^([^\\\\]|\\\\[^\\n])*$"}
+#: What every row fulfils.
+_EXAMPLE: Final = MappingProxyType({"id": {"isNull": False}})
 #: Constraints of stored values, which do not matter in comparisons.
 _STORED_ONLY: Final = ("maxLength", "minLength")
 
 
 def filter_schema(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     """Return the schema of `filter` in JSON for a resource's rows."""
-    own = {"$ref": f"#/components/schemas/{component(resource, 'Filter')}"}
-    bounds = resource.bounds
-    several = {"type": "array", "items": own, "minItems": 1, "maxItems": bounds.max_filter_terms}
+    own, bounds = filter_of(resource), resource.bounds
+    several = some_of(own, bounds.max_filter_terms)
     properties: dict[str, Any] = {
         name: _field_filter(definition, bounds) for name, definition in filterable(resource).items()
     }
     for name, target, many in relations(resource, registry):
-        other = {"$ref": f"#/components/schemas/{component(target, 'Filter')}"}
+        other = filter_of(target)
         properties[name] = (
             {
                 "type": "object",
@@ -61,6 +65,26 @@ def filter_schema(resource: ResourceDefinition, registry: Registry) -> dict[str,
         "properties": {**properties, "and": several, "or": several, "not": own},
         "description": f"Conditions on {resource.name}; the entries of an object are ANDed.",
     }
+
+
+def filter_of(resource: ResourceDefinition) -> dict[str, Any]:
+    """Return a reference to the schema of a filter, with an example beside it.
+
+    Filters lie inside filters: a tool that makes data for such a schema goes astray in it for hours,
+    and takes an example where it finds one in its place.
+    """
+    return {"$ref": f"#/components/schemas/{component(resource, 'Filter')}", "examples": [dict(_EXAMPLE)]}
+
+
+def some_of(one: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Return the schema of a list of filters, whose example holds that of one.
+
+    Args:
+        one: the reference to the schema of a filter.
+        most: that it may hold.
+    """
+    shape = {"type": "array", "items": dict(one), "minItems": 1, "maxItems": most}
+    return {**shape, "examples": [one["examples"]]}
 
 
 def filterable(resource: ResourceDefinition) -> dict[str, FieldDefinition]:

@@ -7,11 +7,12 @@ those of the other: groups are sorted by figures.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from byodpp.conditions import Aggregate
 from byodpp.definitions import FieldDefinition, ResourceDefinition
-from byodpp.openapi.filters import condition_on, filterable, relations
+from byodpp.openapi.filters import condition_on, filterable, relations, some_of
 from byodpp.openapi.schemas import component
 from byodpp.openapi.shapes import words
 from byodpp.query.aggregates import MAX_AGGREGATES, MAX_GROUPS, functions_of, periods_of, result_field
@@ -20,6 +21,8 @@ from byodpp.registry import Registry
 
 __all__ = ["aggregate", "group", "having", "having_schema", "sort", "sort_of_include"]
 
+#: What every group fulfils.
+_HAVING_EXAMPLE: Final = MappingProxyType({"count": {"gt": 0}})
 _MODIFIERS: Final = "(:nulls(First|Last))?"
 
 
@@ -120,9 +123,13 @@ def having(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
         'Which groups: a filter whose names are words of aggregates, `having={"count": {"gt": 5}}` or '
         "`having[count][gt]=5`; needs `aggregate`."
     )
-    schema = {"$ref": f"#/components/schemas/{component(resource, 'Having')}"}
-    content = {"application/json": {"schema": schema, "example": {"count": {"gt": 0}}}}
+    content = {"application/json": {"schema": _having_of(resource), "example": dict(_HAVING_EXAMPLE)}}
     return {"name": "having", "in": "query", "description": told, "content": content}
+
+
+def _having_of(resource: ResourceDefinition) -> dict[str, Any]:
+    reference = f"#/components/schemas/{component(resource, 'Having')}"
+    return {"$ref": reference, "examples": [dict(_HAVING_EXAMPLE)]}
 
 
 def having_schema(resource: ResourceDefinition) -> dict[str, Any]:
@@ -134,8 +141,8 @@ def having_schema(resource: ResourceDefinition) -> dict[str, Any]:
         result = source if source is not None and least else result_field(one, resource)
         condition = condition_on(result, resource.bounds)
         by_type.setdefault(str(condition), (condition, []))[1].append(one.word)
-    own = {"$ref": f"#/components/schemas/{component(resource, 'Having')}"}
-    several = {"type": "array", "items": own, "minItems": 1, "maxItems": resource.bounds.max_filter_terms}
+    own = _having_of(resource)
+    several = some_of(own, resource.bounds.max_filter_terms)
     return {
         "type": "object",
         "minProperties": 1,

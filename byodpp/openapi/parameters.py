@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from byodpp.definitions import FieldDefinition, ResourceDefinition
-from byodpp.openapi.filters import filterable, relations
+from byodpp.openapi.filters import filter_of, filterable, relations
 from byodpp.openapi.groups import aggregate, group, having, sort, sort_of_include
 from byodpp.openapi.schemas import component, plain, value_schema
 from byodpp.openapi.shapes import parameter, words
@@ -102,12 +102,12 @@ def _filter(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
         "A request uses one of the two forms. Relations are reached by dotted names or by nesting; a "
         "to-many relation needs `some`, `every` or `none`."
     )
-    schema = {"$ref": f"#/components/schemas/{component(resource, 'Filter')}"}
+    schema = filter_of(resource)
     return {
         "name": "filter",
         "in": "query",
         "description": text,
-        "content": {"application/json": {"schema": schema, "example": {"id": {"isNull": False}}}},
+        "content": {"application/json": {"schema": schema, "example": schema["examples"][0]}},
     }
 
 
@@ -153,7 +153,7 @@ def include_options(resource: ResourceDefinition, registry: Registry) -> dict[st
     found = {}
     for name, target, many in relations(resource, registry):
         options: dict[str, Any] = {
-            "filter": {"$ref": f"#/components/schemas/{component(target, 'Filter')}"},
+            "filter": filter_of(target),
             "fields": _fields(target, registry)["schema"],
         }
         if many:
