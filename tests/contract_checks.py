@@ -54,6 +54,9 @@ RULES: Final = (
     ("/api/v1/policies", "condition", {"unsupported", "unfit", "unknown_field", "unknown_operator", "type"}),
     ("/api/v1/policies", "fields", {"unsupported", "unknown_field", "too_few"}),
     ("/api/v1/policies", "preset", {"unsupported", "unknown_field", "type"}),
+    # What there is to ask about.
+    ("/api/v1/policies/explain", "resource", {"unknown_resource"}),
+    ("/api/v1/policies/matrix", "resource", {"unknown_resource"}),
 )
 #: Parameters that only the server can make.
 DEPENDENT: Final = ("cursor",)
@@ -99,6 +102,8 @@ def is_beyond(detail: dict[str, str], case: Any) -> bool:
         "/api/v2/batch",
     ):
         return True  # what the steps lead to depends on the row, what data means on the resource
+    if case.operation.path.endswith("/import"):
+        return name not in case.query  # what a file may hold, its schema does not tell
     field = _ITEM.sub("", name).partition(".")[0]
     if any(
         case.operation.path.startswith(begin) and field == ruled and code in codes
@@ -128,11 +133,12 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
     one above. One level stays: `and`, `or`, `not` and relations take conditions on the key only. What
     lies deeper is the affair of the tests of the query language.
     Rows inside rows: one level stays as well; tests/test_openapi_writes.py goes deeper.
-    Files of imports: that they are text is all a schema says of them.
+    Files of imports: that they are text is all a schema says of them. JSON stays, for their parameters' sake.
     """
     for path, item in raw_schema["paths"].items():
         if path.endswith("/import"):
-            del item["post"]
+            content = item["post"]["requestBody"]["content"]
+            item["post"]["requestBody"]["content"] = {"application/json": content["application/json"]}
     left_out = {f"#/components/parameters/{name}" for name in ("X-Tenant", "Prefer")}
     for item in raw_schema["paths"].values():
         for operation in item.values():

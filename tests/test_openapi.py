@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -25,6 +26,7 @@ from byodpp.exceptions import ValidationFailed, error_classes
 from byodpp.openapi import openapi_bytes, openapi_document
 from byodpp.openapi.schemas import component, marshmallow_schema
 from byodpp.query.judge import PARAMETERS
+from byodpp.query.values import Rejected, pattern
 from byodpp.routes import RouteTable
 from byodpp.schemas import SCHEMA_OPERATIONS
 from byodpp.testing import Bench
@@ -312,6 +314,23 @@ def test_wherever_a_filter_lies_there_is_an_example_that_fits(document: dict[str
 
     look({"paths": document["paths"], "schemas": document["components"]["schemas"]})
     assert seen["#/components/schemas/ToolsFilter"] > 5 and seen["#/components/schemas/ToolsHaving"] > 3
+
+
+def test_a_document_allows_the_patterns_that_the_server_takes(document: dict[str, Any]) -> None:
+    condition = document["components"]["schemas"]["StringCondition"]["anyOf"][1]["properties"]
+    allowed = {
+        word: jsonschema.Draft202012Validator(condition[word]) for word in ("like", "ilike", "contains")
+    }
+    for length in range(5):
+        for characters in itertools.product("a%_\\\n", repeat=length):
+            text = "".join(characters)
+            for word, schema in allowed.items():
+                try:
+                    pattern(word, text)
+                except Rejected:
+                    assert not schema.is_valid(text), text
+                else:
+                    assert schema.is_valid(text), text
 
 
 def test_no_example_of_a_filter_changes_a_row_of_a_batch(document: dict[str, Any]) -> None:

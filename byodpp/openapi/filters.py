@@ -31,8 +31,12 @@ __all__ = [
 #: Component of what can be asked of a value inside json.
 INSIDE_JSON: Final = "ValueInsideJson"
 _TEXTS: Final = frozenset({"like", "ilike", "contains", "startsWith", "endsWith"})
-#: A pattern that ends inside an escape is refused.
-_PATTERN: Final = {"type": "string", "maxLength": 1000, "pattern": "^([^\\\\]|\\\\[^\\n])*$"}
+#: A pattern that ends inside an escape is refused; a text without `%` and `_` is none.
+_PATTERN: Final = {
+    "type": "string",
+    "maxLength": 1000,
+    "pattern": "^([^%_]*|([^\\\\]|\\\\[\\s\\S])*)$",
+}
 #: What every row fulfils.
 _EXAMPLE: Final = MappingProxyType({"id": {"isNull": False}})
 #: Constraints of stored values, which do not matter in comparisons.
