@@ -20,8 +20,10 @@ nothing. May reject: StartError, naming file, step and row.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +37,11 @@ from byodpp.exceptions import ApiError, Problem, StartError
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["Seeder", "waiting_seeds"]
+__all__ = ["Seeder", "loading_alone", "waiting_seeds"]
 
+_LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp seeds', 0))"
+#: How long another process may load before this one gives up, and how long this one may itself.
+_PATIENCE_SECONDS, _LONGEST_SECONDS = 120.0, 3_600.0
 _ORIGIN: Final = Origin(request_id="seed", correlation_id="seed", user_agent="byodpp seed")
 _STEP_KEYS: Final = frozenset({"tenant", "resource", "rows", "action", "where", "body", "version"})
 
@@ -53,6 +58,30 @@ async def waiting_seeds(app_dir: Path, database: Database, *, again: bool = Fals
         await ensure_platform(transaction)
         loaded = {row["name"] for row in await transaction.fetch("select name from byodpp.seeds")}
     return [path for path in sorted((app_dir / "seeds").glob("*.json")) if again or path.name not in loaded]
+
+
+@asynccontextmanager
+async def loading_alone(
+    database: Database, *, patience_seconds: float = _PATIENCE_SECONDS
+) -> AsyncIterator[None]:
+    """Keep other processes from loading seeds into a database; who waited finds them loaded.
+
+    Args:
+        database: migrated and open.
+        patience_seconds: how long to wait for another process.
+
+    Raises:
+        StartError: another one is at it for longer.
+    """
+    deadline = asyncio.get_running_loop().time() + patience_seconds
+    async with database.system() as transaction:
+        await transaction.be_patient(_LONGEST_SECONDS)
+        while not await transaction.fetchval(_LOCK):
+            if asyncio.get_running_loop().time() > deadline:
+                told = "another process is loading them into this database"
+                raise StartError([Problem("seeds", told, "Start again when it has ended.")])
+            await asyncio.sleep(0.2)
+        yield
 
 
 class Seeder:

@@ -54,8 +54,8 @@ RULES: Final = (
     ("/api/v1/policies", "condition", {"unsupported", "unfit", "unknown_field", "unknown_operator", "type"}),
     ("/api/v1/policies", "fields", {"unsupported", "unknown_field", "too_few"}),
     ("/api/v1/policies", "preset", {"unsupported", "unknown_field", "type"}),
-    # What there is to ask about.
-    ("/api/v1/policies/explain", "resource", {"unknown_resource"}),
+    # What there is to ask about; a resource, unless a route is named.
+    ("/api/v1/policies/explain", "resource", {"unknown_resource", "required"}),
     ("/api/v1/policies/matrix", "resource", {"unknown_resource"}),
 )
 #: Parameters that only the server can make.
@@ -102,8 +102,6 @@ def is_beyond(detail: dict[str, str], case: Any) -> bool:
         "/api/v2/batch",
     ):
         return True  # what the steps lead to depends on the row, what data means on the resource
-    if case.operation.path.endswith("/import"):
-        return name not in case.query  # what a file may hold, its schema does not tell
     field = _ITEM.sub("", name).partition(".")[0]
     if any(
         case.operation.path.startswith(begin) and field == ruled and code in codes

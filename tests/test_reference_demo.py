@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import pytest_asyncio
 
-from byodpp.bootstrap import Blueprint
-from byodpp.seeding import Seeder
+from byodpp.bootstrap import Blueprint, load_demo
+from byodpp.exceptions import StartError
+from byodpp.seeding import Seeder, loading_alone
 from byodpp.tenant_life import Newcomer
 from byodpp.testing import Bench, TestedApplication
 from tests.reference_world import Person
@@ -138,3 +141,26 @@ async def test_a_new_company_begins_with_its_settings_and_its_administrators_mem
     [member] = (await client.get("/api/v1/tenant-users?include=user")).json()["data"]
     assert (member["title"], member["user"]["email"]) == ("Administrator", "ada@gamma.example")
     assert (await client.get("/api/v1/tenants")).json()["data"][0]["country"] == "DE"
+
+
+async def test_two_starts_at_once_load_the_demo_data_once(
+    byodpp_bench: Bench, byodpp_blueprint: Blueprint
+) -> None:
+    async with byodpp_bench.application(byodpp_blueprint) as tested:
+        both = (load_demo(tested.settings, byodpp_blueprint) for _ in range(2))
+        async with asyncio.timeout(120):
+            waited, loaded = sorted(await asyncio.gather(*both))
+        assert waited == 0 and loaded > 300
+
+
+async def test_a_start_that_waits_too_long_for_another_says_so(
+    byodpp_bench: Bench, byodpp_blueprint: Blueprint
+) -> None:
+    async with byodpp_bench.application(byodpp_blueprint) as tested:
+        database = tested.connected.database
+        async with loading_alone(database):
+            with pytest.raises(StartError, match="another process is loading them into this database"):
+                async with loading_alone(database, patience_seconds=0.3):
+                    pass
+        async with loading_alone(database, patience_seconds=0.0):
+            pass

@@ -15,7 +15,7 @@ from byodpp.bootstrap.blueprint import Blueprint, assemble, openapi, snapshot
 from byodpp.bootstrap.connected import Application
 from byodpp.bootstrap.databases import connect_databases
 from byodpp.heap import no_collection
-from byodpp.seeding import Seeder, waiting_seeds
+from byodpp.seeding import Seeder, loading_alone, waiting_seeds
 from byodpp.settings import Settings
 
 __all__ = ["Application", "Blueprint", "assemble", "build", "load_demo", "openapi", "snapshot"]
@@ -39,7 +39,7 @@ def build(settings: Settings, blueprint: Blueprint | None = None) -> Starlette:
 
 
 async def load_demo(settings: Settings, blueprint: Blueprint | None = None, *, again: bool = False) -> int:
-    """Load the application's `seeds/`, each file once.
+    """Load the application's `seeds/`, each file once, whoever else does so at the same time.
 
     Args:
         settings: with the addresses of a migrated database.
@@ -52,11 +52,14 @@ async def load_demo(settings: Settings, blueprint: Blueprint | None = None, *, a
     database = connect_databases(settings)
     await database.open()
     try:
-        files = await waiting_seeds(settings.app_dir, database, again=again)
+        if not await waiting_seeds(settings.app_dir, database, again=again):
+            return 0
+        async with loading_alone(database):
+            files = await waiting_seeds(settings.app_dir, database, again=again)
+            if not files:
+                return 0
+            connected = Application.connect(settings, blueprint or assemble(settings.app_dir))
+            async with connected.lifespan():
+                return await Seeder(connected.service, connected.database).load(files)
     finally:
         await database.close()
-    if not files:
-        return 0
-    connected = Application.connect(settings, blueprint or assemble(settings.app_dir))
-    async with connected.lifespan():
-        return await Seeder(connected.service, connected.database).load(files)

@@ -27,6 +27,11 @@ __all__ = [
 
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
 _COUNT: Final[dict[str, Any]] = {"type": "integer", "minimum": 0}
+#: Of a JSON file; what a record may hold is judged record by record.
+_ARRAY: Final = {"type": "array", "items": {"type": "object"}}
+_RECORDS: Final = {
+    "anyOf": [_ARRAY, {"type": "object", "properties": {"data": _ARRAY}, "required": ["data"]}]
+}
 _EXAMPLES: Final = {
     Format.CSV: "name,price\nTable,80.00\nChair,\n",
     Format.JSON: [{"name": "Table", "price": 80}, {"name": "Chair"}],
@@ -139,7 +144,7 @@ def import_operation(head: Mapping[str, Any], name: str, resource: ResourceDefin
         "same file, it goes on where it ended. An upsert needs the right to update, too."
     )
     content = {
-        MEDIA_TYPES[one][0]: {"schema": {} if one is Format.JSON else _TEXT, "example": _EXAMPLES[one]}
+        MEDIA_TYPES[one][0]: {"schema": _RECORDS if one is Format.JSON else _TEXT, "example": _EXAMPLES[one]}
         for one in READABLE
     }
     own = (
