@@ -102,6 +102,9 @@ def is_beyond(detail: dict[str, str], case: Any) -> bool:
         "/api/v2/batch",
     ):
         return True  # what the steps lead to depends on the row, what data means on the resource
+    if case.operation.path.endswith("/import"):
+        # What records may hold is told at the creation of one; `on` must name one of several keys.
+        return name not in case.query or (name, code) == ("on", "required")
     field = _ITEM.sub("", name).partition(".")[0]
     if any(
         case.operation.path.startswith(begin) and field == ruled and code in codes

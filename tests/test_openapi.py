@@ -555,3 +555,15 @@ def test_nothing_is_made_before_somebody_asks() -> None:
     patterns = [route.pattern for route in documentation_routes(make)]
     assert patterns == ["/", "/openapi.json", "/docs", "/docs/{version}/{resource}", "/docs/assets/{name}"]
     assert made == []
+
+
+def test_an_import_offers_upserts_where_there_is_a_key_to_find_rows_by(document: dict[str, Any]) -> None:
+    def offered(path: str) -> dict[str, Any]:
+        found = [resolve(document, one) for one in document["paths"][path]["post"]["parameters"]]
+        return {one["name"]: one["schema"] for one in found if one["in"] == "query"}
+
+    shelves, tools = offered("/api/v1/shelves/import"), offered("/api/v1/tools/import")
+    assert shelves["operation"]["enum"] == ["create", "upsert"]
+    assert re.search(shelves["on"]["pattern"], "label") and not re.search(shelves["on"]["pattern"], "width")
+    assert tools["operation"]["enum"] == ["create"] and "on" not in tools
+    assert shelves.keys() - tools.keys() == {"on"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from byodpp.batches import upsert_keys
 from byodpp.definitions import ResourceDefinition
 from byodpp.negotiation import JSON
 from byodpp.openapi.errors import EVERYWHERE, GUARDED, responses
@@ -27,8 +28,10 @@ __all__ = [
 
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
 _COUNT: Final[dict[str, Any]] = {"type": "integer", "minimum": 0}
-#: Of a JSON file; what a record may hold is judged record by record.
-_ARRAY: Final = {"type": "array", "items": {"type": "object"}}
+#: Words whose choice depends on the resource.
+_ROW_FINDING: Final = ("operation", "on")
+#: Of a JSON file; its records are judged one by one, so that whatever they are, the file is read.
+_ARRAY: Final = {"type": "array"}
 _RECORDS: Final = {
     "anyOf": [_ARRAY, {"type": "object", "properties": {"data": _ARRAY}, "required": ["data"]}]
 }
@@ -97,7 +100,9 @@ def transfer_parameters() -> dict[str, Any]:
     report = _parameter("report", "Whether the refused records are wanted.", ("true", "false"))
     return {
         **{
-            f"import-{word}": _parameter(word, told, CHOICES.get(word)) for word, told in IMPORT_WORDS.items()
+            f"import-{word}": _parameter(word, told, CHOICES.get(word))
+            for word, told in IMPORT_WORDS.items()
+            if word not in _ROW_FINDING
         },
         **{
             f"export-{word}": _parameter(word, told, CHOICES.get(word)) for word, told in EXPORT_WORDS.items()
@@ -158,7 +163,8 @@ def import_operation(head: Mapping[str, Any], name: str, resource: ResourceDefin
         "operationId": f"{name}_import",
         "parameters": [
             *_shared("X-Request-ID", "X-Correlation-ID", "X-Tenant", "Idempotency-Key", "Prefer"),
-            *_shared(*(f"import-{word}" for word in IMPORT_WORDS)),
+            *_row_finding(resource),
+            *_shared(*(f"import-{word}" for word in IMPORT_WORDS if word not in _ROW_FINDING)),
         ],
         "requestBody": {"required": True, "content": content},
         "responses": {
@@ -209,6 +215,18 @@ def export_operation(
             **responses(["MalformedQuery", *GUARDED, *EVERYWHERE]),
         },
     }
+
+
+def _row_finding(resource: ResourceDefinition) -> list[dict[str, Any]]:
+    """Return the parameters that say how an upsert finds its rows: without a unique key there is none."""
+    keys = upsert_keys(resource)
+    choices = CHOICES["operation"] if keys else ("create",)
+    operation = _parameter("operation", IMPORT_WORDS["operation"], choices)
+    if not keys:
+        return [operation]
+    on = _parameter("on", IMPORT_WORDS["on"], None)
+    on["schema"] = {**_TEXT, "pattern": f"^({'|'.join(','.join(key) for key in keys)})?$"}
+    return [operation, on]
 
 
 def _parameter(name: str, told: str, choices: tuple[str, ...] | None) -> dict[str, Any]:
