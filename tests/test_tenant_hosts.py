@@ -160,3 +160,65 @@ async def test_a_suspended_tenant_is_not_found_by_name_and_what_it_published_is(
     assert await seen(nobody, "api.dpp.example") == ["acme shown", "beta shown"]
     assert await seen(tested.client(), "acme.dpp.example") == 401
     assert await seen(operator, "acme.dpp.example") == ["acme hidden", "acme shown"]
+
+
+# --- tenants' own domains -------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(
+        blueprint, tenant_domain="dpp.example", public_url="https://api.dpp.example", tenant_own_domains=True
+    ) as application:
+        for slug in ("acme", "beta"):
+            for name, shown in ((f"{slug} shown", True), (f"{slug} hidden", False)):
+                page = {"name": name, "shown": shown}
+                assert (await application.client(tenant=slug).post(PAGES, json=page)).status_code == 201
+        given = await domain_of(application, "acme", "passports.acme.example")
+        assert given.status_code == 200, given.text
+        yield application
+
+
+async def domain_of(tested: TestedApplication, slug: str, domain: str | None) -> httpx2.Response:
+    operator = tested.client(tenant="platform", user="root")
+    return await operator.patch(f"/api/v1/tenants/{(await tested.tenant(slug)).id}", json={"domain": domain})
+
+
+async def test_a_tenants_own_domain_names_it_for_whoever_may_name_it(own: TestedApplication) -> None:
+    host, both = "passports.acme.example", ["acme shown", "beta shown"]
+    nobody, user, other = own.client(role=None), own.client(), own.client(tenant="beta")
+    assert await seen(nobody, host) == await seen(nobody, "PASSPORTS.acme.example.:8443") == ["acme shown"]
+    assert await seen(own.client(tenant="platform", user="root"), host) == ["acme hidden", "acme shown"]
+    assert await seen(user, host) == ["acme hidden", "acme shown"]
+    assert await seen(other, host) == 403
+    assert await seen(nobody, host, **{"X-Tenant": "acme"}) == ["acme shown"]
+    assert await seen(nobody, host, **{"X-Tenant": "beta"}) == 400
+    for unknown in ("acme.example", "a.passports.acme.example", "passports.acme.example.evil.example"):
+        assert await seen(nobody, unknown) == both
+        assert await seen(other, unknown) == ["beta hidden", "beta shown"]
+    for no_domain in ("127.0.0.1:3000", "[::1]:3000", "localhost", "api.dpp.example", "-.example", "x" * 200):
+        assert await seen(nobody, no_domain) == both
+    assert await seen(nobody, "acme.dpp.example") == ["acme shown"], "as before"
+
+
+async def test_a_domain_is_given_taken_away_and_nobody_elses(own: TestedApplication) -> None:
+    nobody, host = own.client(role=None), "passports.acme.example"
+    assert (await domain_of(own, "beta", host)).status_code == 409
+    for wrong in ("Passports.beta.example", "beta.example:80", "https://beta.example", "*.example", ""):
+        assert (await domain_of(own, "beta", wrong)).status_code == 422, wrong
+    tenant = (await own.tenant("acme")).id
+    refused = await own.client().patch(f"/api/v1/tenants/{tenant}", json={"domain": "bank.example"})
+    assert refused.status_code == 403, "a tenant gives itself no host"
+    assert (await domain_of(own, "acme", None)).status_code == 200
+    assert (await domain_of(own, "beta", host)).status_code == 200
+    assert await seen(nobody, host) == ["beta shown"]
+    # What is ours is nobody's own, whatever stands in a row.
+    for ours in ("api.dpp.example", "dpp.example", "acme.dpp.example"):
+        assert (await domain_of(own, "beta", ours)).status_code == 200
+        expected = ["acme shown"] if ours.startswith("acme") else ["acme shown", "beta shown"]
+        assert await seen(nobody, ours) == expected
+
+
+async def test_without_their_setting_own_domains_name_nobody(tested: TestedApplication) -> None:
+    assert (await domain_of(tested, "acme", "passports.acme.example")).status_code == 200
+    assert await seen(tested.client(role=None), "passports.acme.example") == ["acme shown", "beta shown"]

@@ -228,6 +228,15 @@ class Authenticator:
             return ANONYMOUS if x_tenant is None else await self._anonymous(x_tenant)
         return await self._by_header(authorization, x_tenant, None)
 
+    async def tenant_at(self, domain: str) -> str | None:
+        """Return the slug of the tenant whose own domain this is; None: it is nobody's.
+
+        Args:
+            domain: in small letters, without a port.
+        """
+        tenant = await self._tenants.by_domain(domain)
+        return None if tenant is None else tenant.slug
+
     async def _by_header(
         self, authorization: str, x_tenant: str | None, session: BrowserSession | None
     ) -> Principal:

@@ -160,6 +160,10 @@ class TenantDirectory:
             return await self._find("ulid", name)
         return await self._find("slug", name) if _SLUG.fullmatch(name) else None
 
+    async def by_domain(self, domain: str) -> Tenant | None:
+        """Return the tenant whose own domain this is; in small letters."""
+        return await self._find("domain", domain)
+
     async def by_id(self, tenant_id: int) -> Tenant | None:
         """Return the tenant whose rows bear this id."""
         return await self._find("id", tenant_id)

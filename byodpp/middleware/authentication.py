@@ -12,7 +12,7 @@ from typing import Protocol
 
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.exceptions import Unauthenticated
-from byodpp.middleware.tenant_hosts import TenantHosts
+from byodpp.middleware.tenant_hosts import TenantHosts, named_alike
 from byodpp.requests import Request
 
 __all__ = ["Authentication", "Authenticator", "Caller"]
@@ -52,6 +52,10 @@ class Authenticator(Protocol):
         Raises:
             Unauthenticated: the token is not valid.
         """
+        ...
+
+    async def tenant_at(self, domain: str) -> str | None:
+        """Return the slug of the tenant whose own domain this is; None: it is nobody's."""
         ...
 
     async def authenticate_session(
@@ -101,8 +105,21 @@ class Authentication:
 
     def __call__(self, request: Request) -> Awaitable[None] | None:
         """Authenticate."""
+        if self._hosts is None:
+            return self._of_tenant(request, request.header(b"x-tenant"))
+        own = self._hosts.own_domain(request)
+        return self._of_tenant(request, self._hosts.named(request)) if own is None else self._at(request, own)
+
+    async def _at(self, request: Request, domain: str) -> None:
+        """Authenticate at a host that may be a tenant's own domain."""
+        x_tenant = named_alike(request, await self._authenticator.tenant_at(domain))
+        waiting = self._of_tenant(request, x_tenant)
+        if waiting is not None:
+            await waiting
+
+    def _of_tenant(self, request: Request, x_tenant: str | None) -> Awaitable[None] | None:
+        """Authenticate who names this tenant, or none."""
         authorization = request.header(b"authorization")
-        x_tenant = request.header(b"x-tenant") if self._hosts is None else self._hosts.named(request)
         # A token that is sent by itself is meant, whatever cookie lies beside it.
         if authorization is None and self._sessions is not None and request.header(b"cookie") is not None:
             return self._awaited(request, self._by_cookie(request, x_tenant, self._sessions))

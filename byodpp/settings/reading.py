@@ -70,6 +70,14 @@ class Settings:
             env="TENANT_DOMAIN",
         ),
     ] = None
+    tenant_own_domains: Annotated[
+        bool,
+        Setting(
+            "Whether a host that is the `domain` of a tenant names it as X-Tenant does; only operators "
+            "write those.",
+            env="TENANT_OWN_DOMAINS",
+        ),
+    ] = False
     public_url: Annotated[
         str | None,
         Setting(
