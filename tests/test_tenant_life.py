@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -482,6 +482,35 @@ async def test_a_tenant_that_is_suspended_cannot_be_suspended_or_onboarded(world
     with pytest.raises(Conflict):
         await world.life.reactivate("gamma")
     await world.life.suspend("gamma", "admin")
+
+
+# --- industries -----------------------------------------------------------------------------
+
+
+async def test_g11_a_tenant_begins_with_what_its_industry_needs_as_well(
+    byodpp_bench: Bench, tmp_path: Path
+) -> None:
+    row = {"title": {"$given": "industry"}}
+    lamps = {
+        "seeds/tenants/lamps/010-notes.json": json.dumps({"steps": [{"resource": "Notes", "rows": [row]}]})
+    }
+    async with byodpp_bench.application(build(tmp_path / "shop", SHOP, {**BEGINNINGS, **lamps})) as tested:
+        world = World(tested)
+        for industry, told in (
+            ("lmaps", "Did you mean 'lamps'"),
+            ("desks", "lamps"),
+            ("../lamps", "letters"),
+        ):
+            with pytest.raises(ValidationFailed) as refused:
+                await world.life.onboard(replace(ADA, industry=industry))
+            assert any(told in one.message for one in refused.value.details)
+        assert all(one.slug != "gamma" for one in await world.life.list()), "nothing has begun"
+        steps, told_of = counting()
+        await world.life.onboard(replace(ADA, industry="lamps"), told=told_of)
+        assert "beginnings lamps/010-notes" in steps
+        assert {"title": "lamps"} in (await world.state("gamma"))["notes"]
+        await world.life.onboard(replace(ADA, slug="delta", email="d@delta.example", domain=None))
+        assert {"title": "lamps"} not in (await world.state("delta"))["notes"]
 
 
 # --- the end --------------------------------------------------------------------------------

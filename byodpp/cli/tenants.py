@@ -79,6 +79,10 @@ def onboard(
         str | None, typer.Option(help="Slug of the tenant above it, whose class it gets where none is named.")
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Host of its own pages.")] = None,
+    industry: Annotated[
+        str | None,
+        typer.Option(help="Folder of seeds/tenants/ with what tenants of its industry begin with, too."),
+    ] = None,
     region: Annotated[
         str | None,
         typer.Option(
@@ -114,6 +118,7 @@ def onboard(
             tenant_class=tenant_class,
             parent=parent,
             domain=domain,
+            industry=industry,
             region=region,
             values=_values(more or []),
         )

@@ -121,7 +121,7 @@ class TenantLife:
             tables=tables,
             identity=identity,
             seeder=Seeder(service, database),
-            beginnings=sorted((app_dir / "seeds" / "tenants").glob("*.json")),
+            beginnings=app_dir / "seeds" / "tenants",
             export=self._export,
             moves=moves,
             mails=mails,

@@ -75,6 +75,7 @@ class Newcomer:
     tenant_class: str | None = None  # name of a TenantClass; None is the default class
     parent: str | None = None  # slug of the tenant above it; gives its class where none is named
     domain: str | None = None  # of its own pages, e.g. `passports.acme.example`
+    industry: str | None = None  # folder of `seeds/tenants/` whose files it begins with as well
     region: str | None = None  # of a database of its own; None is what its class says, or anywhere
     values: Mapping[str, Any] = field(default_factory=dict)  # further fields of Tenants, by API name
 
@@ -97,6 +98,9 @@ class Newcomer:
             faults.append(Detail("email", "format", "must be an address"))
         if self.domain is not None and not _HOST.fullmatch(self.domain):
             faults.append(Detail("domain", "format", "must be the name of a host"))
+        if self.industry is not None and not _SLUG.fullmatch(self.industry):
+            told = "must be lower-case letters, digits and hyphens, at most 63"
+            faults.append(Detail("industry", "pattern", told))
         if faults:
             raise ValidationFailed("The tenant cannot be onboarded", details=faults)
 
@@ -127,6 +131,7 @@ class Newcomer:
             "tenantClass": self.tenant_class,
             "parent": self.parent,
             "domain": self.domain,
+            "industry": self.industry,
             "region": self.region,
             "values": dict(self.values),
         }

@@ -24,6 +24,7 @@ from byodpp.identity import IdentityAdministration, Person, RealmPlan
 from byodpp.repository import Repositories
 from byodpp.seeding import Seeder
 from byodpp.service.units import Unit
+from byodpp.suggestion import nearest
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, for_tenant, system, tell
 from byodpp.tenant_life.export import TenantExport
@@ -52,7 +53,7 @@ class Steps:
         tables: Tables,
         identity: IdentityAdministration,
         seeder: Seeder,
-        beginnings: Sequence[Path],
+        beginnings: Path,
         export: TenantExport,
         moves: Moves,
         mails: TenantMails,
@@ -61,7 +62,7 @@ class Steps:
         tables: of the application.
         identity: where realms and users are made.
         seeder: makes rows from files.
-        beginnings: files with what every tenant begins with.
+        beginnings: folder of files with what every tenant begins with, and a folder for each industry.
         export: writes a tenant's data into a file.
         moves: makes the places of tenants, and takes them away.
         mails: tells people what has happened; no step is refused because it could not.
@@ -69,7 +70,7 @@ class Steps:
         self._removal = TenantRemoval(tables)
         self._identity = identity
         self._seeder = seeder
-        self._beginnings = tuple(beginnings)
+        self._beginnings = beginnings
         self._export = export
         self._moves = moves
         self._mails = mails
@@ -77,7 +78,11 @@ class Steps:
     # --- onboarding -------------------------------------------------------------------
 
     def onboarding(self, newcomer: Newcomer, password: str | None) -> list[Step]:
-        """Return the steps that make a tenant."""
+        """Return the steps that make a tenant.
+
+        Raises:
+            ValidationFailed: there is nothing to begin with in its industry.
+        """
         steps = [
             for_platform("tenant", partial(self._put_tenant, newcomer)),
             for_platform("place", partial(self._moves.put_place, newcomer.region)),
@@ -87,14 +92,27 @@ class Steps:
         ]
         if not newcomer.platform:
             steps += [
-                for_tenant(f"beginnings {path.stem}", partial(self._begin_with, newcomer, path))
-                for path in self._beginnings
+                for_tenant(f"beginnings {name}", partial(self._begin_with, newcomer, path))
+                for name, path in self._files(newcomer.industry)
             ]
             steps.append(for_platform("activation", self._activate))
         steps.append(for_platform("invitation", self._inviting(password, _COMPLETE_SETUP)))
         if not newcomer.platform:
             steps.append(for_platform("mail", partial(self._mail_onboarded, newcomer, password is None)))
         return [*steps, for_platform("end", self._tell_onboarded)]
+
+    def _files(self, industry: str | None) -> list[tuple[str, Path]]:
+        """Return what a tenant begins with, by name: what all do, and then what those of its industry do."""
+        found = [(path.stem, path) for path in sorted(self._beginnings.glob("*.json"))]
+        if industry is None:
+            return found
+        own = sorted((self._beginnings / industry).glob("*.json"))
+        if not own:
+            known = sorted(one.parent.name for one in self._beginnings.glob("*/*.json"))
+            told = f"there is no seeds/tenants/{industry}/ with files. {nearest(industry, known)}".rstrip()
+            fault = Detail("industry", "reference", told)
+            raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
+        return [*found, *((f"{industry}/{path.stem}", path) for path in own)]
 
     def invitation(self, tenant: Tenant, guest: Guest, password: str | None) -> list[Step]:
         """Return the steps that give a tenant a user, or a user other roles."""
