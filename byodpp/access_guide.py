@@ -45,6 +45,8 @@ __all__ = ["AccessGuide", "FindRoute", "FoundRoute", "Question"]
 _MOST_CELLS: Final = 10_000
 #: Cells before others get their turn on the event loop.
 _TURN: Final = 100
+#: What a request is of that names no version.
+_DEFAULT_VERSION: Final = "v1"
 _KEY: Final = Query(shape=Shape(fields=("id",)))
 _ROLES: Final = "select name from roles where tenant_id in (0, $1) order by name"
 _USER: Final = (
@@ -73,7 +75,7 @@ class Question:
     resource: str = ""
     operation: str = ""
     route: str = ""  # `DELETE /api/v1/products/3`, in place of resource, operation and id
-    version: str = ""  # of the API; the first that has the resource when not said
+    version: str = ""  # of the API; v1 when not said, or the first that has the resource
     id: str | None = None  # of a row
     roles: tuple[str, ...] = ()  # as a token brings them; those of UserRoles come with the user
     user: str | None = None  # number, user name or subject
@@ -329,7 +331,7 @@ class AccessGuide:
     def _of_version(self, question: Question) -> ResourceDefinition:
         found = self._named(question.resource)
         if not question.version:
-            return found[0]
+            return next((one for one in found if one.version == _DEFAULT_VERSION), found[0])
         for one in found:
             if one.version == question.version:
                 return one

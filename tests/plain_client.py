@@ -67,6 +67,9 @@ class Tokens:
             raise Unauthenticated(error="invalid_token")
         return self._callers[authorization]
 
+    async def tenant_at(self, domain: str) -> str | None:
+        return None
+
     async def authenticate_session(
         self, authorization: str, x_tenant: str | None, *, begun_at: float, session_id: str | None
     ) -> Caller:

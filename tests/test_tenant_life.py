@@ -468,6 +468,19 @@ async def test_what_makes_no_sense_is_refused(world: World) -> None:
             await call
 
 
+async def test_nobody_is_invited_with_a_role_that_nothing_knows(world: World) -> None:
+    await world.life.onboard(ADA)
+    with pytest.raises(ValidationFailed) as refused:
+        await world.life.invite("gamma", replace(BEN, roles=("Manger", "Viewer")))
+    assert [(one.code, "'Manager'" in one.message) for one in refused.value.details] == [
+        ("unknown_role", True)
+    ]
+    assert all(line.under_way is None for line in await world.life.list())
+    async with world.application.repositories("gamma") as repositories:
+        await repositories["Roles"].create({"name": "Lamplighter"})
+    await world.life.invite("gamma", replace(BEN, roles=("Lamplighter",)), password="Long-enough-1")
+
+
 async def test_a_tenant_that_is_suspended_cannot_be_suspended_or_onboarded(world: World) -> None:
     await world.life.onboard(ADA)
     await world.life.suspend("gamma", "admin")

@@ -72,7 +72,9 @@ def explain(
     ] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="A caller without a token.")] = False,
     id: Annotated[str | None, typer.Option(help="A row, by its key.")] = None,
-    version: Annotated[str, typer.Option("--api-version", help="API version; its first when left out.")] = "",
+    version: Annotated[
+        str, typer.Option("--api-version", help="API version; v1, or its first, if left out.")
+    ] = "",
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Say whether somebody may do something, with which rows and fields, and which rules say so.

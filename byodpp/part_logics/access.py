@@ -46,7 +46,7 @@ class ExplainQuestion(Schema):
         validate=validate.Length(min=1, max=2048),
         metadata={"description": "In place of resource, operation, and id: `DELETE /api/v1/products/3`."},
     )
-    version = _text("API version of the resource; its first when left out.")
+    version = _text("API version of the resource; v1, or its first, when left out.")
     id = fields.String(load_default=None, validate=_NAME, metadata={"description": "A row, by its key."})
     role = fields.List(
         fields.String(validate=_NAME),

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
+from byodpp.authorization.policy_check import manifest_roles
 from byodpp.database import PLATFORM_TENANT, Database, SessionContext
-from byodpp.exceptions import Conflict, NotFound, ValidationFailed
+from byodpp.exceptions import Conflict, Detail, NotFound, ValidationFailed
 from byodpp.identity import IdentityAdministration
+from byodpp.identity.administration import STANDARD_ROLES
 from byodpp.places.placement import Tier
 from byodpp.registry import Registry
 from byodpp.seeding import Seeder
 from byodpp.service import Service
+from byodpp.suggestion import nearest
 from byodpp.tables import Tables
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.tenant_life.export import TenantExport
@@ -38,6 +41,7 @@ _LIST: Final = """
     order by t.id
 """
 
+_ROLES: Final = "select name from roles where tenant_id in (0, $1)"
 _PLACES: Final = (
     "select p.place, coalesce(t.slug, '') as slug from byodpp.tenant_places p"
     " left join tenants t on t.id = p.tenant_id where p.place is not null"
@@ -115,6 +119,7 @@ class TenantLife:
         self._database = database
         self._directory = TenantDirectory(database, seconds=0)
         self._procedures = Procedures(database, service)
+        self._registry = registry
         self._export = TenantExport(registry, tables, service.parts.store.sealed)
         self._moves = moves
         self._steps = Steps(
@@ -200,12 +205,33 @@ class TenantLife:
 
         Raises:
             NotFound: there is no such tenant.
+            ValidationFailed: there is no such role.
             Conflict: it is not active, or something else is under way with it.
             QuotaExceeded: its class does not allow another user.
         """
         tenant = await self._tenant(slug, "")
+        await self._require_roles(tenant, guest.roles)
         steps = self._steps.invitation(tenant, guest, password)
         await self._run("invite", slug, guest.document(), steps, told)
+
+    async def _require_roles(self, tenant: Tenant, roles: Sequence[str]) -> None:
+        """See that roles are known to some rule, or to the tenant.
+
+        Raises:
+            ValidationFailed: naming each that is not, with the nearest that is.
+        """
+        async with self._database.at(tenant.database).system() as transaction:
+            rows = await transaction.fetch(_ROLES, tenant.id)
+        known = {*STANDARD_ROLES, *manifest_roles(self._registry), *(row["name"] for row in rows)}
+        faults = [
+            Detail(
+                "roles", "unknown_role", f"There is no role {role!r}. {nearest(role, sorted(known))}".rstrip()
+            )
+            for role in roles
+            if role not in known
+        ]
+        if faults:
+            raise ValidationFailed("Nobody can be invited so", details=faults)
 
     async def suspend(self, slug: str, reason: str, *, told: Told = _nobody_told) -> None:
         """Lock a tenant's users out, here and at the identity provider.

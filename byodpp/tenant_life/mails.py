@@ -57,7 +57,7 @@ class TenantMails:
         self._operators = operators
         self._address = address
 
-    async def onboarded(self, newcomer: Newcomer, *, invited: bool) -> Mapping[str, Any]:
+    async def onboarded(self, newcomer: Newcomer, name: str, *, invited: bool) -> Mapping[str, Any]:
         """Welcome the first administrator, and tell the operators."""
         way = (
             "Another mail holds the link by which you choose your password; it works for 24 hours."
@@ -66,11 +66,11 @@ class TenantMails:
         )
         signing_in = "" if self._address is None else f"\n\nYou sign in at {self._address}"
         welcome = (
-            f"Hello {newcomer.administrator().name},\n\n{newcomer.name} is registered, and you administer"
+            f"Hello {newcomer.administrator().name},\n\n{name} is registered, and you administer"
             f" it. Its short name is {newcomer.slug}.\n\n{way}{signing_in}\n"
         )
-        letter = Mail(to=newcomer.email, subject=f"Welcome: {newcomer.name} is registered", text=welcome)
-        return await self._send([letter], f"Tenant {newcomer.slug} ({newcomer.name}) was onboarded.")
+        letter = Mail(to=newcomer.email, subject=f"Welcome: {name} is registered", text=welcome)
+        return await self._send([letter], f"Tenant {newcomer.slug} ({name}) was onboarded.")
 
     async def suspended(self, tenant: Tenant, name: str, reason: str) -> Mapping[str, Any]:
         """Tell a tenant's administrators that nobody of it is let in, and why."""

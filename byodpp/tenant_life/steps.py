@@ -224,7 +224,7 @@ class Steps:
         return {"password": True}
 
     async def _mail_onboarded(self, newcomer: Newcomer, invited: bool, unit: Unit, results: Results) -> Any:
-        return await self._mails.onboarded(newcomer, invited=invited)
+        return await self._mails.onboarded(newcomer, results["tenant"]["name"], invited=invited)
 
     async def _tell_onboarded(self, unit: Unit, results: Results) -> Any:
         await tell(unit, "tenant.onboarded", results["tenant"]["id"], {"ulid": results["tenant"]["ulid"]})
