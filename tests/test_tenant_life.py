@@ -468,7 +468,7 @@ async def test_what_makes_no_sense_is_refused(world: World) -> None:
             await call
 
 
-async def test_nobody_is_invited_with_a_role_that_nothing_knows(world: World) -> None:
+async def test_nobody_is_invited_with_a_misspelt_role(world: World) -> None:
     await world.life.onboard(ADA)
     with pytest.raises(ValidationFailed) as refused:
         await world.life.invite("gamma", replace(BEN, roles=("Manger", "Viewer")))

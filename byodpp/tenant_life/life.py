@@ -205,30 +205,31 @@ class TenantLife:
 
         Raises:
             NotFound: there is no such tenant.
-            ValidationFailed: there is no such role.
+            ValidationFailed: a role is misspelt.
             Conflict: it is not active, or something else is under way with it.
             QuotaExceeded: its class does not allow another user.
         """
         tenant = await self._tenant(slug, "")
-        await self._require_roles(tenant, guest.roles)
+        await self._refuse_slips(tenant, guest.roles)
         steps = self._steps.invitation(tenant, guest, password)
         await self._run("invite", slug, guest.document(), steps, told)
 
-    async def _require_roles(self, tenant: Tenant, roles: Sequence[str]) -> None:
-        """See that roles are known to some rule, or to the tenant.
+    async def _refuse_slips(self, tenant: Tenant, roles: Sequence[str]) -> None:
+        """Refuse roles that look like one that a rule or the tenant knows, and are none.
+
+        Others may be the identity provider's affair alone.
 
         Raises:
-            ValidationFailed: naming each that is not, with the nearest that is.
+            ValidationFailed: naming each, with what was probably meant.
         """
         async with self._database.at(tenant.database).system() as transaction:
             rows = await transaction.fetch(_ROLES, tenant.id)
         known = {*STANDARD_ROLES, *manifest_roles(self._registry), *(row["name"] for row in rows)}
+        hints = {role: nearest(role, sorted(known), list_up_to=0) for role in roles if role not in known}
         faults = [
-            Detail(
-                "roles", "unknown_role", f"There is no role {role!r}. {nearest(role, sorted(known))}".rstrip()
-            )
-            for role in roles
-            if role not in known
+            Detail("roles", "unknown_role", f"There is no role {role!r}. {hint}")
+            for role, hint in hints.items()
+            if hint
         ]
         if faults:
             raise ValidationFailed("Nobody can be invited so", details=faults)
