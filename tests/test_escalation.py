@@ -234,6 +234,21 @@ async def test_the_rules_of_a_tenant_have_so_many_characters(tested: TestedAppli
     await post(admin, POLICIES, rule)
 
 
+async def test_the_field_lists_of_a_tenants_rules_are_bounded_too(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    rule = {"subject": "Viewer", "object": "Things", "action": "read", "effect": "deny"}
+    kept = await post(admin, POLICIES, {**rule, "fields": ["name"]})
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(
+            "update policies set fields = (select to_jsonb(array_agg(repeat('x', 1000)))"
+            " from generate_series(1, 1050)) where id = $1", kept["id"],
+        )  # fmt: skip
+    error = await post(admin, POLICIES, {**rule, "fields": ["name"]}, 409)
+    assert "field lists of a tenant's rules have at most 1048576 characters" in error["message"]
+    twice = await post(admin, POLICIES, {**rule, "fields": ["name", "name"]}, 422)
+    assert places(twice) == {"fields"}
+
+
 async def test_nobody_reads_what_is_only_written_by_a_rule_about_it(tested: TestedApplication) -> None:
     admin = await things(tested)
     operator = tested.client(role="Admin", tenant="platform", headers={"X-Tenant": "acme"})
@@ -276,6 +291,18 @@ async def test_a_key_gets_no_other_keys_secret(tested: TestedApplication) -> Non
     assert renewed["key"] != weak["key"]
     assert (await by_key(tested, weak).get(THINGS)).status_code == 401
     assert (await by_key(tested, renewed).get(THINGS)).status_code == 403
+
+
+async def test_a_lesser_token_gets_no_stronger_keys_secret(tested: TestedApplication) -> None:
+    admin = await things(tested)
+    strong = await post(tested.client(role="Admin", user="hugo"), KEYS, {"name": "strong"})
+    weak = tested.client(role="Viewer", user="hugo")
+    error = await post(weak, f"{KEYS}/{strong['id']}/rotate", None, 403)
+    assert "no roles that its maker lacks" in error["message"]
+    assert (await by_key(tested, strong).delete(f"{THINGS}/1")).status_code == 204, "its secret is as it was"
+    own = await post(weak, KEYS, {"name": "own"})
+    await post(weak, f"{KEYS}/{own['id']}/rotate", None, 200)
+    assert len(await names(admin)) == 2
 
 
 async def test_a_key_without_a_role_has_not_what_its_maker_was_given(tested: TestedApplication) -> None:

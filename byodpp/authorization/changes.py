@@ -35,8 +35,12 @@ _USERS: Final = "select id from users where tenant_id = $1 and id = any($2::bigi
 _MOST_FAULTS: Final = 20
 #: Rows of Policies of one tenant: every process reads and compiles all of them when one has changed.
 _MOST_RULES: Final = 2_000
-#: Characters of the conditions and presets of one tenant's rules: what compiling them takes grows with these.
-_MOST_TEXT: Final = 262_144
+#: Characters that columns of one tenant's rules have together: what reading and compiling them takes grows
+#: with these, a condition's ten times as much as a list's.
+_MOST_TEXT: Final = (
+    ("conditions and presets", ("condition", "preset"), 262_144),
+    ("field lists", ("fields",), 1_048_576),
+)
 #: How long a change is judged before others get their turn on the event loop.
 _TURN_SECONDS: Final = 0.005
 
@@ -74,9 +78,7 @@ class AccessChanges:
         try:
             if len(after.records) > max(_MOST_RULES, len(before.records)):
                 raise Conflict(f"A tenant has at most {_MOST_RULES} rules: say more with each of them.")
-            if (length := _text(after)) > _MOST_TEXT and length > _text(before):
-                told = f"The conditions and presets of a tenant's rules have at most {_MOST_TEXT} characters"
-                raise Conflict(f"{told}, and these would have {length}: make them shorter.")
+            _refuse_length(before, after)
             await self._refuse_faults(transaction, tenant, before, after)
             if author is not None:
                 await self._refuse_excess(tenant, before, after, author)
@@ -153,9 +155,23 @@ class AccessChanges:
             raise Conflict(told)
 
 
-def _text(stored: StoredRows) -> int:
-    """Return how many characters the conditions and presets have."""
-    return sum(len(row[name] or "") for row in stored.records for name in ("condition", "preset"))
+def _refuse_length(before: StoredRows, after: StoredRows) -> None:
+    """Refuse more text than every process can be asked to read and compile.
+
+    Raises:
+        Conflict: there is too much, and more than before.
+    """
+    for told, columns, most in _MOST_TEXT:
+        length = _length(after, columns)
+        if length > most and length > _length(before, columns):
+            raise Conflict(
+                f"The {told} of a tenant's rules have at most {most} characters, and these would have"
+                f" {length}: make them shorter."
+            )
+
+
+def _length(stored: StoredRows, columns: Sequence[str]) -> int:
+    return sum(len(row[name] or "") for row in stored.records for name in columns)
 
 
 async def _first(steps: Iterable[Detail | None]) -> list[Detail]:

@@ -7,7 +7,7 @@ InvalidHeader.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -66,12 +66,30 @@ class _Making(Logic):
                 "This route takes no Idempotency-Key: its answer holds a key and is not kept."
             )
 
+    def own_roles(self) -> frozenset[str]:
+        """Return the roles that the caller has at this moment: of the token, and given here."""
+        user = self.request.user
+        return user.roles | self.access.given_roles(user)
+
     async def told(self, row: Mapping[str, Any], secret: str) -> dict[str, Any]:
         """Keep the hash of a key's secret, and return the row with the key, which is told only now."""
         await self.transaction.execute(
             _KEEP_HASH, str(row["id"]), self.request.user.home_tenant_id, hash_of(secret)
         )
         return {**row, "key": written(str(row["id"]), secret)}
+
+
+def refuse_lacking(roles: Sequence[str], own: frozenset[str]) -> None:
+    """Refuse a key with more roles than the caller.
+
+    Raises:
+        Forbidden: with each of the roles, by its place.
+    """
+    lacking = [role for role in roles if role not in own]
+    if lacking:
+        told = "You do not have this role, so no key of yours has it."
+        details = [Detail(f"roles.{roles.index(role)}", "forbidden", told) for role in lacking]
+        raise Forbidden("A key has no roles that its maker lacks.", details=details)
 
 
 class ApiKeysCreate(_Making):
@@ -88,9 +106,9 @@ class ApiKeysCreate(_Making):
             raise Forbidden("An API key makes no API keys: sign in.")
         if user.visiting_from is not None:
             raise Forbidden("Keys are made at home: leave out X-Tenant.")
-        own = user.roles | self.access.given_roles(user)
+        own = self.own_roles()
         roles = sorted(own) if body.get("roles") is None else list(body["roles"])
-        self._refuse_lacking(roles, own)
+        refuse_lacking(roles, own)
         ends = self._end(body.get("expiresAt"))
         live = {"userId": user.user_id, "revokedAt": {"isNull": True}, "expiresAt": {"gt": _now()}}
         if await self.system["ApiKeys"].count(live) >= _MOST_KEYS:
@@ -108,13 +126,6 @@ class ApiKeysCreate(_Making):
         }
         # Whom the key is for was decided above; the caller need not be able to read users.
         return await self.told(await self.system["ApiKeys"].create(values), secret)
-
-    def _refuse_lacking(self, roles: list[str], own: frozenset[str]) -> None:
-        lacking = [role for role in roles if role not in own]
-        if lacking:
-            told = "You do not have this role, so no key of yours has it."
-            details = [Detail(f"roles.{roles.index(role)}", "forbidden", told) for role in lacking]
-            raise Forbidden("A key has no roles that its maker lacks.", details=details)
 
     def _end(self, asked: datetime | None) -> datetime:
         now = datetime.now(UTC)
@@ -163,6 +174,9 @@ class ApiKeysRotate(_Making):
         if user.key_id not in (None, row["id"]):
             # The other one may have roles and operations that this one was not given.
             raise Forbidden("An API key has its own secret exchanged, and no other key's: sign in.")
+        if user.key_id is None:
+            # A token may say less of the user than the one that the key was made with.
+            refuse_lacking(sorted({*row["roles"], *(row["makerRoles"] or ())}), self.own_roles())
         if row["revokedAt"] is not None or row["expiresAt"] <= datetime.now(UTC):
             raise Conflict("The key is worth nothing any more: make a new one.")
         secret = new_secret()
