@@ -28,7 +28,8 @@ from byodpp.fields import FIELD_TYPES, FieldFault
 from byodpp.fields.formats import FORMATS
 from byodpp.fields.moments import CALENDAR_CODECS
 from byodpp.fields.pattern import compile_pattern, pattern_problem
-from byodpp.fields.strict_field import StrictField
+from byodpp.fields.strict_field import StrictField, count_faults
+from byodpp.schemas.faults import details_of, refuse
 from tests.computing import computing
 
 UTC = datetime.UTC
@@ -278,6 +279,25 @@ def test_an_object_is_judged_property_by_property() -> None:
     }
     assert list(messages["tags"]) == [1, 2]
     assert "Did you mean 'country'?" in messages["contry"][0]
+
+
+def test_of_very_many_faults_in_one_value_the_first_are_told_and_all_are_counted() -> None:
+    tags = field("array", items=field("integer"), maxItems=10_000)
+    with pytest.raises(marshmallow.ValidationError) as caught:
+        accept(tags, [1, *("x" for _ in range(5_000)), None])
+    messages: Any = caught.value.messages
+    assert len(messages) == 101 and count_faults(messages) == 5_001
+    refusal = refuse(details_of({"f": messages}, "", ["f"], []))
+    assert [detail.field for detail in refusal.details] == [f"f.{place}" for place in range(1, 101)]
+    assert "5001 faults, of which the first 100 are listed" in refusal.message
+    with pytest.raises(marshmallow.ValidationError) as caught:
+        accept(ADDRESS, {"street": 1, **{f"x{n}": n for n in range(5_000)}})
+    messages = caught.value.messages
+    assert len(messages) == 102 and count_faults(messages) == 5_001
+    rows = field("array", items=ADDRESS, maxItems=1_000)
+    with pytest.raises(marshmallow.ValidationError) as caught:
+        accept(rows, [{"x": 1, "y": 2}] * 200)  # and no street
+    assert count_faults(caught.value.messages) == 600
 
 
 def test_an_open_object_keeps_what_it_does_not_name_but_nothing_jsonb_cannot_hold() -> None:

@@ -212,6 +212,11 @@ HEAVY: dict[str, tuple[str, str, Callable[[], Any]]] = {
         lambda: [{"name": "many", **names(300)} for _ in range(1_000)],
     ),
     "an object of many names": ("PATCH", f"{PAPERS}/2", lambda: {"meta": names()}),
+    "a batch of rows with many faulty items": (
+        "POST",
+        f"{PAPERS}/batch",
+        lambda: [{"title": "many", "tags": list(range(1_000))} for _ in range(400)],
+    ),
     "a filter of many unknown names": ("POST", f"{ITEMS}/query", lambda: {"filter": names()}),
     "a query of many unknown names": ("POST", f"{ITEMS}/query", lambda: names()),
     "an operation of many unknown names": (

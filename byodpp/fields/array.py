@@ -9,7 +9,7 @@ import marshmallow
 
 from byodpp.fields.document import DocumentType, check_json, count_problems, counts_schema, identity_of
 from byodpp.fields.field_type import FieldFault
-from byodpp.fields.strict_field import Fault, kind_of
+from byodpp.fields.strict_field import MOST_TOLD, Fault, count_faults, kind_of
 
 if TYPE_CHECKING:
     from byodpp.definitions import FieldDefinition
@@ -119,15 +119,25 @@ def _load_items(value: list[Any] | tuple[Any, ...], load_item: Callable[[Any], A
     """Judge every item; raise the faults of all of them by position."""
     found: list[Any] = []
     faults: dict[int, Any] = {}
+    messages: Any
+    more, first_more = 0, 0
     for position, item in enumerate(value):
         try:
             if item is None:
                 raise FieldFault("null", "Must not be null.")
             found.append(load_item(item))
         except FieldFault as fault:
-            faults[position] = [Fault(fault.code, str(fault))]
+            messages = [Fault(fault.code, str(fault))]
         except marshmallow.ValidationError as error:
-            faults[position] = error.messages
+            messages = error.messages
+        else:
+            continue
+        if len(faults) < MOST_TOLD:
+            faults[position] = messages  # of further ones only their number
+        else:
+            more, first_more = more + count_faults(messages), first_more or position
+    if more:
+        faults[first_more] = [Fault("invalid", "Is not valid.", times=more)]
     if faults:
         raise marshmallow.ValidationError(faults)
     return found

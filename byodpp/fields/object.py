@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import marshmallow
 
 from byodpp.fields.document import DocumentType, check_json, count_problems, counts_schema
 from byodpp.fields.field_type import FieldFault
-from byodpp.fields.strict_field import Fault, kind_of
+from byodpp.fields.strict_field import MOST_TOLD, Fault, kind_of
 from byodpp.fields.string import check_text
 from byodpp.suggestion import nearest
 
@@ -117,15 +117,18 @@ class ObjectType(DocumentType):
         return counts_schema("minProperties", "maxProperties")
 
 
-def unknown_faults(unknown: Iterable[str], known: Iterable[str]) -> dict[str, list[Fault]]:
+def unknown_faults(unknown: Sequence[str], known: Iterable[str]) -> dict[str, list[Fault]]:
     """Return a fault per unknown name, the first ones with what was probably meant."""
     names = sorted(known)
-    return {
+    faults = {
         str(name): [Fault("unknown_field", f"Is not known here. {nearest(str(name), names)}".strip())]
         if position < _SUGGESTED
         else [Fault("unknown_field", "Is not known here.")]
-        for position, name in enumerate(unknown)
+        for position, name in enumerate(unknown[:MOST_TOLD])
     }
+    if more := unknown[MOST_TOLD:]:
+        faults[str(more[0])] = [Fault("unknown_field", "Is not known here.", times=len(more))]
+    return faults
 
 
 def _load_known(

@@ -7,11 +7,23 @@ are `Fault`s: text that remembers its code through marshmallow's nested dictiona
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import marshmallow
 
-__all__ = ["Fault", "FieldFault", "ReadOnlyField", "StrictField", "failure", "kind_of"]
+__all__ = [
+    "MOST_TOLD",
+    "Fault",
+    "FieldFault",
+    "ReadOnlyField",
+    "StrictField",
+    "count_faults",
+    "failure",
+    "kind_of",
+]
+
+#: Faults of one value that are kept one by one: no answer lists more, and there may be a million.
+MOST_TOLD: Final = 100
 
 
 class FieldFault(ValueError):
@@ -29,19 +41,30 @@ class FieldFault(ValueError):
 class Fault(str):
     """A message that knows its code; a str, so that marshmallow carries it untouched."""
 
-    __slots__ = ("code",)
+    __slots__ = ("code", "times")
     code: str
+    times: int
 
-    def __new__(cls, code: str, message: str) -> Fault:
+    def __new__(cls, code: str, message: str, times: int = 1) -> Fault:
         """Make the message.
 
         Args:
             code: stable word, e.g. `type`, `out_of_range`.
             message: a sentence for people.
+            times: faults that it stands for: of hundreds of thousands only the first ones are worth words.
         """
         fault = super().__new__(cls, message)
-        fault.code = code
+        fault.code, fault.times = code, times
         return fault
+
+
+def count_faults(messages: Any) -> int:
+    """Return how many faults marshmallow's nested messages tell."""
+    if isinstance(messages, Mapping):
+        return sum(map(count_faults, messages.values()))
+    if isinstance(messages, list | tuple):
+        return sum(map(count_faults, messages))
+    return messages.times if isinstance(messages, Fault) else 1
 
 
 def failure(code: str, message: str) -> marshmallow.ValidationError:

@@ -7,18 +7,19 @@ the order of the request, and the 422 that carries at most a hundred of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 import marshmallow
 
 from byodpp.exceptions import Detail, ValidationFailed
-from byodpp.fields.strict_field import Fault
+from byodpp.fields.strict_field import MOST_TOLD, Fault
 from byodpp.suggestion import nearest
 
 __all__ = ["MAX_DETAILS", "details_of", "join_path", "refuse"]
 
 #: Faults that one answer lists; the message tells how many there are.
-MAX_DETAILS: Final = 100
+MAX_DETAILS: Final = MOST_TOLD
 
 #: Characters of a path that are shown; a key of the body may be a megabyte long.
 _SHOWN_PATH: Final = 200
@@ -80,7 +81,8 @@ def _flatten(messages: Any, path: str) -> Iterator[Detail]:
         for message in messages:
             yield from _flatten(message, path)
     else:
-        yield Detail(path, _code(messages), str(messages))
+        detail = Detail(path, _code(messages), str(messages))
+        yield from repeat(detail, messages.times if isinstance(messages, Fault) else 1)
 
 
 def join_path(prefix: str, name: object) -> str:
