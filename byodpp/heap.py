@@ -18,7 +18,7 @@ from typing import Final
 
 from byodpp.turnstile import Turnstile
 
-__all__ = ["Heap", "no_collection"]
+__all__ = ["Heap", "building_to_stay", "no_collection"]
 
 #: Young containers that a pass walks over in a few milliseconds. More are taken for large values.
 _FEW: Final = 100_000
@@ -41,6 +41,19 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def building_to_stay() -> Iterator[None]:
+    """Build what stays as long as the process, and keep the collector from it, also later.
+
+    Where that is much, all that is there at the end is taken out of its passes, with what is garbage in
+    cycles just then.
+    """
+    with no_collection():
+        yield
+        if gc.get_count()[0] > _FEW:
+            gc.freeze()
 
 
 class Heap:

@@ -18,12 +18,13 @@ import jsonschema
 import pytest
 from marshmallow import Schema, fields, validate
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic_core import to_json
 
 from byodpp.batches import BATCH_OPERATIONS
 from byodpp.bootstrap import Application, Blueprint, assemble
 from byodpp.documentation import documentation_routes
 from byodpp.exceptions import ValidationFailed, error_classes
-from byodpp.openapi import openapi_bytes, openapi_document
+from byodpp.openapi import as_read, openapi_bytes, openapi_document
 from byodpp.openapi.schemas import component, marshmallow_schema
 from byodpp.query.judge import PARAMETERS
 from byodpp.query.values import Rejected, pattern
@@ -430,6 +431,10 @@ def test_a_thousand_resources_are_described_in_three_seconds(tmp_path: Path) -> 
     (tmp_path / "resources.json").write_text(json.dumps({"resources": definitions}))
     blueprint = assemble(tmp_path)
     assert least_seconds(lambda: openapi_bytes(document_of(blueprint)), 3) < 3
+    # In a server it is written and read piece by piece, so that nobody waits.
+    document = document_of(blueprint)
+    assert openapi_bytes(document) == to_json(document)
+    assert json.loads(openapi_bytes(document)) == as_read(document)
 
 
 # --- the pages ----------------------------------------------------------------------------
@@ -548,9 +553,9 @@ async def test_what_the_manifest_says_is_escaped_on_the_pages(tmp_path: Path) ->
 def test_nothing_is_made_before_somebody_asks() -> None:
     made: list[int] = []
 
-    def make() -> bytes:
+    def make() -> dict[str, Any]:
         made.append(1)
-        return b"{}"
+        return {}
 
     patterns = [route.pattern for route in documentation_routes(make)]
     assert patterns == ["/", "/openapi.json", "/docs", "/docs/{version}/{resource}", "/docs/assets/{name}"]

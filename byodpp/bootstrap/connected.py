@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -265,7 +266,7 @@ class Application:
             )
         if self.settings.docs_enabled:
             sign_in = SignIn(self.issuer, TenantDirectory(self.database))
-            found += documentation_routes(self.document, sign_in)
+            found += documentation_routes(partial(document, blueprint, self.settings), sign_in)
         return found
 
     def tenant_life(self) -> TenantLife:

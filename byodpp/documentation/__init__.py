@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from byodpp.documentation.pages import Book
 from byodpp.documentation.sign_in import SignIn
 from byodpp.exceptions import NotFound
+from byodpp.heap import building_to_stay
 from byodpp.negotiation import JSON
+from byodpp.openapi import as_read, openapi_bytes
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.routes import Endpoint, Route
@@ -40,11 +41,13 @@ _HTML: Final = "text/html; charset=utf-8"
 _KEPT: Final = 64
 
 
-def documentation_routes(document: Callable[[], bytes], sign_in: SignIn | None = None) -> list[Route]:
+def documentation_routes(
+    document: Callable[[], dict[str, Any]], sign_in: SignIn | None = None
+) -> list[Route]:
     """Return the routes of the documentation.
 
     Args:
-        document: makes the OpenAPI document as JSON; called once, in another thread.
+        document: makes the OpenAPI document; called once, in another thread.
         sign_in: where people sign in; without it the pages take a token that is pasted.
     """
     served = _Documentation(document, sign_in)
@@ -71,7 +74,7 @@ def documentation_routes(document: Callable[[], bytes], sign_in: SignIn | None =
 class _Documentation:
     """Makes what is asked for, once."""
 
-    def __init__(self, document: Callable[[], bytes], sign_in: SignIn | None) -> None:
+    def __init__(self, document: Callable[[], dict[str, Any]], sign_in: SignIn | None) -> None:
         self._make = document
         self._signs_in = sign_in is not None and sign_in.offered
         # The page exchanges its code for a token at the identity provider itself, and speaks to nobody else.
@@ -147,11 +150,13 @@ class _Documentation:
     def _build(self) -> Book:
         folder = resources.files("byodpp") / "assets"
         self._assets = {name: (folder / name).read_bytes() for name in _TYPES}
-        self._bytes = self._make()
-        self._tag = _digest(self._bytes)
         # A new file has a new address, so that no page is shown with the style of another release.
         addresses = {name: f"/docs/assets/{name}?{_digest(one)[:8]}" for name, one in self._assets.items()}
-        return Book(json.loads(self._bytes), addresses, signs_in=self._signs_in)
+        with building_to_stay():
+            document = self._make()
+            self._bytes = openapi_bytes(document)
+            self._tag = _digest(self._bytes)
+            return Book(as_read(document), addresses, signs_in=self._signs_in)
 
 
 def _digest(content: bytes) -> str:

@@ -6,6 +6,7 @@ Rejects nothing. It says nothing of the server: no version of a program, no path
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -33,7 +34,10 @@ from byodpp.openapi.transfers import transfer_parameters, transfer_responses, tr
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
 
-__all__ = ["openapi_bytes", "openapi_document"]
+__all__ = ["as_read", "openapi_bytes", "openapi_document"]
+
+#: Objects in each other that are taken apart: the document, `components`, `schemas`.
+_LEVELS: Final = 3
 
 #: What an API key cannot do: make keys, and sign out.
 _SIGNED_IN: Final = frozenset({("/api/v1/api-keys", "post"), ("/api/v1/revocations/own", "post")})
@@ -180,8 +184,33 @@ def _resources(
 
 
 def openapi_bytes(document: dict[str, Any]) -> bytes:
-    """Return a document as compact JSON; it holds plain values only, so the fast writer will do."""
-    return to_json(document)
+    """Return a document as compact JSON; it holds plain values only, so the fast writer will do.
+
+    That is C code which lets no other thread in: it is given one path or schema at a time.
+    """
+    return _written(document, _LEVELS)
+
+
+def as_read(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document as whoever reads its JSON has it, piece by piece as well.
+
+    Args:
+        document: is empty afterwards: to let go of a large one takes as long as to make it.
+    """
+    return _read(document, _LEVELS)  # type: ignore[no-any-return]  # an object stays one
+
+
+def _written(value: Any, levels: int) -> bytes:
+    if not levels or not isinstance(value, dict):
+        return to_json(value)
+    members = (to_json(name) + b":" + _written(one, levels - 1) for name, one in value.items())
+    return b"{" + b",".join(members) + b"}"
+
+
+def _read(value: Any, levels: int) -> Any:
+    if not levels or not isinstance(value, dict):
+        return json.loads(to_json(value))
+    return {name: _read(value.pop(name), levels - 1) for name in list(value)}
 
 
 def _group(resource: ResourceDefinition) -> str:
