@@ -378,6 +378,8 @@ def test_routes_lists_what_is_served_and_for_whom(shop: Path) -> None:
 def test_a_revision_for_sql_of_ones_own_begins_empty(shop: Path) -> None:
     asked = byodpp("migrate", "new", "--empty", "-m", "a view", cwd=shop)
     assert asked.returncode == 1 and "the manifest asks for changes first" in asked.stderr
+    early = byodpp("migrate", "apply", cwd=shop)
+    assert early.returncode == 0 and "`byodpp migrate new` writes the first one" in early.stdout
     for command in (("migrate", "new", "-m", "first"), ("migrate", "apply")):
         assert byodpp(*command, cwd=shop).returncode == 0
     idle = byodpp("migrate", "new", cwd=shop)

@@ -334,6 +334,40 @@ except DatabaseStartError as error:
     assert "start as root" in done.stdout
 
 
+def read_only(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to which the file system of a folder can only be read."""
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && echo mounted && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", mount, os.fspath(folder), *command]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    if "mounted" not in done.stdout:
+        pytest.skip("nothing can be mounted here")
+    return done
+
+
+@as_root
+def test_a_file_system_that_can_only_be_read_is_told_with_what_to_do(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys; from pathlib import Path; from byodpp.embedded import EmbeddedPostgres\n"
+        "from byodpp.exceptions import DatabaseStartError\n"
+        "try: asyncio.run(EmbeddedPostgres(Path(sys.argv[1])).start())\n"
+        "except DatabaseStartError as error: print(error)"
+    )
+    done = read_only(tmp_path, sys.executable, "-c", program, os.fspath(tmp_path))
+    assert f"{tmp_path / '.byodpp'}: lies in a file system that can only be read." in done.stdout, done
+    assert "POSTGRES_DB_URI" in done.stdout and "Errno" not in done.stdout
+
+
+@as_root
+def test_no_environment_is_begun_in_a_folder_that_can_only_be_read(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    for name in ("scripts/environment", "requirements/runtime.txt", "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(root / name, tmp_path / name)
+    done = read_only(tmp_path, "sh", "scripts/environment", "runtime")
+    assert done.returncode == 1 and "This folder cannot be written to" in done.stderr, done
+    assert "python3-venv" not in done.stderr
+
+
 async def test_data_of_another_version_are_named(tmp_path: Path) -> None:
     data = tmp_path / ".byodpp" / "postgres"
     data.mkdir(parents=True)

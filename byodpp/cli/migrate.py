@@ -104,10 +104,11 @@ def apply_revisions(
 
     settings = place_of(context).settings()
     done = asyncio.run(_apply_here(settings, allow_destructive))
-    if not done:
-        typer.echo("The database has every revision: nothing to do.")
-        return
     revisions = migrations.read_revisions(settings.app_dir)
+    if not done:
+        none = "There is no revision yet: `byodpp migrate new` writes the first one."
+        typer.echo("The database has every revision: nothing to do." if revisions else none)
+        return
     last = [one.revision for one in revisions].index(done[-1])
     for one in revisions[last + 1 :]:
         print_step("waiting", f"{one.revision}: --allow-destructive runs it")

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -165,6 +166,8 @@ class EmbeddedPostgres:
         except PermissionError as error:
             raise DatabaseStartError([_not_permitted(error, self._folder)]) from error
         except (OSError, TimeoutError, subprocess.SubprocessError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EROFS:
+                raise DatabaseStartError([_read_only(error, self._folder)]) from error
             raise DatabaseStartError(f"The embedded PostgreSQL could not be started: {error}") from error
         return server
 
@@ -463,6 +466,15 @@ def _answers(path: Path) -> bool:
         ) from error
     except OSError:
         return False
+
+
+def _read_only(error: OSError, folder: Path) -> Problem:
+    return Problem(
+        os.fspath(error.filename or folder),
+        "lies in a file system that can only be read.",
+        f"The embedded PostgreSQL keeps its data in {folder}: copy the application to where you may write, "
+        "or name a server of your own by POSTGRES_DB_URI.",
+    )
 
 
 def _not_permitted(error: PermissionError, folder: Path) -> Problem:
