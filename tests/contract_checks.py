@@ -153,6 +153,9 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
                 one["properties"] = {k: v for k, v in one["properties"].items() if k not in inner}
     inside = components["ValueInsideJson"]["anyOf"]
     inside[1]["additionalProperties"] = inside[0]
+    for query in (one["properties"] for name, one in components.items() if name.endswith("Query")):
+        if "include" in query:  # each filter is walked over in the list of its own resource
+            query["include"] = _flat(query["include"])
     names = [name for name in components if name.endswith(_ENDLESS)]
     for name in names:
         own = components[name]["properties"]
