@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import Conflict, InternalError
 from byodpp.places.fences import takes_moving
+from byodpp.places.moving import require_rows
 from byodpp.places.placement import carried
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
@@ -126,6 +127,21 @@ class Carrier:
                         f"{table.fullname} differs between the databases: nothing was switched"
                     )
         return found
+
+    async def require_held(
+        self, tenant: int, database: Database, compared: Mapping[str, Sequence[str]]
+    ) -> None:
+        """See that a database holds the rows that were compared, before they are deleted elsewhere.
+
+        Raises:
+            Conflict: rows are missing.
+        """
+        async with _passing(database) as transaction:
+            for table in self._order:
+                if not takes_moving(table):
+                    sql = f"select count(*) from {_address(table)} where tenant_id = $1"
+                    found = await transaction.connection.fetchval(sql, tenant, timeout=_LONGEST_SECONDS)
+                    require_rows(table.fullname, found, compared.get(table.fullname, ("0",)))
 
     async def bring_revocations(self, tenant: int, source: Database, target: Database) -> int:
         """Move the revocations that were written where a tenant was; return how many were not there yet.

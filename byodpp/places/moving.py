@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.database import Transaction
-from byodpp.exceptions import InternalError
+from byodpp.exceptions import Conflict, InternalError
 from byodpp.places.counting import continue_from, next_id
 from byodpp.sql_text import quote
 from byodpp.tables import StoredTable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncpg
     import sqlalchemy as sa
 
-__all__ = ["Mover", "continue_counting"]
+__all__ = ["Mover", "continue_counting", "require_rows"]
 
 #: For one table's rows.
 _LONGEST_SECONDS: Final = 3_600.0
@@ -100,6 +100,26 @@ class Mover:
             found[name] = here
         return found
 
+    async def require_held(
+        self, transaction: Transaction, tenant: int, schema: str, compared: Mapping[str, Sequence[str]]
+    ) -> None:
+        """See that a schema holds the rows that were compared, before they are deleted elsewhere.
+
+        Args:
+            transaction: of the system role.
+            tenant: whose rows; nothing of it was written since.
+            schema: where it is by now.
+            compared: rows and checksums by table.
+
+        Raises:
+            Conflict: rows are missing.
+        """
+        await _prepare(transaction)
+        for name in self.tables:
+            sql = f"select count(*) from {schema}.{quote(name)} where tenant_id = $1"
+            found = await transaction.connection.fetchval(sql, tenant, timeout=_LONGEST_SECONDS)
+            require_rows(f"{schema}.{name}", found, compared.get(name, ("0",)))
+
     async def remove(self, transaction: Transaction, tenant: int, schema: str) -> int:
         """Delete a tenant's rows from a schema, and return how many there were."""
         await _prepare(transaction)
@@ -143,6 +163,20 @@ class Mover:
 
     def _table(self, name: str) -> sa.Table:
         return next(table for table in self._order if table.name == name)
+
+
+def require_rows(name: str, found: int, compared: Sequence[str]) -> None:
+    """See that a table holds as many rows as were compared.
+
+    Raises:
+        Conflict: some are missing.
+    """
+    if found < int(compared[0]):
+        raise Conflict(
+            f"{name}, to which the tenant was switched, holds {found} of the {compared[0]} rows that were "
+            "compared, so that nothing was deleted where they came from: put them there from that table, and "
+            "take the move up"
+        )
 
 
 async def _prepare(transaction: Transaction) -> None:

@@ -9,9 +9,8 @@ step's work in other databases is committed before the note that it is done, so 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -27,27 +26,20 @@ from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
 from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone_in, claim_keys, hold
-from byodpp.places.placement import LOCATED
 from byodpp.service.units import Unit
 from byodpp.settings.places import PlaceAddress
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
-from byodpp.tenant_life.procedures import PutBack, Step
+from byodpp.tenant_life.giving_up import begun_of, is_free, marking
+from byodpp.tenant_life.locating import is_settling, located, put_located, require_moving, used_by
+from byodpp.tenant_life.procedures import PATIENT, PutBack, Step
 
-__all__ = ["DatabaseMoves", "Wanted", "located", "put_located", "require_moving"]
+__all__ = ["DatabaseMoves", "Wanted"]
 
 _log: Final = logging.getLogger(__name__)
 
 Results = Mapping[str, Any]
 
-_PUT: Final = """
-    insert into byodpp.tenant_places (tenant_id, tier, place, state, fingerprint)
-    values ($1, $2, $3, $4,
-        (select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1))
-    on conflict (tenant_id) do update set
-        tier = excluded.tier, place = excluded.place, state = excluded.state,
-        fingerprint = excluded.fingerprint, changed_at = now()
-"""
 _REGION: Final = (
     "select c.region from tenants t join tenant_classes c on c.id = t.tenant_class_id where t.id = $1"
 )
@@ -65,34 +57,7 @@ _WHICH: Final = (
     "select c.system_identifier, d.oid from pg_control_system() c, pg_database d"
     " where d.datname = current_database()"
 )
-_DONE: Final = "select done from byodpp.tenant_procedures where id = $1"
 _CLAIMS: Final = "select name, key from byodpp.platform_keys where tenant_id = $1"
-
-
-async def located(transaction: Transaction) -> list[Located]:
-    """Return where the tenants are that have, or had, a place of their own.
-
-    Args:
-        transaction: of the system role.
-    """
-    return [Located(**dict(row)) for row in await transaction.fetch(LOCATED)]
-
-
-def require_moving(there: Iterable[Located], tenant: int) -> None:
-    """See that a tenant is still on its way.
-
-    Raises:
-        Conflict: its move was put back, or given up.
-    """
-    if not any(one.tenant_id == tenant and one.state == "moving" for one in there):
-        raise Conflict(f"Tenant {tenant} is not on its way any more: its move was given up")
-
-
-async def put_located(
-    transaction: Transaction, tenant: int, tier: str, place: str | None, state: str
-) -> None:
-    """Write where a tenant is."""
-    await transaction.execute(_PUT, tenant, tier, place, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,40 +182,45 @@ class DatabaseMoves:
         await self._carrier.bring_trail(id, place, self._database, self._sealers[None].take_in)
         return {"rows": await self._carrier.remove(id, place)}
 
-    def abandoning(self, tenant: Tenant, procedure: int) -> Step:
-        """Return the step that gives up a move that has not switched the tenant over."""
+    def abandoning(self, tenant: Tenant, procedure: int) -> list[Step]:
+        """Return the steps that give up a move that has not switched the tenant over."""
         step = for_platform("abandon", partial(self._abandon, tenant, procedure))
-        return replace(step, last=True)
+        return [marking(tenant, procedure), replace(step, last=True, gives_up=True)]
 
     async def _abandon(self, tenant: Tenant, procedure: int, unit: Unit, results: Results) -> Any:
-        """Let the tenant write where it is, and delete what was copied.
+        """Let the tenant write where it is, and delete what was copied once that is committed.
 
-        Raises:
-            Conflict: it has been switched over.
+        Not before: a move that was cut off amid this would find its copies gone, and those it compared noted.
         """
         transaction = unit.transaction
         await be_alone_in(transaction)
-        done = json.loads(await transaction.fetchval(_DONE, procedure))
-        if "begin" not in done or "switch" in done:
-            raise Conflict(f"The move of tenant {tenant.slug!r} has switched it over: finish it")
-        source, target = done["begin"]["source"], done["begin"]["target"]
+        begun = await begun_of(transaction, procedure)
+        source, target = begun["source"], begun["target"]
         left = ""
         try:
-            await self._carrier.remove(tenant.id, self._database.at(target))
-            if target is not None:
-                # Not before: who refreshes the copies would bring its record again.
-                transaction.after_commit(partial(self._leave, tenant.id, target))
+            async with self._database.at(target).system() as there:
+                await there.fetchval("select 1")
         except PlaceUnavailable as error:
             left = error.message  # the next move to there empties it
         await self._let_write(transaction, tenant.id, source)
+        transaction.after_commit(partial(self._leave, tenant, target))
         return {"left": left}
 
-    async def _leave(self, id: int, target: str) -> None:
-        """Leave nothing in a place that a tenant does not go to, unless the place is away."""
+    async def _leave(self, tenant: Tenant, target: str | None) -> None:
+        """Leave nothing where a tenant does not go to, unless that is away or the tenant is there again."""
+        id = tenant.id
         try:
-            await self.give_back(id, target)
+            async with self._database.system() as transaction:
+                await transaction.execute(PATIENT)
+                await be_alone_in(transaction)
+                used = used_by(await located(transaction), id)
+                if target in used or not await is_free(transaction, tenant):
+                    return  # whatever goes on with it empties that place before it fills it
+                await self._carrier.remove(id, self._database.at(target))
+                if target is not None:
+                    await self.give_back(id, target)
         except PlaceUnavailable as error:
-            _log.warning("what tenant %d has claimed stays in the place %s: %s", id, target, error.message)
+            _log.warning("what was copied of tenant %d stays in the place %s: %s", id, target, error.message)
 
     async def _let_write(self, transaction: Transaction, id: int, source: str | None) -> None:
         """Let a tenant write where it is, as before its move."""
@@ -350,7 +320,7 @@ class DatabaseMoves:
             await self._places.hold(source, id, held=True)
         if target is not None and await self._opens_rows(source, id):
             await self._let_write(unit.transaction, id, source)
-            unit.transaction.after_commit(partial(self._leave, id, target))
+            unit.transaction.after_commit(partial(self._leave, tenant, target))
             told = f"Tenant {tenant.slug!r} {_HAS_OPENED} since the move began. It writes again where it is"
             return PutBack(Conflict(f"{told}: revoke its grants, and move it then"))
         return {}
@@ -387,19 +357,23 @@ class DatabaseMoves:
             raise Conflict(f"{names} are one database: correct PLACE_DB_URIS and the addresses beside it")
 
     async def _empty(self, id: int, unit: Unit, results: Results) -> Any:
+        require_moving(await located(unit.transaction), id)
         await self._require_two(results["begin"]["source"], results["begin"]["target"])
         return {"rows": await self._carrier.remove(id, self._target(results))}
 
     async def _copy(self, id: int, name: str, unit: Unit, results: Results) -> Any:
+        require_moving(await located(unit.transaction), id)
         source, target = self._source(results), self._target(results)
         return {"rows": await self._carrier.copy(name, id, source, target)}
 
     async def _close(self, id: int, unit: Unit, results: Results) -> Any:
+        require_moving(await located(unit.transaction), id)
         await self._carrier.close(id, self._source(results), self._target(results))
         return {}
 
     async def _finish(self, id: int, unit: Unit, results: Results) -> Any:
         """Let ids go on where they were, and the new place hold writes before anybody is switched over."""
+        require_moving(await located(unit.transaction), id)
         source, target = results["begin"]["source"], results["begin"]["target"]
         async with self._owner(source) as here, self._owner(target) as there:
             await self._places.continue_counting(here, there)
@@ -456,6 +430,8 @@ class DatabaseMoves:
 
     async def _clean(self, id: int, unit: Unit, results: Results) -> Any:
         """Delete the rows where they were, which goes on refusing the tenant; the audit trail stays."""
+        if is_settling(await located(unit.transaction), id):
+            await self._carrier.require_held(id, self._target(results), results["compare"])
         await self._carrier.bring_revocations(id, self._source(results), self._target(results))
         await self._carrier.mark_keys(id, self._target(results))
         rows = await self._carrier.remove(id, self._source(results))

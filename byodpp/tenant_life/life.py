@@ -322,7 +322,7 @@ class TenantLife:
 
         Args:
             slug: of the tenant.
-            told: called after the step.
+            told: called after each step.
 
         Returns:
             Results by step; `left` says why copied rows were left, where they were.
@@ -335,10 +335,11 @@ class TenantLife:
         begun = next((one for one in await self._procedures.unfinished() if one.slug == slug), None)
         if begun is None or begun.kind != "move" or begun.given.get("by") != "database":
             raise Conflict(f"No move of tenant {slug!r} between databases is under way")
-        step = self._moves.databases.abandoning(tenant, begun.id)
-        result, taken = await self._procedures.take(begun, step, {})
-        told(step.name, taken)
-        return {step.name: result}
+        results: dict[str, Any] = {}
+        for step in self._moves.databases.abandoning(tenant, begun.id):
+            results[step.name], taken = await self._procedures.take(begun, step, results)
+            told(step.name, taken)
+        return {"abandon": results["abandon"]}
 
     async def _move_begun(self, slug: str, to: Tier | None) -> Mapping[str, Any] | None:
         """Return what was asked of a move that is under way; None when there is none.

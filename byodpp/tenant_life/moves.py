@@ -26,13 +26,8 @@ from byodpp.places.placement import EVERYWHERE, Tier
 from byodpp.service.units import Unit
 from byodpp.sql_text import quote
 from byodpp.tenant_life.acting import for_platform, tell
-from byodpp.tenant_life.database_moves import (
-    DatabaseMoves,
-    Wanted,
-    located,
-    put_located,
-    require_moving,
-)
+from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted
+from byodpp.tenant_life.locating import is_settling, located, put_located, require_moving
 from byodpp.tenant_life.procedures import Step
 
 __all__ = ["Moves", "located"]
@@ -227,22 +222,24 @@ class Moves:
         return {}
 
     async def _empty(self, id: int, target: str, unit: Unit, results: Results) -> Any:
+        require_moving(await located(unit.transaction), id)
         return {"rows": await self._mover.remove(unit.transaction, id, target)}
 
     async def _copy(self, id: int, name: str, source: str, target: str, unit: Unit, results: Results) -> Any:
+        require_moving(await located(unit.transaction), id)
         return {"rows": await self._mover.copy(unit.transaction, name, id, source, target)}
 
     async def _close(self, id: int, source: str, target: str, unit: Unit, results: Results) -> Any:
+        require_moving(await located(unit.transaction), id)
         await self._mover.close(unit.transaction, id, source, target)
         return {}
 
     async def _finish(self, id: int, to: Tier, source: str, target: str, unit: Unit, results: Results) -> Any:
         """Make what the copies lack, and hold the place's writes before anybody is switched over to it."""
         await be_alone_in(unit.transaction)
-        there = [
-            replace(one, tier=to, state="settling") if one.tenant_id == id else one
-            for one in await located(unit.transaction)
-        ]
+        known = await located(unit.transaction)
+        require_moving(known, id)
+        there = [replace(one, tier=to, state="settling") if one.tenant_id == id else one for one in known]
         async with self._builder.connected() as owner:
             if to == "schema":
                 tables = (one.table.name for one in self._builder.dedicated)
@@ -272,12 +269,15 @@ class Moves:
         """Let readers without a tenant find the rows where they are, and delete them where they were."""
         transaction = unit.transaction
         await be_alone_in(transaction)
+        there = await located(transaction)
         async with self._builder.connected() as owner:
-            shown = await self._builder.show_everywhere(owner, await located(transaction))
+            shown = await self._builder.show_everywhere(owner, there)
         await self._tell_everywhere(transaction, shown)
-        left = _SHARED if to == "schema" else place_name(id)
+        left, here = (_SHARED, place_name(id)) if to == "schema" else (place_name(id), _SHARED)
         if not await transaction.fetchval(_IS_THERE, left):
             return {"rows": 0}  # dropped by what the move was begun with
+        if is_settling(there, id):
+            await self._mover.require_held(transaction, id, here, results["compare"])
         return {"rows": await self._mover.remove(transaction, id, left)}
 
     async def _reopen(self, id: int, to: Tier, unit: Unit, results: Results) -> Any:

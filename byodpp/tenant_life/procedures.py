@@ -21,7 +21,10 @@ from byodpp.exceptions import ApiError, Conflict, MigrationError
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["Procedure", "Procedures", "PutBack", "Step"]
+__all__ = ["GIVING_UP", "PATIENT", "Procedure", "Procedures", "PutBack", "Step"]
+
+#: Step after which a procedure can only be given up.
+GIVING_UP: Final = "giving up"
 
 _BEGIN: Final = """
     insert into byodpp.tenant_procedures (kind, slug, given) values ($1, $2, $3::jsonb)
@@ -37,7 +40,7 @@ _UNFINISHED: Final = (
 )
 _LOCK: Final = "select done, finished_at from byodpp.tenant_procedures where id = $1 for update"
 #: A step may wait for the identity provider, or for tables that are made for millions of rows.
-_PATIENT: Final = "set local idle_in_transaction_session_timeout = '1h'"
+PATIENT: Final = "set local idle_in_transaction_session_timeout = '1h'"
 _NOTE: Final = """
     update byodpp.tenant_procedures
     set done = done || jsonb_build_object($2::text, $3::jsonb), failure = null, changed_at = now()
@@ -82,6 +85,7 @@ class Step:
     ]  # returns JSON, kept as the step's result, or PutBack
     undoes: tuple[str, ...] = ()  # steps before it that are taken again when it was refused
     last: bool = False  # ends the procedure, whatever is left of it
+    gives_up: bool = False  # taken also of a procedure that is being given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ class Procedures:
                 return done[step.name], False
 
             async def work(unit: Unit) -> Any:
-                await unit.transaction.execute(_PATIENT)
+                await unit.transaction.execute(PATIENT)
                 return await step.work(unit, results)
 
             result = await self._service.as_system(principal, origin, work)
@@ -234,14 +238,17 @@ async def _done(transaction: Transaction, procedure: Procedure, step: Step) -> M
     """Return the results of the steps that are taken; nobody else takes one meanwhile.
 
     Raises:
-        Conflict: the procedure was given up, or has put back what it did.
+        Conflict: the procedure was given up, or is about to be, or has put back what it did.
     """
-    await transaction.execute(_PATIENT)
+    await transaction.execute(PATIENT)
     row = await transaction.fetchrow(_LOCK, procedure.id)
     done: Mapping[str, Any] = {} if row is None else wire.loads(row["done"].encode())
     # One that has put everything back is not there any more: a process that is amid its steps must not go on.
     if row is None or (row["finished_at"] is not None and step.name not in done):
         raise Conflict(f"The {procedure.kind} of tenant {procedure.slug!r} was given up")
+    if GIVING_UP in done and not step.gives_up:
+        again = f"finish that with `byodpp tenants migrate {procedure.slug} --abandon`"
+        raise Conflict(f"The {procedure.kind} of tenant {procedure.slug!r} is being given up: {again}")
     return done
 
 

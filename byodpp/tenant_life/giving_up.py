@@ -1,0 +1,55 @@
+"""Giving up a move: first it is noted that it cannot go on, then the tenant writes where it is again.
+
+What gives it up may be cut off anywhere, and what it does to tables is committed before its note. So a move
+that is being given up goes on nowhere but here: its copies may be behind what the tenant has written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from byodpp.authentication.tenants import Tenant
+from byodpp.database import Transaction
+from byodpp.exceptions import Conflict
+from byodpp.service.units import Unit
+from byodpp.tenant_life.acting import for_platform
+from byodpp.tenant_life.procedures import GIVING_UP, Step
+
+__all__ = ["begun_of", "is_free", "marking"]
+
+_DONE: Final = "select done from byodpp.tenant_procedures where id = $1"
+_FREE: Final = (
+    "select not exists (select from byodpp.tenant_procedures where slug = $1 and finished_at is null)"
+)
+
+
+def marking(tenant: Tenant, procedure: int) -> Step:
+    """Return the step that keeps a move from going on, unless it has switched the tenant over."""
+    return replace(for_platform(GIVING_UP, partial(_mark, tenant, procedure)), gives_up=True)
+
+
+async def _mark(tenant: Tenant, procedure: int, unit: Unit, results: Mapping[str, Any]) -> Any:
+    """See that a move can be given up.
+
+    Raises:
+        Conflict: it has switched the tenant over.
+    """
+    done = json.loads(await unit.transaction.fetchval(_DONE, procedure))
+    if "begin" not in done or "switch" in done:
+        raise Conflict(f"The move of tenant {tenant.slug!r} has switched it over: finish it")
+    return {}
+
+
+async def begun_of(transaction: Transaction, procedure: int) -> Mapping[str, Any]:
+    """Return what a move has noted when it began."""
+    found: Mapping[str, Any] = json.loads(await transaction.fetchval(_DONE, procedure))["begin"]
+    return found
+
+
+async def is_free(transaction: Transaction, tenant: Tenant) -> bool:
+    """Whether nothing is under way with a tenant."""
+    return bool(await transaction.fetchval(_FREE, tenant.slug))

@@ -1,0 +1,164 @@
+"""Moves that are given up, also by what is cut off amid that: whatever follows, no row is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.exceptions import ApiError, Conflict, MigrationError
+from byodpp.places import building
+from byodpp.tenant_life import database_moves
+from byodpp.testing import Bench
+from tests.test_databases_of_tenants import PLACES, in_place
+from tests.test_moves_in_trouble import AT_ONCE, owner_of
+from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, Cut, World, cutting, made
+from tests.worlds import build
+
+COUNT = "select count(*) from folders where tenant_id > 0"
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("given_up"), MANIFEST, LOGIC)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[World]:
+    async with byodpp_bench.application(blueprint, places=PLACES, **AT_ONCE) as tested:
+        yield World(tested)
+
+
+async def counts(world: World) -> tuple[int, int]:
+    """How many folders tenants have in the shared tables, and in the place."""
+    return await world.value(COUNT), await in_place(world, "north", COUNT)
+
+
+#: Where giving up is cut off: once it is noted, before and after the gates are opened, and at the commit.
+KILLS = {
+    "begun_of": ("module", False),
+    "_let_write": ("moves", False),
+    "mark_keys": ("carrier", True),
+    "_leave": ("moves", False),
+}
+
+
+@pytest.mark.parametrize("source", ["shared", "north"])
+@pytest.mark.parametrize("kill", KILLS)
+async def test_a_move_whose_giving_up_is_cut_off_goes_nowhere_else_and_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, source: str, kill: str
+) -> None:
+    await world.fill("acme", 5)
+    goal: Any = "database" if source == "shared" else "shared"
+    if source == "north":
+        await world.life.move("acme", "database")
+    where = (5, 0) if source == "shared" else (0, 5)
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting("compare"))
+    before, life = await world.seen("acme"), world.life
+    moves = life._moves.databases
+    kind, behind = KILLS[kill]
+    asked: Any = {"module": database_moves, "moves": moves, "carrier": moves._carrier}[kind]
+    done = getattr(asked, kill)
+
+    async def dies(*args: Any) -> None:
+        if behind:
+            await done(*args)
+        raise Cut
+
+    monkeypatch.setattr(asked, kill, dies)
+    if kill == "_leave":  # is committed by then
+        await life.abandon("acme")
+        assert await counts(world) == (5, 5)
+    else:
+        with pytest.raises(Cut):
+            await life.abandon("acme")
+        assert await counts(world) == (5, 5), (
+            "nothing is deleted before it is committed that the move has ended"
+        )
+    monkeypatch.undo()
+    if kill != "_leave":
+        with pytest.raises(Conflict, match=r"is being given up: finish that with .*--abandon"):
+            await world.life.move("acme", None)
+        assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+        assert await counts(world) == where
+    assert (await world.seen("acme"))[:-1] == before[:-1]
+    await made(world.client(), FOLDERS, name="goes on")
+    await world.life.move("acme", goal)
+    assert await counts(world) == ((0, 6) if source == "shared" else (6, 0))
+    assert await in_place(world, "north", "select count(*) from users where tenant_id > 0") == (
+        1 if source == "shared" else 0
+    )
+
+
+async def test_a_move_whose_giving_up_is_refused_goes_nowhere_else_and_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.fill("acme", 5)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting("compare"))
+    monkeypatch.setattr(building, "_PATIENCE_SECONDS", 1.0)
+    busy = await owner_of(world)
+    try:
+        async with busy.transaction():  # somebody writes folders for long
+            await busy.execute("lock table folders in row exclusive mode")
+            with pytest.raises(MigrationError):
+                await world.life.abandon("acme")
+    finally:
+        await busy.close()
+    assert await counts(world) == (5, 5)
+    with pytest.raises(Conflict, match="being given up"):
+        await world.life.move("acme", None)
+    await world.life.abandon("acme")
+    await world.life.move("acme", "database")
+    assert await counts(world) == (0, 5)
+
+
+FORGET = "update byodpp.tenant_procedures set done = done - $1::text[] where finished_at is null"
+
+
+@pytest.mark.parametrize("tier", ["database", "schema"])
+@pytest.mark.parametrize("step", ["empty", "copy folders", "circles", "references"])
+async def test_no_step_before_the_switch_is_taken_after_it(world: World, tier: Any, step: str) -> None:
+    """As if the note that it is done had gone missing."""
+    await world.fill("acme", 3)
+    with pytest.raises(Cut):
+        await world.life.move("acme", tier, told=cutting("settle"))
+    before = await world.seen("acme")
+    await world.rows(FORGET, [step])
+    with pytest.raises(Conflict, match="not on its way"):
+        await world.life.move("acme", None)
+    assert (await world.seen("acme"))[:-1] == before[:-1]
+
+
+@pytest.mark.parametrize("tier", ["database", "schema"])
+async def test_nothing_is_deleted_while_the_new_place_lacks_what_was_compared(
+    world: World, tier: Any
+) -> None:
+    await world.fill("acme", 3)
+    with pytest.raises(Cut):
+        await world.life.move("acme", tier, told=cutting("trail" if tier == "database" else "settle"))
+    database = world.application.connected.database
+    id = (await world.application.tenant("acme")).id
+    lost, at = (
+        ("diaries", database.places["north"]) if tier == "database" else (f"byodpp_t{id}.diaries", database)
+    )
+    async with at.system() as transaction:
+        await transaction.execute("set local byodpp.moving = 'on'")
+        await transaction.execute(f"delete from {lost} where id = 1")
+    with pytest.raises(ApiError, match=r"diaries.* holds 2 of the 3 rows"):
+        await world.life.move("acme", None)
+    assert await world.value("select count(*) from diaries") == 3, "where they came from"
+    async with database.system() as reading, at.system() as transaction:
+        [row] = await reading.fetch("select * from public.diaries where tenant_id = $1 and id = 1", id)
+        await transaction.execute("set local byodpp.moving = 'on'")
+        names, values = ", ".join(row.keys()), ", ".join(f"${n}" for n in range(1, len(row) + 1))
+        await transaction.execute(
+            f"insert into {lost} ({names}) overriding system value values ({values})", *row.values()
+        )
+    await world.life.move("acme", None)
+    await made(world.client(), FOLDERS, name="goes on")
+    assert await world.value("select count(*) from public.diaries") == 0
