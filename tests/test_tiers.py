@@ -238,7 +238,7 @@ async def test_a_move_cut_off_after_every_step_is_taken_up_and_loses_nothing(
         lines = {line.slug: line.under_way for line in await world.life.list()}
         assert lines["acme"] is not None and lines["acme"].kind == "move"
     with pytest.raises(Conflict, match="Something else"):
-        await world.life.suspend("acme", "admin")
+        await world.life.reactivate("acme")
     with pytest.raises(Conflict, match="under way"):
         await world.life.move("acme", "shared" if tier == "schema" else "schema")
     before = await world.seen("acme")
