@@ -17,7 +17,12 @@ fingerprint = "a7d1493b797508436591052ea1bcc2b15db449e41cc0616e260a7de9f32610ef"
 def upgrade() -> None:
     # tenants: analytics: default false
     op.execute("""ALTER TABLE "tenants" ALTER COLUMN "analytics" SET DEFAULT false""")
+    # Policies would hide the rows from the owner; in a tenant's own database the table refuses changes.
+    op.execute("""ALTER TABLE "tenants" NO FORCE ROW LEVEL SECURITY""")
+    op.execute("""SET LOCAL byodpp.moving = 'on'""")
     op.execute("""UPDATE "tenants" SET "analytics" = false WHERE "analytics" """)
+    op.execute("""SET LOCAL byodpp.moving = ''""")
+    op.execute("""ALTER TABLE "tenants" FORCE ROW LEVEL SECURITY""")
     # api_keys: add column maker_name
     op.execute("""ALTER TABLE "api_keys" ADD COLUMN "maker_name" character varying(255) COLLATE "C" """)
     # api_keys: add column maker_user_name

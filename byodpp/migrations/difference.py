@@ -304,11 +304,16 @@ class _Change:
         return f"fails while a row has none: fill them {when}"
 
     def _filled(self, column: ColumnState) -> Iterator[str]:
-        """Yield what gives rows without a value the default; policies would hide them from the owner."""
+        """Yield what gives rows without a value the default.
+
+        Policies would hide them from the owner; and tables refuse those of tenants that move, and copies.
+        """
         if column.default is not None:
             yield self._alter("NO FORCE ROW LEVEL SECURITY")
+            yield "SET LOCAL byodpp.moving = 'on'"
             name = quote(column.name)
             yield f"UPDATE {self.wanted.sql} SET {name} = {column.default} WHERE {name} IS NULL"
+            yield "SET LOCAL byodpp.moving = ''"
             yield self._alter("FORCE ROW LEVEL SECURITY")
 
     # --- after the columns have changed -------------------------------------------------
