@@ -462,6 +462,12 @@ def test_every_state_has_its_answer(state: str, expected: type[ApiError], in_com
         assert is_retryable(answer) == (state in ("40001", "40P01"))
 
 
+def test_what_postgresql_cannot_put_together_is_not_called_a_body() -> None:
+    answer = translate(of_state("54000"))
+    assert "body" not in answer.message and "more than PostgreSQL puts together" in answer.message
+    assert [detail.code for detail in answer.details] == ["too_long"]
+
+
 @pytest.mark.parametrize(
     ("error", "expected", "in_commit"),
     [

@@ -60,6 +60,10 @@ _VALUE_FAULTS: Final = {
     "54011": "too_many",  # too_many_columns
     "54023": "too_many",  # too_many_arguments
 }
+_TOO_LONG: Final = (
+    "A value is too long for the index that it is kept in, or what was asked for is more than PostgreSQL puts"
+    " together, which is 1 GB."
+)
 # Connection lost or refused; any of these during COMMIT leaves its outcome unknown.
 _LOST: Final = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04", "58")
 # The server said no before it did anything.
@@ -168,7 +172,7 @@ def _value_fault(error: asyncpg.PostgresError, state: str) -> ApiError:
     code = _VALUE_FAULTS.get(state, "invalid")
     field = _text(error, "column_name")
     detail = Detail(field, code, "The database does not take this value.")
-    return ValidationFailed(details=[detail])
+    return ValidationFailed(_TOO_LONG if state == "54000" else None, details=[detail])
 
 
 def _broken_reference(error: asyncpg.PostgresError, *, committing: bool, deleting: bool) -> ApiError:

@@ -6,12 +6,14 @@ In: transactions of the system role in both databases, and ids of rows. May reje
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from byodpp.database import Transaction
 from byodpp.places.copied import Copied
+from byodpp.places.portions import portions
 from byodpp.sql_text import quote
 
 __all__ = ["bring", "exchangeable"]
@@ -37,8 +39,8 @@ async def bring(
             statement, at whose end it is looked at what refers to them; where that would go along, they give
             up their unique values first.
     """
-    found = await _rows(source, one, ids)
-    if anew and await target.fetchval(_TAKES_ALONG, f"public.{one.name}"):
+    some = await _portions(source, one, ids)
+    if anew and (len(some) > 1 or await target.fetchval(_TAKES_ALONG, f"public.{one.name}")):
         await _park(target, one, ids)
         anew = False
     columns = ", ".join(map(quote, one.columns))
@@ -50,15 +52,16 @@ async def bring(
             f"with gone as (delete from {one.name} where {which} returning id)"
             f" insert into {one.name} ({columns}) overriding system value {rows}"
             " where (select count(*) from gone) >= 0",
-            found,
+            await _rows(source, one, ids, one.values()),
             list(ids),
         )
         return
-    await target.execute(
-        f"insert into {one.name} ({columns}) overriding system value {rows}"
-        f" on conflict (id) do update set {values}",
-        found,
-    )
+    for portion in some:
+        await target.execute(
+            f"insert into {one.name} ({columns}) overriding system value {rows}"
+            f" on conflict (id) do update set {values}",
+            await _rows(source, one, portion, one.values()),
+        )
 
 
 async def exchangeable(
@@ -70,8 +73,9 @@ async def exchangeable(
     """
     if not ids:
         return []
-    found, holders = await _rows(source, one, ids), dict[str, set[str]]()
-    for columns in _unique(one):
+    unique, holders = list(_unique(one)), dict[str, set[str]]()
+    found = await _rows(source, one, ids, ", ".join(dict.fromkeys(["id", *chain.from_iterable(unique)])))
+    for columns in unique:
         same = " and ".join(f"t.{name} = n.{name}" for name in columns)
         rows = await target.fetch(
             "select n.id::text as id, t.id::text as holder"
@@ -117,10 +121,20 @@ def _unique(one: Copied) -> Iterator[list[str]]:
             yield [quote(column.name) for column in index.columns]
 
 
-async def _rows(source: Transaction, one: Copied, ids: Sequence[str]) -> Any:
+async def _portions(source: Transaction, one: Copied, ids: Sequence[str]) -> list[list[str]]:
+    """Return ids of rows in the order of the rows, as many at a time as fit into memory."""
+    rows = await source.fetch(
+        f"select s.id::text as id, octet_length(row_to_json(s)::text) as size from (select {one.values()}"
+        f" from {one.name} where id = any($1::text[]::{one.key_type}[]) order by id) s",
+        list(ids),
+    )
+    return list(portions((row["id"], row["size"]) for row in rows))
+
+
+async def _rows(source: Transaction, one: Copied, ids: Sequence[str], values: str) -> Any:
     """Return rows as a JSON array: as a text, for jsonb holds none of 256 MB."""
     return await source.fetchval(
-        f"select json_agg(row_to_json(s))::text from (select {one.values()} from {one.name}"
+        f"select json_agg(row_to_json(s))::text from (select {values} from {one.name}"
         f" where id = any($1::text[]::{one.key_type}[])) s",
         list(ids),
     )

@@ -20,6 +20,7 @@ from byodpp.exceptions import Conflict, InternalError
 from byodpp.places.fences import takes_moving
 from byodpp.places.moving import require_rows
 from byodpp.places.placement import carried
+from byodpp.places.portions import PORTION_ROWS, portions
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
 from byodpp.tables.framework import ARRIVAL, NUMBER, UNHASHED
@@ -155,20 +156,23 @@ class Carrier:
         columns = ", ".join(quote(one) for one in names if one != "id" and one not in _LOCAL)
         # What is entered last ends first: they are committed there before they are gone here.
         async with _passing(source) as reading, _passing(target) as writing:
-            rows = await reading.fetchval(
-                f"with gone as (delete from {_address(table)} where tenant_id = $1 returning {columns})"
-                " select json_agg(row_to_json(gone))::text from gone",
+            brought = 0
+            while rows := await reading.fetchval(
+                f"with gone as (delete from {_address(table)} where (tenant_id, id) in"
+                f" (select tenant_id, id from {_address(table)} where tenant_id = $1 limit {PORTION_ROWS})"
+                f" returning {columns}) select json_agg(row_to_json(gone))::text from gone",
                 tenant,
-            )
-            done = await writing.execute(
-                f"insert into {_address(table)} ({columns}) select {columns}"
-                f" from json_populate_recordset(null::{_address(table)}, $1::json) s where not exists"
-                f" (select from {_address(table)} t where t.tenant_id = s.tenant_id and t.kind = s.kind"
-                " and t.subject is not distinct from s.subject and t.created_at = s.created_at)",
-                rows or "[]",
-            )
+            ):
+                done = await writing.execute(
+                    f"insert into {_address(table)} ({columns}) select {columns}"
+                    f" from json_populate_recordset(null::{_address(table)}, $1::json) s where not exists"
+                    f" (select from {_address(table)} t where t.tenant_id = s.tenant_id and t.kind = s.kind"
+                    " and t.subject is not distinct from s.subject and t.created_at = s.created_at)",
+                    rows,
+                )
+                brought += int(str(done).rpartition(" ")[2] or 0)
             await writing.execute(self._renumber)
-        return int(str(done).rpartition(" ")[2] or 0)
+        return brought
 
     async def mark_keys(self, tenant: int, database: Database) -> None:
         """Write into the rows of API keys that they were revoked while those rows took no writes."""
@@ -261,19 +265,38 @@ class _Trail:
 
         Args:
             transaction: reads them.
-            whole: whether as JSON, too; as a text, for jsonb holds no array of 256 MB.
+            whole: whether as JSON, too; as a text, for jsonb holds no array of 256 MB. Then there are as many
+                at a time as make a few MB.
         """
         rows = "json_agg(row_to_json(s))::text" if whole else "null"
         sql = (
-            f"select {rows} as rows, array_agg(s.id) as ids, max(s.id) as last,"
+            f"select {rows} as rows, array_agg(s.id) as ids,"
             " array_agg(hashtextextended(s::text, 0)) as hashes"
             f" from (select {', '.join(self._columns)} from {self._table}"
-            f" where tenant_id = $1 and id > $2 order by id limit {_AT_ONCE}) s"
+            " where tenant_id = $1 and id between $2 and $3 order by id) s"
         )
-        found: Any = await transaction.fetchrow(sql, self._tenant, 0)
-        while found["ids"]:
-            yield found
-            found = await transaction.fetchrow(sql, self._tenant, found["last"])
+        seen, before = 0, -1
+        while seen != before:  # until nobody has added any
+            before = seen
+            async for first, last in self._portions(transaction, seen, sized=whole):
+                yield await transaction.fetchrow(sql, self._tenant, first, last)
+                seen = last
+
+    async def _portions(
+        self, transaction: Transaction, after: int, *, sized: bool
+    ) -> AsyncIterator[tuple[int, int]]:
+        """Yield the first and the last id of entries that fit into memory together."""
+        size = "octet_length(s::text)" if sized else "0"
+        cursor = await transaction.connection.cursor(
+            f"select s.id, {size} as size from (select {', '.join(self._columns)} from {self._table}"
+            " where tenant_id = $1 and id > $2 order by id) s",
+            self._tenant,
+            after,
+            timeout=_LONGEST_SECONDS,
+        )
+        while rows := await cursor.fetch(_AT_ONCE, timeout=_LONGEST_SECONDS):
+            for ids in portions((row["id"], row["size"]) for row in rows):
+                yield ids[0], ids[-1]
 
     async def added(self, transaction: Transaction, entries: Any) -> int:
         """Add those that are not there; return how many."""
