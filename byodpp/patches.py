@@ -8,6 +8,7 @@ ValidationFailed (a step that is no step, or leads nowhere; too much is copied),
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from byodpp.exceptions import Conflict, Detail, ValidationFailed
 __all__ = ["apply_steps"]
 
 _OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
+#: Of RFC 6901, except the empty one: `~` stands before 0 or 1 only.
+_POINTER: Final = re.compile(r"(?:/(?:[^/~]|~[01])*+)++", re.DOTALL)
 _MAX_STEPS: Final = 200
 #: Characters that all copies of a patch may have: each may hold the one before it twice.
 _MAX_COPIED: Final = 1_000_000
@@ -99,7 +102,7 @@ def _apply(document: dict[str, Any], step: Any, index: int, left: int) -> int:
 
 def _pointer(step: Mapping[str, Any], name: str, index: int) -> list[str]:
     pointer = step.get(name)
-    if not isinstance(pointer, str) or not pointer.startswith("/") or len(pointer) > 1_000:
+    if not isinstance(pointer, str) or not _POINTER.fullmatch(pointer) or len(pointer) > 1_000:
         raise ValidationFailed(
             details=[Detail(f"{index}.{name}", "pointer", "Must be a JSON Pointer to a field, e.g. `/name`.")]
         )

@@ -1,8 +1,9 @@
 """Result templates: how one operation of a batch uses what an earlier one returned.
 
 A string that is exactly `{{result[0].id}}` is replaced by that value, with its type, before the
-operation is validated; what one operation takes is bounded, because results hold what earlier
-ones took. `{"$literal": "{{result[0].id}}"}` stands for the text itself.
+operation is validated; one that is meant to be a template and is not well-formed is refused, never
+stored as a text. What one operation takes is bounded, because results hold what earlier ones took.
+`{"$literal": "{{result[0].id}}"}` stands for the text itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["MAX_TAKEN", "resolve"]
 MAX_TAKEN: Final = 1_000_000
 
 _TEMPLATE = re.compile(r"\{\{\s*result\[(\d{1,6})\]\.([A-Za-z0-9_.]{1,500})\s*\}\}\Z")
+#: What is meant to be one, whether it is well-formed or not.
+_MEANT = re.compile(r"\{\{\s*result\s*\[.*\}\}\Z", re.DOTALL)
 _LITERAL = "$literal"
 
 
@@ -34,8 +37,8 @@ def resolve(value: Any, results: Sequence[Any], field: str = "") -> Any:
         field: dotted path of `value`, for messages.
 
     Raises:
-        ValidationFailed: a template points at a later or missing result, or at no value in it, or
-            the templates stand for too much.
+        ValidationFailed: a template is not well-formed, or points at a later or missing result, or at no
+            value in it, or the templates stand for too much.
     """
     resolving = _Resolving(results)
     resolved = resolving.resolve(value, field)
@@ -54,8 +57,15 @@ class _Resolving:
 
     def resolve(self, value: Any, field: str) -> Any:
         if isinstance(value, str):
+            if not _MEANT.match(value):
+                return value
             match = _TEMPLATE.match(value)
-            return self._look_up(match, field) if match else value
+            if match is None:
+                told = (
+                    "a template names a result and a path in it: {{result[0].id}}, {{result[0].items.0.id}}"
+                )
+                return self._fault(field, f"{told}; a text that looks like one is sent as $literal")
+            return self._look_up(match, field)
         if isinstance(value, list):
             return [self.resolve(one, f"{field}.{i}".lstrip(".")) for i, one in enumerate(value)]
         if isinstance(value, dict):

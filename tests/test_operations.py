@@ -317,6 +317,9 @@ async def test_a_json_patch_applies_its_steps_to_the_row(shop: TestedApplication
         ["x"],
         [{"op": "replace", "path": "/isFeatured", "value": 0}],
         [{"op": "add", "path": "/unknown", "value": 1}],
+        [{"op": "add", "path": "/metadata/~2", "value": 1}],
+        [{"op": "add", "path": "/metadata/x~", "value": 1}],
+        [{"op": "copy", "from": "/metadata/~~0", "path": "/metadata/y"}],
     ):
         refused = await steps(*wrong)
         assert refused.status_code == 422, (wrong, refused.text)
@@ -763,6 +766,50 @@ async def test_operations_over_several_resources_share_one_transaction(shop: Tes
     assert [row["name"] for row in results[5]] == ["T"]
     last = {"operation": "delete", "resource": "Products", "id": results[1]["id"]}
     assert (await client.post("/api/v1/batch", json=[last])).json()["data"] == [None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{result[0]}}",
+        "{{result[0].children[0].id}}",
+        '{{ result[0]["id"] }}',
+        "{{result[x].id}}",
+        "{{result[-1].id}}",
+        "{{result[].id}}",
+        "{{result [0].id}}",
+        "{{result[0].a-b}}",
+        "{{result[0].\n}}",
+        "{{result[1234567].id}}",
+    ],
+)
+async def test_what_is_nearly_a_template_is_refused_and_not_stored(
+    shop: TestedApplication, text: str
+) -> None:
+    client = shop.client()
+    create = {"operation": "create", "resource": "Categories", "data": {"name": "T"}}
+    answer = await client.post("/api/v1/batch", json=[create, create | {"data": {"name": text}}])
+    assert (answer.status_code, details(answer)) == (422, {"1.data.name": "template"})
+    literal = create | {"data": {"name": {"$literal": text}}}
+    kept = await client.post("/api/v1/batch", json=[literal, create | {"data": {"name": f"see {text}"}}])
+    assert [row["name"] for row in kept.json()["data"]] == [text, f"see {text}"]
+
+
+async def test_a_template_goes_into_arrays_by_dots(shop: TestedApplication) -> None:
+    client = shop.client()
+    for name in ("a", "b"):
+        await client.post(CATEGORIES, json={"name": name})
+    steps = [
+        {"operation": "list", "resource": "Categories", "params": {}},
+        {
+            "operation": "create",
+            "resource": "Products",
+            "data": {"name": "x", "categoryId": "{{result[0].1.id}}"},
+        },
+    ]
+    answer = await client.post("/api/v1/batch", json=steps)
+    listed, product = answer.json()["data"]
+    assert product["categoryId"] == listed[1]["id"]
 
 
 async def test_one_refused_operation_undoes_all(shop: TestedApplication) -> None:

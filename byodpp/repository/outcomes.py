@@ -21,6 +21,7 @@ from byodpp.exceptions import (
     ValidationFailed,
 )
 from byodpp.rows import Row
+from byodpp.statements.modifiers import TWICE
 
 __all__ = ["difference", "refusal", "unfit"]
 
@@ -62,9 +63,17 @@ def refusal(
 
 
 def unfit(names: Sequence[str]) -> Conflict:
-    """Return the refusal of modifiers whose results are no values of their fields."""
-    told = "The result would not be a value of this field."
-    details = [Detail(name, "out_of_range", told) for name in names]
+    """Return the refusal of modifiers whose results are no values of their fields.
+
+    Args:
+        names: as `statements.modifiers.unfit` tells them.
+    """
+    details = [
+        Detail(name.removesuffix(TWICE), "unique_items", "The array would hold the same item twice.")
+        if name.endswith(TWICE)
+        else Detail(name, "out_of_range", "The result would not be a value of this field.")
+        for name in names
+    ]
     return Conflict("The row's present value does not allow this change.", details=details)
 
 

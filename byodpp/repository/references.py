@@ -1,12 +1,13 @@
 """References: whether a row may refer to another, and whether one is still referred to.
 
 The foreign keys decide most of it; here is what they cannot know: which rows the caller may
-read, and which are deleted softly. May raise ValidationFailed and ReferencedConflict.
+read, and which are deleted softly. What a row refers to already, as its reader sees, may stay.
+May raise ValidationFailed and ReferencedConflict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,22 +23,41 @@ __all__ = ["check_references", "needs_look", "references_of", "refuse_referenced
 
 
 async def check_references(
-    store: Store, acting: Acting, resource: ResourceDefinition, items: Sequence[Mapping[str, Any]]
+    store: Store,
+    acting: Acting,
+    resource: ResourceDefinition,
+    items: Sequence[Mapping[str, Any]],
+    *,
+    standing: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
 ) -> None:
     """Refuse references to rows that the caller may not read, worded as for unknown ids.
 
     Targets of which every row of the tenant is readable are left to the foreign key.
 
+    Args:
+        store: looks.
+        acting: who refers.
+        resource: of the rows.
+        items: their values.
+        standing: of a change, locks its one row and returns it as the caller sees it: a reference that he
+            sees there may stay, whatever has become of its target since. What he does not see he cannot
+            repeat either, so that nobody learns by trying what it is.
+
     Raises:
         ValidationFailed: naming each such field.
     """
     faults: list[Detail] = []
+    stored: Mapping[str, Any] | None = None
     for name, target in references_of(store.registry, resource, items):
         if not needs_look(acting.lookup(target), target):
             continue
         acting.transaction.needs_more()
         wanted = {index: item[name] for index, item in enumerate(items) if item.get(name) is not None}
         seen = await store.visible_keys(acting, target, set(wanted.values()))
+        if standing is not None and not seen.issuperset(wanted.values()):
+            stored = await standing() if stored is None else stored
+            if (kept := stored.get(name)) is not None:
+                seen |= {key for key in wanted.values() if store.key(target, key) == store.key(target, kept)}
         faults.extend(
             Detail(name if len(items) == 1 else f"{index}.{name}", "reference", REFERENCE)
             for index, key in wanted.items()

@@ -243,8 +243,9 @@ class Repository(Reading):
         if not decides(self.resource, self._acting):
             refuse_standing(values, await self.row(id))
         try:
-            await check_references(self._store, self._acting, self.resource, [values])
             self._permitted(operation, sent)
+            standing = partial(self._standing, id)
+            await check_references(self._store, self._acting, self.resource, [values], standing=standing)
         except (ValidationFailed, Forbidden):
             await self.row(id)  # a row that cannot be seen is not there, whatever was sent
             raise
@@ -356,6 +357,11 @@ class Repository(Reading):
         row = await self._shown(record, id)
         self._remember_events("restore", [row], [record])
         return row
+
+    async def _standing(self, id: Any) -> Row:
+        """Return a row as the caller sees it, which nobody changes before this transaction ends."""
+        await self.lock(id)
+        return await self.row(id)
 
     async def _refuse_deleted_targets(self, id: Any) -> None:
         acting = replace(self._acting, system=True)

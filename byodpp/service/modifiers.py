@@ -16,6 +16,7 @@ from byodpp.calls import Call
 from byodpp.fields import FieldFault
 from byodpp.repository.outcomes import unfit
 from byodpp.schemas.modifiers import Modifier, applied
+from byodpp.statements.modifiers import TWICE
 
 if TYPE_CHECKING:
     from byodpp.service.units import Unit
@@ -43,7 +44,9 @@ async def as_values(unit: Unit, call: Call) -> Call:
     for name, modifier in modifiers.items():
         try:
             values[name] = applied(modifier, row[name], resource.fields[name])
-        except (FieldFault, marshmallow.ValidationError):
+        except FieldFault as fault:
+            faulty.append(name + TWICE if fault.code == "unique_items" else name)
+        except marshmallow.ValidationError:
             faulty.append(name)
     if faulty:
         raise unfit(faulty)

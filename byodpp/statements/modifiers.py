@@ -17,7 +17,10 @@ from byodpp.fields.integer import IntegerType
 from byodpp.fields.numbers import exact
 from byodpp.schemas.modifiers import ModifierKind
 
-__all__ = ["modified", "unfit"]
+__all__ = ["TWICE", "modified", "unfit"]
+
+#: Behind the name of a field of which some item would occur twice.
+TWICE: Final = ":unique_items"
 
 #: Beyond it a sum of doubles is no double any more.
 _LARGEST_DOUBLE: Final = "1.79e308"
@@ -38,12 +41,18 @@ def modified(table: sa.FromClause, definition: FieldDefinition, kind: ModifierKi
 def unfit(
     table: sa.FromClause, modifiers: Sequence[tuple[FieldDefinition, ModifierKind]]
 ) -> sa.ColumnElement[Any]:
-    """Return the names of the fields whose new value is none of theirs, as an array of text."""
+    """Return the names of the fields whose new value is none of theirs, as an array of text.
+
+    The name of an array that would hold an item twice has `TWICE` behind it.
+    """
     names = []
     for definition, kind in modifiers:
-        fits = sa.and_(*_conditions(table.c[definition.column], definition, kind))
-        good = sa.func.coalesce(fits, sa.false())
-        names.append(sa.case((sa.not_(good), sa.literal(definition.name, sa.Text()))))
+        column = table.c[definition.column]
+        fits = sa.and_(*_conditions(column, definition, kind))
+        faults = [(sa.not_(sa.func.coalesce(fits, sa.false())), definition.name)]
+        if kind == "append" and definition.constraints.get("uniqueItems"):
+            faults.append((sa.not_(_different(_appended(column))), definition.name + TWICE))
+        names.append(sa.case(*((wrong, sa.literal(told, sa.Text())) for wrong, told in faults)))
     return sa.func.array_remove(sa.cast(postgresql.array(names), postgresql.ARRAY(sa.Text())), sa.null())
 
 
@@ -59,13 +68,16 @@ def _conditions(
     length = sa.func.jsonb_array_length(sa.func.coalesce(new, sa.literal_column(_EMPTY)))
     if kind == "append":
         yield length <= _number(words.get("maxItems", _MOST_ITEMS))
-        if words.get("uniqueItems"):
-            item = _items(new)
-            different = sa.select(sa.func.count(sa.distinct(item.c.value))).select_from(item)
-            yield different.scalar_subquery() == length
     # What was null stays null when something is removed, whatever the least number is.
     enough = length >= _number(words.get("minItems", 0))
     yield sa.or_(new.is_(None), enough) if kind == "remove" else enough
+
+
+def _different(array: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Tell whether no item of an array occurs twice."""
+    item = _items(array)
+    different = sa.select(sa.func.count(sa.distinct(item.c.value))).select_from(item)
+    return different.scalar_subquery() == sa.func.jsonb_array_length(array)
 
 
 # --- numbers ------------------------------------------------------------------------------
