@@ -1,25 +1,29 @@
 """Calls whose bodies a schema has judged: what of them the caller may write, and on which version.
 
 In: a call and what a schema made of its body. Out: the call, ready for `units`. May reject:
-Forbidden (naming each field), PreconditionRequired. Also the place of an error in a batch, and the copy
-of a call that a logic class may change.
+Forbidden (naming each field), PreconditionRequired, ValidationFailed (what should be a version is
+none). Also the place of an error in a batch, and the copy of a call that a logic class may change.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from byodpp.aside import by_size
 from byodpp.authorization import Decision
 from byodpp.calls import Call
 from byodpp.conditions import NOTHING
-from byodpp.exceptions import ApiError, Detail, PreconditionRequired
+from byodpp.exceptions import ApiError, Detail, PreconditionRequired, ValidationFailed
 from byodpp.repository.acting import refuse_fields
 from byodpp.schemas import LoadedBody
+from byodpp.wire import whole
 
-__all__ = ["at_index", "below", "owned", "versioned", "writing"]
+__all__ = ["LARGEST_VERSION", "at_index", "below", "owned", "row_version", "versioned", "writing"]
+
+#: That a column of versions holds.
+LARGEST_VERSION: Final = 2**63 - 1
 
 
 def writing(call: Call, loaded: LoadedBody, prefix: str = "") -> Call:
@@ -55,21 +59,42 @@ def writing(call: Call, loaded: LoadedBody, prefix: str = "") -> Call:
 
 
 def versioned(call: Call) -> Call:
-    """Return the call with the version it expects, as far as its body names one.
+    """Return the call with the version it expects, which stands beside its row's key or in its body.
 
     Raises:
         PreconditionRequired: the resource is written with a version only, and there is none.
     """
+    if call.expected_version is not None:
+        return call
     writes = call.operation in ("update", "patch", "delete")
     if not call.resource.version_required or not (writes or (call.action and call.action.transition)):
         return call
     version = call.read_only.get("version")
     if version is None:
-        raise PreconditionRequired(
-            f"{call.resource.name} is written with a version only: send If-Match, or a whole row."
-        )
+        told = "send it as `version` beside the row's `id`."
+        raise PreconditionRequired(f"{call.resource.name} is written with a version only: {told}")
     rest = {name: value for name, value in call.read_only.items() if name != "version"}
     return call.having(expected_version=version, read_only=rest)
+
+
+def row_version(value: Any, field: str) -> int | None:
+    """Return the version that a row must have; None is any.
+
+    Args:
+        value: JSON value.
+        field: where it stands, for messages.
+
+    Raises:
+        ValidationFailed: it is no version.
+    """
+    version = whole(value)
+    if version is None:
+        return None
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise ValidationFailed(details=[Detail(field, "type", "Must be the version of a row, an integer.")])
+    if not 0 <= version <= LARGEST_VERSION:
+        raise ValidationFailed(details=[Detail(field, "out_of_range", "No row has such a version.")])
+    return version
 
 
 async def owned(call: Call) -> Call:

@@ -1,6 +1,6 @@
 """`POST /api/{version}/batch`: operations over several resources, in one transaction.
 
-In: an array, or `{"operations": […]}`, of `{"operation", "resource", "id", "data"}`; a string
+In: an array, or `{"operations": […]}`, of `{"operation", "resource", "id", "version", "data"}`; a string
 that is exactly `{{result[0].id}}` takes an earlier result. Out: the results in order. Each
 operation is authorised, validated and served as if it had come alone; one refusal undoes all.
 """
@@ -19,7 +19,7 @@ from byodpp.aside import aside as in_thread
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
-from byodpp.judged_calls import at_index
+from byodpp.judged_calls import at_index, row_version
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.rows import Page, Row, is_much
@@ -32,7 +32,7 @@ __all__ = ["MAX_OPERATIONS", "OPERATION_KEYS", "MultiResourceBatch"]
 
 #: Most operations of one request.
 MAX_OPERATIONS: Final = 100
-OPERATION_KEYS: Final = ("operation", "resource", "id", "data", "params")
+OPERATION_KEYS: Final = ("operation", "resource", "id", "version", "data", "params")
 _MOST_PARAMS: Final = 100
 #: Faults that an answer lists.
 _MOST_FAULTS: Final = 100
@@ -71,7 +71,8 @@ class MultiResourceBatch:
                 _refuse_faults(_step_faults("", {**step, "id": 0}))
                 resource = self._resource(step)
                 params = self._params(step)
-                result = await unit.ask(resource, step["operation"], step.get("data"), params)
+                data, version = step.get("data"), row_version(step.get("version"), "version")
+                result = await unit.ask(resource, step["operation"], data, params, version=version)
             except ApiError as error:
                 raise at_index(error, index) from error
             results.append(result)

@@ -709,6 +709,34 @@ async def test_a_batch_that_is_no_batch_is_refused(shared: TestedApplication, bo
     assert response.status_code == status, response.text
 
 
+async def test_where_each_item_has_a_result_a_row_named_twice_costs_the_second_its_own(
+    shop: TestedApplication,
+) -> None:
+    client = shop.client()
+    a, b = [(await client.post(CATEGORIES, json={"name": name})).json()["data"]["id"] for name in ("a", "b")]
+
+    async def results(operation: str, *items: Any) -> list[Any]:
+        sent = {"operation": operation, "atomic": False, "items": items}
+        answer = await client.post(f"{CATEGORIES}/batch", json=sent)
+        assert answer.status_code == 200, answer.text
+        found = answer.json()["data"]
+        return [
+            one["error"]["details"][0]["code"] if "error" in one else one.get("operation", "done")
+            for one in found
+        ]
+
+    twice = await results(
+        "patch", {"id": a, "name": "x"}, {"id": b, "name": "y"}, {"id": str(a), "name": "z"}
+    )
+    assert twice == ["done", "done", "duplicate"]
+    names = [row["name"] for row in (await client.get(f"{CATEGORIES}?sort=id")).json()["data"]]
+    assert names == ["x", "y"]
+    assert await results("patch", {"id": a, "name": 5}, {"id": a, "name": "z"}) == ["type", "done"]
+    upserts = [{"name": "n"}, {"name": "n"}, {"id": b, "name": "u"}, {"id": b, "name": "v"}]
+    assert await results("upsert", *upserts) == ["create", "update", "done", "duplicate"]
+    assert await results("delete", a, a, {"id": b}) == ["done", "duplicate", "done"]
+
+
 async def test_field_rules_hold_in_every_form_of_a_batch(shop: TestedApplication) -> None:
     admin, editor = shop.client(), shop.client(role="Editor")
     product = await a_product(admin)

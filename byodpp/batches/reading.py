@@ -2,9 +2,11 @@
 
 In: JSON, an array (of rows to create) or an object with `operation`, `items` and `atomic`; an
 upsert may name the unique key it goes by in `on`. Instead of `items`, a patch or delete may
-have a `filter` with a mandatory `max`, and the patch its `data`. Out: a `Batch` whose items a
+have a `filter` with a mandatory `max`, and the patch its `data`. An item of a patch, a delete, or an
+upsert by key may name the `version` that its row must have. Out: a `Batch` whose items a
 schema has judged one by one. May reject: ValidationFailed with the faults of all items, each
-under its index (`3.name`), PayloadTooLarge (too many items), Conflict (one row twice). A batch
+under its index (`3.name`), PayloadTooLarge (too many items), Conflict (one row twice),
+PreconditionRequired (a filter, where each row is written with its version only). A batch
 that is not atomic is not refused for its items: each carries its fault.
 """
 
@@ -18,7 +20,15 @@ from typing import Any, Final
 
 from byodpp.aside import Aside
 from byodpp.definitions import ResourceDefinition, Within
-from byodpp.exceptions import Conflict, Detail, PayloadTooLarge, ValidationFailed
+from byodpp.exceptions import (
+    ApiError,
+    Conflict,
+    Detail,
+    PayloadTooLarge,
+    PreconditionRequired,
+    ValidationFailed,
+)
+from byodpp.judged_calls import row_version
 from byodpp.suggestion import nearest
 from byodpp.wire import whole
 
@@ -56,9 +66,10 @@ class BatchItem:
     index: int  # place in the body
     operation: str  # create, update, patch, delete; of an item with a key `update`, else `upsert`
     key: Any = None  # JSON value of `id`; None when the operation needs none
+    version: int | None = None  # that the row must have; None is any
     document: Any = None  # JSON value without the key
     values: Any = None  # what the schema made of it; None for a delete
-    fault: ValidationFailed | None = None  # only in a batch that is not atomic
+    fault: ApiError | None = None  # only in a batch that is not atomic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +108,7 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
     """
     most = resource.bounds.max_batch
     if isinstance(document, dict) and "filter" in document and document.get("operation") in tuple(_SELECTING):
-        selecting: Batch = await aside(partial(_selecting, document, load_item, most))
+        selecting: Batch = await aside(partial(_selecting, document, load_item, resource))
         return selecting
     operation, raw, atomic = _unwrapped(document)
     if not raw:
@@ -108,11 +119,11 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
     items: list[BatchItem] = []
     for start in range(0, len(raw), _TURN):
         some = list(enumerate(raw[start : start + _TURN], start))
-        items += await aside(partial(_read_items, operation, some, load_item, on))
+        items += await aside(partial(_read_items, operation, some, load_item, resource, on))
         await asyncio.sleep(0)
     if atomic:
         _refuse_faults(items)
-    _refuse_repeats(items)
+    _refuse_repeats(items, atomic=atomic)
     return Batch(operation=operation, items=tuple(items), atomic=atomic, on=on)
 
 
@@ -142,8 +153,12 @@ def _chosen_key(document: Any, items: list[Any], resource: ResourceDefinition) -
     return ()
 
 
-def _selecting(document: dict[str, Any], load_item: LoadItem, most: int) -> Batch:
+def _selecting(document: dict[str, Any], load_item: LoadItem, resource: ResourceDefinition) -> Batch:
     """Judge a batch by filter."""
+    if resource.version_required:
+        told = "a filter names none; name rows by `id` and `version` in `items`."
+        raise PreconditionRequired(f"{resource.name} is written with a version only: {told}")
+    most = resource.bounds.max_batch
     operation = document["operation"]
     members, data, number = _SELECTING[operation], document.get("data"), whole(document.get("max"))
     details = _unknown(document, members)
@@ -197,13 +212,22 @@ def _unwrapped(document: Any) -> tuple[str, list[Any], bool]:
 
 
 def _read_items(
-    operation: str, numbered: list[tuple[int, Any]], load_item: LoadItem, on: tuple[str, ...]
+    operation: str,
+    numbered: list[tuple[int, Any]],
+    load_item: LoadItem,
+    resource: ResourceDefinition,
+    on: tuple[str, ...],
 ) -> list[BatchItem]:
-    return [read_item(operation, index, value, load_item, on) for index, value in numbered]
+    return [read_item(operation, index, value, load_item, resource, on) for index, value in numbered]
 
 
 def read_item(
-    operation: str, index: int, value: Any, load_item: LoadItem, on: tuple[str, ...] = ()
+    operation: str,
+    index: int,
+    value: Any,
+    load_item: LoadItem,
+    resource: ResourceDefinition,
+    on: tuple[str, ...] = (),
 ) -> BatchItem:
     """Judge one item; what is wrong with it is its fault.
 
@@ -212,6 +236,7 @@ def read_item(
         index: place among the items.
         value: JSON value.
         load_item: judges its fields.
+        resource: of the row.
         on: of an upsert, the fields of the unique key by which rows are found.
     """
     if operation == "upsert":
@@ -222,10 +247,14 @@ def read_item(
         if not keyed and isinstance(value, dict):
             value = {name: inner for name, inner in value.items() if name != "id"}
     judged = "create" if operation == "upsert" else operation
+    version = None
     try:
         if operation == "create" and isinstance(value, dict):  # most items of all
             values = load_item(operation, value, f"{index}.")
             return BatchItem(index=index, operation=operation, document=value, values=values)
+        if resource.versioned and operation in ("patch", "delete", "upsert") and isinstance(value, dict):
+            version = row_version(value.get("version"), f"{index}.version")
+            value = {name: inner for name, inner in value.items() if name != "version"}
         key, rest = _keyed(judged, index, value)
         values = None if operation == "delete" else load_item(judged, rest, f"{index}.")
         if operation == "upsert" and values is not None:
@@ -233,7 +262,7 @@ def read_item(
     except ValidationFailed as fault:
         # Kept until the answer is out: without the frames it went through, of which each item has some.
         return BatchItem(index=index, operation=operation, fault=fault.with_traceback(None))
-    return BatchItem(index=index, operation=operation, key=key, document=rest, values=values)
+    return BatchItem(index=index, operation=operation, key=key, version=version, document=rest, values=values)
 
 
 def _refuse_empty_key(values: Mapping[str, Any], index: int, on: tuple[str, ...]) -> None:
@@ -271,16 +300,23 @@ def _refuse_faults(items: Sequence[BatchItem]) -> None:
         raise ValidationFailed(message, details=faults[:_MOST_DETAILS])
 
 
-def _refuse_repeats(items: Sequence[BatchItem]) -> None:
+def _refuse_repeats(items: Sequence[BatchItem], *, atomic: bool) -> None:
+    """Refuse a row that is named again: which of two items is meant nobody can know.
+
+    Raises:
+        Conflict: in an atomic batch; in another one it is the fault of the later item.
+    """
     seen: set[str] = set()
     twice = []
     for item in items:
-        if item.key is None:
+        if item.key is None or item.fault is not None:
             continue
         if str(item.key) in seen:
-            twice.append(Detail(f"{item.index}.id", "duplicate", "This row occurs twice in the batch."))
+            detail = Detail(f"{item.index}.id", "duplicate", "This row occurs twice in the batch.")
+            item.fault = None if atomic else Conflict("This row occurs twice in the batch.", details=[detail])
+            twice.append(detail)
         seen.add(str(item.key))
-    if twice:
+    if twice and atomic:
         raise Conflict("A row occurs twice in the batch.", details=twice[:_MOST_DETAILS])
 
 

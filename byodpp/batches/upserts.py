@@ -5,7 +5,7 @@ item. An item is what it turns out to be, create or update, with that operation'
 and logic class; an update replaces the row, as PUT does. When another request makes or takes
 away such a row at the same moment, the items are looked at again. May reject: what create and
 update reject; UniqueConflict (a row that the caller may not read, or whose key he may not),
-Conflict (one key twice).
+Conflict (one key twice), PreconditionFailed (a version is named, and the row has another or is not there).
 
 Two requests with the same keys wait for each other, and never in a circle: rows that are missing
 come first, in the order of their keys, then those that are there, locked in the order of their
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from byodpp.aside import by_size, others
 from byodpp.batches.reading import BatchItem
 from byodpp.calls import Call
-from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, UniqueConflict
+from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, PreconditionFailed, UniqueConflict
 from byodpp.judged_calls import at_index, writing
 from byodpp.repository.stores import Match
 from byodpp.schemas import LoadedBody
@@ -180,6 +180,7 @@ class Upserts:
             len(items) < 2
             or resource.part is not None
             or resource.version_required
+            or any(item.version is not None for item in items)
             or unit.parts.logics.get(resource, "update") is not None
             or not all(found[item.index].visible for item in items)
             or any(str(found[item.index].key) in named for item in items)
@@ -233,7 +234,15 @@ class Upserts:
             raise at_index(error, item.index) from error
 
     async def _create(self, items: Sequence[BatchItem]) -> dict[int, Any]:
-        """Create rows; return them by the index of their items."""
+        """Create rows; return them by the index of their items.
+
+        Raises:
+            PreconditionFailed: an item names the version of a row that is not there.
+        """
+        for item in items:
+            if item.version is not None:
+                told = "There is no such row, and so none of this version. Leave `version` out to create it."
+                raise at_index(PreconditionFailed(told), item.index)
         try:
             rows = await self._work.create(self._call, [replace(item, operation="create") for item in items])
         except UniqueConflict as error:

@@ -167,7 +167,7 @@ class BatchWork:
     async def item(self, call: Call, item: BatchItem) -> Any:
         """Run one item through its logic class, or the generic operation."""
         params = {} if item.key is None else {"id": str(item.key)}
-        single = self.item_call(call, item.operation).having(params=params)
+        single = self.item_call(call, item.operation).having(params=params, expected_version=item.version)
         loaded, schemas = item.values, self._parts.schemas
         if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
             stored = await self.unit.locked(single)

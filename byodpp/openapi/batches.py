@@ -10,10 +10,11 @@ from typing import Any
 
 from byodpp.batches import BATCH_OPERATIONS, upsert_keys
 from byodpp.definitions import ResourceDefinition
+from byodpp.judged_calls import LARGEST_VERSION
 from byodpp.openapi.filters import filter_of
 from byodpp.openapi.schemas import component, key_schema
 
-__all__ = ["batch_schema"]
+__all__ = ["batch_schema", "version_schema"]
 
 
 def batch_schema(resource: ResourceDefinition) -> dict[str, Any]:
@@ -23,19 +24,30 @@ def batch_schema(resource: ResourceDefinition) -> dict[str, Any]:
     array = {"type": "array", "title": "rows to create", "items": created, **size}
     keyed = {
         "type": "object",
-        "properties": {"id": key_schema(resource)},
-        "required": ["id"],
+        "properties": {
+            "id": key_schema(resource),
+            **({"version": version_schema()} if resource.versioned else {}),
+        },
+        "required": ["id", *(["version"] if resource.version_required else [])],
         "additionalProperties": False,
     }
     items: dict[str, dict[str, Any]] = {
         "create": created,
         "update": _ref(resource, "UpdateItem"),
         "patch": _ref(resource, "PatchItem"),
-        "delete": {"anyOf": [key_schema(resource), keyed]},
+        "delete": keyed if resource.version_required else {"anyOf": [key_schema(resource), keyed]},
     }
     several = [_operation(operation, item, size) for operation, item in items.items()]
-    forms = [array, *several, *_upserts(resource, size), *_one_by_one(resource, size), *_by_filter(resource)]
+    forms = [array, *several, *_upserts(resource, size), *_one_by_one(resource, size)]
+    if not resource.version_required:  # a filter names no version
+        forms += _by_filter(resource)
     return {"anyOf": forms}
+
+
+def version_schema() -> dict[str, Any]:
+    """Return the schema of the version that a row must have."""
+    told = "That the row must have (412); null is any."
+    return {"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_VERSION, "description": told}
 
 
 def _ref(resource: ResourceDefinition, suffix: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from byodpp.batches import upsert_keys
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.negotiation import JSON
-from byodpp.openapi.batches import batch_schema
+from byodpp.openapi.batches import batch_schema, version_schema
 from byodpp.openapi.nested import NestedSchemas
 from byodpp.openapi.parameters import include_options, query_parameters
 from byodpp.openapi.schemas import body_example, body_schema, component, key_schema, marshmallow_schema
@@ -56,12 +57,17 @@ def item_schema(
     judged = "create" if operation == "upsert" else operation
     found = whole_body(resource, judged, schemas, nested)
     properties = {name: one for name, one in found["properties"].items() if name != "id"}
+    version = {"version": version_schema()} if resource.versioned else {}
     if operation == "upsert":  # a row without a key is new
-        return {**found, "properties": {"id": {"type": "null"}, **properties}}
+        version = version if upsert_keys(resource) else {}
+        return {**found, "properties": {"id": {"type": "null"}, **properties, **version}}
+    if operation != "patch":
+        version = {}
+    needed = ["version"] if version and resource.version_required else []
     return {
         **found,
-        "properties": {"id": key_schema(resource), **properties},
-        "required": ["id", *(name for name in found.get("required", ()) if name != "id")],
+        "properties": {"id": key_schema(resource), **properties, **version},
+        "required": ["id", *needed, *(name for name in found.get("required", ()) if name != "id")],
     }
 
 

@@ -204,6 +204,10 @@ def batch_path(version: str, names: Iterable[str], actions: Iterable[str]) -> di
             "operation": {"enum": [*words, *sorted(set(actions) - set(words))]},
             "resource": {"enum": list(names)},
             "id": {"type": ["string", "integer"], "description": "Key of the row, where one is named."},
+            "version": {
+                "type": ["string", "integer", "null"],
+                "description": "That the row must have which is changed (412).",
+            },
             "data": {"description": "The body of the operation, or the query of `list` and `read`."},
             "params": {"type": "object", "description": "Other parameters of an action's address."},
         },

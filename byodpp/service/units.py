@@ -25,7 +25,7 @@ from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query, Shape
 from byodpp.database import Transaction
-from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
+from byodpp.definitions import READ_OPERATIONS, ActionDefinition, ResourceDefinition
 from byodpp.dependents import Dependents
 from byodpp.encryption import EncryptionKeys
 from byodpp.events import Outbox
@@ -35,6 +35,7 @@ from byodpp.exceptions import (
     Forbidden,
     MethodNotAllowed,
     NotFound,
+    PreconditionFailed,
     ValidationFailed,
 )
 from byodpp.idempotency import Right
@@ -235,6 +236,7 @@ class Unit:
         params: Mapping[str, str] | None = None,
         *,
         prefix: str = "",
+        version: int | None = None,
     ) -> Any:
         """Run an operation that this transaction's caller asks for: authorised and validated like a request.
 
@@ -244,6 +246,7 @@ class Unit:
             body: JSON values.
             params: of the path; of an action that has parameters of its own, these as well.
             prefix: path of the body in the request, for messages.
+            version: that the row must have; None is any.
 
         Raises:
             ApiError: as the same request would.
@@ -252,6 +255,8 @@ class Unit:
         if action is None and operation not in resource.operations:
             raise MethodNotAllowed(f"{resource.name} has no {operation[:100]}.")
         decision = self.decided(resource, operation, (params or {}).get("id"))
+        if version is not None:
+            _refuse_version(resource, operation, action)
         call = Call(
             resource=resource,
             operation=operation,
@@ -260,6 +265,7 @@ class Unit:
             origin=self.origin,
             params=params or {},
             action=action,
+            expected_version=version,
         )
         return await self.execute(versioned(await self._with_body(call, body, prefix)))
 
@@ -338,6 +344,21 @@ class Unit:
         read = partial(wire.loads, row.json)
         values: Mapping[str, Any] = await aside(read) if len(row.json) > LARGE_BYTES else read()
         return values
+
+
+def _refuse_version(resource: ResourceDefinition, operation: str, action: ActionDefinition | None) -> None:
+    """Refuse an expected version where none is compared.
+
+    Raises:
+        ValidationFailed: the operation changes no row that is there.
+        PreconditionFailed: the rows have no versions.
+    """
+    changes = action is not None and (action.transition is not None or action.restores)
+    if not changes and operation not in ("update", "patch", "delete"):
+        told = f"{operation[:100]} depends on no version; leave it out."
+        raise ValidationFailed(details=[Detail("version", "unsupported", told)])
+    if not resource.versioned:
+        raise PreconditionFailed(f"Rows of {resource.name} have no versions.")
 
 
 class CallContext:

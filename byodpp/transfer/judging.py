@@ -52,6 +52,7 @@ class Reading:
     empty_is_default: bool = False  # an empty cell takes the field's default instead of null
     escaped: bool = True  # an apostrophe before a formula is taken off
     barred: tuple[str, ...] = ()  # fields that the caller may write on no row
+    versions: bool = False  # a record may name the version of the row that it replaces
     documents: bool = False  # every good record is to be left as a document
     skip: int = 0  # records that are done already
     most_bytes: int = 1 << 20  # of a record
@@ -184,7 +185,7 @@ class Judge:
 
     def _fault_of_name(self, name: str) -> Detail | None:
         known, shown = self._schema.fields.get(name), name[:100]
-        if name in self._ignored:
+        if name in self._ignored or (name == "version" and self._reading.versions):
             return None
         if known is None:
             names = [

@@ -66,6 +66,7 @@ def order_of(
         file_hash=meaning,
         operation=options.operation,
     )
+    versions = options.operation == "upsert" and resource.versioned
     reading = Reading(
         version=resource.version,
         resource=resource.name,
@@ -74,7 +75,12 @@ def order_of(
         ignored=options.ignore,
         empty_is_default=options.empty_is_default,
         escaped=options.escaped,
-        barred=tuple(name for name in resource.fields if not asked.decision.permits(name)),
+        barred=tuple(
+            name
+            for name in resource.fields
+            if not (asked.decision.permits(name) or (versions and name == "version"))
+        ),
+        versions=versions,
         most_bytes=asked.record_bytes,
         max_depth=asked.json_depth,
     )

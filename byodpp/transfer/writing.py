@@ -107,7 +107,7 @@ class Writing:
         operation = "upsert" if self._on else "create"
         load, items = partial(self._load, unit.principal), []
         for index, (_, _, value) in enumerate(chunk.documents):
-            items.append(read_item(operation, index, value, load, self._on))
+            items.append(read_item(operation, index, value, load, self._resource, self._on))
             await others(index)
         batch = Batch(operation=operation, items=tuple(items), atomic=False, on=self._on)
         call = self._call(unit, "create").having(operation="batch")

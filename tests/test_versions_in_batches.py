@@ -1,0 +1,214 @@
+"""Rows that are written with a version only are written by batches, upserts, and imports, too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+CARDS, NOTES, TAGS = "/api/v1/cards", "/api/v1/notes", "/api/v1/tags"
+_NAME: Final = {"type": "string", "required": True, "unique": True}
+_ALL: Final = {
+    "read": ["Admin", "Editor"],
+    "write": ["Admin", {"roles": ["Editor"], "fields": ["name", "text"]}],
+}
+_WORLD: Final[dict[str, Any]] = {
+    "services": [
+        {
+            "name": "Office",
+            "resources": [
+                {
+                    "name": "Cards",
+                    "versioned": "required",
+                    "fields": {"name": _NAME, "text": {"type": "string"}, "level": {"type": "integer"}},
+                    "states": {
+                        "initial": "draft",
+                        "transitions": {"publish": {"from": "draft", "to": "out"}},
+                    },
+                    "access": _ALL,
+                },
+                {
+                    "name": "Notes",
+                    "versioned": True,
+                    "fields": {"name": _NAME, "text": {"type": "string"}},
+                    "access": _ALL,
+                },
+                {"name": "Tags", "fields": {"name": _NAME, "text": {"type": "string"}}, "access": _ALL},
+            ],
+        }
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("office"), _WORLD)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def office(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+async def made(client: Any, url: str, *names: str) -> list[int]:
+    answer = await client.post(f"{url}/batch", json=[{"name": name} for name in names])
+    assert answer.status_code == 201, answer.text
+    return [row["id"] for row in answer.json()["data"]]
+
+
+async def stored(client: Any, url: str = CARDS) -> list[tuple[Any, ...]]:
+    rows = (await client.get(f"{url}?sort=id")).json()["data"]
+    return [(row["name"], row.get("text"), row.get("version")) for row in rows]
+
+
+def told(answer: Any) -> tuple[int, str | None, dict[str, str]]:
+    error = answer.json().get("error", {})
+    return (
+        answer.status_code,
+        error.get("code"),
+        {one["field"]: one["code"] for one in error.get("details", ())},
+    )
+
+
+def results(answer: Any) -> list[int]:
+    assert answer.status_code == 200, answer.text
+    return [one["error"]["statusCode"] if "error" in one else 200 for one in answer.json()["data"]]
+
+
+@pytest.mark.parametrize("role", ["Admin", "Editor"])
+async def test_items_name_the_version_of_their_row(office: TestedApplication, role: str) -> None:
+    client = office.client(role=role)
+    a, b, c = await made(client, CARDS, "a", "b", "c")
+    patch = {
+        "operation": "patch",
+        "items": [{"id": a, "text": "x", "version": 1}, {"id": b, "text": "y", "version": 1}],
+    }
+    assert results(await client.post(f"{CARDS}/batch", json=patch)) == [200, 200]
+    stale = {**patch, "items": [{"id": c, "text": "z", "version": 1}, {"id": b, "text": "y", "version": 1}]}
+    assert told(await client.post(f"{CARDS}/batch", json=stale))[:2] == (412, "precondition_failed")
+    assert await stored(client) == [("a", "x", 2), ("b", "y", 2), ("c", None, 1)]
+    each = {**stale, "atomic": False, "items": [*stale["items"], {"id": a, "text": "no version"}]}
+    assert results(await client.post(f"{CARDS}/batch", json=each)) == [200, 412, 428]
+    gone = {
+        "operation": "delete",
+        "atomic": False,
+        "items": [{"id": a, "version": 1}, {"id": b, "version": 2}, c],
+    }
+    assert results(await client.post(f"{CARDS}/batch", json=gone)) == [412, 200, 428]
+    assert await stored(client) == [("a", "x", 2), ("c", "z", 2)]
+
+
+async def test_a_version_that_is_none_is_refused_where_it_stands(office: TestedApplication) -> None:
+    client = office.client()
+    [card] = await made(client, CARDS, "a")
+    [tag] = await made(client, TAGS, "t")
+    for wrong, code in (
+        ({"$increment": 1}, "type"),
+        (True, "type"),
+        ("1", "type"),
+        (1.5, "type"),
+        (-1, "out_of_range"),
+        (2**63, "out_of_range"),
+    ):
+        for item in ({"operation": "patch", "items": [{"id": card, "text": "x", "version": wrong}]},
+                     {"operation": "delete", "items": [{"id": card, "version": wrong}]},
+                     {"operation": "upsert", "items": [{"name": "a", "version": wrong}]}):  # fmt: skip
+            assert told(await client.post(f"{CARDS}/batch", json=item)) == (
+                422, "validation_failed", {"0.version": code}
+            )  # fmt: skip
+        step = [{"operation": "delete", "resource": "Cards", "id": card, "version": wrong}]
+        assert told(await client.post("/api/v1/batch", json=step))[2] == {"0.version": code}
+    none = await client.post(
+        f"{TAGS}/batch", json={"operation": "delete", "items": [{"id": tag, "version": 1}]}
+    )
+    assert told(none)[2] == {"0.version": "unknown_field"}
+    assert await stored(client) == [("a", None, 1)]
+
+
+async def test_a_version_holds_where_none_is_demanded(office: TestedApplication) -> None:
+    client = office.client()
+    a, b = await made(client, NOTES, "a", "b")
+    items = [{"id": a, "name": "x", "version": 1}, {"id": b, "name": "y", "version": 7}]
+    sent = {"operation": "patch", "atomic": False, "items": items}
+    assert results(await client.post(f"{NOTES}/batch", json=sent)) == [200, 412]
+    items = [{"name": "x", "version": 2}, {"name": "b", "version": 2}, {"name": "new", "version": 1}]
+    sent = {"operation": "upsert", "atomic": False, "items": items}
+    assert results(await client.post(f"{NOTES}/batch", json=sent)) == [200, 412, 412]
+    several = {"operation": "upsert", "items": [{"name": "x", "version": 3}, {"name": "b", "version": 2}]}
+    assert told(await client.post(f"{NOTES}/batch", json=several))[0] == 412
+    assert await stored(client, NOTES) == [("x", None, 3), ("b", None, 1)]
+
+
+async def test_upserts_and_imports_name_versions_of_the_rows_that_are_there(
+    office: TestedApplication,
+) -> None:
+    client = office.client(role="Editor")
+    await made(client, CARDS, "a", "b")
+    items = [
+        {"name": "a", "text": "x", "version": 1},
+        {"name": "new"},
+        {"name": "b", "version": None, "text": "y"},
+    ]
+    refused = await client.post(f"{CARDS}/batch", json={"operation": "upsert", "items": items})
+    assert told(refused)[:2] == (428, "precondition_required")
+    each = await client.post(f"{CARDS}/batch", json={"operation": "upsert", "items": items, "atomic": False})
+    assert results(each) == [200, 200, 428]
+    assert await stored(client) == [("a", "x", 2), ("b", None, 1), ("new", None, 1)]
+    file = "name,text,version\na,imported,2\nb,stale,9\nfresh,t,\nghost,t,4\n"
+    address = f"{CARDS}/import?operation=upsert"
+    done = await client.post(address, content=file, headers={"Content-Type": "text/csv"})
+    data = done.json()["data"]
+    assert (data["created"], data["updated"], data["rejected"]) == (1, 1, 2), done.text
+    assert {one["record"]: one["error"]["code"] for one in data["errors"]} == {
+        2: "precondition_failed", 4: "precondition_failed"
+    }  # fmt: skip
+    lines = '{"name":"b","text":"line","version":1}\n{"name":"a","text":"none"}\n'
+    done = await client.post(address, content=lines, headers={"Content-Type": "application/x-ndjson"})
+    assert [one["error"]["code"] for one in done.json()["data"]["errors"]] == ["precondition_required"]
+    assert ("b", "line", 2) in await stored(client)
+    created = await client.post(f"{CARDS}/import", content=file, headers={"Content-Type": "text/csv"})
+    assert created.status_code == 422, "a creation has no version"
+
+
+async def test_operations_of_a_transaction_name_versions(office: TestedApplication) -> None:
+    client = office.client()
+    a, b = await made(client, CARDS, "a", "b")
+    [tag] = await made(client, TAGS, "t")
+    step = {"resource": "Cards", "id": a}
+    steps = [
+        {**step, "operation": "patch", "version": 1, "data": {"text": "x"}},
+        {
+            **step,
+            "operation": "update",
+            "version": "{{result[0].version}}",
+            "data": {"name": "a", "text": "y"},
+        },
+        {**step, "operation": "publish:post", "version": 3},
+        {"operation": "delete", "resource": "Cards", "id": b, "version": 1},
+    ]
+    assert (await client.post("/api/v1/batch", json=steps)).status_code == 200
+    assert await stored(client) == [("a", "y", 4)]
+    stale = await client.post("/api/v1/batch", json=[steps[0]])
+    assert told(stale)[:2] == (412, "precondition_failed")
+    read = await client.post("/api/v1/batch", json=[{**step, "operation": "read", "version": 4}])
+    assert told(read) == (422, "validation_failed", {"0.version": "unsupported"})
+    bare = await client.post(
+        "/api/v1/batch", json=[{"operation": "delete", "resource": "Tags", "id": tag, "version": 1}]
+    )
+    assert told(bare)[:2] == (412, "precondition_failed")
+
+
+async def test_a_filter_names_no_version_and_says_what_does(office: TestedApplication) -> None:
+    client = office.client()
+    await made(client, CARDS, "a")
+    for form in ({"operation": "delete"}, {"operation": "patch", "data": {"text": "x"}}):
+        answer = await client.post(f"{CARDS}/batch", json={**form, "filter": {"name": "a"}, "max": 5})
+        assert told(answer)[:2] == (428, "precondition_required")
+        assert "`id` and `version` in `items`" in answer.json()["error"]["message"]
