@@ -920,7 +920,10 @@ async def test_a_cancelled_lone_statement_leaves_nothing_open(
             await transaction.fetch(slow, "a")
 
     running = asyncio.create_task(run())
-    await asyncio.sleep(0.2)
+    asleep = "select count(*) from pg_stat_activity where usename = $1 and wait_event = 'PgSleep'"
+    async with asyncio.timeout(30):  # whom a cancellation reaches before the statement does, it does not stop
+        while not await admin.fetchval(asleep, APP):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
