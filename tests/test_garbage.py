@@ -172,12 +172,15 @@ async def test_a_request_leaves_hardly_any_cycles_behind(filled: TestedApplicati
         assert reply.status == status, reply.body[:500]
     del reply
     await filled.events()
-    gc.collect()
-    gc.disable()
-    try:
-        assert (await send(filled, name)).status == status
-        await asyncio.sleep(0.05)  # what ends after the answer
-        left = gc.collect()
-    finally:
-        gc.enable()
+    for _ in range(3):  # what happens now and then, beside it, is not what it leaves each time
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await send(filled, name)).status == status
+            await asyncio.sleep(0.05)  # what ends after the answer
+            left = gc.collect()
+        finally:
+            gc.enable()
+        if left < FEW:
+            break
     assert left < FEW, f"{left} containers"
