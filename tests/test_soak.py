@@ -297,7 +297,7 @@ async def heaviest(store: TestedApplication, name: str, watch: LoopWatch) -> int
     async def light() -> None:
         while not ended.is_set():
             assert (await client("GET", f"{ITEMS}/2", token=token)).status == 200
-            await asyncio.sleep(0.005)  # some hundred in a second, and the heavy one has most of the processor
+            await asyncio.sleep(0.005)  # the heavy one has most of the processor
 
     async with watch.watching():
         lights = [asyncio.create_task(light()) for _ in range(3)]
