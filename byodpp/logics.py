@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from byodpp.database import Transaction
     from byodpp.identity import IdentityAdministration
     from byodpp.ids import Ids
-    from byodpp.limits import PlatformFigures
+    from byodpp.limits import Calls, PlatformFigures
     from byodpp.repository import Repositories, Repository
     from byodpp.service.secrets import UserSecrets
 
@@ -80,6 +80,7 @@ class LogicContext(Protocol):
 
     @property
     def identity(self) -> IdentityAdministration: ...
+    async def calls(self) -> tuple[Calls, ...]: ...
     async def figures(self) -> PlatformFigures: ...
     def emit(self, name: str, data: Any, *, resource_id: Any = None) -> None: ...
     async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None: ...
@@ -183,6 +184,10 @@ class Logic(ABC):
     def tenants(self) -> TenantDirectory:
         """Who the tenants are: `await self.tenants.by_name("acme")`, by slug or ULID."""
         return self._context.tenants
+
+    async def calls(self) -> tuple[Calls, ...]:
+        """Return how many requests of the tenant were counted, window by window."""
+        return await self._context.calls()
 
     async def figures(self) -> PlatformFigures:
         """Return what the tenants of each class are together, as far as they may be counted."""

@@ -228,6 +228,21 @@ async def test_shared_windows_slide(redis: RedisServer) -> None:
     await shared.close()
 
 
+async def test_what_is_used_is_told_without_being_counted(redis: RedisServer) -> None:
+    budget = Budget(name="told", limit=10, window_seconds=3_600)
+    here, there, alone = SharedWindows(redis.uri), SharedWindows(redis.uri), SlidingWindows()
+    for limiter in (here, there, alone):
+        for _ in range(3):
+            assert (await limiter.hit("ada", budget)).allowed
+    assert [await one.used("ada", budget) for one in (here, there, here, alone, alone)] == [6, 6, 6, 3, 3]
+    assert await here.used("bob", budget) == await alone.used("bob", budget) == 0
+    assert len(alone) == 1, "who is asked for takes no room"
+    redis.stop()
+    assert await here.used("ada", budget) == 0, "alone it has counted nothing"
+    for one in (here, there):
+        await one.close()
+
+
 async def test_without_redis_a_process_counts_alone_until_it_is_back(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

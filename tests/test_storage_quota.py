@@ -198,3 +198,44 @@ async def test_a_tenant_is_told_what_it_uses_and_what_it_may_and_nobody_else_is(
     assert (await tested.client(role=None).get(url)).status_code == 401
     unnamed = await tested.client(tenant="platform").get(url)
     assert (unnamed.status_code, "X-Tenant" in unnamed.text) == (403, True)
+
+
+async def test_a_tenant_is_told_its_requests_and_what_its_class_costs(tested: TestedApplication) -> None:
+    await put_into_class(
+        tested, "acme", requestsPerMinute=100, maxRequestsPerDay=5_000, monthlyPrice=49.90, currency="EUR"
+    )
+    acme, beta = tested.client(), tested.client(tenant="beta")
+    for _ in range(4):
+        assert (await acme.get("/api/v1/tenants")).status_code == 200
+    assert (await beta.get("/api/v1/tenants")).status_code == 200
+    own, other = (await tested.tenant("acme")).id, (await tested.tenant("beta")).id
+    told = (await acme.get(f"/api/v1/tenants/{own}/usage")).json()["data"]
+    factor = tested.settings.tenant_limit_factor
+    assert told["apiCalls"] == [
+        {"seconds": 60, "used": 5, "limit": 100 * factor},
+        {"seconds": 86_400, "used": 5, "limit": 5_000 * factor},
+    ]
+    assert told["costs"] == {"monthlyPrice": 49.90, "currency": "EUR"}
+    acting = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+    shown = (await acting.get(f"/api/v1/tenants/{own}/usage")).json()["data"]
+    assert [one["used"] for one in shown["apiCalls"]] == [5, 5], "an operator spends nothing of the tenant's"
+    plain = (await beta.get(f"/api/v1/tenants/{other}/usage")).json()["data"]
+    assert [(one["seconds"], one["used"]) for one in plain["apiCalls"]] == [(60, 2)]
+    assert plain["costs"] == {"monthlyPrice": None, "currency": None}
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"currency": "Euro"}, "currency"),
+        ({"currency": "eur"}, "currency"),
+        ({"monthlyPrice": -1}, "monthlyPrice"),
+        ({"monthlyPrice": 1.234}, "monthlyPrice"),
+        ({"monthlyPrice": "49"}, "monthlyPrice"),
+    ],
+)
+async def test_a_price_is_a_price(tested: TestedApplication, values: dict[str, Any], field: str) -> None:
+    operator = tested.client(tenant="platform")
+    refused = await operator.post("/api/v1/tenant-classes", json={"name": "priced", **values})
+    assert refused.status_code == 422
+    assert {one["field"] for one in refused.json()["error"]["details"]} == {field}

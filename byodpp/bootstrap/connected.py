@@ -49,7 +49,7 @@ from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
-from byodpp.limits import ClassDirectory, SlidingWindows, StorageQuota, figures_by_class
+from byodpp.limits import CallMeter, ClassDirectory, SlidingWindows, StorageQuota, figures_by_class
 from byodpp.mails import mailer_of
 from byodpp.openapi import openapi_bytes
 from byodpp.part_writes import PartWrites
@@ -134,6 +134,7 @@ class Application:
         changes, is_followed = directory_changes(database)
         tenants = TenantDirectory(database, followed=is_followed)
         classes = ClassDirectory.of(settings, database, shares)
+        rate_limiter = _rate_limiter(settings)
         keys, revocations = KeyDirectory(database, followed=is_followed), Revocations()
         authenticator = _authenticator(
             settings, database, issuer, tenants, classes, is_followed, keys=keys, revocations=revocations
@@ -180,6 +181,7 @@ class Application:
             authorizer=authorizer,
             encryption=encryption,
             issuer=issuer,
+            calls=CallMeter(rate_limiter, classes, counts=settings.rate_limit_enabled),
         )
         service = Service(parts, database, bus, row_reads)
         sessions = Sessions(
@@ -199,7 +201,7 @@ class Application:
             of_places=of_places,
             keepers=place_keepers(followed, database, of_places, blueprint.app_dir, blueprint.fingerprint),
             classes=classes,
-            rate_limiter=_rate_limiter(settings),
+            rate_limiter=rate_limiter,
             service=service,
             importer=Importer(service, sessions, chunks, authenticator.require_standing),
             exporter=Exporter(
@@ -442,6 +444,7 @@ def _unit_parts(
     authorizer: Authorizer,
     encryption: EncryptionKeys,
     issuer: IdentityProvider,
+    calls: CallMeter,
 ) -> UnitParts:
     routes = RouteFinder(blueprint.registry, blueprint.logics)
     return UnitParts(
@@ -457,6 +460,7 @@ def _unit_parts(
         tenants=tenants,
         guide=AccessGuide(blueprint.registry, authorizer, store, routes),
         hears=bus.hears,
+        calls=calls,
         figures=lambda: figures_by_class(database),
         identity=issuer.administration,
     )

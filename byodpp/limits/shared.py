@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from byodpp.limits.windows import Budget, SlidingWindows, Usage, usage_of
+from byodpp.limits.windows import Budget, SlidingWindows, Usage, usage_of, used_of
 
 __all__ = ["SharedWindows"]
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 _CONNECTIONS: Final = 16
 #: A hash holds number of the window, its count, and the count of the window before. Returns both counts
 #: as they were before the request, and the microseconds that have passed of the window.
-_HIT: Final = """
+_COUNTS: Final = """
 local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -45,13 +45,16 @@ if last ~= window then
   before = last == window - 1 and current or 0
   current = 0
 end
-local fits = current + before * (1 - past / length) + 1 <= limit
+"""
+_HIT: Final = f"""{_COUNTS}local fits = current + before * (1 - past / length) + 1 <= limit
 if fits then
   redis.call('HSET', KEYS[1], 'w', string.format('%d', window), 'c', current + 1, 'b', before)
   redis.call('PEXPIRE', KEYS[1], math.ceil(length / 500))
 end
-return {current, before, past}
+return {{current, before, past}}
 """
+#: The same, and counts nothing.
+_LOOK: Final = f"{_COUNTS}return {{current, before, past}}"
 
 
 class SharedWindows:
@@ -82,6 +85,7 @@ class SharedWindows:
         )
         self._redis: Redis = Redis(connection_pool=pool)
         self._script = self._redis.register_script(_HIT)
+        self._looking = self._redis.register_script(_LOOK)
         self._alone = alone or SlidingWindows()
         self._prefix = prefix
         self._turns = asyncio.Semaphore(_CONNECTIONS)
@@ -103,6 +107,14 @@ class SharedWindows:
             return await self._alone.hit(key, budget)
         current, before, past = counts
         return usage_of(current, before, past / 1_000_000, budget)
+
+    async def used(self, key: str, budget: Budget) -> int:
+        """Return how much of a budget is used; while Redis is away, of this process's requests."""
+        counts = await self._together(self._look, key, budget)
+        if counts is None:
+            return await self._alone.used(key, budget)
+        current, before, past = counts
+        return used_of(current, before, past / 1_000_000, budget)
 
     async def block(self, key: str, seconds: int) -> bool:
         """Shut `key` out for so long: of every process, and of this one also when Redis goes."""
@@ -143,6 +155,11 @@ class SharedWindows:
 
     async def _ask(self, key: str, budget: Budget) -> Any:
         return await self._script(
+            keys=[f"{self._prefix}{budget.name}:{key}"], args=[budget.limit, budget.window_seconds]
+        )
+
+    async def _look(self, key: str, budget: Budget) -> Any:
+        return await self._looking(
             keys=[f"{self._prefix}{budget.name}:{key}"], args=[budget.limit, budget.window_seconds]
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-__all__ = ["Budget", "RateLimiter", "SlidingWindows", "Usage", "usage_of"]
+__all__ = ["Budget", "RateLimiter", "SlidingWindows", "Usage", "usage_of", "used_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,10 @@ class RateLimiter(Protocol):
 
     async def hit(self, key: str, budget: Budget) -> Usage:
         """Count one request of `key` if the budget allows it."""
+        ...
+
+    async def used(self, key: str, budget: Budget) -> int:
+        """Return how much of a budget is used, and count nothing."""
         ...
 
     async def block(self, key: str, seconds: int) -> bool:
@@ -104,6 +108,14 @@ class SlidingWindows:
             entry[1] += 1
         return usage
 
+    async def used(self, key: str, budget: Budget) -> int:
+        """Return how much of a budget this process has counted."""
+        window, past = divmod(self._clock(), budget.window_seconds)
+        last, current, before, _ = self._counts.get((budget.name, key), (0.0, 0.0, 0.0, 0.0))
+        if last != window:
+            before, current = (current if last == window - 1 else 0.0), 0.0
+        return used_of(current, before, past, budget)
+
     async def block(self, key: str, seconds: int) -> bool:
         """Shut `key` out for so long; of more than `max_keys` the oldest is let in again."""
         if await self.blocked(key):
@@ -146,6 +158,11 @@ def usage_of(current: float, before: float, past: float, budget: Budget) -> Usag
     if used + 1 > budget.limit:
         return Usage(False, 0, _wait(current, before, past, budget))
     return Usage(True, int(budget.limit - used - 1), budget.window_seconds - past)
+
+
+def used_of(current: float, before: float, past: float, budget: Budget) -> int:
+    """Return how many requests of a sliding window count now; arguments are those of `usage_of`."""
+    return min(round(current + before * (1 - past / budget.window_seconds)), budget.limit)
 
 
 def _wait(current: float, before: float, past: float, budget: Budget) -> float:

@@ -35,12 +35,29 @@ class StorageUsage(Schema):
     measuredAt = fields.DateTime(required=True, allow_none=True)
 
 
+class CallsUsage(Schema):
+    """Requests of all users together in one sliding window, as the limits count them."""
+
+    seconds = fields.Integer(required=True)
+    used = fields.Integer(required=True)
+    limit = fields.Integer(required=True)
+
+
+class Costs(Schema):
+    """What the class costs; null where it says nothing."""
+
+    monthlyPrice = fields.Decimal(required=True, allow_none=True)
+    currency = fields.String(required=True, allow_none=True)
+
+
 class UsageAnswer(Schema):
     """What is used, and what the class allows; a limit of null is none."""
 
     tenantClass = fields.String(required=True, allow_none=True)
     users = fields.Nested(UsersUsage, required=True)
     storageBytes = fields.Nested(StorageUsage, required=True)
+    apiCalls = fields.List(fields.Nested(CallsUsage), required=True)
+    costs = fields.Nested(Costs, required=True)
 
 
 class TenantsUsage(Logic):
@@ -71,6 +88,13 @@ class TenantsUsage(Logic):
                 "used": None if stored is None else stored["bytes"],
                 "limit": None if kind is None else kind["maxStorageBytes"],
                 "measuredAt": None if stored is None else stored["measured_at"],
+            },
+            "apiCalls": [
+                {"seconds": one.seconds, "used": one.used, "limit": one.limit} for one in await self.calls()
+            ],
+            "costs": {
+                "monthlyPrice": None if kind is None else kind["monthlyPrice"],
+                "currency": None if kind is None else kind["currency"],
             },
         }
 

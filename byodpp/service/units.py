@@ -42,7 +42,7 @@ from byodpp.idempotency import Right
 from byodpp.identity import IdentityAdministration
 from byodpp.ids import Ids
 from byodpp.judged_calls import owned, versioned, writing
-from byodpp.limits import PlatformFigures
+from byodpp.limits import CallMeter, Calls, PlatformFigures
 from byodpp.logics import LogicMap
 from byodpp.query.parameters import judge_parameters
 from byodpp.registry import Registry
@@ -78,6 +78,7 @@ class UnitParts:
     tenants: TenantDirectory
     guide: AccessGuide
     hears: Callable[[str], bool]  # whether a handler of this process wants an event of that name
+    calls: CallMeter  # how many requests of a tenant were counted
     figures: Callable[[], Awaitable[PlatformFigures]]  # of the tenants of each class together
     identity: IdentityAdministration | None  # None: this process may make no realms and users
 
@@ -387,6 +388,10 @@ class CallContext:
         if found is None:
             raise BadGateway("This server has no right to make realms and users: keycloak_admin_secret")
         return found
+
+    async def calls(self) -> tuple[Calls, ...]:
+        """Return how many requests of the tenant were counted."""
+        return await self._unit.parts.calls.of(self._unit.principal.tenant)
 
     async def figures(self) -> PlatformFigures:
         """Return what the tenants of each class are together."""
