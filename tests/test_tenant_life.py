@@ -468,6 +468,19 @@ async def test_what_makes_no_sense_is_refused(world: World) -> None:
             await call
 
 
+async def test_a_tenant_without_a_realm_is_suspended_reactivated_and_deleted(
+    world: World, tmp_path: Path
+) -> None:
+    await world.application.add_tenant("demo")
+    assert (await world.get("demo", "/api/v1/notes"))[0] == 200
+    await world.life.suspend("demo", "payment")
+    assert (await world.get("demo", "/api/v1/notes"))[0] == 401
+    await world.life.reactivate("demo")
+    assert (await world.get("demo", "/api/v1/notes"))[0] == 200
+    await world.life.delete("demo", tmp_path)
+    assert all(line.slug != "demo" for line in await world.life.list())
+
+
 async def test_nobody_is_invited_with_a_misspelt_role(world: World) -> None:
     await world.life.onboard(ADA)
     with pytest.raises(ValidationFailed) as refused:

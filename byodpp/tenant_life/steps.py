@@ -7,6 +7,7 @@ rules of any caller; so they are audited, and heard as events, like everybody's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,7 @@ from byodpp.authentication.tenants import (
     PLATFORM_ULID,
     Tenant,
 )
-from byodpp.exceptions import Conflict, Detail, ReferencedConflict, ValidationFailed
+from byodpp.exceptions import Conflict, Detail, NotFound, ReferencedConflict, ValidationFailed
 from byodpp.identity import IdentityAdministration, Person, RealmPlan
 from byodpp.repository import Repositories
 from byodpp.seeding import Seeder
@@ -274,11 +275,13 @@ class Steps:
         await tenants.patch(tenant.id, {"metadata": {**(row["metadata"] or {}), **noted}})
 
     async def _enable(self, tenant: Tenant, enabled: bool, unit: Unit, results: Results) -> Any:
-        await self._identity.update_realm(tenant.realm, enabled=enabled)
+        with suppress(NotFound):  # a tenant that was never onboarded has none, and nobody signs in there
+            await self._identity.update_realm(tenant.realm, enabled=enabled)
         return {}
 
     async def _log_out(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
-        await self._identity.log_out_everyone(tenant.realm)
+        with suppress(NotFound):
+            await self._identity.log_out_everyone(tenant.realm)
         return {}
 
     async def _mail_suspended(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
