@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -126,6 +127,10 @@ class KeycloakWorld:
 SETTINGS: dict[str, Any] = {
     "enabled": True,
     "passwordPolicy": "length(12) and notUsername(undefined) and passwordHistory(10)",
+    "otpPolicyType": "totp",
+    "otpPolicyDigits": 6,
+    "otpPolicyPeriod": 30,
+    "otpPolicyCodeReusable": False,
     "bruteForceProtected": True,
     "permanentLockout": True,
     "failureFactor": 3,
@@ -599,3 +604,27 @@ async def _cut_everywhere(desk: KeycloakDesk, proxy: FaultyProxy, realm: str, an
         finally:
             await world.provider.close()
     raise AssertionError("it never ended")
+
+
+@pytest.mark.keycloak
+async def test_e9_a_second_factor_is_asked_of_whoever_is_made_from_then_on(keycloak: KeycloakDesk) -> None:
+    strict, plain = KeycloakWorld(keycloak, second_factor=True), KeycloakWorld(keycloak)
+    plan = RealmPlan(name=str(ULID()), display_name="Acme")
+    try:
+        await plain.administration.put_realm(plan)
+        before = await plain.administration.put_user(plan.name, replace(ANNA, email="before@example.com"))
+        await strict.administration.renew_realm(plan)
+        asked = await strict.administration.put_user(plan.name, ANNA)
+        await strict.administration.put_realm(plan)
+        again = await strict.administration.put_user(plan.name, ANNA)
+        await plain.administration.renew_realm(plan)
+        after = await plain.administration.put_user(plan.name, replace(ANNA, email="after@example.com"))
+        actions = {
+            subject: "CONFIGURE_TOTP" in (await strict.user(plan.name, subject)).get("requiredActions", ())
+            for subject in (before, asked, after)
+        }
+        assert actions == {before: False, asked: True, after: False} and again == asked
+    finally:
+        await plain.administration.remove_realm(plan.name)
+        for one in (strict, plain):
+            await one.provider.close()

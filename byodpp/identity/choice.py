@@ -58,6 +58,7 @@ def _keycloak(settings: Settings) -> Keycloak:
             addresses=settings.frontend_urls,
             documentation=f"{_public_url(settings)}/docs" if settings.docs_enabled else None,
             password_grant=settings.keycloak_password_grant,
+            second_factor=settings.keycloak_second_factor,
             theme=settings.keycloak_theme,
             mail=mail_server(settings),
         ),

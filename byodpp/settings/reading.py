@@ -357,6 +357,13 @@ class Settings:
     keycloak_theme: Annotated[
         str | None, Setting("Theme of sign-in, account, and mails in new realms; Keycloak's when left out.")
     ] = None
+    keycloak_second_factor: Annotated[
+        bool,
+        Setting(
+            "Whoever is made in a realm sets up a one-time password (TOTP) at the first sign-in, and needs "
+            "it from then on."
+        ),
+    ] = False
     keycloak_password_grant: Annotated[
         bool,
         Setting("New realms let programs sign people in by their passwords; good for trying out only."),

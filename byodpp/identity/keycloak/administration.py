@@ -34,6 +34,7 @@ __all__ = ["KeycloakAdministration"]
 _SUBJECT: Final = re.compile(r"[0-9a-f-]{36}")
 #: What somebody who was invited does before anything else.
 _ACTIONS: Final = ("VERIFY_EMAIL", "UPDATE_PASSWORD")
+_SECOND_FACTOR: Final = "CONFIGURE_TOTP"
 
 
 class KeycloakAdministration:
@@ -55,6 +56,8 @@ class KeycloakAdministration:
         async with self._server.realm(plan.name) as admin:
             with tolerated(409):
                 await admin.a_create_realm(representations.realm_settings(plan, self._standard))
+            if self._standard.second_factor:
+                await _ask_for_second_factor(admin, True)
             await self._put_clients(admin, plan)
             await _put_roles(admin, plan.roles)
             for group in plan.groups:
@@ -67,6 +70,7 @@ class KeycloakAdministration:
             settings = representations.realm_settings(plan, self._standard)
             del settings["enabled"]  # a suspended tenant stays suspended
             await admin.a_update_realm(plan.name, settings)
+            await _ask_for_second_factor(admin, self._standard.second_factor)
             await self._put_clients(admin, plan)
 
     async def update_realm(
@@ -274,3 +278,11 @@ def _check(realm: str, subject: str) -> None:
     check_realm_name(realm)
     if not _SUBJECT.fullmatch(subject):
         raise NotFound("There is no such user")
+
+
+async def _ask_for_second_factor(admin: KeycloakAdmin, asked: bool) -> None:
+    """Let whoever is made in the realm from now on set up a one-time password first, or not."""
+    action = await admin.a_get_required_action_by_alias(_SECOND_FACTOR)
+    if action is not None and action["defaultAction"] != asked:
+        changed = {**action, "enabled": True, "defaultAction": asked}
+        await admin.a_update_required_action(_SECOND_FACTOR, changed)

@@ -49,6 +49,7 @@ class RealmStandard:
     addresses: tuple[str, ...] = ()  # of browser applications; the first one is where invitations lead
     documentation: str | None = None  # address of the documentation page, which signs in, too
     password_grant: bool = False  # whether programs may sign people in with their passwords
+    second_factor: bool = False  # whether whoever is made from now on sets one up at the first sign-in
     theme: str | None = None
     mail: MailServer | None = None
 
@@ -67,6 +68,13 @@ def realm_settings(plan: RealmPlan, standard: RealmStandard) -> dict[str, Any]:
         "editUsernameAllowed": False,
         "defaultSignatureAlgorithm": "RS256",
         "passwordPolicy": "length(12) and notUsername(undefined) and passwordHistory(10)",
+        # Six digits of half a minute, each good once: what every authenticator knows.
+        "otpPolicyType": "totp",
+        "otpPolicyAlgorithm": "HmacSHA1",
+        "otpPolicyDigits": 6,
+        "otpPolicyPeriod": 30,
+        "otpPolicyLookAheadWindow": 1,
+        "otpPolicyCodeReusable": False,
         "bruteForceProtected": True,
         "permanentLockout": True,
         "failureFactor": 3,
