@@ -164,12 +164,15 @@ def suspend(
     slug: Slug,
     reason: Annotated[str, typer.Option(help="payment, policy, admin, or security.")],
 ) -> None:
-    """Lock a tenant's users out: no call, no sign-in, no session."""
+    """Lock a tenant's users out: no call, no sign-in, no session. Its administrators are told by mail.
+
+    It waits for no move of the tenant, which goes on afterwards.
+    """
     _with_life(context, lambda life: life.suspend(slug, reason, told=_tell))
 
 
 def reactivate(context: typer.Context, slug: Slug) -> None:
-    """Let a suspended tenant's users in again."""
+    """Let a suspended tenant's users in again. Its administrators are told by mail."""
     _with_life(context, lambda life: life.reactivate(slug, told=_tell))
 
 
