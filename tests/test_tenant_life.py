@@ -468,6 +468,29 @@ async def test_what_makes_no_sense_is_refused(world: World) -> None:
             await call
 
 
+@pytest.mark.parametrize(("reason", "later"), [("security", 401), ("payment", 200)])
+async def test_what_was_given_before_a_suspension_for_security_is_never_good_again(
+    world: World, reason: str, later: int
+) -> None:
+    await world.life.onboard(ADA)
+    ulid = (await world.rows("select ulid from tenants where slug = 'gamma'"))[0]["ulid"]
+
+    async def status(token: str) -> int:
+        client = world.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+        world.application.connected.authenticator.forget()
+        return (await client.get("/api/v1/notes")).status_code
+
+    old = world.issuer.issue(ulid, "somebody", roles=["Admin"])
+    assert await status(old) == 200
+    await world.life.suspend("gamma", reason)
+    assert await status(old) == 401
+    await asyncio.sleep(1.1)  # a token counts whole seconds
+    await world.life.reactivate("gamma")
+    await world.application.connected.revocation_watch.refresh()
+    assert await status(old) == later
+    assert await status(world.issuer.issue(ulid, "somebody", roles=["Admin"])) == 200
+
+
 async def test_a_tenant_without_a_realm_is_suspended_reactivated_and_deleted(
     world: World, tmp_path: Path
 ) -> None:

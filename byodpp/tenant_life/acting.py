@@ -12,7 +12,7 @@ from byodpp.repository import Repositories
 from byodpp.service.units import Unit
 from byodpp.tenant_life.procedures import Step
 
-__all__ = ["ADMINISTRATOR", "for_platform", "for_tenant", "system", "tell"]
+__all__ = ["ADMINISTRATOR", "for_known", "for_platform", "for_tenant", "system", "tell"]
 
 #: Role of whoever acts here.
 ADMINISTRATOR: Final = "Admin"
@@ -62,6 +62,13 @@ def for_tenant(name: str, work: Any, at: Tenant | None = None) -> Step:
         return _acting(results["tenant"]["id"], "", place, database)
 
     return Step(name=name, principal=principal, work=work)
+
+
+def for_known(name: str, work: Any, tenant: Tenant) -> Step:
+    """Return a step that acts for a tenant that is there."""
+    return Step(
+        name=name, principal=lambda results: _acting(tenant.id, "", tenant.place, tenant.database), work=work
+    )
 
 
 def _acting(tenant: int, slug: str, place: str | None, database: str | None) -> Principal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from byodpp.seeding import Seeder
 from byodpp.service.units import Unit
 from byodpp.suggestion import nearest
 from byodpp.tables import Tables
-from byodpp.tenant_life.acting import for_platform, for_tenant, system, tell
+from byodpp.tenant_life.acting import for_known, for_platform, for_tenant, system, tell
 from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
@@ -39,6 +39,8 @@ __all__ = ["Steps"]
 
 Results = Mapping[str, Any]
 
+#: Of an API key, the longest of what is sent to sign in with.
+_LONGEST_LIFE: Final = timedelta(days=366)
 #: Where the first link of an administrator leads.
 _COMPLETE_SETUP: Final = "/complete-setup"
 #: Where everybody else's leads.
@@ -234,13 +236,18 @@ class Steps:
     # --- suspension -------------------------------------------------------------------
 
     def suspension(self, tenant: Tenant, reason: str) -> list[Step]:
-        """Return the steps that lock a tenant's users out, this application first."""
-        return [
+        """Return the steps that lock a tenant's users out, this application first.
+
+        What may have been stolen is worth nothing any more, also when the tenant is let in again.
+        """
+        steps = [
             for_platform("status", partial(self._deactivate, tenant, reason)),
             for_platform("realm", partial(self._enable, tenant, False)),
             for_platform("sessions", partial(self._log_out, tenant)),
-            for_platform("mail", partial(self._mail_suspended, tenant, reason)),
         ]
+        if reason == "security":
+            steps.append(for_known("revocation", self._revoke, tenant))
+        return [*steps, for_platform("mail", partial(self._mail_suspended, tenant, reason))]
 
     def reactivation(self, tenant: Tenant) -> list[Step]:
         """Return the steps that let them in again, this application last."""
@@ -289,6 +296,12 @@ class Steps:
 
     async def _mail_reactivated(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
         return await self._mails.reactivated(tenant, await _name(unit, tenant))
+
+    async def _revoke(self, unit: Unit, results: Results) -> Any:
+        ends = datetime.now(UTC) + _LONGEST_LIFE
+        values = {"kind": "tenant", "expiresAt": ends, "reason": "suspended for security"}
+        await system(unit)["Revocations"].create(values)
+        return {}
 
     # --- the end ----------------------------------------------------------------------
 
