@@ -92,7 +92,8 @@ class Comparison:
     operator: str  # eq ne gt gte lt lte in nin between like ilike isNull has
     operand: Operand | tuple[Operand, Operand]  # a pair for `between`
     inside: tuple[str, ...] = ()  # keys inside a json field
-    kind: Literal["", "text", "number", "json"] = ""  # how a value inside json is compared
+    # How a value inside json is compared; `digits` is a number, or a text that spells one.
+    kind: Literal["", "text", "number", "digits", "json"] = ""
 
 
 @dataclass(frozen=True, slots=True)

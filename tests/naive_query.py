@@ -25,6 +25,9 @@ RELATIONS: dict[str, dict[str, tuple[str, bool, str, str]]] = {
     "Units": {},
 }
 Rows = dict[str, list[dict[str, Any]]]
+#: Documents of Products that declare what lies in them, and which of that are numbers kept as text.
+DOCUMENTS = ("size", "lines", "grid", "counts", "rates", "costs")
+DIGITS = ("counts", "rates", "costs", "count", "rate", "cost")
 
 
 class Naive:
@@ -54,10 +57,17 @@ class Naive:
             if many:
                 return all(self.quantified(target, found, word, tree) for word, tree in value.items())
             return self.entry(target, found[0] if found else None, rest, value)
+        steps = rest.split(".") if rest else []
         stored = None if row is None else row[first]
-        for step in rest.split(".") if rest else ():
-            stored = stored.get(step) if isinstance(stored, dict) else None
-        return all(operation(stored, word, operand, bool(rest)) for word, operand in value.items())
+        for step in steps:
+            stored = part(stored, step)
+        if first not in DOCUMENTS:
+            return all(operation(stored, word, operand, bool(rest)) for word, operand in value.items())
+        last = next(step for step in [*reversed(steps), first] if not is_index(step))
+        return all(
+            operation(numbers(stored, last), word, numbers(operand, last), bool(rest))
+            for word, operand in value.items()
+        )
 
     def quantified(self, target: str, found: list[dict[str, Any]], word: str, tree: dict[str, Any]) -> bool:
         matches = [self.holds(target, one, tree) for one in found]
@@ -82,6 +92,26 @@ class Naive:
             present.sort(key=lambda row: self.value(name, row, path), reverse=descending)
             rows = absent + present if first else present + absent
         return rows
+
+
+def is_index(step: str) -> bool:
+    return step.removeprefix("-").isdigit()
+
+
+def part(stored: Any, step: str) -> Any:
+    """Return what lies at one step of a path; an index below 0 counts from the end."""
+    if isinstance(stored, list) and is_index(step):
+        return stored[int(step)] if -len(stored) <= int(step) < len(stored) else None
+    return stored.get(step) if isinstance(stored, dict) else None
+
+
+def numbers(value: Any, name: str) -> Any:
+    """Return a value or an operand in which what is a number kept as text is a number."""
+    if isinstance(value, dict):
+        return {key: numbers(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [numbers(inner, name) for inner in value]
+    return Decimal(value) if name in DIGITS and isinstance(value, str) else value
 
 
 def same(one: Any, other: Any) -> bool:
@@ -127,7 +157,18 @@ def operation(stored: Any, word: str, operand: Any, inside: bool) -> bool:
 def has(stored: Any, wanted: Any) -> bool:
     if isinstance(stored, dict):
         return isinstance(wanted, str) and wanted in stored
-    return isinstance(stored, list) and any(same(one, wanted) for one in stored)
+    return isinstance(stored, list) and any(holds(one, wanted) for one in stored)
+
+
+def holds(stored: Any, wanted: Any) -> bool:
+    """Whether a document holds another: every property, every item, wherever it stands."""
+    if isinstance(wanted, dict):
+        return isinstance(stored, dict) and all(
+            key in stored and holds(stored[key], inner) for key, inner in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(stored, list) and all(any(holds(one, each) for one in stored) for each in wanted)
+    return not isinstance(stored, dict | list) and same(stored, wanted)
 
 
 def matches(stored: str, word: str, operand: str) -> bool:

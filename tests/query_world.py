@@ -23,6 +23,13 @@ from byodpp.tables.roles import provision_database
 
 YES = {"filterable": True}
 
+#: Numbers that are kept as text; only a cost has as many digits as its precision says.
+COUNT = {"type": "bigint", "asString": True}
+COST = {"type": "decimal", "precision": 8, "scale": 2, "asString": True}
+RATE = {"type": "decimal", "asString": True}
+SIZE = {"label": {"type": "string"}, "depth": {"type": "float"}, "count": COUNT, "cost": COST, "rate": RATE}
+LINE = {"sku": {"type": "string"}, "qty": {"type": "integer"}, "cost": COST}
+
 MANIFEST: list[dict[str, Any]] = [
     {
         "name": "Categories",
@@ -48,6 +55,12 @@ MANIFEST: list[dict[str, Any]] = [
             "status": {"type": "string", "enum": ["draft", "published", "retired"], **YES},
             "tags": {"type": "array", "items": {"type": "string"}, **YES},
             "metadata": {"type": "json", **YES},
+            "size": {"type": "object", "properties": SIZE, **YES},
+            "lines": {"type": "array", "items": {"type": "object", "properties": LINE}, **YES},
+            "grid": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}, **YES},
+            "counts": {"type": "array", "items": COUNT, **YES},
+            "rates": {"type": "array", "items": RATE, **YES},
+            "costs": {"type": "array", "items": COST, **YES},
             "secret": {"type": "string", "writeOnly": True},
             "remark": {"type": "string", "filterable": False},
             "categoryId": {"references": "Categories"},

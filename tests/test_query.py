@@ -29,6 +29,7 @@ from byodpp.definitions import Bounds, ResourceDefinition
 from byodpp.exceptions import ApiError, InvalidEncoding, InvalidQuery
 from byodpp.query import Query, condition_from_json, judge, parse, parse_json
 from byodpp.registry import Registry
+from scripts.fault_codes import DETAILS
 from tests.query_world import build_registry
 
 
@@ -176,6 +177,7 @@ def test_what_cannot_be_read_is_refused(text: str, code: str) -> None:
     with pytest.raises(InvalidQuery) as error:
         parse(text)
     assert code in codes(error)
+    assert set(codes(error)) <= DETAILS.keys(), "answered, not explained"
 
 
 def test_text_that_is_not_utf8_is_refused() -> None:

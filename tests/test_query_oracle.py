@@ -22,7 +22,7 @@ from byodpp.embedded import EmbeddedPostgres
 from byodpp.exceptions import QueryTooComplex
 from byodpp.query import condition_from_json, judge, parse, parse_json
 from byodpp.statements import Statements
-from tests.naive_query import PATTERNS, RELATIONS, Naive, Rows
+from tests.naive_query import DOCUMENTS, PATTERNS, RELATIONS, Naive, Rows
 from tests.query_world import World, create_world
 
 QUERIES = int(os.environ.get("BYODPP_ORACLE_QUERIES", "300"))
@@ -59,6 +59,17 @@ POOLS: dict[str, list[Any]] = {
     "isFeatured": [True, False], "releasedOn": DATES, "checkedAt": MOMENTS, "id": [1, 2, 3, 4, 5, 6, 99],
 }  # fmt: skip
 JSON_VALUES = ["red", "blue", "5", 5, 5.5, -1, True, False, "a_b", "true"]
+COUNTS, COSTS, RATES = (
+    ["7", "100", "20", "-3"],
+    ["1.50", "20.00", "3.25", "-7.00"],
+    ["1.5", "1.50", "20", "3"],
+)
+SIZES: dict[str, list[Any]] = {
+    "label": ["a", "b", "10"], "depth": [0.1, 0.5, -2.25, 10.0],
+    "count": COUNTS, "cost": COSTS, "rate": RATES,
+}  # fmt: skip
+LINES: dict[str, list[Any]] = {"sku": ["a", "b", "c"], "qty": [1, 2, 10], "cost": COSTS}
+ITEMS = {"counts": COUNTS, "costs": COSTS, "rates": RATES}
 ORDERED = ("gt", "gte", "lt", "lte", "between")
 FIELDS = {
     "Categories": ["id", "name", "rank"],
@@ -95,9 +106,25 @@ def make_rows(chance: random.Random) -> Rows:
                 row["metadata"] = some(
                     [{}, *({"k": value} for value in JSON_VALUES), {"k": None, "d": {"e": 5}}]
                 )
+                row |= make_documents(chance)
                 row["deleted"] = chance.random() < 0.1
             rows[name].append(row)
     return rows
+
+
+def make_documents(chance: random.Random) -> dict[str, Any]:
+    """Return what lies in the documents of a row that say what lies in them."""
+
+    def some(pools: dict[str, list[Any]]) -> dict[str, Any]:
+        return {name: chance.choice(pool) for name, pool in pools.items() if chance.random() < 0.7}
+
+    found: dict[str, Any] = {
+        "size": some(SIZES),
+        "lines": [some(LINES) for _ in range(chance.randint(0, 3))],
+        "grid": [chance.sample([1, 2, 3], chance.randint(0, 2)) for _ in range(chance.randint(0, 2))],
+    }
+    found |= {name: chance.sample(pool, chance.randint(0, 3)) for name, pool in ITEMS.items()}
+    return {name: None if chance.random() < 0.2 else value for name, value in found.items()}
 
 
 async def store(world: World, rows: Rows, tenant: int) -> None:
@@ -108,7 +135,7 @@ async def store(world: World, rows: Rows, tenant: int) -> None:
             for field, value in row.items():
                 if field == "deleted":
                     columns["deleted_at"] = datetime.datetime.now(UTC) if value else None
-                elif field in ("tags", "metadata"):
+                elif field in ("tags", "metadata", *DOCUMENTS):
                     columns[field] = None if value is None else json.dumps(value)
                 else:
                     columns[resource.columns[field]] = typed(field, value)
@@ -172,7 +199,7 @@ class Author:
 
     def comparison(self, name: str) -> dict[str, Any]:
         if name == "Products" and self.chance.random() < 0.25:
-            return self.document()
+            return self.document() if self.chance.random() < 0.5 else self.declared()
         field = self.chance.choice(FIELDS[name])
         words = ["eq", "ne", "in", "nin", "isNull"]
         if field not in ("isFeatured",):
@@ -201,6 +228,30 @@ class Author:
         if word in ORDERED:
             pool = [5, 5.5, -1, 0] if self.chance.random() < 0.5 else ["red", "blue", "5"]
         return {f"metadata.{path}": {word: self.operand(word, pool)}}
+
+    def declared(self) -> dict[str, Any]:
+        """Ask about a document that says what lies in it: its items, or a value at the end of a path."""
+        if self.chance.random() < 0.4:
+            name = self.chance.choice(("lines", "grid", *ITEMS))
+            word = self.chance.choice(("has", "hasAny", "hasAll"))
+            found = [self.item(name) for _ in range(1 if word == "has" else self.chance.randint(1, 2))]
+            return {name: {word: found[0] if word == "has" else found}}
+        index = self.chance.choice((0, 1, 2, -1, -2))
+        pools = {f"size.{name}": pool for name, pool in SIZES.items()}
+        pools |= {f"lines.{index}.{name}": pool for name, pool in LINES.items()}
+        pools |= {f"{name}.{index}": pool for name, pool in ITEMS.items()} | {f"grid.{index}.0": [1, 2, 3]}
+        path = self.chance.choice(list(pools))
+        word = self.chance.choice(("eq", "ne", "in", "nin", "isNull", *ORDERED * 2))
+        return {path: {word: self.operand(word, pools[path])}}
+
+    def item(self, name: str) -> Any:
+        """Return what an array may have: of an object or an array a part."""
+        if name == "grid":
+            return self.chance.sample([1, 2, 3], self.chance.randint(0, 2))
+        if name == "lines":
+            chosen = self.chance.sample(list(LINES), self.chance.randint(1, 2))
+            return {each: self.chance.choice(LINES[each]) for each in chosen}
+        return self.chance.choice(ITEMS[name])
 
     def operand(self, word: str, pool: list[Any], text_only: bool = False) -> Any:
         if word == "isNull":
@@ -232,8 +283,13 @@ def sort_text(sorts: list[tuple[str, bool, bool | None]]) -> str:
 
 
 def brackets(tree: Any, prefix: str = "filter") -> Iterator[tuple[str, str]]:
-    """Spell a tree as parameters; null has no spelling there."""
-    if isinstance(tree, dict):
+    """Spell a tree as parameters; null has no spelling there, and a document in a list is JSON."""
+    if isinstance(tree, dict | list) and prefix.endswith(("[has]", "[hasAny]", "[hasAll]")):
+        several = enumerate(tree) if prefix.endswith(("[hasAny]", "[hasAll]")) else [("", tree)]
+        for place, value in several:
+            spelled = json.dumps(value) if isinstance(value, dict | list) else str(value)
+            yield f"{prefix}[{place}]" if place != "" else prefix, spelled
+    elif isinstance(tree, dict):
         for key, value in tree.items():
             yield from brackets(value, f"{prefix}[{key}]")
     elif isinstance(tree, list):

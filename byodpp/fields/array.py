@@ -39,9 +39,12 @@ class ArrayType(DocumentType):
         return [None if item is None else items.type.from_json(item, items) for item in value]
 
     def from_text(self, text: str, definition: FieldDefinition) -> Any:
-        """Take the text of one item, as the operators of arrays compare with items."""
-        items = definition.items
-        return text if items is None else items.type.from_text(text, items)
+        """Refuse: the operators of arrays compare with items, which have types of their own.
+
+        Raises:
+            FieldFault: always.
+        """
+        raise FieldFault("type", "Must be an array, not a text.")
 
     def loader(
         self, definition: FieldDefinition, *, from_wire: bool = True, max_bytes: int | None = None

@@ -65,6 +65,10 @@ class BigintType(IntegerType):
         """Return the column, cast to text by `asString`."""
         return sa.cast(column, sa.Text()) if definition.constraints.get("asString") else column
 
+    def digits(self, definition: FieldDefinition) -> bool:
+        """Return `asString`."""
+        return bool(definition.constraints.get("asString"))
+
     def json_schema(self, definition: FieldDefinition) -> dict[str, Any]:
         """Return an integer's schema, or a digit string's."""
         if definition.constraints.get("asString"):

@@ -101,8 +101,10 @@ class DecimalType(FieldType):
         return number_checks(definition)
 
     def to_json(self, value: Any, definition: FieldDefinition) -> Any:
-        """Return the number or its digits."""
-        return wire.number_text(value) if definition.constraints.get("asString") else value
+        """Return the number or its digits, of which there are `scale` behind the point, as a row has them."""
+        if not definition.constraints.get("asString"):
+            return value
+        return wire.number_text(_stored(value, definition))
 
     def write(self, value: Any, definition: FieldDefinition) -> str:
         """Write the digits, quoted by `asString`."""
@@ -114,6 +116,14 @@ class DecimalType(FieldType):
     ) -> sa.ColumnElement[Any]:
         """Return the column, cast to text by `asString`."""
         return sa.cast(column, sa.Text()) if definition.constraints.get("asString") else column
+
+    def digits(self, definition: FieldDefinition) -> bool:
+        """Return `asString`."""
+        return bool(definition.constraints.get("asString"))
+
+    def canonical(self, definition: FieldDefinition) -> bool:
+        """Return whether a precision says how many digits there are; else `1.5` and `1.50` are both kept."""
+        return not self.digits(definition) or definition.constraints.get("precision") is not None
 
     def check(self, definition: FieldDefinition) -> list[str]:
         """Return what is wrong with precision, scale and bounds."""
@@ -164,6 +174,19 @@ class DecimalType(FieldType):
             "scale": {"type": "integer", "minimum": 0, "maximum": _MAX_PRECISION},
             "asString": {"type": "boolean", "default": False},
         }
+
+
+def _stored(value: Any, definition: FieldDefinition) -> Any:
+    """Return a number as its column would have it, or as it is where it does not fit."""
+    if definition.constraints.get("precision") is None or not isinstance(value, Decimal):
+        return value
+    try:
+        stored = value.quantize(
+            Decimal(1).scaleb(-int(definition.constraints.get("scale") or 0)), context=EXACT
+        )
+    except InvalidOperation:
+        return value
+    return stored if stored == value else value
 
 
 def _is_count(value: Any, lowest: int, highest: int = _MAX_PRECISION) -> bool:

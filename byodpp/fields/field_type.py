@@ -153,6 +153,14 @@ class FieldType(ABC):
         """Return the SQL expression whose `row_to_json` form is the wire format."""
         return column
 
+    def digits(self, definition: FieldDefinition) -> bool:
+        """Return whether its JSON value is a number's text, which is compared as the number."""
+        return False
+
+    def canonical(self, definition: FieldDefinition) -> bool:
+        """Return whether equal values have one JSON value."""
+        return True
+
     def check(self, definition: FieldDefinition) -> list[str]:
         """Return what is wrong with the constraints (`minimum` above `maximum`, …), empty when nothing."""
         return []

@@ -11,7 +11,6 @@ import marshmallow
 from byodpp.fields.document import DocumentType, check_json, count_problems, counts_schema
 from byodpp.fields.field_type import FieldFault
 from byodpp.fields.strict_field import MOST_TOLD, Fault, kind_of
-from byodpp.fields.string import check_text
 from byodpp.suggestion import nearest
 
 if TYPE_CHECKING:
@@ -45,9 +44,12 @@ class ObjectType(DocumentType):
         }
 
     def from_text(self, text: str, definition: FieldDefinition) -> Any:
-        """Refuse: an object is asked for by path, or by a key it has."""
-        check_text(text)
-        return text
+        """Refuse: an object is asked for by path, or by a key it has.
+
+        Raises:
+            FieldFault: always.
+        """
+        raise FieldFault("type", "Must be an object, not a text.")
 
     def loader(
         self, definition: FieldDefinition, *, from_wire: bool = True, max_bytes: int | None = None

@@ -13,7 +13,8 @@ from typing import Any, Final
 from byodpp.definitions import Bounds, FieldDefinition, Kind, ResourceDefinition
 from byodpp.fields import EQUALITY, FIELD_TYPES, ORDER
 from byodpp.openapi.schemas import component, nullable, plain
-from byodpp.query.filters import OPERATORS, QUANTIFIERS, has_paths
+from byodpp.query.documents import INDEX
+from byodpp.query.filters import OPERATORS, QUANTIFIERS
 from byodpp.registry import Registry
 
 __all__ = [
@@ -180,7 +181,7 @@ def _operations(value: Mapping[str, Any], operators: frozenset[str], max_values:
 def _document_filter(definition: FieldDefinition, bounds: Bounds) -> dict[str, Any]:
     items = definition.items
     scalar = {"type": ["string", "number", "boolean"]}
-    value = _operand(items) if items is not None and not items.type.document else scalar
+    value = scalar if items is None else _member(items)
     several = {"type": "array", "items": value, "minItems": 1, "maxItems": bounds.max_filter_terms}
     found: dict[str, Any] = {
         "isNull": {"type": "boolean"},
@@ -190,12 +191,11 @@ def _document_filter(definition: FieldDefinition, bounds: Bounds) -> dict[str, A
     }
     schema: dict[str, Any] = {"type": "object", "minProperties": 1, "properties": found}
     inside = {"$ref": f"#/components/schemas/{INSIDE_JSON}"}
-    if not has_paths(definition):
-        schema["additionalProperties"] = False
-    elif definition.properties:
-        found |= {
-            name: _property_filter(prop, bounds.max_in_values) for name, prop in definition.properties.items()
-        }
+    if definition.type.name == "array":
+        below = inside if items is None else _property_filter(items, bounds)
+        schema |= {"patternProperties": {f"^{INDEX}$": below}, "additionalProperties": False}
+    elif definition.type.name == "object":
+        found |= {name: _property_filter(prop, bounds) for name, prop in definition.properties.items()}
         schema["additionalProperties"] = inside if definition.additional_properties else False
     else:
         schema["additionalProperties"] = inside
@@ -204,14 +204,30 @@ def _document_filter(definition: FieldDefinition, bounds: Bounds) -> dict[str, A
     return schema
 
 
-def _property_filter(prop: FieldDefinition, max_values: int) -> dict[str, Any]:
-    if prop.type.document:
+def _member(items: FieldDefinition) -> dict[str, Any]:
+    """Return the schema of what an array may have: an item, or of an object or array a part."""
+    if items.type.name == "object":
+        inner = {name: nullable(_member(prop)) for name, prop in items.properties.items()}
+        return {"type": "object", "properties": inner, "additionalProperties": items.additional_properties}
+    if items.type.name == "array":
+        return {"type": "array", "items": {} if items.items is None else _member(items.items)}
+    if items.type.document:
+        return {"type": ["string", "number", "boolean", "object", "array"]}
+    return _operand(items)
+
+
+def _property_filter(prop: FieldDefinition, bounds: Bounds) -> dict[str, Any]:
+    """Return what can be asked of a property or an item."""
+    if prop.type.document and prop.type.name == "json":
         return {"$ref": f"#/components/schemas/{INSIDE_JSON}"}
+    if prop.type.document:
+        return {"anyOf": [_document_filter(prop, bounds), {"type": "null"}]}
     value = _operand(prop)
     comparison = {
         "type": "object",
-        "properties": _operations(value, prop.type.operators & (EQUALITY | ORDER), max_values),
+        "properties": _operations(value, prop.type.operators & (EQUALITY | ORDER), bounds.max_in_values),
         "minProperties": 1,
+        "additionalProperties": False,
     }
     return {"anyOf": [nullable(value), comparison]}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Final
 
 from byodpp.conditions import (
@@ -24,6 +25,8 @@ from byodpp.conditions import (
     Variable,
 )
 from byodpp.definitions import VARIABLES, FieldDefinition, ResourceDefinition
+from byodpp.fields.numbers import exact
+from byodpp.query.documents import definition_inside, has_digits, member, number
 from byodpp.query.names import Judgement, closed
 from byodpp.query.text import Text
 from byodpp.query.values import (
@@ -47,9 +50,9 @@ OPERATORS: Final = (
     *("startsWith", "endsWith", "isNull", "has", "hasAny", "hasAll"),
 )
 QUANTIFIERS: Final = ("some", "every", "none")
-#: What can be asked of a value inside json, whatever its declared type.
 #: Names and elements of a tree that one comparison may need: it may lie deep.
 _LOOKS_PER_TERM: Final = 50
+#: What can be asked of a value inside json, whatever its declared type.
 _INSIDE: Final = frozenset(OPERATORS)
 _PATTERNS: Final = frozenset({"like", "ilike", "contains", "startsWith", "endsWith"})
 _ORDERS: Final = frozenset({"gt", "gte", "lt", "lte"})
@@ -57,8 +60,8 @@ _HAS: Final = frozenset({"has", "hasAny", "hasAll"})
 
 
 def has_paths(definition: FieldDefinition) -> bool:
-    """Return whether values inside the field can be named: `metadata.color`."""
-    return definition.type.document and definition.items is None and definition.type.name != "array"
+    """Return whether values inside the field can be named: `metadata.color`, `tags.0`."""
+    return definition.type.document
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +193,12 @@ class FilterJudge:
         if not definition.filterable and definition.name != "id" and self.judgement.lookup is not None:
             self.judgement.fault(place.parameter, "not_filterable", closed(definition))
             return NOTHING
-        if inside and (not has_paths(definition) or "" in inside):
-            self.judgement.fault(
-                place.parameter, "unknown_field", f"{definition.name!r} has no values inside it"
-            )
+        try:
+            if "" in inside:
+                raise Rejected("a step of the path is empty", "unknown_field")
+            definition_inside(definition, inside)
+        except Rejected as error:
+            self.judgement.fault(place.parameter, error.code, str(error))
             return NOTHING
         target = _Target(place, definition, inside)
         if not isinstance(value, Mapping):
@@ -289,8 +294,7 @@ class FilterJudge:
             self._operator(target, "eq", one) for one in elements if one is None or self._is_variable(one)
         ]
         if target.inside:
-            candidates = [json_text(value) for one in plain for value in self._candidates(target, one)]
-            comparison = target.compare("in", self.judgement.parameter(candidates), "json")
+            comparison = self._any_inside(target, "in", plain)
         else:
             values = [scalar(one, target.definition) for one in plain]
             comparison = target.compare("in", self.judgement.parameter(values))
@@ -301,47 +305,47 @@ class FilterJudge:
 
     def _ordered(self, target: _Target, word: str, *raw: Any) -> Condition:
         """Judge a comparison that needs an order; inside json numbers and texts have one."""
+        kind, values = "", [] if target.inside else [scalar(one, target.definition) for one in raw]
         if target.inside:
-            candidates = [self._candidates(target, one)[-1] for one in raw]
-            numbers = all(type(one).__name__ in ("int", "Decimal", "float") for one in candidates)
-            if not numbers:
-                candidates = [text(one) for one in raw]
-            bound = [self.judgement.parameter(one) for one in candidates]
-            operand = (bound[0], bound[1]) if len(bound) == 2 else bound[0]
-            return target.compare(word, operand, "number" if numbers else "text")
-        operands = [self.judgement.parameter(scalar(one, target.definition)) for one in raw]
-        return target.compare(word, (operands[0], operands[1]) if len(operands) == 2 else operands[0])
+            kind, values = self._order_inside(target, raw)
+        operands = [self.judgement.parameter(one) for one in values]
+        return target.compare(word, (operands[0], operands[1]) if len(operands) == 2 else operands[0], kind)
+
+    def _order_inside(self, target: _Target, raw: tuple[Any, ...]) -> tuple[str, list[Any]]:
+        """Return how values inside json are ordered, and what they are compared with."""
+        definition = self._declared(target)
+        if definition is not None and has_digits(definition):
+            return "digits", [number(one, definition) for one in raw]
+        candidates = [self._candidates(definition, one)[-1] for one in raw]
+        if all(isinstance(one, int | Decimal | float) and not isinstance(one, bool) for one in candidates):
+            return "number", [exact(one) for one in candidates]
+        if definition is not None and not definition.type.document:
+            return "text", [text(one) for one in candidates]
+        return "text", [text(one) for one in raw]
 
     def _inside(self, target: _Target, word: str, raw: Any) -> Condition:
         if word in _ORDERS:
             return self._ordered(target, word, raw)
-        candidates = [json_text(value) for value in self._candidates(target, raw)]
-        return target.compare("in" if word == "eq" else "nin", self.judgement.parameter(candidates), "json")
+        return self._any_inside(target, "in" if word == "eq" else "nin", [raw])
 
-    def _candidates(self, target: _Target, raw: Any) -> list[Any]:
+    def _any_inside(self, target: _Target, word: str, raw: list[Any]) -> Comparison:
+        """Compare a value inside json with all that some operands may mean."""
+        definition = self._declared(target)
+        if definition is not None and has_digits(definition):
+            numbers = [number(one, definition) for one in raw]
+            return target.compare(word, self.judgement.parameter(numbers), "digits")
+        candidates = [json_text(value) for one in raw for value in self._candidates(definition, one)]
+        return target.compare(word, self.judgement.parameter(candidates), "json")
+
+    def _candidates(self, definition: FieldDefinition | None, raw: Any) -> list[Any]:
         """Return the JSON values that an operand inside json may mean."""
-        definition = self._property(target)
         if definition is None or raw is None or definition.type.document:
             return json_candidates(raw)
         return [scalar_json(raw, definition)]
 
-    def _property(self, target: _Target) -> FieldDefinition | None:
-        """Return the declared property at the end of a path, None where anything may lie.
-
-        Raises:
-            Rejected: the path names a property that cannot exist.
-        """
-        definition: FieldDefinition | None = target.definition
-        for key in target.inside:
-            if definition is None or definition.type.name != "object":
-                return None
-            properties = definition.properties
-            if key not in properties and not definition.additional_properties:
-                raise Rejected(
-                    f"There is no property {key[:100]!r} here. {nearest(key, properties)}".rstrip()
-                )
-            definition = properties.get(key)
-        return definition
+    def _declared(self, target: _Target) -> FieldDefinition | None:
+        """Return what is declared at the end of the path, None where anything may lie."""
+        return definition_inside(target.definition, target.inside)
 
     def _has(self, target: _Target, word: str, raw: Any) -> Condition:
         """Judge has, hasAny, hasAll: one term per value, joined by or and and."""
@@ -358,13 +362,16 @@ class FilterJudge:
 
     def _has_one(self, target: _Target, raw: Any) -> Condition:
         """Judge one `has`: an array holds the value, or an object the key."""
+        definition = self._declared(target)
+        item = definition.items if definition is not None else None
+        if item is not None and has_digits(item) and not item.type.canonical(item):
+            return target.compare("has", self.judgement.parameter(number(raw, item)), "digits")
+        if item is not None:
+            return target.compare(
+                "has", self.judgement.parameter(f"[{json_text(member(raw, item))}]"), "json"
+            )
         if isinstance(raw, list | Mapping) or raw is None:
             raise Rejected("expected a single value")
-        definition = self._property(target)
-        item = definition.items if definition is not None else None
-        if item is not None:
-            value = scalar_json(raw, item)
-            return target.compare("has", self.judgement.parameter(f"[{json_text(value)}]"), "json")
         candidates = json_candidates(raw)
         values = [f"[{json_text(value)}]" for value in candidates]
         parts: list[Condition] = [

@@ -17,7 +17,17 @@ from urllib.parse import unquote_to_bytes
 from byodpp import wire
 from byodpp.exceptions import ApiError, Detail, InvalidEncoding, InvalidQuery, QueryTooComplex, TooDeep
 
-__all__ = ["FUNCTIONS", "RawInclude", "RawQuery", "RawSort", "Text", "pairs", "parse", "parse_json"]
+__all__ = [
+    "FUNCTIONS",
+    "Brackets",
+    "RawInclude",
+    "RawQuery",
+    "RawSort",
+    "Text",
+    "pairs",
+    "parse",
+    "parse_json",
+]
 
 #: Functions of aggregates; `sum:price` is one word, also where a colon means something else.
 FUNCTIONS: Final = ("count", "countDistinct", "sum", "avg", "min", "max")
@@ -238,16 +248,16 @@ class _Reader:
                 self._fault(name, "mixed", "a filter has one form: brackets or JSON")
                 return tree
             return self._json(name, value)
-        if tree is not None and not (isinstance(tree, _Brackets)):
+        if tree is not None and not (isinstance(tree, Brackets)):
             self._fault(name, "mixed", "a filter has one form: brackets or JSON")
             return tree
-        root = node = _Brackets() if tree is None else tree
+        root = node = Brackets() if tree is None else tree
         for position, segment in enumerate(segments):
             key = segment or str(len(node))  # `[]` appends
             last = position == len(segments) - 1
             if last and key not in node:
                 node[key] = Text(value)
-            elif not last and isinstance(below := node.setdefault(key, _Brackets()), _Brackets):
+            elif not last and isinstance(below := node.setdefault(key, Brackets()), Brackets):
                 node = below
             else:
                 self._fault(name, "conflict", "another parameter gives this a different value")
@@ -411,5 +421,5 @@ class _Reader:
         )
 
 
-class _Brackets(dict[str, Any]):
+class Brackets(dict[str, Any]):
     """A node of the bracket form; its own class, so that it is never taken for JSON."""

@@ -24,6 +24,7 @@ __all__ = [
     "json_candidates",
     "json_text",
     "pattern",
+    "python_value",
     "scalar",
     "scalar_json",
     "text",
@@ -66,7 +67,7 @@ def text(raw: Any) -> str:
     return value
 
 
-def _python_value(raw: Any, definition: FieldDefinition) -> Any:
+def python_value(raw: Any, definition: FieldDefinition) -> Any:
     """Return the Python value of a field's type.
 
     Raises:
@@ -91,7 +92,7 @@ def scalar(raw: Any, definition: FieldDefinition) -> Any:
     Raises:
         Rejected: the type refuses it.
     """
-    return definition.type.bind(_python_value(raw, definition), definition)
+    return definition.type.bind(python_value(raw, definition), definition)
 
 
 def scalar_json(raw: Any, definition: FieldDefinition) -> Any:
@@ -100,7 +101,7 @@ def scalar_json(raw: Any, definition: FieldDefinition) -> Any:
     Raises:
         Rejected: the type refuses it.
     """
-    return definition.type.to_json(_python_value(raw, definition), definition)
+    return definition.type.to_json(python_value(raw, definition), definition)
 
 
 def truth(raw: Any) -> bool:

@@ -6,7 +6,7 @@ Values are always parameters; no text of a client gets into a statement.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ _SYMBOLS: Final[Mapping[str, str]] = MappingProxyType(
 #: Collation "C" folds ASCII only; the database's own character type knows the rest.
 _CASE: Final = "default"
 _NULL_JSON: Final = "'null'::jsonb"
+#: A number as text, which a cast takes if it is not endless.
+_NUMBER: Final = "'^-?[0-9]+([.][0-9]+)?$'"
+_MOST_DIGITS: Final = 2_000
 
 
 def operand_parameter(
@@ -114,6 +117,8 @@ def _compare_json(
         )
 
     operand = comparison.operand
+    if comparison.kind == "digits":
+        return _compare_digits(document, operator, operand, parameter)
     if operator == "has":
         assert not isinstance(operand, tuple)
         if comparison.kind == "json":
@@ -139,6 +144,36 @@ def _compare_json(
     return sa.case(
         (_is(document, "number" if comparison.kind == "number" else "string"), test), else_=sa.false()
     )
+
+
+def _compare_digits(
+    document: sa.ColumnElement[Any],
+    operator: str,
+    operand: Operand | tuple[Operand, Operand],
+    parameter: Callable[[Operand, sa.types.TypeEngine[Any]], sa.BindParameter[Any]],
+) -> sa.ColumnElement[Any]:
+    """Compare a number that is kept as text; what spells none, in older rows, matches nothing."""
+    if operator == "has":
+        assert not isinstance(operand, tuple)
+        array = sa.case((_is(document, "array"), document), else_=sa.literal_column("'[]'::jsonb"))
+        item = sa.func.jsonb_array_elements(array, type_=JSONB()).column_valued("item")
+        one: sa.ColumnElement[int] = sa.literal_column("1")
+        found = _compare_digits(item, "eq", operand, parameter)
+        return sa.select(one).where(found).exists()
+    digits = sa.collate(document.op("#>>", return_type=sa.Text())(sa.literal_column("'{}'::text[]")), "C")
+    typed = sa.cast(digits, sa.Numeric())
+    if isinstance(operand, tuple):
+        low, high = (parameter(one, sa.Numeric()) for one in operand)
+        test: sa.ColumnElement[Any] = typed.between(low, high)
+    elif operator == "in":
+        test = typed == sa.any_(parameter(operand, ARRAY(sa.Numeric())))
+    else:
+        test = typed.bool_op(_SYMBOLS[operator])(parameter(operand, sa.Numeric()))
+    spelled = sa.case(
+        (sa.func.char_length(digits) <= _MOST_DIGITS, digits.bool_op("~")(sa.literal_column(_NUMBER))),
+        else_=sa.false(),
+    )
+    return sa.case((spelled, test), else_=sa.false())
 
 
 def _is(document: sa.ColumnElement[Any], kind: str) -> sa.ColumnElement[Any]:
