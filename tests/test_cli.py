@@ -310,6 +310,22 @@ def test_check_notes_a_table_without_fields(shop: Path) -> None:
     assert "Tasks has no" not in done.stdout
 
 
+@pytest.mark.slow
+def test_a_locale_that_the_server_does_not_know_is_told(shop: Path) -> None:
+    """The embedded PostgreSQL has no ICU: its own warning is seen by nobody."""
+
+    def sorted_as_german(resources: list[Any]) -> None:
+        resources[0]["fields"]["name"]["locale"] = "de"
+
+    changed_manifest(shop, sorted_as_german)
+    name = json.loads((shop / "resources.json").read_text())["services"][0]["resources"][0]["name"]
+    checked = byodpp("check", cwd=shop)
+    assert f"the locale of {name}.name needs a server with ICU" in " ".join(checked.stdout.split())
+    assert byodpp("migrate", "new", "-m", "first", cwd=shop).returncode == 0
+    applied = byodpp("migrate", "apply", cwd=shop)
+    assert f"{name}.name is compared by code point" in " ".join(applied.stdout.split()), applied.stderr
+
+
 def test_check_tells_the_mistakes_of_settings_logics_and_schemas_together(shop: Path) -> None:
     (shop / "config" / "base.yaml").write_text("log_levle: info\n")
     (shop / "logics" / "v1" / "tasks" / "create.py").write_text("from nowhere import nothing\n")

@@ -5,11 +5,12 @@ In: settings and a Blueprint. Out: an Application. May reject: StartError.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 
@@ -87,6 +88,8 @@ if TYPE_CHECKING:
     from byodpp.limits.shared import SharedWindows
 
 __all__ = ["Application"]
+
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
@@ -380,6 +383,8 @@ class Application:
                 raise MigrationError(status.reason)
             await ensure_platform(transaction)  # its operators sign in before anything else is there
             problems = await check_views(transaction.connection, self.blueprint.registry)
+            for name in await migrations.without_order(self.blueprint.registry, transaction.connection):
+                _log.warning("%s %s", name, migrations.NO_LOCALE)
         if problems:
             raise StartError(problems)
 

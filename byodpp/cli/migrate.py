@@ -170,7 +170,17 @@ async def _apply_here(settings: Settings, allow_destructive: bool) -> list[str]:
     async with running_database(settings) as found:
         done = await _apply(found, allow_destructive=allow_destructive)
         await _apply_places(found, allow_destructive=allow_destructive)
+        await _note_locales(found)
         return done
+
+
+async def _note_locales(settings: Settings) -> None:
+    """Tell the fields whose locale the server does not know; PostgreSQL warns nobody who sees it."""
+    from byodpp import migrations
+    from byodpp.manifest import load_manifest
+
+    for name in await migrations.without_order(load_manifest(settings.app_dir), _owner(settings)):
+        print_step("note", f"{name} {migrations.NO_LOCALE}")
 
 
 async def _apply_places(settings: Settings, *, allow_destructive: bool) -> None:

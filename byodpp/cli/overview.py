@@ -32,6 +32,7 @@ def check(context: typer.Context) -> None:
     from byodpp.index_check import unindexed
     from byodpp.logics import LogicMap, load_logics
     from byodpp.manifest import load_manifest
+    from byodpp.migrations import fields_with_locales
     from byodpp.part_logics import PART_LOGICS
     from byodpp.schemas import SchemaMap
     from byodpp.schemas.overrides import load_schema_overrides
@@ -68,6 +69,9 @@ def check(context: typer.Context) -> None:
             "needs pg_trgm, an optional extension; the embedded PostgreSQL has none and reads all rows there"
         )
         print_step("note", f"the trigram index of {name} {told}")
+    for name in fields_with_locales(registry):
+        told = "needs a server with ICU; the embedded PostgreSQL has none and compares by code point there"
+        print_step("note", f"the locale of {name} {told}")
     own = [resource for resource in registry if resource.part is None]
     print_step(
         "good", f"{len(own)} resources of your own, {len(registry) - len(own)} of the framework's parts"

@@ -181,7 +181,8 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
     Key(
         name="locale",
         shape=Text(pattern=r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", called="a locale such as de or sv-SE"),
-        doc="Compare and sort the text by the rules of this locale; by code point when left out.",
+        doc="Compare and sort the text by the rules of this locale, on a server with ICU; by code point when "
+        "left out, and on a server without it, such as the embedded one.",
     ),
 )
 

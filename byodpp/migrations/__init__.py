@@ -23,6 +23,7 @@ import asyncpg
 
 from byodpp.exceptions import MigrationError
 from byodpp.migrations.catalog import SEAL_POLICIES
+from byodpp.migrations.locales import NO_LOCALE, fields_with_locales, fields_without_order
 from byodpp.migrations.plan import Plan, Step, batches
 from byodpp.migrations.planning import plan_for
 from byodpp.migrations.published import published_by
@@ -34,12 +35,15 @@ from byodpp.row_security import Published, mark_leakproof
 from byodpp.tables import Tables
 
 __all__ = [
+    "NO_LOCALE",
     "Plan",
     "Revision",
     "Snapshot",
     "Status",
     "Step",
     "apply",
+    "fields_with_locales",
+    "fields_without_order",
     "new",
     "new_empty",
     "plan",
@@ -48,6 +52,7 @@ __all__ = [
     "status_of",
     "synchronise",
     "wanted_schema",
+    "without_order",
 ]
 
 #: For making a connection: a server that is away is not waited for any longer.
@@ -123,6 +128,14 @@ async def status(
     fingerprint = fingerprint or wanted_schema(registry, tables=tables, published=published).fingerprint
     async with _connected(database) as connection:
         return await status_of(app_dir, fingerprint, connection)
+
+
+async def without_order(registry: Registry, database: Database) -> list[str]:
+    """Return the fields that ask for the order of a locale which a database does not know."""
+    if not fields_with_locales(registry):
+        return []
+    async with _connected(database) as connection:
+        return await fields_without_order(registry, connection)
 
 
 async def synchronise(
