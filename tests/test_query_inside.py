@@ -294,6 +294,26 @@ async def test_a_property_that_is_not_there_is_told_with_what_was_meant(world: T
     assert "Did you mean 'exact'?" in answer.json()["error"]["details"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sort=numbers.big", "sort=-lines.0.sku", "fields=numbers.big", "fields=id,note.list",
+        "aggregate=count&group=numbers.big", "aggregate=count&group=month(numbers.at)",
+        "aggregate=sum:numbers.ratio", "aggregate=max:lines.0.qty",
+    ],
+)  # fmt: skip
+async def test_orders_groups_and_choices_do_not_lead_into_fields_and_say_so(
+    world: TestedApplication, query: str
+) -> None:
+    answer = await world.client().get(f"{ORDERS}?{query}")
+    assert answer.status_code == 400
+    (detail,) = answer.json()["error"]["details"]
+    assert detail["code"] == "unknown_field"
+    assert detail["message"].startswith("values inside"), detail
+    name = await world.client().get(f"{ORDERS}?sort=name.x")
+    assert name.json()["error"]["details"][0]["message"] == "'name' has no values inside it"
+
+
 def test_openapi_shows_what_an_array_may_have_and_where_its_paths_lead(blueprint: Blueprint) -> None:
     registry = blueprint.registry
     shown = filter_schema(registry.get("Orders"), registry)["properties"]

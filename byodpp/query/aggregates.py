@@ -139,6 +139,10 @@ class GroupingJudge:
 
     def _allows(self, function: str, name: str, parameter: str) -> bool:
         definition = self._names().get(name)
+        outer = self._names().get(name.partition(".")[0])
+        if definition is None and outer is not None:
+            self.judgement.inside(parameter, outer)
+            return False
         if definition is None:
             self.judgement.unknown(parameter, "unknown_field", "field", name, self._names())
             return False

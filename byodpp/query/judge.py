@@ -279,7 +279,9 @@ class _QueryJudge:
         known: Mapping[str, FieldDefinition] = names.fields if names is not None else {}
         readable = {name: definition for name, definition in known.items() if not definition.write_only}
         for name in raw:
-            if name not in readable:
+            if name not in readable and (outer := readable.get(name.partition(".")[0])) is not None:
+                self.judgement.inside(parameter, outer)
+            elif name not in readable:
                 self.judgement.unknown(parameter, "unknown_field", "field", name, readable)
         chosen = frozenset(raw)
         return tuple(name for name in resource.fields if name in chosen)

@@ -94,8 +94,18 @@ class Judgement:
         if definition is not None:
             return path, definition
         names = self.names(resource)
-        self.unknown(parameter, "unknown_field", "field", last, tuple(names.fields) if names else ())
+        if names is not None and last in names.fields:  # a field, and the name goes on behind it
+            self.inside(parameter, names.fields[last])
+        else:
+            self.unknown(parameter, "unknown_field", "field", last, tuple(names.fields) if names else ())
         return None
+
+    def inside(self, parameter: str, definition: FieldDefinition) -> None:
+        """Note that a name leads into a field where fields and relations are meant."""
+        told = f"{definition.name!r} has no values inside it"
+        if definition.type.document:
+            told = f"values inside {definition.name!r} are for filters; here a field of its own is needed"
+        self.fault(parameter, "unknown_field", told)
 
     def leads(self, name: str, resource: ResourceDefinition) -> bool:
         """Whether a dotted name leads to a field that may be named; notes nothing."""
