@@ -350,15 +350,21 @@ def test_marshmallows_own_hooks_work_on_a_strict_field() -> None:
         (field("json"), "5", 5),
         (field("json"), "red", "red"),
         (field("json"), '"5"', "5"),
-        (field("array", items=field("integer")), "5", 5),
-        (field("array"), "5", "5"),
-        (field("object"), "key", "key"),
     ],
 )
 def test_a_parameter_is_read_by_the_fields_type(definition: FieldDefinition, text: str, value: Any) -> None:
     found = definition.type.from_text(text, definition)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "definition", [field("array", items=field("integer")), field("array"), field("object")]
+)
+def test_no_text_is_an_array_or_an_object(definition: FieldDefinition) -> None:
+    with pytest.raises(FieldFault) as refused:
+        definition.type.from_text("5", definition)
+    assert refused.value.code == "type"
 
 
 @pytest.mark.parametrize(
