@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-__all__ = ["answered", "blocked", "soon"]
+__all__ = ["answered", "blocked", "soon", "turns"]
 
 _TURN_SECONDS: Final = 0.05
 #: A bound against hanging; nothing waits that long.
@@ -35,6 +35,12 @@ async def soon(look: Callable[[], Awaitable[object]], wanted: object, seconds: f
             await asyncio.sleep(_TURN_SECONDS)
         found = await look()
     assert found == wanted, f"not within {seconds} s: {found!r} instead of {wanted!r}"
+
+
+async def turns(seconds: float) -> None:
+    """Let a time pass in turns: for what must not be looked at before it is over."""
+    for _ in range(round(seconds / _TURN_SECONDS)):
+        await asyncio.sleep(_TURN_SECONDS)
 
 
 def answered(client: Any, url: str) -> Callable[[], Awaitable[object]]:

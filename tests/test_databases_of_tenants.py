@@ -47,7 +47,7 @@ from byodpp.tenant_life.acting import _acting, system
 from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
 from tests.commands import ROOT, byodpp
-from tests.patience import answered, blocked, soon
+from tests.patience import answered, blocked, soon, turns
 from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, Cut, World, made, writing
 from tests.worlds import build, write_application
 
@@ -477,10 +477,10 @@ async def test_a_deleted_tenant_leaves_its_place_and_nobody_writes_for_it(
     await world.life.move("acme", "database", wanted=Wanted(place="north"))
     with pytest.raises(Cut):
         await world.life.delete("acme", tmp_path, told=cut_after("export"))
-    await asyncio.sleep(1.2)
+    await turns(1.2)
     assert (await operator.get(FOLDERS, headers={"X-Tenant": "acme"})).status_code == 200
     await world.life.delete("acme", tmp_path)
-    await asyncio.sleep(1.2)
+    await turns(1.2)
     answer = await operator.post(FOLDERS, headers={"X-Tenant": "acme"}, json={"name": "orphan"})
     assert answer.status_code in (403, 404), answer.text
     for sql in ("byodpp.platform_keys where tenant_id", "tenants where id", "folders where tenant_id"):
@@ -630,7 +630,7 @@ async def test_rules_keys_and_revocations_hold_at_once_in_a_database(world: Worl
 async def test_users_are_not_believed_for_long_while_their_database_is_not_followed(world: World) -> None:
     await world.fill("acme", 1)
     await world.life.move("acme", "database", wanted=Wanted(place="north"))
-    await asyncio.sleep(1.2)  # until then the move is still being told
+    await turns(1.2)  # until then the move is still being told
     clerk = world.client(role="Admin", user="clerk")
     assert (await clerk.get(FOLDERS)).status_code == 200
     await world.application.connected.of_places["north"].revocations.looks.stop()

@@ -24,6 +24,7 @@ import pytest
 from byodpp.bootstrap import Blueprint
 from byodpp.embedded import SUPERUSER
 from byodpp.testing import Bench, TestedApplication
+from tests.patience import turns
 from tests.serving import Serving
 from tests.worlds import build
 
@@ -148,7 +149,7 @@ async def _prepare(tested: TestedApplication, roles: int) -> None:
         if number % 2:
             rule = {"subject": f"Role{number}", "object": "Things", "action": "read"}
             assert (await admin.post(POLICIES, json=rule)).status_code == 201
-    await asyncio.sleep(_IN_FORCE)
+    await turns(_IN_FORCE)
 
 
 class _Racer:
@@ -191,7 +192,7 @@ class _Racer:
             await self._ask(here, "at once, where it was changed")
             await asyncio.sleep(self._dice.random() * 0.3)
             await self._holders[1 - here].get(THINGS)  # either answer is right now
-            await asyncio.sleep(_IN_FORCE)
+            await turns(_IN_FORCE)
             for place in (1 - here, here, 1 - here):
                 await self._ask(place, "after a second")
 
