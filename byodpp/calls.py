@@ -53,6 +53,7 @@ class Call:
     read_only: Mapping[str, Any] = field(default_factory=dict)  # what a PUT sent along and may not change
     nested: tuple[NestedRows, ...] = ()  # related rows, written by the generic operation after the row
     expected_version: int | None = None  # of If-Match; None when any version will do
+    or_versions: tuple[int, ...] = ()  # others that will do as well as the expected one
     action: ActionDefinition | None = None
     system: bool = False  # for the tenant, without the caller's row and field rules
 
@@ -83,6 +84,7 @@ class Call:
             read_only=self.read_only,
             nested=self.nested,
             expected_version=self.expected_version,
+            or_versions=self.or_versions,
             action=self.action,
             system=self.system,
         )

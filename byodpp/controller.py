@@ -25,7 +25,7 @@ from byodpp.exceptions import Detail, InvalidQuery
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps
-from byodpp.preconditions import entity_tag, expected_version, is_unchanged
+from byodpp.preconditions import entity_tag, expected_versions, is_unchanged
 from byodpp.query.judge import judge
 from byodpp.query.parameters import read_parameters
 from byodpp.query.text import parse
@@ -135,14 +135,14 @@ class Controller:
         """PUT one row."""
         self._refuse_query(request)
         call = writing(self._call(request, "update"), request.validated)
-        call.expected_version = self._expected_version(request)
+        self._expect(call, request)
         return await self._write(request, call)
 
     async def patch(self, request: Request) -> Answer:
         """PATCH one row: a merge patch, or the steps of a JSON Patch."""
         self._refuse_query(request)
         call = self._call(request, "patch")
-        call.expected_version = self._expected_version(request)
+        self._expect(call, request)
         if request.media_type == _STEPS or self._schemas.needs_stored(self.resource, request.json):
             return await self._write(request, call, lambda unit: self._patch_stored(unit, call, request))
         loaded = await request.aside(partial(self.load, "patch", request.json, request.principal))
@@ -168,7 +168,7 @@ class Controller:
         """DELETE one row."""
         self._refuse_query(request)
         call = self._call(request, "delete")
-        call.expected_version = self._expected_version(request)
+        self._expect(call, request)
         return await self._write(request, call)
 
     async def batch(self, request: Request) -> Answer:
@@ -205,7 +205,7 @@ class Controller:
             # The tag of a deleted row cannot be read, so that restoring it never demands one.
             tagged = action.restores and (request.header(b"if-match") or "*").strip() != "*"
             if action.transition is not None or tagged:
-                call.expected_version = self._expected_version(request)
+                self._expect(call, request)
             if action.method not in _SAFE:
                 return await self._write(request, call)
             return await self._answered(request, call, await self._service.run(call))
@@ -239,9 +239,12 @@ class Controller:
 
     # --- in ---------------------------------------------------------------------------
 
-    def _expected_version(self, request: Request) -> int | None:
+    def _expect(self, call: Call, request: Request) -> None:
+        """Let a call have the versions that its row must have one of."""
         unless = request.header(b"if-none-match")
-        return expected_version(request.header(b"if-match"), unless, self.resource)
+        versions = expected_versions(request.header(b"if-match"), unless, self.resource)
+        if versions:
+            call.expected_version, call.or_versions = versions[0], versions[1:]
 
     def _call(self, request: Request, operation: str, **more: Any) -> Call:
         return Call(

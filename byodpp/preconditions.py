@@ -1,6 +1,6 @@
 """If-Match and If-None-Match: entity tags of versioned rows.
 
-In: header values. Out: the version a write expects, or whether a read can be answered with 304.
+In: header values. Out: the versions a write expects, or whether a read can be answered with 304.
 May reject: InvalidHeader, PreconditionFailed, PreconditionRequired. The tag of a row is its
 version in quotes: `"5"`.
 """
@@ -13,11 +13,11 @@ from typing import Final
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import InvalidHeader, PreconditionFailed, PreconditionRequired
 
-__all__ = ["entity_tag", "expected_version", "is_unchanged"]
+__all__ = ["entity_tag", "expected_versions", "is_unchanged"]
 
 _TAG: Final = re.compile(r'\s*(W/)?"([\x21\x23-\x7e]*)"\s*(?:,|\Z)')
 _MAX_LENGTH: Final = 1_000
-_MAX_VERSION_DIGITS: Final = 18
+_VERSION: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 
 
 def entity_tag(version: int) -> str:
@@ -25,10 +25,10 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def expected_version(
+def expected_versions(
     if_match: str | None, if_none_match: str | None, resource: ResourceDefinition
-) -> int | None:
-    """Return the version that a write expects; None when any will do.
+) -> tuple[int, ...]:
+    """Return the versions of which a write expects one; none when any will do.
 
     Args:
         if_match: the header's value, None when it was not sent.
@@ -36,7 +36,7 @@ def expected_version(
         resource: what is written.
 
     Raises:
-        InvalidHeader: the value is no list of entity tags, or names several versions.
+        InvalidHeader: the value is no list of entity tags.
         PreconditionFailed: the tag can be none of this resource's; or the row should not exist.
         PreconditionRequired: the resource is written with a version only, and none is named.
     """
@@ -46,21 +46,18 @@ def expected_version(
     if if_match is None:
         if resource.version_required:
             raise PreconditionRequired(f"{resource.name} is written with If-Match only: send the row's ETag.")
-        return None
+        return ()
     if if_match.strip() == "*":
         if resource.version_required:
             told = "If-Match: * names no version: send the row's ETag."
             raise PreconditionRequired(f"{resource.name} is written with a version only. {told}")
-        return None
+        return ()
     tags = _tags(if_match, "If-Match")
-    versions = {
-        int(tag) for weak, tag in tags if not weak and tag.isdecimal() and len(tag) <= _MAX_VERSION_DIGITS
-    }
+    # A tag is compared as a text: "05" was never sent, and is not version 5.
+    versions = tuple(dict.fromkeys(int(tag) for weak, tag in tags if not weak and _VERSION.fullmatch(tag)))
     if not resource.versioned or not versions:
         raise PreconditionFailed("No row has this entity tag.")
-    if len(versions) > 1:
-        raise InvalidHeader("If-Match names several versions; send the one that was read.")
-    return versions.pop()
+    return versions
 
 
 def is_unchanged(if_none_match: str | None, version: int | None) -> bool:

@@ -456,9 +456,27 @@ async def test_if_match_guards_every_write_of_a_versioned_row(shop: TestedApplic
     assert (await client.patch(url, json={"name": "a"}, headers={"If-Match": '"1"'})).status_code == 200
     assert (await client.patch(url, json={"name": "b"}, headers={"If-Match": "*"})).status_code == 200
     assert (await client.patch(url, json={"name": "c"}, headers={"If-Match": '"3", "x"'})).status_code == 200
-    assert (await client.patch(url, json={"name": "c"}, headers={"If-Match": '"3", "4"'})).status_code == 400
+    for method, path, sent in (
+        ("PATCH", url, {"name": "d"}),
+        ("PATCH", url, {"metadata": {"x": 1}}),
+        ("PUT", url, body),
+        ("POST", f"{url}/publish", None),
+    ):
+        version = (await client.get(url)).json()["data"]["version"]
+        zeros = f'"0{version}"', f'"000{version}", "{version + 1}"'
+        for tags in (f'"{version + 1}", "{version + 2}"', f'"1", W/"{version}"', *zeros):
+            stale = await client.request(method, path, json=sent, headers={"If-Match": tags})
+            assert (stale.status_code, code(stale)) == (412, "precondition_failed"), (method, path, tags)
+        any_of = {"If-Match": f'"{version - 1}" , "{version}", "x","{version + 1}"'}
+        done = await client.request(method, path, json=sent, headers=any_of)
+        assert (done.status_code, done.headers["etag"]) == (200, f'"{version + 1}"'), (method, path)
+    assert (
+        await client.patch(f"{url}9", json={"name": "c"}, headers={"If-Match": '"3", "4"'})
+    ).status_code == 404
     long = await client.patch(url, json={"name": "c"}, headers={"If-Match": '"' + "4" * 10_000 + '"'})
     assert long.status_code in (400, 412)
+    version = (await client.get(url)).json()["data"]["version"]
+    assert (await client.delete(url, headers={"If-Match": f'"1", "{version}"'})).status_code == 204
 
 
 async def test_a_resource_may_demand_if_match_on_every_way_to_write(shop: TestedApplication) -> None:

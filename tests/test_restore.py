@@ -58,6 +58,8 @@ async def test_what_is_not_deleted_or_not_there_is_not_restored(store: TestedApp
     url = await deleted(client, HINTS, text="b")
     assert (await store.client(tenant="beta").post(f"{url}/restore")).status_code == 404
     assert (await client.post(f"{url}/restore", headers={"If-Match": '"1"'})).status_code == 412
+    several = await client.post(f"{url}/restore", headers={"If-Match": '"1", "2"'})
+    assert (several.status_code, code(several)) == (400, "invalid_header"), "a deleted row shows no version"
     assert (await client.post(f"{url}/restore?x=1")).status_code == 400
     assert (await client.get(f"{url}/restore")).status_code == 405
     assert (await client.post("/api/v1/words/1/restore")).status_code == 404

@@ -54,10 +54,13 @@ def shared_parameters() -> dict[str, Any]:
         "host below it (`acme.dpp.example`) says the same; both together have to be the same word."
     )
     match = (
-        'The `ETag` that was read, e.g. `"5"`: the write is refused with 412 when the row has changed since.'
+        'The `ETag` that was read, e.g. `"5"`: the write is refused with 412 when the row has changed since. '
+        "Of several, the row must have one."
     )
-    one = {"type": "string", "pattern": '^"[0-9]{1,18}"$', "examples": ['"5"']}
-    tag = {"type": "string", "pattern": '^("[0-9]{1,18}"|\\*)$', "examples": ['"5"']}
+    version = '"(0|[1-9][0-9]{0,17})"'
+    several = f"{version}( *, *{version})*"
+    one = {"type": "string", "pattern": f"^{several}$", "examples": ['"5"']}
+    tag = {"type": "string", "pattern": f"^(\\*|{several})$", "examples": ['"5"']}
     tags = {"type": "string", "pattern": f"^(\\*|{_TAG}( *, *{_TAG})*)$", "examples": ['"5"']}
     return {
         "X-Request-ID": _header_parameter("X-Request-ID", f"Id of this request. {known_id}", _TEXT),

@@ -39,7 +39,7 @@ def is_single(parts: UnitParts, call: Call) -> bool:
     """Whether a call creates or changes a row by one statement, with nothing else to find out.
 
     Of the other scopes some are written by few; what a modifier makes of a value may have to be looked at,
-    and read-only values that come along are compared with what is stored.
+    and read-only values that come along, or several versions, are compared with what is stored.
     """
     resource, operation = call.resource, call.operation
     if operation not in ("create", "update", "patch") or resource.scope is not Scope.TENANT:
@@ -48,7 +48,7 @@ def is_single(parts: UnitParts, call: Call) -> bool:
         return is_lone(parts, call)
     if resource.kind is not Kind.DATABASE or resource.part is not None or call.nested or not call.body:
         return False
-    if call.read_only or parts.store.sealed.concern(resource):
+    if call.or_versions or call.read_only or parts.store.sealed.concern(resource):
         return False  # a value that cannot be opened again must undo the change
     if parts.logics.get(resource, operation) is not None:
         return False

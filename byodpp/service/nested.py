@@ -107,7 +107,9 @@ class NestedWork:
         ]
         if not items:
             return {}
-        call = self._call.having(resource=nested.target, nested=(), read_only={}, expected_version=None)
+        call = self._call.having(
+            resource=nested.target, nested=(), read_only={}, expected_version=None, or_versions=()
+        )
         rows = await BatchWork(self._unit).create(call, items)
         return {item.index: row for item, row in zip(items, rows, strict=True)}
 

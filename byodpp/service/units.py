@@ -33,6 +33,7 @@ from byodpp.exceptions import (
     BadGateway,
     Detail,
     Forbidden,
+    InvalidHeader,
     MethodNotAllowed,
     NotFound,
     PreconditionFailed,
@@ -156,6 +157,8 @@ class Unit:
             raise
 
     async def _executed(self, call: Call) -> Any:
+        if call.or_versions:
+            call = await self._settled(call)
         logic = self.parts.logics.get(call.resource, call.operation)
         if logic is None:
             return await self.generic(call)
@@ -168,6 +171,23 @@ class Unit:
             details = [Detail(one.relation.name, "unknown_field", told) for one in call.nested]
             raise ValidationFailed(details=details)
         return result
+
+    async def _settled(self, call: Call) -> Call:
+        """Return a call that may find one of several versions with the one that its row has, now locked.
+
+        Where it has none of them, the first one stays, and the write refuses it in its turn.
+
+        Raises:
+            NotFound: there is no row that the caller may read.
+            InvalidHeader: the row is deleted, and brought back by one version only.
+        """
+        if call.action is not None and call.action.restores:
+            raise InvalidHeader("A row is restored by one version: send a single entity tag.")
+        repository = self.repositories(call.resource.version, call=call)[call.resource.name]
+        await repository.lock(call.params["id"])
+        row = await repository.row(call.params["id"])
+        expected = row.version if row.version in call.or_versions else call.expected_version
+        return call.having(expected_version=expected, or_versions=())
 
     async def generic(self, call: Call) -> Any:
         """Run the generic operation of a call whose body is validated."""
