@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from byodpp.aside import by_size
@@ -16,11 +17,21 @@ from byodpp.authorization import Decision
 from byodpp.calls import Call
 from byodpp.conditions import NOTHING
 from byodpp.exceptions import ApiError, Detail, PreconditionRequired, ValidationFailed
+from byodpp.fields.strict_field import kind_of
 from byodpp.repository.acting import refuse_fields
 from byodpp.schemas import LoadedBody
 from byodpp.wire import whole
 
-__all__ = ["LARGEST_VERSION", "at_index", "below", "owned", "row_version", "versioned", "writing"]
+__all__ = [
+    "LARGEST_VERSION",
+    "at_index",
+    "below",
+    "owned",
+    "refuse_input",
+    "row_version",
+    "versioned",
+    "writing",
+]
 
 #: That a column of versions holds.
 LARGEST_VERSION: Final = 2**63 - 1
@@ -95,6 +106,25 @@ def row_version(value: Any, field: str) -> int | None:
     if not 0 <= version <= LARGEST_VERSION:
         raise ValidationFailed(details=[Detail(field, "out_of_range", "No row has such a version.")])
     return version
+
+
+def refuse_input(document: Any) -> None:
+    """Refuse a body of an action that no class of the application serves: it takes nothing.
+
+    Args:
+        document: JSON value; none, or an empty object, is nothing.
+
+    Raises:
+        ValidationFailed: naming each member.
+    """
+    if document is None:
+        return
+    if not isinstance(document, dict):
+        raise ValidationFailed(details=[Detail("", "type", f"Must be an object, not {kind_of(document)}.")])
+    if document:
+        told = "Unknown field: nothing is read here."
+        details = [Detail(name[:100], "unknown_field", told) for name in islice(document, 100)]
+        raise ValidationFailed(details=details)
 
 
 async def owned(call: Call) -> Call:

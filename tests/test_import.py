@@ -381,6 +381,11 @@ async def test_the_command_goes_on_with_what_was_interrupted_and_begins_nothing(
 
     status, told = await imported("--resume")
     assert (status, "it was never begun" in told) == (1, True), told
+    packed = await operated(files, "import", "Goods", tmp_path / "goods.csv.gz", "--tenant", "acme")
+    told = " ".join((packed.stdout + packed.stderr).split())
+    assert (packed.returncode, "csv or json or ndjson or xml" in told, "xlsx" in told) == (1, True, False), (
+        told
+    )
     assert (await imported())[0] == 0
     await value(files, "delete from goods where name = 'b' returning 1")
     await value(files, "update byodpp.imports set state = 'running', records = 1, created = 1 returning 1")

@@ -583,6 +583,25 @@ async def test_only_transitions_change_the_state_and_only_in_order(shop: TestedA
     assert (created.status_code, details(created)) == (422, {"status": "read_only"})
 
 
+async def test_a_transition_passes_over_nothing_that_is_sent(shop: TestedApplication) -> None:
+    client = shop.client()
+    product = await a_product(client)
+    url, step = f"{PRODUCTS}/{product['id']}/publish", {"operation": "publish:post", "resource": "Products"}
+    before = await rows(shop, "products")
+    for body, expected in (({"foo": 1, "status": "x"}, {"foo": "unknown_field", "status": "unknown_field"}),
+                           ([1], {"": "type"}), ("x", {"": "type"})):  # fmt: skip
+        refused = await client.post(url, json=body)
+        assert (refused.status_code, details(refused)) == (422, expected)
+        together = await client.post("/api/v1/batch", json=[{**step, "id": product["id"], "data": body}])
+        assert together.status_code == 422, together.text
+    assert (
+        await client.post(url, content="{", headers={"Content-Type": "application/json"})
+    ).status_code == 400
+    assert (await client.post(f"{PRODUCTS}/99999/publish", json={"foo": 1})).status_code == 404
+    assert await rows(shop, "products") == before
+    assert (await client.post(url, json={})).status_code == 200
+
+
 async def test_of_two_transitions_at_once_one_wins(shop: TestedApplication) -> None:
     client = shop.client()
     product = await a_product(client)

@@ -8,7 +8,7 @@ refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -79,7 +79,7 @@ def import_rows(
     }  # fmt: skip
     wanted = _Wanted(
         path=file,
-        format=_readable(file, read_format(file, format)),
+        format=_readable(file, format),
         options={name: value for name, value in words.items() if value is not None},
         dry_run=dry_run,
         resume=resume,
@@ -96,8 +96,13 @@ def import_rows(
         raise typer.Exit(_REFUSED)
 
 
-def read_format(path: Path, chosen: str | None) -> Format:
+def read_format(path: Path, chosen: str | None, among: Sequence[Format] = ()) -> Format:
     """Return the format that was chosen, or that a file's name tells.
+
+    Args:
+        path: of the file.
+        chosen: by the command line.
+        among: what is offered where neither is known; all formats by default.
 
     Raises:
         StartError: neither is known.
@@ -105,17 +110,18 @@ def read_format(path: Path, chosen: str | None) -> Format:
     from byodpp.transfer.formats import Format, format_of_name
 
     if chosen is not None and chosen not in tuple(Format):
-        raise StartError([Problem("--format", f"must be one of {', '.join(Format)}")])
+        raise StartError([Problem("--format", f"must be one of {', '.join(among or Format)}")])
     found = format_of_name(path.name) if chosen is None else Format(chosen)
     if found is None:
-        advice = f"Say it: --format {' or '.join(Format)}"
+        advice = f"Say it: --format {' or '.join(among or Format)}"
         raise StartError([Problem(str(path), "its name tells no known format", advice)])
     return found
 
 
-def _readable(path: Path, format: Format) -> Format:
+def _readable(path: Path, chosen: str | None) -> Format:
     from byodpp.transfer.formats import READABLE
 
+    format = read_format(path, chosen, READABLE)
     if format not in READABLE:
         raise StartError([Problem(str(path), f"{format} cannot be imported", f"Use {', '.join(READABLE)}.")])
     return format

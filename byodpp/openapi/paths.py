@@ -407,6 +407,11 @@ class ResourceDescription:
         if takes_input and logic is not None and logic.input is not None:
             found["requestBody"] = action_input(logic.input)
             own = (*BODY, *own)
+        elif logic is None:
+            takes_input = True
+            nothing = {"type": "object", "additionalProperties": False}
+            found["requestBody"] = {"required": False, "content": {JSON: {"schema": nothing}}}
+            own = (*BODY, *own)
         if action.method in KEYED_METHODS:
             own = (*(KEYED if takes_input or logic is not None else ("KeyReused",)), *own)
         found["responses"] = {

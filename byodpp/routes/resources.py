@@ -6,13 +6,14 @@ and what happens there is the controller's. Rejects nothing: the table of routes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
 from byodpp.addresses import Address, Form, addresses
 from byodpp.controller import Controller
 from byodpp.definitions import ActionDefinition, Kind, ResourceDefinition
+from byodpp.judged_calls import refuse_input
 from byodpp.routes.table import JSON_BODY, PATCH_BODY, Body, Endpoint, Route
 from byodpp.service import Service
 from byodpp.transactions import MultiResourceBatch
@@ -101,22 +102,33 @@ def _action(service: Service, controller: Controller, action: ActionDefinition) 
     resource = controller.resource
     logic = service.parts.logics.get(resource, action.key)
     takes_input = logic is not None and logic.input is not None and action.method not in ("GET", "HEAD")
-    load = None
+    load: Callable[[Any, Any], Any] | None = None
     if takes_input and logic is not None and logic.input is not None:
         load = partial(_load_input, service, logic.input)
+    elif logic is None:
+        load = _refuse_members
     names_row = "{id}" in action.url and resource.kind is not Kind.LOGIC
     return Endpoint(
         handler=controller.action(action),
         operation=action.key,
         resource=resource,
         public=action.public or _is_public(resource),
-        body=Body.OPTIONAL if takes_input else Body.NONE,
+        body=Body.OPTIONAL if load is not None else Body.NONE,
         max_body_bytes=action.max_body_bytes,
         load=load,
         produces=() if logic is not None else ("application/json",),
         probe=controller.probe if names_row and not (action.public or action.restores) else None,
         summary=action.summary or f"{action.key} of {resource.name}",
     )
+
+
+def _refuse_members(document: Any, principal: Any) -> None:
+    """Refuse what is sent to a step that takes nothing.
+
+    Raises:
+        ValidationFailed: naming each member.
+    """
+    refuse_input(document)
 
 
 def _load_input(service: Service, schema: Any, document: Any, principal: Any) -> Any:

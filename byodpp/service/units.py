@@ -42,7 +42,7 @@ from byodpp.exceptions import (
 from byodpp.idempotency import Right
 from byodpp.identity import IdentityAdministration
 from byodpp.ids import Ids
-from byodpp.judged_calls import owned, versioned, writing
+from byodpp.judged_calls import owned, refuse_input, versioned, writing
 from byodpp.limits import CallMeter, Calls, PlatformFigures
 from byodpp.logics import LogicMap
 from byodpp.query.parameters import judge_parameters
@@ -331,6 +331,8 @@ class Unit:
                     (name, text) for name, text in call.params.items() if f"{{{name}}}" not in call.action.url
                 ]
                 call = call.having(parameters=judge_parameters(own, logic.query))
+            if logic is None:
+                refuse_input(body)
             if logic is None or logic.input is None:
                 return call
             document = {} if body is None else body
