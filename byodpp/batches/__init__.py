@@ -14,6 +14,7 @@ from byodpp.batches.reading import (
     Selection,
     read_batch,
     read_item,
+    scoped_keys,
     upsert_keys,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "Selection",
     "read_batch",
     "read_item",
+    "scoped_keys",
     "upsert_keys",
 ]

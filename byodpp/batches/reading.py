@@ -40,6 +40,7 @@ __all__ = [
     "Selection",
     "read_batch",
     "read_item",
+    "scoped_keys",
     "upsert_keys",
 ]
 
@@ -128,7 +129,20 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
 
 
 def upsert_keys(resource: ResourceDefinition) -> tuple[tuple[str, ...], ...]:
-    """Return the unique keys by which an upsert may find a row: those that count within the scope."""
+    """Return the unique keys by which an upsert may find a row, those that count within the scope first.
+
+    By the others (unique on the platform, or for ever) a row is found all the same, if it is a living one of
+    the scope; where some other row has the key, a creation is refused as it always is.
+    """
+    others: list[tuple[str, ...]] = [
+        (name,) for name, one in resource.fields.items() if one.unique not in (None, Within.SCOPE)
+    ]
+    others += [key.fields for key in resource.unique if key.within is not Within.SCOPE]
+    return (*scoped_keys(resource), *others)
+
+
+def scoped_keys(resource: ResourceDefinition) -> tuple[tuple[str, ...], ...]:
+    """Return the unique keys that count within the scope; the only one is meant where none is named."""
     fields = [(name,) for name, one in resource.fields.items() if one.unique is Within.SCOPE]
     return (*fields, *(key.fields for key in resource.unique if key.within is Within.SCOPE))
 
@@ -146,9 +160,10 @@ def _chosen_key(document: Any, items: list[Any], resource: ResourceDefinition) -
             told = f"Must be the fields of a unique key: {words}." if keys else "There is no unique key."
             raise _refused("on", "enum", told)
         return found
-    if len(keys) == 1:
-        return keys[0]
-    if keys and any(isinstance(item, dict) and item.get("id") is None for item in items):
+    scoped = scoped_keys(resource)
+    if len(scoped) == 1:
+        return scoped[0]
+    if scoped and any(isinstance(item, dict) and item.get("id") is None for item in items):
         raise _refused("on", "required", f"Name the unique key that rows are found by: {words}.")
     return ()
 

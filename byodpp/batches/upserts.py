@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.aside import by_size, others
-from byodpp.batches.reading import BatchItem
+from byodpp.batches.reading import BatchItem, scoped_keys
 from byodpp.calls import Call
 from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, PreconditionFailed, UniqueConflict
 from byodpp.judged_calls import at_index, writing
@@ -34,6 +34,8 @@ __all__ = ["Upserts"]
 
 #: Times that items are looked at when others write the same rows meanwhile.
 _ROUNDS: Final = 5
+#: Times that a key which counts beyond the scope may be found taken, before it is told so.
+_TRIES_ELSEWHERE: Final = 3
 
 
 class _Overtaken(Exception):
@@ -52,6 +54,8 @@ class Upserts:
         self._work = work
         self._call = call
         self._on = on
+        self._scoped = scoped_keys(call.resource)
+        self._refused = 0  # times that a key was found taken where no row could be found
         self._unit = work.unit
 
     async def all(self, items: Sequence[BatchItem]) -> list[Any]:
@@ -71,9 +75,22 @@ class Upserts:
             try:
                 async with self._unit.transaction.savepoint():
                     return await self._round(items)
-            except _Overtaken:
+            except _Overtaken as overtaken:
                 self._unit.outbox.rewind(position)
+                self._refuse_elsewhere(overtaken)
         raise Conflict("Other requests write the same rows at the same time; try again.")
+
+    def _refuse_elsewhere(self, overtaken: _Overtaken) -> None:
+        """Count how often a row was made meanwhile whose key counts beyond the scope.
+
+        Raises:
+            UniqueConflict: it can only be a row that nobody here may find, another tenant's or a deleted
+                one. The answer is that of any creation.
+        """
+        if isinstance(overtaken.__cause__, UniqueConflict) and self._on not in self._scoped:
+            self._refused += 1
+            if self._refused >= _TRIES_ELSEWHERE:
+                raise overtaken.__cause__
 
     async def each(self, items: Sequence[BatchItem]) -> list[ItemOutcome]:
         """Upsert items one by one, each on its own; return what became of them, in order."""
@@ -81,6 +98,7 @@ class Upserts:
         matches = await self._matches(sought)
         outcomes: dict[int, ItemOutcome] = {}
         for place, (item, match) in enumerate(zip(sought, matches, strict=True)):
+            self._refused = 0
             if match.key is None and match.first == place and (made := await self._tried(item, match)):
                 outcomes[item.index] = made  # else it has been made meanwhile, and its turn comes later
         rest = [item for item in items if item.index not in outcomes]
@@ -100,6 +118,7 @@ class Upserts:
 
     async def _alone(self, item: BatchItem, match: Match) -> ItemOutcome:
         """Upsert one item; whatever refuses it is its own."""
+        self._refused = 0
         for _ in range(_ROUNDS):
             if (outcome := await self._tried(item, match)) is not None:
                 return outcome
@@ -111,8 +130,12 @@ class Upserts:
         position = self._unit.outbox.mark()
         try:
             return await self._work.alone(self._call, item, partial(self._one, match))
-        except _Overtaken:
+        except _Overtaken as overtaken:
             self._unit.outbox.rewind(position)
+            try:
+                self._refuse_elsewhere(overtaken)
+            except UniqueConflict as error:
+                return await self._work.alone(self._call, item, partial(self._raised, error))
             return None
 
     async def _one(self, match: Match, item: BatchItem) -> tuple[str, Any]:
@@ -120,6 +143,9 @@ class Upserts:
         if match.key is None:
             return "create", (await self._create([item]))[item.index]
         return "update", await self._update(item, match)
+
+    async def _raised(self, error: ApiError, item: BatchItem) -> tuple[str, Any]:
+        raise error
 
     async def _given_up(self, item: BatchItem) -> tuple[str, Any]:
         raise Conflict("Other requests write the same row at the same time; try again.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from byodpp.batches import BATCH_OPERATIONS, upsert_keys
+from byodpp.batches import BATCH_OPERATIONS, scoped_keys, upsert_keys
 from byodpp.definitions import ResourceDefinition
 from byodpp.judged_calls import LARGEST_VERSION
 from byodpp.openapi.filters import filter_of
@@ -78,19 +78,21 @@ def _operation(
 
 def _upserts(resource: ResourceDefinition, size: dict[str, int]) -> list[dict[str, Any]]:
     """Return the upserts: by each unique key, and by `id` alone."""
-    known, keys = _ref(resource, "UpdateItem"), upsert_keys(resource)
+    known, keys, scoped = _ref(resource, "UpdateItem"), upsert_keys(resource), scoped_keys(resource)
     found = []
     for key in keys:
         item = {"anyOf": [known, _item_by(resource, key)]}
         named = f"upsert by {', '.join(key)}"
         form = _operation("upsert", item, size, named, on=_on(key))
-        if len(keys) > 1:
+        if scoped != (key,):
             form["required"].append("on")
         found.append(form)
-    if not keys:
-        item = {"anyOf": [known, _ref(resource, "UpsertItem")]}
-        found.append(_operation("upsert", item, size))
-    elif len(keys) > 1:
+    if not scoped:
+        # Whatever has no `id` is new, and has no version.
+        fresh = {"allOf": [_ref(resource, "UpsertItem"), {"not": {"required": ["version"]}}]}
+        new = fresh if keys and resource.versioned else _ref(resource, "UpsertItem")
+        found.append(_operation("upsert", {"anyOf": [known, new]}, size))
+    elif len(scoped) > 1:
         found.append(_operation("upsert", known, size, "upsert by id"))
     return found
 
@@ -130,7 +132,7 @@ def _one_by_one(resource: ResourceDefinition, size: dict[str, int]) -> list[dict
     }
     found = []
     keys = upsert_keys(resource)
-    plain = [one for one in BATCH_OPERATIONS if one != "upsert" or len(keys) < 2]
+    plain = [one for one in BATCH_OPERATIONS if one != "upsert" or len(scoped_keys(resource)) < 2]
     found.append(_form("one by one", {"enum": plain}, items))
     if keys:
         on = {"on": {"anyOf": [_on(key) for key in keys]}}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from byodpp.batches import upsert_keys
+from byodpp.batches import scoped_keys, upsert_keys
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import Detail, InvalidQuery
 from byodpp.suggestion import nearest
@@ -139,12 +139,12 @@ def _faults(given: Mapping[str, str], words: Mapping[str, str]) -> list[Detail]:
 
 def _key(on: tuple[str, ...], resource: ResourceDefinition, details: list[Detail]) -> tuple[str, ...]:
     """Return the fields of the unique key that is meant."""
-    keys = upsert_keys(resource)
+    keys, scoped = upsert_keys(resource), scoped_keys(resource)
     words = "; ".join(",".join(key) for key in keys)
     if not keys:
         details.append(Detail("operation", "enum", "There is no unique key: rows can only be created."))
-    elif not on and len(keys) == 1:
-        return keys[0]
+    elif not on and len(scoped) == 1:
+        return scoped[0]
     else:
         found = next((key for key in keys if set(key) == set(on) and len(key) == len(on)), None)
         if found is not None:
