@@ -162,3 +162,89 @@ async def test_nothing_is_deleted_while_the_new_place_lacks_what_was_compared(
     await world.life.move("acme", None)
     await made(world.client(), FOLDERS, name="goes on")
     assert await world.value("select count(*) from public.diaries") == 0
+
+
+@pytest.mark.parametrize("goal", ["schema", "shared"])
+async def test_a_move_into_a_schema_that_finds_a_difference_copies_again(world: World, goal: Any) -> None:
+    await world.fill("acme", 3)
+    id = (await world.application.tenant("acme")).id
+    if goal == "shared":
+        await world.life.move("acme", "schema")
+    before = await world.seen("acme")
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting("references"))
+    target = f"byodpp_t{id}" if goal == "schema" else "public"
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute("set local byodpp.moving = 'on'")
+        await transaction.execute(f"update {target}.folders set name = 'another' where tenant_id = {id}")
+    with pytest.raises(ApiError, match="folders differs"):
+        await world.life.move("acme", None)
+    await world.life.move("acme", None)
+    assert await world.seen("acme") == before
+    await made(world.client(), FOLDERS, name="goes on")
+
+
+@pytest.mark.parametrize("after", ["begin", "hold", "references", "compare"])
+@pytest.mark.parametrize("goal", ["schema", "shared"])
+async def test_a_move_into_a_schema_or_out_of_it_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, goal: Any, after: str
+) -> None:
+    await world.fill("acme", 3)
+    id = (await world.application.tenant("acme")).id
+    if goal == "shared":
+        await world.life.move("acme", "schema")
+    before = await world.seen("acme")
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting(after))
+    if after == "compare":  # it is cut off amid that, once its tables take writes again
+        life = world.life
+
+        async def dies(*args: Any) -> None:
+            raise Cut
+
+        monkeypatch.setattr(life._moves, "told", dies)
+        with pytest.raises(Cut):
+            await life.abandon("acme")
+        monkeypatch.undo()
+        with pytest.raises(Conflict, match="being given up"):
+            await world.life.move("acme", None)
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+    assert await world.seen("acme") == before
+    await made(world.client(), FOLDERS, name="goes on")
+    lines = {line.slug: (line.tier, line.under_way) for line in await world.life.list()}
+    assert lines["acme"] == ("shared" if goal == "schema" else "schema", None)
+    if goal == "schema":
+        assert await world.value("select to_regnamespace($1) is null", f"byodpp_t{id}")
+    else:
+        assert await world.value("select count(*) from public.folders where tenant_id = $1", id) == 0
+    with pytest.raises(Conflict, match="No move of tenant 'acme' is under way"):
+        await world.life.abandon("acme")
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting("switch"))
+    with pytest.raises(Conflict, match="has switched it over"):
+        await world.life.abandon("acme")
+    await world.life.move("acme", None)
+    assert len((await world.client().get(FOLDERS)).json()["data"]) == 4
+
+
+async def test_a_move_that_is_taken_up_empties_a_schema_that_giving_up_had_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.fill("acme", 3)
+    id = (await world.application.tenant("acme")).id
+    with pytest.raises(Cut):
+        await world.life.move("acme", "schema", told=cutting("compare"))
+    life = world.life
+
+    async def dies(*args: Any) -> None:
+        raise Cut
+
+    monkeypatch.setattr(life._moves, "_leave", dies)
+    await life.abandon("acme")
+    monkeypatch.undo()
+    assert await world.value(f"select count(*) from byodpp_t{id}.folders") == 3
+    assert (await world.client().delete(f"{FOLDERS}/3")).status_code == 204
+    await made(world.client(), FOLDERS, name="goes on")
+    before = await world.seen("acme")
+    await world.life.move("acme", "schema")
+    assert await world.seen("acme") == before

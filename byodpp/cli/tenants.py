@@ -192,9 +192,7 @@ def move(
             help="With `--to database`: where it has to lie.", show_default="what its class says, or anywhere"
         ),
     ] = None,
-    abandon: Annotated[
-        bool, typer.Option("--abandon", help="Give up a move between databases before its `switch`.")
-    ] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Give up a move before its `switch`.")] = False,
 ) -> None:
     """Move a tenant's rows into a schema or a database of its own, or back into the shared tables.
 

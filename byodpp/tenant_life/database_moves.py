@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -20,7 +21,7 @@ from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import Conflict, PlaceUnavailable, TenantMoving
+from byodpp.exceptions import Conflict, MigrationError, PlaceUnavailable, TenantMoving
 from byodpp.places import Located, PlaceBuilder
 from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
@@ -210,17 +211,27 @@ class DatabaseMoves:
         """Leave nothing where a tenant does not go to, unless that is away or the tenant is there again."""
         id = tenant.id
         try:
-            async with self._database.system() as transaction:
-                await transaction.execute(PATIENT)
-                await be_alone_in(transaction)
+            async with self.alone() as transaction:
                 used = used_by(await located(transaction), id)
                 if target in used or not await is_free(transaction, tenant):
                     return  # whatever goes on with it empties that place before it fills it
                 await self._carrier.remove(id, self._database.at(target))
                 if target is not None:
                     await self.give_back(id, target)
-        except PlaceUnavailable as error:
-            _log.warning("what was copied of tenant %d stays in the place %s: %s", id, target, error.message)
+        except (PlaceUnavailable, MigrationError) as error:
+            _log.warning("what was copied of tenant %d stays in the place %s: %s", id, target, error)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Transaction]:
+        """Yield a transaction of the system role, in which nobody else changes where tenants are.
+
+        Raises:
+            MigrationError: somebody does, all the time.
+        """
+        async with self._database.system() as transaction:
+            await transaction.execute(PATIENT)
+            await be_alone_in(transaction)
+            yield transaction
 
     async def _let_write(self, transaction: Transaction, id: int, source: str | None) -> None:
         """Let a tenant write where it is, as before its move."""

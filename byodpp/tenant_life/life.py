@@ -318,7 +318,7 @@ class TenantLife:
         return results
 
     async def abandon(self, slug: str, *, told: Told = _nobody_told) -> Mapping[str, Any]:
-        """Give up a move between databases that has not switched the tenant over; it writes again at once.
+        """Give up a move that has not switched the tenant over; it writes again at once.
 
         Args:
             slug: of the tenant.
@@ -329,14 +329,15 @@ class TenantLife:
 
         Raises:
             NotFound: there is no such tenant.
-            Conflict: no such move is under way, or it has switched the tenant over.
+            Conflict: no move is under way, or it has switched the tenant over.
         """
         tenant = await self._tenant(slug, "move")
         begun = next((one for one in await self._procedures.unfinished() if one.slug == slug), None)
-        if begun is None or begun.kind != "move" or begun.given.get("by") != "database":
-            raise Conflict(f"No move of tenant {slug!r} between databases is under way")
+        if begun is None or begun.kind != "move":
+            raise Conflict(f"No move of tenant {slug!r} is under way")
+        moves = self._moves.databases if begun.given.get("by") == "database" else self._moves
         results: dict[str, Any] = {}
-        for step in self._moves.databases.abandoning(tenant, begun.id):
+        for step in moves.abandoning(tenant, begun.id):
             results[step.name], taken = await self._procedures.take(begun, step, results)
             told(step.name, taken)
         return {"abandon": results["abandon"]}

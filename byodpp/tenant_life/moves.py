@@ -9,6 +9,7 @@ leaves behind is deleted before it writes again, so that nobody finds there what
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any, Final
 from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import PLATFORM_TENANT, Transaction
-from byodpp.exceptions import Conflict
+from byodpp.exceptions import Conflict, MigrationError
 from byodpp.places import Located, PlaceBuilder, place_name
 from byodpp.places.building import count_anew
 from byodpp.places.fences import be_alone_in, claim_keys, hold
@@ -27,10 +28,13 @@ from byodpp.service.units import Unit
 from byodpp.sql_text import quote
 from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted
+from byodpp.tenant_life.giving_up import begun_of, is_free, marking
 from byodpp.tenant_life.locating import is_settling, located, put_located, require_moving
 from byodpp.tenant_life.procedures import Step
 
 __all__ = ["Moves", "located"]
+
+_log: Final = logging.getLogger(__name__)
 
 Results = Mapping[str, Any]
 
@@ -43,6 +47,8 @@ _TIER: Final = (
 
 _IS_THERE: Final = "select to_regnamespace($1) is not null"
 _SHUT: Final = "update byodpp.tenant_places set state = 'gone', changed_at = now() where tenant_id = $1"
+#: It keeps its fingerprint: a place that is behind stays so.
+_SERVE: Final = "update byodpp.tenant_places set state = 'served', changed_at = now() where tenant_id = $1"
 _FORGET_GONE: Final = (
     "delete from byodpp.tenant_places where state = 'gone' and place is null"
     " and changed_at < now() - interval '1 day'"
@@ -93,7 +99,10 @@ class Moves:
             *copies,
             for_platform("circles", partial(self._close, tenant.id, source, target)),
             for_platform("references", partial(self._finish, tenant.id, to, source, target)),
-            for_platform("compare", partial(self._compare, tenant.id, source, target)),
+            replace(
+                for_platform("compare", partial(self._compare, tenant.id, source, target)),
+                undoes=("empty", *(one.name for one in copies), "circles", "references"),
+            ),
             for_platform("switch", partial(self._switch, tenant.id, to)),
             for_platform("settle", self._settle),
             # Before anything can be written: what is still where it was can be found. Once `clean` came after
@@ -188,6 +197,41 @@ class Moves:
     def emptying(self, tenant: Tenant) -> list[Step]:
         """Return the steps that empty the database of a tenant that is deleted; none if it has none."""
         return self.databases.emptying(tenant)
+
+    def abandoning(self, tenant: Tenant, procedure: int) -> list[Step]:
+        """Return the steps that give up a move that has not switched the tenant over."""
+        step = for_platform("abandon", partial(self._abandon, tenant, procedure))
+        return [marking(tenant, procedure), replace(step, last=True, gives_up=True)]
+
+    async def _abandon(self, tenant: Tenant, procedure: int, unit: Unit, results: Results) -> Any:
+        """Let the tenant write where it is, and delete what was copied once that is committed."""
+        transaction, id = unit.transaction, tenant.id
+        await be_alone_in(transaction)
+        served = (await begun_of(transaction, procedure))["from"]
+        if served == "schema":
+            await transaction.execute(_SERVE, id)
+        else:
+            await put_located(transaction, id, served, None, "served")
+        async with self._builder.connected() as owner:
+            await hold(owner, self._builder.dedicated, await located(transaction))
+        await self.told(transaction, id)
+        transaction.after_commit(partial(self._leave, tenant, served))
+        return {"left": ""}
+
+    async def _leave(self, tenant: Tenant, served: Tier) -> None:
+        """Leave nothing where a tenant did not go to, unless something is under way with it again."""
+        try:
+            async with self.databases.alone() as transaction:
+                there = {one.tenant_id: one.tier for one in await located(transaction)}
+                if there.get(tenant.id, "shared") != served or not await is_free(transaction, tenant):
+                    return  # whatever goes on with it empties what it fills
+                if served == "schema":
+                    await self._mover.remove(transaction, tenant.id, _SHARED)
+                else:
+                    async with self._builder.connected() as owner:
+                        await self._builder.drop(owner, place_name(tenant.id))
+        except MigrationError as error:
+            _log.warning("what was copied of tenant %d stays where it is: %s", tenant.id, error)
 
     # --- the steps --------------------------------------------------------------------
 
