@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
+import zipfile
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +113,26 @@ async def test_copies_are_brought_some_at_a_time_also_those_that_exchange_their_
         await transaction.execute("update countries set code = 'AA' where name like 'J%'")
     assert await world.value(seen) == "AB,AC,AD,AE,AF,AG,AH,AI,AJ,AA"
     await soon(copied, "AB,AC,AD,AE,AF,AG,AH,AI,AJ,AA")
+
+
+async def test_an_export_holds_some_megabytes_of_large_rows(world: World, tmp_path: Path) -> None:
+    await world.fill("acme", 1)
+    id = (await world.application.tenant("acme")).id
+    insert = (
+        "insert into folders (tenant_id, name, about)"
+        " select $1, 'large', to_jsonb(repeat('y', $2)) from generate_series(1, $3::int)"
+    )
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute(insert, id, 10, 1_500)
+        await transaction.execute(insert, id, 1_000_000, 60)
+    tracemalloc.start()
+    try:
+        path = await world.life.export("acme", tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 35_000_000, "60 MB of rows are read some at a time"
+    with zipfile.ZipFile(path) as archive:
+        rows = [json.loads(line) for line in archive.read("data/Folders.ndjson").splitlines()]
+    assert [len(row["about"]) for row in rows if row["name"] == "large"] == [10] * 1_500 + [1_000_000] * 60
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)

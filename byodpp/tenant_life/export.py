@@ -13,7 +13,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Transaction
 from byodpp.definitions import Kind, ResourceDefinition
+from byodpp.places.portions import portions
 from byodpp.registry import Registry
 from byodpp.sealed_fields import SealedFields
 from byodpp.sql_text import quote
@@ -28,6 +29,7 @@ from byodpp.tables import Tables
 from byodpp.tenant_life.present import present_columns
 
 if TYPE_CHECKING:
+    import asyncpg
     import sqlalchemy as sa
 
 __all__ = ["TenantExport"]
@@ -95,13 +97,11 @@ class TenantExport:
         table = member.table
         whose = "tenant_id" if "tenant_id" in table.c else "id"
         present = await present_columns(transaction, quote(table.name))
-        objects = ", ".join(_object(resource, shown, whose, present) for resource, shown in member.parts)
-        sql = (
-            f"select {objects} from {quote(table.name)} t where {quote(whose)} = {tenant.id:d} order by t.id"
-        )
+        objects = [_object(resource, shown, whose, present) for resource, shown in member.parts]
+        rows = f"from {quote(table.name)} t where {quote(whose)} = {tenant.id:d} order by t.id"
         count = 0
         with archive.open(f"data/{member.name}.ndjson", "w", force_zip64=True) as lines:
-            async for row in transaction.connection.cursor(sql, prefetch=_AT_ONCE, timeout=_LONGEST_SECONDS):
+            async for row in _some_at_a_time(transaction, objects, rows):
                 opened = (
                     self._sealed.opened_values(text.encode(), resource)
                     for text, (resource, _) in zip(row, member.parts, strict=True)
@@ -109,6 +109,30 @@ class TenantExport:
                 lines.write(_joined(opened) + b"\n")
                 count += 1
         return count
+
+
+async def _some_at_a_time(
+    transaction: Transaction, objects: Sequence[str], rows: str
+) -> AsyncIterator[asyncpg.Record]:
+    """Yield rows, of which a few MB are held at a time: they are asked for by their sizes.
+
+    Args:
+        transaction: reads them.
+        objects: SQL of the texts of a row.
+        rows: SQL from its `from` on.
+    """
+    size = " + ".join(f"octet_length({one})" for one in objects)
+    cursors = [
+        await transaction.connection.cursor(f"select {sql} {rows}", timeout=_LONGEST_SECONDS)
+        for sql in (f"{size} as size", ", ".join(objects))
+    ]
+    while sizes := await cursors[0].fetch(_AT_ONCE, timeout=_LONGEST_SECONDS):
+        for portion in portions((None, row["size"]) for row in sizes):
+            for row in await cursors[1].fetch(len(portion), timeout=_LONGEST_SECONDS):
+                yield row
+    # What has come between the two statements.
+    while some := await cursors[1].fetch(1, timeout=_LONGEST_SECONDS):
+        yield some[0]
 
 
 def _parts(
