@@ -425,6 +425,48 @@ async def test_uses_of_keys_are_written_though_another_tenants_tables_refuse_it(
     assert [row["slug"] for row in found] == ["beta"]
 
 
+async def test_uses_of_keys_are_written_though_one_database_refuses_them(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "database")
+    key = await made(world.client(), "/api/v1/api-keys", name="robot", roles=["Admin"])
+    robot = world.application.client(role=None, headers={"Authorization": f"Bearer {key['key']}"})
+    assert (await robot.get(FOLDERS)).status_code == 200
+    owner = await owner_of(world)  # the shared database, which comes first, refuses every such statement
+    try:
+        await owner.execute("revoke update on api_keys from byodpp_system")
+        await world.application.connected.revocation_watch._keys.write_uses()
+    finally:
+        await owner.execute("grant update on api_keys to byodpp_system")
+        await owner.close()
+    assert "when keys were used is not written in the shared database" in caplog.text
+    count = "select count(*) from api_keys where last_used_at is not null"
+    assert await in_place(world, "north", count) == 1
+
+
+async def test_a_deletion_that_is_taken_up_deletes_no_row_without_its_export(
+    world: World, tmp_path: Path
+) -> None:
+    for slug, tier in (("acme", "shared"), ("beta", "database")):
+        await world.fill(slug, 2)
+        if tier == "database":
+            await world.life.move(slug, "database")
+        folder = tmp_path / slug
+        with pytest.raises(Cut):
+            await world.life.delete(slug, folder, told=cutting("realm"))
+        [lost] = folder.glob("*.zip")
+        lost.unlink()
+        with pytest.raises(Conflict, match=rf"export .*{lost.name} is not on this machine"):
+            await world.life.delete(slug, folder)
+        path = await world.life.delete(slug, folder)
+        assert path != lost
+        with zipfile.ZipFile(path) as archive:
+            assert len(archive.read("data/Folders.ndjson").splitlines()) == 2
+        assert await world.value("select count(*) from tenants where slug = $1", slug) == 0
+    assert await in_place(world, "north", "select count(*) from folders") == 0
+
+
 async def test_grants_that_have_ended_keep_no_tenant_where_it_is(world: World) -> None:
     await world.fill("acme", 1)
     acme, beta = await world.application.tenant("acme"), await world.application.tenant("beta")

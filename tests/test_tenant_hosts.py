@@ -145,8 +145,17 @@ async def test_without_the_setting_a_host_names_nobody(byodpp_bench: Bench, blue
     "domain", ["Dpp.example", ".dpp.example", "dpp.example.", "a b", "x:80", "*.x", "a/b"]
 )
 def test_a_domain_that_is_none_stops_the_start(blueprint: Blueprint, domain: str) -> None:
-    with pytest.raises(SettingsError, match="tenant_domain"):
-        load_settings(blueprint.app_dir, {"BYODPP_ENV": "test", "TENANT_DOMAIN": domain})
+    given = {"BYODPP_ENV": "test", "TENANT_DOMAIN": domain, "PUBLIC_URL": "https://api.dpp.example"}
+    with pytest.raises(SettingsError, match="must be a host name"):
+        load_settings(blueprint.app_dir, given)
+
+
+def test_a_domain_needs_the_servers_own_address_which_would_be_a_tenants(blueprint: Blueprint) -> None:
+    given = {"BYODPP_ENV": "test", "TENANT_DOMAIN": "dpp.example"}
+    with pytest.raises(SettingsError, match=r"public_url.* is needed with tenant_domain"):
+        load_settings(blueprint.app_dir, given)
+    settings = load_settings(blueprint.app_dir, {**given, "PUBLIC_URL": "https://api.dpp.example"})
+    assert settings.tenant_domain == "dpp.example"
 
 
 async def test_a_suspended_tenant_is_not_found_by_name_and_what_it_published_is(

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.database import Database
-from byodpp.exceptions import TenantMoving, Unauthenticated
+from byodpp.exceptions import ApiError, TenantMoving, Unauthenticated
 from byodpp.expiring import Expiring
 
 __all__ = ["KEY_PREFIX", "ApiKey", "KeyDirectory", "claimed_key", "hash_of", "new_secret", "written"]
@@ -170,11 +170,11 @@ class KeyDirectory:
         for name, database in self._database.serving():  # each knows the keys of its own tenants
             try:
                 await _write(database, used)
-            except (
-                TenantMoving
-            ):  # its tables refuse it before it is noted where it is: the others all the same
+            except TenantMoving:  # its tables refuse it before that is noted: the others all the same
                 for tenant in {tenant for tenant, _ in used.values()}:
                     await self._write_of(tenant, used, name, database)
+            except ApiError as error:
+                _log.warning("when keys were used is not written in %s: %s", _where(name), error.message)
 
     async def _write_of(
         self, tenant: int, used: Mapping[str, tuple[int, datetime]], name: str | None, database: Database
@@ -182,8 +182,11 @@ class KeyDirectory:
         try:
             await _write(database, {id: one for id, one in used.items() if one[0] == tenant})
         except TenantMoving:
-            where = "the shared database" if name is None else f"the place {name}"
+            where = _where(name)
             _log.info("when keys of tenant %d were used is not written in %s while it moves", tenant, where)
+        except ApiError as error:
+            told = "when keys of tenant %d were used is not written in %s: %s"
+            _log.warning(told, tenant, _where(name), error.message)
 
     def forget(self, tenants: Collection[int] | None = None) -> None:
         """Look the keys of these tenants up anew, and whatever was not found; None: every key."""
@@ -217,6 +220,10 @@ class KeyDirectory:
         for name in self._database.places:
             self._database.at(name)
         return None
+
+
+def _where(name: str | None) -> str:
+    return "the shared database" if name is None else f"the place {name}"
 
 
 def _key(record: Any) -> ApiKey:

@@ -40,6 +40,11 @@ def contradictions(settings: Settings) -> list[Problem]:
     problems += _wrong_identity(settings) + _wrong_mail(settings) + _wrong_secret(settings)
     if settings.tenant_domain is not None and not _HOST.fullmatch(settings.tenant_domain):
         problems.append(Problem("tenant_domain", "must be a host name, as dpp.example, without port and dot"))
+    if settings.tenant_domain is not None and settings.public_url is None:
+        advice = (
+            "Set PUBLIC_URL, e.g. to https://api.dpp.example: its host is the server's own, and no tenant's."
+        )
+        problems.append(Problem("public_url", "is needed with tenant_domain", advice))
     problems += _wrong_encryption_keys(settings) + wrong_places(settings)
     if settings.environment in ("stage", "prod") and settings.identity == "local":
         advice = "Set BYODPP_IDENTITY=keycloak and KEYCLOAK_URL."

@@ -66,7 +66,7 @@ class Settings:
         str | None,
         Setting(
             "Domain whose hosts name tenants as X-Tenant does: with dpp.example, acme.dpp.example is acme; "
-            "nobody's when left out.",
+            "nobody's when left out; needs public_url, whose host is nobody's.",
             env="TENANT_DOMAIN",
         ),
     ] = None

@@ -84,6 +84,7 @@ class Step:
         [Unit, Mapping[str, Any]], Awaitable[Any]
     ]  # returns JSON, kept as the step's result, or PutBack
     undoes: tuple[str, ...] = ()  # steps before it that are taken again when it was refused
+    undone_by: type[ApiError] = ApiError  # with which refusals they are
     last: bool = False  # ends the procedure, whatever is left of it
     gives_up: bool = False  # taken also of a procedure that is being given up
 
@@ -150,7 +151,8 @@ class Procedures:
             async with self._database.system() as transaction:
                 await transaction.execute(_FORGET, procedure.id)
                 told = f"{step.name}: {error.message if isinstance(error, ApiError) else error}"[:1000]
-                await transaction.execute(_FAIL, procedure.id, told, list(step.undoes))
+                undone = step.undoes if isinstance(error, (step.undone_by, MigrationError)) else ()
+                await transaction.execute(_FAIL, procedure.id, told, list(undone))
             raise
 
     async def _together(

@@ -6,7 +6,8 @@ rules of any caller; so they are audited, and heard as events, like everybody's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,7 @@ from byodpp.tenant_life.removal import TenantRemoval
 __all__ = ["Steps"]
 
 Results = Mapping[str, Any]
+Work = Callable[[Unit, Results], Awaitable[Any]]
 
 #: Of an API key, the longest of what is sent to sign in with.
 _LONGEST_LIFE: Final = timedelta(days=366)
@@ -307,13 +309,15 @@ class Steps:
 
     def deletion(self, tenant: Tenant, folder: Path) -> list[Step]:
         """Return the steps that end a tenant: locked out, held, exported, realm gone, rows gone."""
+        rows = for_platform("rows", partial(self._remove_rows, tenant), replace(tenant, database=None))
+        first, *others = [*self._moves.emptying(tenant), rows]
         return [
             for_platform("status", partial(self._close, tenant)),
             for_platform("hold", partial(self._moves.shut, tenant)),
             for_platform("export", partial(self._write_export, tenant, folder), tenant),
             for_platform("realm", partial(self._remove_realm, tenant)),
-            *self._moves.emptying(tenant),
-            for_platform("rows", partial(self._remove_rows, tenant), replace(tenant, database=None)),
+            replace(first, work=partial(_with_export, first.work), undoes=("export",), undone_by=_ExportAway),
+            *others,
             for_platform("place", partial(self._moves.take_place, tenant)),
             for_platform("mail", partial(self._mail_deleted, tenant)),
         ]
@@ -327,7 +331,8 @@ class Steps:
         return {}
 
     async def _write_export(self, tenant: Tenant, folder: Path, unit: Unit, results: Results) -> Any:
-        return {"path": str(await self._export.write(unit.transaction, tenant, folder))}
+        path = await self._export.write(unit.transaction, tenant, folder)
+        return {"path": str(path.absolute())}
 
     async def _remove_realm(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
         await self._identity.remove_realm(tenant.realm)
@@ -343,6 +348,25 @@ class Steps:
 
     async def _mail_deleted(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
         return await self._mails.deleted(tenant)
+
+
+class _ExportAway(Conflict):
+    """The export of a tenant is not where it was written."""
+
+
+async def _with_export(work: Work, unit: Unit, results: Results) -> Any:
+    """Delete the first rows of a tenant, if its export is still there.
+
+    Raises:
+        _ExportAway: it is not; then the next time writes another.
+    """
+    path = Path(results["export"]["path"])
+    if not await asyncio.to_thread(path.is_file):
+        raise _ExportAway(
+            f"The export {path} is not on this machine, so that no row was deleted: put it back, or take the "
+            "deletion up again, which writes another"
+        )
+    return await work(unit, results)
 
 
 async def _name(unit: Unit, tenant: Tenant) -> str:
