@@ -156,7 +156,8 @@ def _whole_life(here: Place, sink: MailSink, browser: Browser) -> None:
             "tenants", "onboard", "gamma", "--name", "Gamma Ltd", "--email", "ada@gamma.example",
             "--first-name", "Ada", "--last-name", "Lovelace",
         )  # fmt: skip
-        [mail] = sink.mails
+        mail, welcome = sink.mails
+        assert welcome["Subject"] == "Welcome: Gamma Ltd is registered"
         accept(browser, link_in(mail))
         sign_in(browser, here, "gamma", "ada@gamma.example", page="/docs/v1/notes")
         _try_on_the_page(browser)
@@ -183,6 +184,8 @@ def _whole_life(here: Place, sink: MailSink, browser: Browser) -> None:
         here.byodpp("tenants", "delete", "gamma", "--confirm", "gamma")
         until(browser, 401)
         assert "gamma" not in here.byodpp("tenants", "list")
+        told = [str(one["Subject"]) for one in sink.mails[2:] if one["To"] == "ada@gamma.example"]
+        assert told == ["Account suspended", "Account reactivated"]
     finally:
         serving.end()
         serving.clear_away()
