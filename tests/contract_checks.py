@@ -160,7 +160,10 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
     for name in names:
         own = components[name]["properties"]
         flat = {"id": own["id"]} if "id" in own else {}
-        components[f"{name}Leaf"] = {**components[name], "properties": flat}
+        leaf = {**components[name], "properties": flat}
+        if "patternProperties" in leaf:  # of a `having`: the counts are enough
+            leaf["patternProperties"] = dict([*leaf["patternProperties"].items()][:1])
+        components[f"{name}Leaf"] = leaf
     for name in names:
         properties = components[name]["properties"]
         components[name] = {
