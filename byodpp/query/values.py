@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from byodpp.definitions import FieldDefinition
 from byodpp.fields import FieldFault
-from byodpp.query.text import Text
+from byodpp.query.text import Brackets, Text
 
 __all__ = [
     "Rejected",
@@ -203,7 +203,12 @@ def json_candidates(raw: Any) -> list[Any]:
     """Return the JSON values that an operand may mean.
 
     In a query string `5` may be the number or the text: either matches. In JSON it is what it is.
+
+    Raises:
+        Rejected: brackets go on behind the operator, or the text cannot be stored.
     """
+    if isinstance(raw, Brackets):
+        raise Rejected("expected a single value")
     if not isinstance(raw, Text):
         return [raw]
     value = text(raw)
