@@ -86,7 +86,7 @@ async def admin(server: RunningServer) -> AsyncIterator[asyncpg.Connection[Any]]
 async def quiet(admin: asyncpg.Connection[Any]) -> bool:
     """Tell whether, soon, no request's connection works or holds a transaction."""
     sql = "select count(*) from pg_stat_activity where usename = $1 and state <> 'idle'"
-    for _ in range(100):
+    for _ in range(1_500):  # a rollback may wait its turn for seconds, where all of them wait for a processor
         if await admin.fetchval(sql, APP) == 0:
             return True
         await asyncio.sleep(0.02)
