@@ -536,6 +536,9 @@ async def test_c9_a_field_of_the_servers_is_never_taken_from_a_body(
             calls.append(client.post(f"{CASES}/batch", json={"operation": "patch", "items": [item]}))
         for number, call in enumerate(calls):
             response = await call
+            if name == "version" and number == 5:  # there it is what If-Match is elsewhere
+                assert response.status_code == 412, response.text
+                continue
             assert response.status_code == 422, (number, response.text)
             codes = {one["code"] for one in response.json()["error"]["details"]}
             assert codes <= {"read_only", "unknown_field"}, response.text

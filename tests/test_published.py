@@ -110,7 +110,9 @@ def blueprint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def news(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint, tenant_domain="dpp.example") as tested:
+    async with byodpp_bench.application(
+        blueprint, tenant_domain="dpp.example", public_url="https://api.dpp.example"
+    ) as tested:
         for tenant in ("acme", "beta"):
             client = tested.client(tenant=tenant)
             rows = [
