@@ -76,7 +76,7 @@ async def as_owner(world: World, sql: str) -> Any:
 
 SLOW = """
 create function public.slow() returns trigger language plpgsql as
-    $$ begin perform pg_sleep(3.5); return null; end $$;
+    $$ begin perform pg_sleep(1.8); return null; end $$;
 create trigger zz_slow before delete on public.sheets for each statement execute function public.slow()
 """
 
@@ -84,7 +84,7 @@ create trigger zz_slow before delete on public.sheets for each statement execute
 async def test_rows_are_deleted_for_longer_than_a_request_may_take(
     byodpp_bench: Bench, blueprint: Blueprint, tmp_path: Path
 ) -> None:
-    patience = {**AT_ONCE, "statement_timeout_seconds": 2}
+    patience = {**AT_ONCE, "statement_timeout_seconds": 1}
     async with byodpp_bench.application(blueprint, places=PLACES, **patience) as tested:
         world = World(tested)
         await world.fill("acme", 2)

@@ -56,7 +56,7 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
 async def test_c37_rules_that_change_under_load_are_in_force_within_a_second(
     byodpp_bench: Bench, blueprint: Blueprint, tmp_path: Path
 ) -> None:
-    await _race(byodpp_bench, blueprint, tmp_path, roles=6, rounds=5)
+    await _race(byodpp_bench, blueprint, tmp_path, roles=6, rounds=3)
 
 
 @pytest.mark.soak

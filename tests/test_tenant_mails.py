@@ -132,8 +132,12 @@ async def test_a_name_puts_nothing_into_the_head_of_a_mail(world: World, sink: M
 
 
 async def test_a_mail_server_that_is_away_stops_nobodys_life(
-    byodpp_bench: Bench, blueprint: Blueprint, caplog: pytest.LogCaptureFixture
+    byodpp_bench: Bench,
+    blueprint: Blueprint,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(send_patiently, "__kwdefaults__", {"pause_seconds": 0.05})
     async with byodpp_bench.application(blueprint, **settings_of(9)) as tested:
         world = World(tested)
         begun = time.monotonic()

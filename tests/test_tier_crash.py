@@ -173,7 +173,7 @@ async def _moved(
 async def test_a_move_killed_amid_its_steps_is_taken_up_while_the_tenant_writes(
     app_dir: Path, away: str
 ) -> None:
-    counted = await move_and_kill(app_dir, away, 2_000, 3, lambda text: None)
+    counted = await move_and_kill(app_dir, away, 2_000, 2, lambda text: None)
     assert counted["written"] > 10
 
 
