@@ -383,9 +383,12 @@ class Judge:
             assert self._rows == before, told
         return response
 
-    def _dangling(self, access: Access, resource: str, body: Row) -> bool:
-        """Whether a body refers to what its sender cannot read."""
+    def _dangling(self, access: Access, resource: str, body: Row, row: Row | None = None) -> bool:
+        """Whether a body refers to what its sender cannot read, and does not see in the row itself."""
         target = body.get("projectId") if resource == "Tasks" else None
+        if row is not None and target is not None and target == row["projectId"]:
+            if access.field(resource, "read", row, "projectId"):
+                return False  # what stands there may stay
         rows = {row["id"]: row for row in self._rows["Projects"]}
         return target is not None and not access.row("Projects", "read", rows[target])
 
@@ -439,7 +442,7 @@ class Judge:
             return 404
         if any(not access.known(resource, action, name) for name in body):
             return 403
-        if self._dangling(access, resource, body):
+        if self._dangling(access, resource, body, row):
             return 422
         changed = {**row, **body}
         for one in (row, changed):
