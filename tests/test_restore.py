@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from byodpp.testing import TestedApplication
@@ -96,3 +97,21 @@ async def test_restoring_is_a_right_of_its_own_with_its_own_rows(store: TestedAp
     assert (await editor.post(f"{hidden}/restore")).status_code == 404
     assert (await editor.post(f"{mine}/restore")).status_code == 200
     assert (await editor.post(f"{SETTINGS}/1/restore")).status_code == 403
+
+
+async def test_a_row_that_goes_and_comes_back_meanwhile_is_there_or_not_but_never_forbidden(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    url = await deleted(client, SETTINGS, key="a")
+
+    async def ask(turn: int) -> int:
+        if turn % 3 == 0:
+            return (await client.delete(url)).status_code
+        if turn % 3 == 1:
+            return (await client.post(f"{url}/restore")).status_code
+        return (await client.patch(url, json={"value": {"turn": turn}})).status_code
+
+    for _ in range(10):
+        told = set(await asyncio.gather(*(ask(turn) for turn in range(60))))
+        assert told <= {200, 204, 404, 409}, told

@@ -1,7 +1,7 @@
 """Reading the rows of one resource, on one transaction, as one caller may see them.
 
-The half of a `repository` that changes nothing. May raise NotFound, InvalidQuery, QueryTooComplex,
-and Conflict where a resource has no rows.
+The half of a `repository` that changes nothing, and locks what is to be changed. May raise NotFound,
+InvalidQuery, QueryTooComplex, and Conflict where a resource has no rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.exceptions import Conflict, NotFound
 from byodpp.query.text import parse_json
 from byodpp.repository.acting import Acting
-from byodpp.repository.stores import Store
+from byodpp.repository.stores import Match, Store
 from byodpp.rows import Page, Row, opened
 
 __all__ = ["Reading"]
@@ -133,6 +133,29 @@ class Reading:
         if row is None:
             raise self._not_found(id)
         return row
+
+    async def lock(self, id: Any) -> None:
+        """Let no other transaction change a row before this one ends; nothing happens if there is none."""
+        await self._store.lock(self._acting, self.resource, id)
+
+    async def lock_all(self, ids: Sequence[Any]) -> None:
+        """Lock several rows; those that do not exist are passed over."""
+        await self._store.lock_all(self._acting, self.resource, ids)
+
+    async def visible_keys(self, ids: Sequence[Any]) -> Sequence[Any]:
+        """Return the keys, of some, of rows that may be read, in their order."""
+        keys = [key for id in ids if (key := self._store.key(self.resource, id)) is not None]
+        seen = await self._store.visible_keys(self._acting, self.resource, set(keys))
+        return [key for key in keys if key in seen]
+
+    async def matches(self, on: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Sequence[Match]:
+        """Find the rows that have an item's values in the fields of a unique key.
+
+        Args:
+            on: the fields.
+            items: validated values by field, none of `on` empty.
+        """
+        return await self._store.matches(self._acting, self.resource, on, items)
 
     async def _listed(self, query: Query) -> Page:
         page = await self.page(query)

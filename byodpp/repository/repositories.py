@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from byodpp.aside import by_size, others
 from byodpp.conditions import Condition, Query, Shape, all_of
@@ -32,12 +32,14 @@ from byodpp.repository.outcomes import difference, refusal
 from byodpp.repository.own_record import decides, refuse_standing, registered, without_whose
 from byodpp.repository.reading import Reading
 from byodpp.repository.references import check_references, refuse_referenced
-from byodpp.repository.stores import Match
 from byodpp.rows import Row, Rows, opened
 from byodpp.schemas.modifiers import Modifier, ModifierKind, readable
 from byodpp.statements.writes import Change
 
 __all__ = ["Repository"]
+
+#: Looks at a row that others delete softly and bring back meanwhile.
+_LOOKS: Final = 3
 
 
 class Repository(Reading):
@@ -84,20 +86,6 @@ class Repository(Reading):
         """
         await self.remove(id, expected_version=version)
 
-    async def lock(self, id: Any) -> None:
-        """Let no other transaction change a row before this one ends; nothing happens if there is none."""
-        await self._store.lock(self._acting, self.resource, id)
-
-    async def lock_all(self, ids: Sequence[Any]) -> None:
-        """Lock several rows; those that do not exist are passed over."""
-        await self._store.lock_all(self._acting, self.resource, ids)
-
-    async def visible_keys(self, ids: Sequence[Any]) -> Sequence[Any]:
-        """Return the keys, of some, of rows that may be read, in their order."""
-        keys = [key for id in ids if (key := self._store.key(self.resource, id)) is not None]
-        seen = await self._store.visible_keys(self._acting, self.resource, set(keys))
-        return [key for key in keys if key in seen]
-
     async def refuse_unreadable(self, id: Any, modifiers: Sequence[tuple[str, ModifierKind]]) -> None:
         """Refuse to modify what may not be read: the answer would tell something of it.
 
@@ -107,15 +95,6 @@ class Repository(Reading):
         condition = all_of(readable(modifiers, self._acting.visibility(self.resource)))
         if condition is not None and not await self._store.fits(self._acting, self.resource, id, condition):
             raise Forbidden("You may not modify these fields of this row.")
-
-    async def matches(self, on: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Sequence[Match]:
-        """Find the rows that have an item's values in the fields of a unique key.
-
-        Args:
-            on: the fields.
-            items: validated values by field, none of `on` empty.
-        """
-        return await self._store.matches(self._acting, self.resource, on, items)
 
     async def _valid(self, operation: str, data: Mapping[str, Any]) -> dict[str, Any]:
         load = partial(self._store.schemas.load_python, self.resource, operation, data)
@@ -255,11 +234,10 @@ class Repository(Reading):
             "update", operation, columns, expected_version, before=bool(read_only), sent=sent,
             modifiers=tuple(sorted((name, one.kind) for name, one in modifiers.items())),
         )  # fmt: skip
-        record = await self._store.change(
-            self._acting, self.resource, change, id, values=values, expected_version=expected_version,
-            operation=operation,
-        )  # fmt: skip
-        record = await self._judge_outcome(record, id, operation, expected_version)
+        record = await self._changed(
+            change, id, values=values, expected_version=expected_version, operation=operation
+        )
+        self._judge_outcome(record, operation, expected_version)
         if read_only:
             before = await self._store.sealed.row(record["before"].encode(), self.resource)
             stored = Row(before, self.resource, self._store.registry)
@@ -295,10 +273,8 @@ class Repository(Reading):
     async def _remove(self, id: Any, expected_version: int | None) -> None:
         kind = "softDelete" if self.resource.soft_delete else "delete"
         change = self._shape(kind, "delete", (), expected_version)
-        record = await self._store.change(
-            self._acting, self.resource, change, id, expected_version=expected_version, operation="delete"
-        )
-        record = await self._judge_outcome(record, id, "delete", expected_version)
+        record = await self._changed(change, id, expected_version=expected_version, operation="delete")
+        self._judge_outcome(record, "delete", expected_version)
         if self.resource.soft_delete:
             # Only now: whether a row is referred to is no stranger's business.
             try:
@@ -324,11 +300,11 @@ class Repository(Reading):
         key = f"{name}:post"
         column = self.resource.columns[machine.field]
         change = self._shape("update", key, (column,), expected_version, check_state=True)
-        record = await self._store.change(
-            self._acting, self.resource, change, id, values={machine.field: step.target},
-            expected_version=expected_version, operation=name, states=step.sources, event=step.event,
+        record = await self._changed(
+            change, id, values={machine.field: step.target}, expected_version=expected_version,
+            operation=name, states=step.sources, event=step.event,
         )  # fmt: skip
-        record = await self._judge_outcome(record, id, key, expected_version, step.sources)
+        self._judge_outcome(record, key, expected_version, step.sources)
         row = await self._shown(record, id)
         if step.event is not None:
             self.emit(step.event, self._told(row, record), id, stored=True)
@@ -352,7 +328,7 @@ class Repository(Reading):
         if record is None:
             await self.row(id)
             raise StateConflict("The row is not deleted.")
-        record = await self._judge_outcome(record, id, "restore", expected_version)
+        self._judge_outcome(record, "restore", expected_version)
         await self._refuse_deleted_targets(id)
         row = await self._shown(record, id)
         self._remember_events("restore", [row], [record])
@@ -429,24 +405,34 @@ class Repository(Reading):
         """Return an error about what the statement has done already: it must never be committed."""
         return self._acting.transaction.refuse_commit(error)
 
-    async def _judge_outcome(
-        self,
-        record: Any,
-        id: Any,
-        operation: str,
-        expected_version: int | None,
-        sources: tuple[str, ...] = (),
-    ) -> Any:
-        if record is None:
-            # Locking asks for more than reading: a row may be readable and still not be found above.
+    async def _changed(self, change: Change, id: Any, **asked: Any) -> Any:
+        """Return what became of a change; None where the row may be read, and not be locked.
+
+        Locking asks for more than reading: of another tenant's rows, some are only read. One that is
+        deleted softly may also have been brought back between the two looks, and is then changed.
+
+        Raises:
+            NotFound: there is no row that the caller may read.
+        """
+        for _ in range(_LOOKS):
+            record = await self._store.change(self._acting, self.resource, change, id, **asked)
+            if record is not None:
+                return record
             await self.row(id)
+            if not self.resource.soft_delete:
+                break
+            await self.lock(id)
+        return None
+
+    def _judge_outcome(
+        self, record: Any, operation: str, expected_version: int | None, sources: tuple[str, ...] = ()
+    ) -> None:
         visibility = self._acting.visibility(self.resource)
         refused = refusal(self.resource, record, operation, expected_version, visibility, sources)
         if refused is not None:
             raise refused
         if record["still_permitted"] is False and operation != "delete":
             raise self._undo(Forbidden(f"You may not make the row of {self.resource.name} like this."))
-        return record
 
     async def _all_shown(self, records: Sequence[Any]) -> list[Row]:
         rows = []
