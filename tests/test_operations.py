@@ -363,6 +363,61 @@ async def test_delete_answers_204_and_the_row_is_gone(shop: TestedApplication) -
     assert (await client.delete(url)).status_code == 404
 
 
+async def test_a_deletion_passes_over_nothing_that_is_sent(shop: TestedApplication) -> None:
+    client = shop.client()
+    product = await a_product(client)
+    url, step = f"{PRODUCTS}/{product['id']}", {"operation": "delete", "resource": "Products"}
+    before = await rows(shop, "products")
+    for body, expected in (({"foo": 1}, {"foo": "unknown_field"}), ([1], {"": "type"}), ("x", {"": "type"})):
+        refused = await client.request("DELETE", url, json=body)
+        assert (refused.status_code, details(refused)) == (422, expected)
+        together = await client.post("/api/v1/batch", json=[{**step, "id": product["id"], "data": body}])
+        assert together.status_code == 422, together.text
+    for content, kind, status in (("{", "application/json", 400), ("x", "text/plain", 415)):
+        refused = await client.request("DELETE", url, content=content, headers={"Content-Type": kind})
+        assert refused.status_code == status, refused.text
+    assert (await client.request("DELETE", f"{PRODUCTS}/99999", json={"foo": 1})).status_code == 404
+    viewer = shop.client(role="Viewer")
+    assert (await viewer.request("DELETE", url, json={"foo": 1})).status_code == 403
+    assert await rows(shop, "products") == before
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (b"", {"Content-Type": "application/json"}), (b"", {"Content-Type": "text/plain"}),
+        (b"", {"Content-Length": "0"}), (b"{}", {"Content-Type": "application/json"}),
+        (b"null", {"Content-Type": "application/json"}), ("chunks", {}),
+        ("chunks", {"Content-Type": "text/plain"}),
+    ],
+)  # fmt: skip
+async def test_a_deletion_takes_what_holds_nothing(
+    shop: TestedApplication, content: Any, headers: dict[str, str]
+) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        yield b""
+
+    client = shop.client()
+    product = await a_product(client)
+    gone = await client.request(
+        "DELETE",
+        f"{PRODUCTS}/{product['id']}",
+        content=nothing() if content == "chunks" else content,
+        headers=headers,
+    )
+    assert gone.status_code == 204, gone.text
+
+
+async def test_reads_inside_a_batch_take_a_query_or_nothing(shop: TestedApplication) -> None:
+    client = shop.client()
+    await a_product(client)
+    step = {"operation": "list", "resource": "Products"}
+    for data in ([1], "x", 5, False):
+        refused = await client.post("/api/v1/batch", json=[{**step, "data": data}])
+        assert (refused.status_code, details(refused)) == (422, {"0.data": "type"})
+    assert (await client.post("/api/v1/batch", json=[{**step, "data": None}, step])).status_code == 200
+
+
 async def test_what_is_referred_to_is_not_deleted(shop: TestedApplication) -> None:
     client = shop.client()
     product = await a_product(client)

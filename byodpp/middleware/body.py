@@ -67,6 +67,12 @@ class _Reader:
         else:
             self.check_presence()
 
+    async def is_nothing(self, request: Request) -> bool:
+        """Whether chunks that were judged wrong by their type hold nothing, where nothing is taken, too."""
+        if self._required or request.declared_length is not None:
+            return False
+        return isinstance(request.postponed, UnsupportedMediaType) and not await request.read(self._limit)
+
     def check_presence(self) -> None:
         """Refuse that there is nothing, where something is due."""
         if self._required:
@@ -109,7 +115,7 @@ class FinishBody:
 
     async def __call__(self, request: Request) -> None:
         """Refuse, or read if that has not been done."""
-        if request.postponed is not None:
+        if request.postponed is not None and not await self._reader.is_nothing(request):
             raise request.postponed
         if not request.body and request.has_body:
             await self._reader.read(request)

@@ -81,7 +81,6 @@ _GROUPS: Final[dict[str, tuple[type[ApiError], ...]]] = {
     "UnsupportedMediaType": (refusal.UnsupportedMediaType,),
     "ValidationFailed": (refusal.ValidationFailed,),
     "ValidationFailedOrKeyReused": (refusal.ValidationFailed, refusal.IdempotencyKeyReused),
-    "KeyReused": (refusal.IdempotencyKeyReused,),
     "PreconditionRequired": (refusal.PreconditionRequired,),
     "TooManyRequests": (refusal.TooManyRequests,),
     "HeadersTooLarge": (refusal.HeadersTooLarge,),

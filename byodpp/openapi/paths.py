@@ -59,7 +59,7 @@ _REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
     "read": ("MalformedQuery", "NotFound"),
     "update": (*BODY, "NotFound", "ReplaceConflict", "StorageFull"),
     "patch": (*KEYED, *BODY, "NotFound", "WriteConflict", "StorageFull"),
-    "delete": ("MalformedQuery", "NotFound", "DeleteConflict"),
+    "delete": (*BODY, "MalformedQuery", "NotFound", "DeleteConflict"),
     "batch": (*KEYED, *BODY, "AnyConflict", "PreconditionFailed", "PreconditionRequired", "StorageFull"),
 }
 #: Operations and transitions that change one row take If-Match.
@@ -403,17 +403,16 @@ class ResourceDescription:
         changes = step is not None or action.restores
         own: tuple[str, ...] = ("StateConflict",) if changes else ()
         own = ("MalformedQuery", *own)
-        takes_input = logic is not None and logic.input is not None and not reads
-        if takes_input and logic is not None and logic.input is not None:
-            found["requestBody"] = action_input(logic.input)
-            own = (*BODY, *own)
-        elif logic is None:
-            takes_input = True
+        if not reads:
             nothing = {"type": "object", "additionalProperties": False}
-            found["requestBody"] = {"required": False, "content": {JSON: {"schema": nothing}}}
+            found["requestBody"] = (
+                {"required": False, "content": {JSON: {"schema": nothing}}}
+                if logic is None or logic.input is None
+                else action_input(logic.input)
+            )
             own = (*BODY, *own)
         if action.method in KEYED_METHODS:
-            own = (*(KEYED if takes_input or logic is not None else ("KeyReused",)), *own)
+            own = (*KEYED, *own)
         found["responses"] = {
             **self._action_answers(action, logic),
             **self._refusals("transition" if changes else action.key, logic, own),

@@ -58,14 +58,18 @@ def _endpoint(service: Service, controller: Controller, address: Address) -> End
 
 def _operation(controller: Controller, address: Address) -> Endpoint:
     resource, operation = controller.resource, address.operation
-    load = partial(controller.load, operation) if operation in ("create", "update") else None
+    load: Callable[[Any, Any], Any] | None = None
+    if operation in ("create", "update"):
+        load = partial(controller.load, operation)
+    elif operation == "delete":
+        load = _refuse_members
     names_row = operation in _OF_A_ROW and resource.kind is not Kind.LOGIC
     return Endpoint(
         handler=controller.handler(operation),
         operation=operation,
         resource=resource,
         public=_is_public(resource),
-        body=Body.REQUIRED if operation in _TAKES_BODY else Body.NONE,
+        body=Body.REQUIRED if operation in _TAKES_BODY else _unread(operation == "delete"),
         media_types=PATCH_BODY if operation == "patch" else JSON_BODY,
         load=load,
         probe=controller.probe if names_row else None,
@@ -101,19 +105,17 @@ def _history(controller: Controller) -> Endpoint:
 def _action(service: Service, controller: Controller, action: ActionDefinition) -> Endpoint:
     resource = controller.resource
     logic = service.parts.logics.get(resource, action.key)
-    takes_input = logic is not None and logic.input is not None and action.method not in ("GET", "HEAD")
     load: Callable[[Any, Any], Any] | None = None
-    if takes_input and logic is not None and logic.input is not None:
-        load = partial(_load_input, service, logic.input)
-    elif logic is None:
-        load = _refuse_members
+    if action.method not in ("GET", "HEAD"):
+        schema = logic.input if logic is not None else None
+        load = _refuse_members if schema is None else partial(_load_input, service, schema)
     names_row = "{id}" in action.url and resource.kind is not Kind.LOGIC
     return Endpoint(
         handler=controller.action(action),
         operation=action.key,
         resource=resource,
         public=action.public or _is_public(resource),
-        body=Body.OPTIONAL if load is not None else Body.NONE,
+        body=_unread(load is not None),
         max_body_bytes=action.max_body_bytes,
         load=load,
         produces=() if logic is not None else ("application/json",),
@@ -122,8 +124,13 @@ def _action(service: Service, controller: Controller, action: ActionDefinition) 
     )
 
 
+def _unread(changes: bool) -> Body:
+    """Return whether a body that need not be there is looked at: what changes nothing reads none."""
+    return Body.OPTIONAL if changes else Body.NONE
+
+
 def _refuse_members(document: Any, principal: Any) -> None:
-    """Refuse what is sent to a step that takes nothing.
+    """Refuse what is sent to a deletion, step or action that takes nothing.
 
     Raises:
         ValidationFailed: naming each member.

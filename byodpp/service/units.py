@@ -331,9 +331,8 @@ class Unit:
                     (name, text) for name, text in call.params.items() if f"{{{name}}}" not in call.action.url
                 ]
                 call = call.having(parameters=judge_parameters(own, logic.query))
-            if logic is None:
-                refuse_input(body)
             if logic is None or logic.input is None:
+                refuse_input(body)
                 return call
             document = {} if body is None else body
             judge = partial(schemas.action, logic.input, document, prefix=prefix)
@@ -341,11 +340,14 @@ class Unit:
         if call.operation in READ_OPERATIONS:
             mode: Literal["list", "read"] = "list" if call.operation == "list" else "read"
             listed = call.resource if mode == "list" else None
+            if body is not None and not isinstance(body, dict):
+                raise ValidationFailed(details=[Detail("data", "type", "Must be a query, an object.")])
             lookup = self.parts.authorizer.lookup(self.principal, listed)
-            asked, tenant = body if isinstance(body, dict) else {}, self.principal.tenant_id
-            query = self.parts.store.reader.read_json(asked, call.resource, lookup, mode, tenant)
+            tenant = self.principal.tenant_id
+            query = self.parts.store.reader.read_json(body or {}, call.resource, lookup, mode, tenant)
             return call.having(query=query)
         if call.operation == "delete":
+            refuse_input(body)
             return call
         stored = None
         if call.operation == "patch" and schemas.needs_stored(call.resource, body):
