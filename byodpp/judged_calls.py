@@ -1,8 +1,8 @@
 """Calls whose bodies a schema has judged: what of them the caller may write, and on which version.
 
 In: a call and what a schema made of its body. Out: the call, ready for `units`. May reject:
-Forbidden (naming each field), PreconditionRequired, ValidationFailed (what should be a version is
-none). Also the place of an error in a batch, and the copy of a call that a logic class may change.
+Forbidden (naming each field), PreconditionRequired, ValidationFailed (what takes nothing is sent
+something). Also the place of an error in a batch, and the copy of a call that a logic class may change.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 from byodpp.aside import by_size
 from byodpp.authorization import Decision
@@ -20,21 +20,15 @@ from byodpp.exceptions import ApiError, Detail, PreconditionRequired, Validation
 from byodpp.fields.strict_field import kind_of
 from byodpp.repository.acting import refuse_fields
 from byodpp.schemas import LoadedBody
-from byodpp.wire import whole
 
 __all__ = [
-    "LARGEST_VERSION",
     "at_index",
     "below",
     "owned",
     "refuse_input",
-    "row_version",
     "versioned",
     "writing",
 ]
-
-#: That a column of versions holds.
-LARGEST_VERSION: Final = 2**63 - 1
 
 
 def writing(call: Call, loaded: LoadedBody, prefix: str = "") -> Call:
@@ -88,28 +82,8 @@ def versioned(call: Call) -> Call:
     return call.having(expected_version=version, read_only=rest)
 
 
-def row_version(value: Any, field: str) -> int | None:
-    """Return the version that a row must have; None is any.
-
-    Args:
-        value: JSON value.
-        field: where it stands, for messages.
-
-    Raises:
-        ValidationFailed: it is no version.
-    """
-    version = whole(value)
-    if version is None:
-        return None
-    if isinstance(version, bool) or not isinstance(version, int):
-        raise ValidationFailed(details=[Detail(field, "type", "Must be the version of a row, an integer.")])
-    if not 0 <= version <= LARGEST_VERSION:
-        raise ValidationFailed(details=[Detail(field, "out_of_range", "No row has such a version.")])
-    return version
-
-
 def refuse_input(document: Any) -> None:
-    """Refuse a body of an action that no class of the application serves: it takes nothing.
+    """Refuse a body of what takes nothing: a deletion, a step, an action whose class has no `input`.
 
     Args:
         document: JSON value; none, or an empty object, is nothing.

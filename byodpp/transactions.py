@@ -19,10 +19,11 @@ from byodpp.aside import aside as in_thread
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
-from byodpp.judged_calls import at_index, row_version
+from byodpp.judged_calls import at_index
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.rows import Page, Row, is_much
+from byodpp.schemas import row_version
 from byodpp.service import Service
 from byodpp.service.units import Unit
 from byodpp.suggestion import nearest

@@ -82,6 +82,29 @@ async def test_a_patch_changes_rows_with_an_id_makes_others_and_deletes_none(
     assert await items_of(client, shelf) == ["a", "b", "c", "d"]
 
 
+async def test_a_patch_names_the_versions_of_the_rows_inside(store: TestedApplication) -> None:
+    client = store.client()
+    shelf = await a_shelf(client, "a")
+    url, first = f"{SHELVES}/{shelf['id']}", shelf["items"][0]
+    assert first["version"] == 1
+    named = {"items": [{"id": first["id"], "version": 1, "stock": 4}]}
+    changed = await client.patch(url, json=named)
+    assert changed.status_code == 200, changed.text
+    assert [(one["stock"], one["version"]) for one in changed.json()["data"]["items"]] == [(4, 2)]
+    before = await rows(store)
+    late = await client.patch(url, json={"place": "gone", **named})
+    assert (late.status_code, late.json()["error"]["code"]) == (412, "precondition_failed")
+    faulty = {"2": "type", True: "type", 1.5: "type", -1: "out_of_range", 2**63: "out_of_range"}
+    for version, code in faulty.items():
+        refused = await client.patch(url, json={"items": [{"id": first["id"], "version": version}]})
+        assert (refused.status_code, details(refused)) == (422, {"items.0.version": code})
+    new = await client.patch(url, json={"items": [{"name": "n", "version": 1}]})
+    assert (new.status_code, details(new)) == (422, {"items.0.version": "read_only"})
+    assert await rows(store) == before
+    anyone = await client.patch(url, json={"items": [{"id": first["id"], "version": None, "stock": 5}]})
+    assert anyone.status_code == 200, anyone.text
+
+
 async def test_what_get_returned_with_its_rows_can_be_put_back(store: TestedApplication) -> None:
     client = store.client()
     shelf = await a_shelf(client, "a", "b")

@@ -26,7 +26,12 @@ _WORLD: Final[dict[str, Any]] = {
                 {
                     "name": "Cards",
                     "versioned": "required",
-                    "fields": {"name": _NAME, "text": {"type": "string"}, "level": {"type": "integer"}},
+                    "fields": {
+                        "name": _NAME,
+                        "text": {"type": "string"},
+                        "level": {"type": "integer"},
+                        "boxId": {"references": "Boxes"},
+                    },
                     "states": {
                         "initial": "draft",
                         "transitions": {"publish": {"from": "draft", "to": "out"}},
@@ -38,6 +43,12 @@ _WORLD: Final[dict[str, Any]] = {
                     "versioned": True,
                     "fields": {"name": _NAME, "text": {"type": "string"}},
                     "access": _ALL,
+                },
+                {
+                    "name": "Boxes",
+                    "fields": {"name": _NAME},
+                    "relations": {"cards": {"resource": "Cards", "foreignField": "boxId"}},
+                    "access": {"read": ["Admin"], "write": ["Admin"]},
                 },
                 {"name": "Tags", "fields": {"name": _NAME, "text": {"type": "string"}}, "access": _ALL},
             ],
@@ -212,3 +223,38 @@ async def test_a_filter_names_no_version_and_says_what_does(office: TestedApplic
         answer = await client.post(f"{CARDS}/batch", json={**form, "filter": {"name": "a"}, "max": 5})
         assert told(answer)[:2] == (428, "precondition_required")
         assert "`id` and `version` in `items`" in answer.json()["error"]["message"]
+
+
+async def test_rows_inside_a_row_are_changed_by_the_versions_beside_their_keys(
+    office: TestedApplication,
+) -> None:
+    client = office.client()
+    body = {"name": "box", "cards": [{"name": "a"}, {"name": "b"}]}
+    box = (await client.post("/api/v1/boxes", json=body)).json()["data"]
+    url, (first, second) = f"/api/v1/boxes/{box['id']}", box["cards"]
+    bare = await client.patch(url, json={"cards": [{"id": first["id"], "text": "x"}]})
+    assert told(bare) == (428, "precondition_required", {"cards.0": "precondition_required"})
+    both = [{"id": first["id"], "version": 1, "text": "x"}, {"id": second["id"], "version": 2, "text": "x"}]
+    assert told(await client.patch(url, json={"cards": both}))[:2] == (412, "precondition_failed")
+    rest = await client.patch(url, json={"cards": {"$replace": both[:1]}})
+    assert told(rest)[:2] == (428, "precondition_required")
+    assert "rows that are not named have none" in rest.json()["error"]["message"]
+    assert await stored(client) == [("a", None, 1), ("b", None, 1)]
+    both[1]["version"] = 1
+    done = await client.patch(url, json={"cards": {"$replace": both}})
+    assert done.status_code == 200, done.text
+    assert await stored(client) == [("a", "x", 2), ("b", "x", 2)]
+
+
+async def test_an_order_by_many_rows_is_told_as_such(office: TestedApplication) -> None:
+    client = office.client()
+    for query in ("sort=cards.name", "sort=-cards", "aggregate=count&group=cards.name"):
+        [detail] = (await client.get(f"/api/v1/boxes?{query}")).json()["error"]["details"]
+        assert (detail["code"], detail["message"]) == (
+            "unknown_field", "'cards' leads to many rows: here a field of a single row is needed",
+        )  # fmt: skip
+    [detail] = (await client.get(f"{CARDS}?sort=box")).json()["error"]["details"]
+    assert detail["message"] == "'box' is a relation: name a field of its row, such as box.id"
+    editor = office.client(role="Editor")  # who reads no boxes, and hears of none
+    [hidden] = (await editor.get(f"{CARDS}?sort=box.name")).json()["error"]["details"]
+    assert hidden["message"] == "There is no field 'box' here. Did you mean 'boxId'?"

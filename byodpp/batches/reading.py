@@ -28,7 +28,7 @@ from byodpp.exceptions import (
     PreconditionRequired,
     ValidationFailed,
 )
-from byodpp.judged_calls import row_version
+from byodpp.schemas import row_version
 from byodpp.suggestion import nearest
 from byodpp.wire import whole
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from byodpp.batches import BATCH_OPERATIONS, scoped_keys, upsert_keys
 from byodpp.definitions import ResourceDefinition
-from byodpp.judged_calls import LARGEST_VERSION
 from byodpp.openapi.filters import filter_of
 from byodpp.openapi.schemas import component, key_schema
+from byodpp.schemas import LARGEST_VERSION
 
 __all__ = ["batch_schema", "version_schema"]
 

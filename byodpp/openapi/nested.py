@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from byodpp.definitions import ResourceDefinition
+from byodpp.openapi.batches import version_schema
 from byodpp.openapi.schemas import body_schema, component, key_schema
 from byodpp.schemas import SchemaMap
 from byodpp.schemas.nested import MAX_NESTING, REPLACE
@@ -79,8 +80,11 @@ class NestedSchemas:
             return new
         known = self._body(target, foreign, operation, levels)
         key = {"id": key_schema(target)}
-        known["properties"] = {**key, **known["properties"]}
-        known["required"] = ["id", *(one for one in known.get("required", ()) if one != "id")]
+        if operation == "patch" and target.versioned:
+            key["version"] = version_schema()
+        needed = [*key] if target.version_required else ["id"]
+        known["properties"] = {**known["properties"], **key}
+        known["required"] = [*needed, *(one for one in known.get("required", ()) if one not in needed)]
         return {"anyOf": [known, new]}
 
     def _body(self, target: ResourceDefinition, foreign: str, operation: str, levels: int) -> dict[str, Any]:

@@ -96,6 +96,8 @@ class Judgement:
         names = self.names(resource)
         if names is not None and last in names.fields:  # a field, and the name goes on behind it
             self.inside(parameter, names.fields[last])
+        elif names is not None and last in names.relations:
+            self._relation(parameter, names.relations[last])
         else:
             self.unknown(parameter, "unknown_field", "field", last, tuple(names.fields) if names else ())
         return None
@@ -105,6 +107,13 @@ class Judgement:
         told = f"{definition.name!r} has no values inside it"
         if definition.type.document:
             told = f"values inside {definition.name!r} are for filters; here a field of its own is needed"
+        self.fault(parameter, "unknown_field", told)
+
+    def _relation(self, parameter: str, relation: RelationDefinition) -> None:
+        """Note that a name ends at a relation, or leads on behind one, where one value is meant."""
+        told = f"{relation.name!r} leads to many rows: here a field of a single row is needed"
+        if not relation.many:
+            told = f"{relation.name!r} is a relation: name a field of its row, such as {relation.name}.id"
         self.fault(parameter, "unknown_field", told)
 
     def leads(self, name: str, resource: ResourceDefinition) -> bool:

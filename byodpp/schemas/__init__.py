@@ -17,8 +17,10 @@ from byodpp.schemas.schema_map import (
     load_schema_overrides,
     refuse,
 )
+from byodpp.schemas.versions import LARGEST_VERSION, row_version
 
 __all__ = [
+    "LARGEST_VERSION",
     "MAX_DETAILS",
     "SCHEMA_OPERATIONS",
     "Fault",
@@ -27,4 +29,5 @@ __all__ = [
     "SchemaMap",
     "load_schema_overrides",
     "refuse",
+    "row_version",
 ]

@@ -5,7 +5,8 @@ what is to be done to which related row. Rejects nothing by itself: faults come 
 dotted paths (`items.0.name`), told together with those of the row.
 
 The rule: an item without `id` is created; one with `id` is changed as the row itself is, by
-update inside an update, by patch inside a patch. Rows that are not named stay as they are,
+update inside an update, by patch inside a patch; beside the `id` of a patch may stand the `version`
+that the row must have, which an update has in its row. Rows that are not named stay as they are,
 unless the value is `{"$replace": [...]}`: then they are deleted. The reference to the outer row
 is filled in; it may be sent when it says the same. Only to-many relations that the manifest
 declares can be written so, three deep, and never a to-one relation: its row is another's.
@@ -22,6 +23,7 @@ from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.strict_field import kind_of
 from byodpp.registry import Registry
 from byodpp.schemas.faults import join_path
+from byodpp.schemas.versions import row_version
 from byodpp.wire import whole
 
 __all__ = ["MAX_NESTING", "REPLACE", "NestedItem", "NestedRows", "judge_nested", "nestable"]
@@ -42,6 +44,7 @@ class NestedItem:
     index: int  # place in the body
     operation: str  # create, update or patch
     key: Any = None  # JSON value of `id`; None for a creation
+    version: int | None = None  # that the row must have; None is any
     document: Any = None  # JSON value without the key
     values: Any = None  # what the schema made of it; None where that depends on the stored row
 
@@ -140,19 +143,23 @@ class _Judge:
         if keyed and (isinstance(key, bool) or not isinstance(key, int | str)):
             self._fault(f"{path}.id", "type", "Must be the key of a row.")
             return None
-        left_out = {foreign, "id"} if keyed else {foreign}
+        beside = {"id", "version"} if operation == "patch" and self.target.versioned else {"id"}
+        left_out = {foreign, *beside} if keyed else {foreign}
         document = item
         if isinstance(item, dict):
             document = {name: value for name, value in item.items() if name not in left_out}
+        place, version = join_path(self.path, path), None
         try:
-            values = self.load(
-                self.target, operation, document, join_path(self.path, path), frozenset({foreign})
-            )
+            if "version" in left_out:
+                version = row_version(item.get("version"), join_path(place, "version"))
+            values = self.load(self.target, operation, document, place, frozenset({foreign}))
         except ValidationFailed as error:
             self.details.extend(error.details)
             return None
-        document = {name: value for name, value in item.items() if name != "id"}
-        return NestedItem(index=index, operation=operation, key=key, document=document, values=values)
+        document = {name: value for name, value in item.items() if name not in beside}
+        return NestedItem(
+            index=index, operation=operation, key=key, version=version, document=document, values=values
+        )
 
     def _refuse_repeats(self, items: list[NestedItem]) -> None:
         seen: set[str] = set()

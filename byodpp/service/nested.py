@@ -18,7 +18,7 @@ from byodpp.batches.work import BatchWork
 from byodpp.calls import Call
 from byodpp.conditions import AllOf, Comparison, Condition, Parameter, Query, Shape
 from byodpp.definitions import ResourceDefinition
-from byodpp.exceptions import ApiError, Conflict, Detail, ValidationFailed
+from byodpp.exceptions import ApiError, Conflict, Detail, PreconditionRequired, ValidationFailed
 from byodpp.judged_calls import below
 from byodpp.repository import Repository
 from byodpp.repository.constraint_errors import REFERENCE
@@ -85,7 +85,8 @@ class NestedWork:
             field = target.fields[foreign]
             document[foreign] = field.type.to_json(parent, field)
         try:
-            return await self._unit.ask(target, item.operation, document, {"id": str(item.key)})
+            params = {"id": str(item.key)}
+            return await self._unit.ask(target, item.operation, document, params, version=item.version)
         except ApiError as error:
             raise below(error, str(item.index)) from error
 
@@ -128,9 +129,13 @@ class NestedWork:
         found = await self._keys(nested, parent)
         if len(found) > most:
             raise Conflict(f"More than {most} rows would have to be replaced.")
-        for key in await self._rows(nested.target).visible_keys(found):
-            if str(key) not in kept:
-                await self._unit.ask(nested.target, "delete", None, {"id": str(key)})
+        seen = await self._rows(nested.target).visible_keys(found)
+        others = [key for key in seen if str(key) not in kept]
+        if others and nested.target.version_required:
+            told = "and rows that are not named have none: delete them by `id` and `version`."
+            raise PreconditionRequired(f"{nested.target.name} is written with a version only, {told}")
+        for key in others:
+            await self._unit.ask(nested.target, "delete", None, {"id": str(key)})
 
     async def _keys(self, nested: NestedRows, parent: Any, among: Sequence[Any] = ()) -> list[Any]:
         """Return the keys of the parent's rows, also of those that the caller may not read."""
