@@ -257,6 +257,25 @@ async def test_the_same_file_is_judged_again_for_whoever_has_other_rights(files:
     assert await value(files, "select count(*) from goods") == 1
 
 
+async def test_the_same_file_of_another_role_on_the_command_line_is_imported_where_it_means_other_rows(
+    files: TestedApplication, tmp_path: Path
+) -> None:
+    path = tmp_path / "goods.csv"
+    path.write_text("name,price\ndear,500\n")
+    words = ("Goods", str(path), "--tenant", "acme", "--role")
+    refused = await operated(files, "import", *words, "Seller")
+    assert (refused.returncode, refused.stdout.count("0 created")) == (3, 1), refused.stdout
+    again = await operated(files, "import", *words, "Seller")
+    assert "was imported before" in again.stdout
+    assert await value(files, "select count(*) from goods") == 0
+    done = await operated(files, "import", *words, "Admin")
+    assert "1 created" in done.stdout and "was imported before" not in done.stdout, done.stdout
+    assert await value(files, "select count(*) from goods") == 1
+    # To Admins it means the same, whatever the way in.
+    sent = await files.client().post(IMPORT, content=path.read_bytes(), headers=CSV)
+    assert sent.json()["data"]["repeated"]
+
+
 async def test_a_key_stands_for_one_file_of_one_user(files: TestedApplication) -> None:
     client = files.client(headers={"Idempotency-Key": "load 1"})
     assert (await client.post(IMPORT, content="name\na\n", headers=CSV)).json()["data"]["key"] == "load 1"

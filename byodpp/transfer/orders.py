@@ -58,11 +58,12 @@ def order_of(
     """
     resource = asked.resource
     meaning = fingerprint((file_hash.encode(), format.encode(), options.meaning.encode()))
+    shared = key is None and _same_for_all(asked, options.operation)
     identity = identity_of(
         asked.principal,
         resource,
-        key or f"sha256:{meaning}",
-        shared=key is None and _same_for_all(asked, options.operation),
+        key or _key_of_file(asked.principal, meaning, shared=shared),
+        shared=shared,
         file_hash=meaning,
         operation=options.operation,
     )
@@ -95,6 +96,16 @@ def order_of(
         kept=kept,
         again=options.again,
     )
+
+
+def _key_of_file(principal: Principal, meaning: str, *, shared: bool) -> str:
+    """Return the key of an import that has none: its file, and of no user in particular his roles, too.
+
+    Whoever acts by command line is no user, so that his roles say whose file it is.
+    """
+    if not shared and not principal.user_id:
+        meaning = fingerprint((meaning.encode(), *(role.encode() for role in sorted(principal.roles))))
+    return f"sha256:{meaning}"
 
 
 def _same_for_all(asked: Asked, operation: str) -> bool:
