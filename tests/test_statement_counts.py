@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
+from byodpp.tables.roles import APP, SYSTEM
 from byodpp.testing import Bench, TestedApplication
 from tests.sent_statements import SentStatements, logging_statements
 from tests.worlds import build
@@ -216,3 +217,17 @@ async def test_the_json_of_a_row_is_written_once_for_answer_audit_and_event(coun
             " where a.resource_type = 'Items' and o.name = 'items.created'"
         )
     assert [row["same"] for row in same] == [True, True]
+
+
+async def test_a_start_and_a_first_read_look_up_no_type(
+    byodpp_bench: Bench, writes: Blueprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = {role: logging_statements(monkeypatch, role) for role in (SYSTEM, APP)}
+    with sent[SYSTEM].heard() as by_system, sent[APP].heard() as by_app:
+        async with byodpp_bench.application(writes) as store:
+            assert (await store.client().get(ITEMS)).status_code == 200
+            await _told()
+    assert any("byodpp.access_versions" in one for one in by_system), by_system
+    assert any(one.startswith("SELECT") for one in by_app), by_app
+    # What the driver asks of types that it does not know costs more than the whole start, per connection.
+    assert not [one for one in (*by_system, *by_app) if "typeinfo" in one]

@@ -30,10 +30,11 @@ _KEEP_SECONDS: Final = 60.0
 _MISSED_SECONDS: Final = 50.0
 
 _RECORD: Final = "insert into byodpp.directory_changes (tenant_id) values ($1) on conflict do nothing"
-_NOW: Final = "select pg_current_snapshot()::text as now, '{}'::bigint[] as tenants"
+#: Tenants come as texts: the driver would look up what an array of numbers is, once for each connection.
+_NOW: Final = "select pg_current_snapshot()::text as now, '{}'::text[] as tenants"
 _SINCE: Final = """
     select pg_current_snapshot()::text as now, array(
-        select distinct tenant_id from byodpp.directory_changes
+        select distinct tenant_id::text from byodpp.directory_changes
         where arrival >= pg_snapshot_xmin($1::text::pg_snapshot)
             and arrival < pg_snapshot_xmax(pg_current_snapshot())
             and not pg_visible_in_snapshot(arrival, $1::text::pg_snapshot)) as tenants
@@ -86,7 +87,7 @@ class DirectoryChanges:
         began = self._clock()
         missed = self._seen is None or began - self._looked_at > _MISSED_SECONDS
         [row] = await transaction.fetch(_NOW) if missed else await transaction.fetch(_SINCE, self._seen)
-        tenants = frozenset(row["tenants"])
+        tenants = frozenset(map(int, row["tenants"]))
         if missed or PLATFORM_TENANT in tenants:
             forget(None)
         elif tenants:

@@ -212,6 +212,9 @@ async def ensure_platform(transaction: Transaction) -> None:
     Args:
         transaction: of the system or owner role.
     """
+    # To insert costs a fresh connection far more than to look, and but once there is nothing to insert.
+    if await transaction.fetchval("select exists (select from tenants where id = $1)", PLATFORM_TENANT):
+        return
     await transaction.execute(
         _INSERT_PLATFORM, PLATFORM_TENANT, PLATFORM_ULID, PLATFORM_SLUG, "Platform", ACTIVE
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from byodpp.array_text import array_text
 from byodpp.authorization.in_force import TenantRows, rows_by_tenant
 from byodpp.authorization.policies import PolicyRow, RoleLink
 from byodpp.database import PLATFORM_TENANT, Transaction
@@ -24,15 +25,15 @@ _USER: Final = re.compile(r"user:([1-9][0-9]{0,17})")
 
 _POLICIES: Final = (
     "select id, tenant_id, ptype, subject, object, action, effect, condition, fields, preset from policies"
-    " where $1::bigint[] is null or tenant_id = any($1) order by tenant_id, id"
+    " where $1::text is null or tenant_id = any($1::text::bigint[]) order by tenant_id, id"
 )
 _PARENTS: Final = (
     "select r.tenant_id, r.name, p.name as parent from roles r join roles p on p.id = r.parent_id"
-    " where $1::bigint[] is null or r.tenant_id = any($1) order by r.id"
+    " where $1::text is null or r.tenant_id = any($1::text::bigint[]) order by r.id"
 )
 _HOLDERS: Final = (
     "select u.tenant_id, u.user_id, r.name from user_roles u join roles r on r.id = u.role_id"
-    " where $1::bigint[] is null or u.tenant_id = any($1) order by u.id"
+    " where $1::text is null or u.tenant_id = any($1::text::bigint[]) order by u.id"
 )
 
 
@@ -58,7 +59,8 @@ async def read_rows(transaction: Transaction, tenants: Sequence[int] | None = No
         transaction: of the system role, or of a tenant that asks for its own rows.
         tenants: whose rows; None is everybody's.
     """
-    asked = None if tenants is None else list(tenants)
+    # As text: the driver would look up what an array of numbers is, once for each connection.
+    asked = None if tenants is None else array_text(tenants)
     policies: Sequence[Mapping[str, Any]] = await transaction.fetch(_POLICIES, asked)
     parents = [
         RoleLink(tenant_id=record["tenant_id"], role=record["name"], inherits=record["parent"])
