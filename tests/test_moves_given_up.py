@@ -42,7 +42,7 @@ KILLS = {
     "begun_of": ("module", False),
     "_let_write": ("moves", False),
     "mark_keys": ("carrier", True),
-    "_leave": ("moves", False),
+    "clear": ("moves", False),
 }
 
 
@@ -70,21 +70,15 @@ async def test_a_move_whose_giving_up_is_cut_off_goes_nowhere_else_and_loses_not
         raise Cut
 
     monkeypatch.setattr(asked, kill, dies)
-    if kill == "_leave":  # is committed by then
+    with pytest.raises(Cut):
         await life.abandon("acme")
-        assert await counts(world) == (5, 5)
-    else:
-        with pytest.raises(Cut):
-            await life.abandon("acme")
-        assert await counts(world) == (5, 5), (
-            "nothing is deleted before it is committed that the move has ended"
-        )
+    assert await counts(world) == (5, 5), "nothing is deleted before it is committed that the move has ended"
     monkeypatch.undo()
-    if kill != "_leave":
+    if kill != "clear":  # is committed by then
         with pytest.raises(Conflict, match=r"is being given up: finish that with .*--abandon"):
             await world.life.move("acme", None)
-        assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
-        assert await counts(world) == where
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+    assert await counts(world) == where
     assert (await world.seen("acme"))[:-1] == before[:-1]
     await made(world.client(), FOLDERS, name="goes on")
     await world.life.move("acme", goal)
@@ -217,13 +211,14 @@ async def test_a_move_into_a_schema_or_out_of_it_is_given_up(
         assert await world.value("select to_regnamespace($1) is null", f"byodpp_t{id}")
     else:
         assert await world.value("select count(*) from public.folders where tenant_id = $1", id) == 0
-    with pytest.raises(Conflict, match="No move of tenant 'acme' is under way"):
-        await world.life.abandon("acme")
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}, "as often as anybody likes"
     with pytest.raises(Cut):
         await world.life.move("acme", goal, told=cutting("switch"))
     with pytest.raises(Conflict, match="has switched it over"):
         await world.life.abandon("acme")
     await world.life.move("acme", None)
+    with pytest.raises(Conflict, match="No move of tenant 'acme' is under way"):
+        await world.life.abandon("acme")
     assert len((await world.client().get(FOLDERS)).json()["data"]) == 4
 
 
@@ -239,8 +234,9 @@ async def test_a_move_that_is_taken_up_empties_a_schema_that_giving_up_had_left(
     async def dies(*args: Any) -> None:
         raise Cut
 
-    monkeypatch.setattr(life._moves, "_leave", dies)
-    await life.abandon("acme")
+    monkeypatch.setattr(life._moves, "clear", dies)
+    with pytest.raises(Cut):
+        await life.abandon("acme")
     monkeypatch.undo()
     assert await world.value(f"select count(*) from byodpp_t{id}.folders") == 3
     assert (await world.client().delete(f"{FOLDERS}/3")).status_code == 204
@@ -248,3 +244,80 @@ async def test_a_move_that_is_taken_up_empties_a_schema_that_giving_up_had_left(
     before = await world.seen("acme")
     await world.life.move("acme", "schema")
     assert await world.seen("acme") == before
+
+
+@pytest.mark.parametrize("goal", ["schema", "database"])
+async def test_copies_that_could_not_be_deleted_are_deleted_by_giving_up_once_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, goal: Any
+) -> None:
+    await world.fill("acme", 3)
+    id = (await world.application.tenant("acme")).id
+    with pytest.raises(Cut):
+        await world.life.move("acme", goal, told=cutting("compare"))
+
+    async def left() -> Any:
+        sql = f"select to_regclass('byodpp_t{id}.folders') is not null"
+        return await world.value(sql) if goal == "schema" else (await counts(world))[1] > 0
+
+    life = world.life
+
+    async def in_use(*args: Any) -> None:
+        raise MigrationError("tables are in use all the time")
+
+    moves: Any = life._moves if goal == "schema" else life._moves.databases
+    monkeypatch.setattr(moves, "clear", in_use)
+    assert await life.abandon("acme") == {"abandon": {"left": "tables are in use all the time"}}
+    monkeypatch.undo()
+    await made(world.client(), FOLDERS, name="goes on")
+    assert await left()
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+    assert not await left()
+    assert (await counts(world))[0] == 4, "nothing goes where the tenant is"
+
+
+async def test_a_move_that_has_taken_no_step_is_given_up(world: World) -> None:
+    acme = await world.application.tenant("acme")
+    life = world.life
+    await life._procedures.begin("move", "acme", {"to": "schema", "tenant": acme.id})
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+    assert {line.under_way for line in await world.life.list()} == {None}
+
+
+@pytest.mark.parametrize("after", [None, "begin", "compare"])
+async def test_two_operators_do_not_mix_two_moves_of_one_tenant(
+    world: World, monkeypatch: pytest.MonkeyPatch, after: str | None
+) -> None:
+    await world.fill("acme", 3)
+    acme = await world.application.tenant("acme")
+    if after is None:
+        await world.life._procedures.begin("move", "acme", {"to": "schema", "tenant": acme.id})
+    else:
+        with pytest.raises(Cut):
+            await world.life.move("acme", "schema", told=cutting(after))
+    second = world.life
+
+    async def nothing_yet(*args: Any) -> None:
+        """Both have looked before either has begun."""
+
+    monkeypatch.setattr(second, "_move_begun", nothing_yet)
+    with pytest.raises(Conflict, match=r'was begun with .*to "schema"'):
+        await second.move("acme", "database")
+    await world.life.move("acme", None)
+    assert {line.slug: line.tier for line in await world.life.list()}["acme"] == "schema"
+
+
+async def test_a_move_goes_on_under_another_slug_and_touches_nobody_who_has_the_former(world: World) -> None:
+    await world.fill("acme", 3)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "schema", told=cutting("compare"))
+    operator = world.application.client(tenant="platform")
+    ids = {name: (await world.application.tenant(name)).id for name in ("acme", "beta")}
+    for name, slug in (("acme", "apex"), ("beta", "acme")):
+        assert (await operator.patch(f"/api/v1/tenants/{ids[name]}", json={"slug": slug})).status_code == 200
+    with pytest.raises(Conflict, match="which was called 'acme' then"):
+        await world.life.move("acme", "schema")
+    with pytest.raises(Conflict, match="No move of tenant 'acme' is under way"):
+        await world.life.abandon("acme")
+    await world.life.move("apex", "schema")
+    tiers = {line.slug: (line.tier, line.under_way) for line in await world.life.list()}
+    assert (tiers["apex"], tiers["acme"]) == (("schema", None), ("shared", None))

@@ -360,6 +360,90 @@ async def test_an_invitation_that_was_cut_off_is_taken_up(world: World, after: s
     assert len(state["users"]) == len(state["realm"]["users"]) == 2
 
 
+async def test_an_invitation_that_has_stopped_is_not_mixed_with_anothers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+
+    async def fails(*arguments: Any, **named: Any) -> None:
+        raise ValidationFailed("No mail can be sent: smtp_host is not set")
+
+    monkeypatch.setattr(world.issuer.administration, "invite", fails)
+    with pytest.raises(ValidationFailed):
+        await world.life.invite("gamma", BEN)
+    monkeypatch.undo()
+    eve = Guest(email="eve@gamma.example", roles=("Viewer",))
+    await world.life.invite("gamma", eve, password="Long-enough-1")
+    users = {one["email"]: one for one in (await world.state("gamma"))["realm"]["users"]}
+    assert users[eve.email]["passwordTemporary"] is True and users[eve.email]["roles"] == ["Viewer"]
+    assert "passwordTemporary" not in users[BEN.email] and "invitedTo" not in users[BEN.email]
+    await world.life.invite("gamma", replace(BEN, roles=("Viewer",)))
+    users = {one["email"]: one for one in (await world.state("gamma"))["realm"]["users"]}
+    assert users[BEN.email]["roles"] == ["Viewer"] and users[BEN.email]["invitedTo"]
+
+
+async def test_an_invitation_that_is_under_way_takes_nobody_elses_place(world: World) -> None:
+    await world.life.onboard(ADA)
+    with pytest.raises(Cut):
+        await world.life.invite("gamma", BEN, told=cutting("administrator"))
+    with pytest.raises(Conflict, match=r'was begun with email "ben@gamma.example", .*finish it so first'):
+        await world.life.invite("gamma", Guest(email="eve@gamma.example", roles=("Viewer",)))
+    await world.life.invite("gamma", BEN)
+
+
+async def test_an_onboarding_is_not_taken_up_with_other_words(world: World) -> None:
+    with pytest.raises(Cut):
+        await world.life.onboard(ADA, told=cutting("administrator"))
+    with pytest.raises(Conflict, match=r'was begun with email "ada@gamma.example": finish it so first'):
+        await world.life.onboard(replace(ADA, email="eve@gamma.example"), password="Long-enough-1")
+    await world.life.onboard(replace(ADA, phone="+49 1"))
+    assert [one["email"] for one in (await world.state("gamma"))["realm"]["users"]] == [ADA.email]
+
+
+@pytest.mark.parametrize("kind", ["invite", "onboard"])
+async def test_a_suspension_waits_for_no_invitation_that_has_stopped(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    await world.life.onboard(ADA)
+    going_on: Any = {
+        "invite": lambda: world.life.invite("gamma", BEN),
+        "onboard": lambda: world.life.onboard(ADA),
+    }[kind]
+
+    async def away(*arguments: Any, **named: Any) -> None:
+        raise ValidationFailed("The identity provider sends no mail")
+
+    monkeypatch.setattr(world.issuer.administration, "invite", away)
+    with pytest.raises(ValidationFailed):
+        await going_on()
+    await world.life.suspend("gamma", "security")
+    assert (await world.get("gamma", "/api/v1/categories"))[0] == 401
+    assert (await world.state("gamma"))["realm"]["enabled"] is False
+    monkeypatch.undo()
+    await going_on()
+    assert (await world.get("gamma", "/api/v1/categories"))[0] == 401, "what goes on lets nobody in"
+    await world.life.reactivate("gamma")
+
+
+async def test_a_deletion_that_is_taken_up_deletes_nobody_who_has_got_the_slug(
+    world: World, tmp_path: Path
+) -> None:
+    await world.life.onboard(ADA)
+    await world.life.onboard(Newcomer(slug="delta", name="Delta", email="dan@delta.example"))
+    with pytest.raises(Cut):
+        await world.life.delete("gamma", tmp_path, told=cutting("export"))
+    operator = world.application.client(tenant="platform")
+    for slug, other in (("gamma", "omega"), ("delta", "gamma")):
+        [row] = await world.rows("select id from tenants where slug = $1", slug)
+        renamed = await operator.patch(f"/api/v1/tenants/{row['id']}", json={"slug": other})
+        assert renamed.status_code == 200, renamed.text
+    with pytest.raises(Conflict, match="which was called 'gamma' then"):
+        await world.life.delete("gamma", tmp_path)
+    await world.life.delete("omega", tmp_path)
+    assert {line.slug for line in await world.life.list()} >= {"gamma"}
+    assert (await world.state("gamma"))["tenant"]["name"] == "Delta"
+
+
 async def test_nobody_is_invited_to_a_tenant_that_is_not_active(world: World) -> None:
     await world.life.onboard(ADA)
     await world.life.suspend("gamma", "admin")

@@ -192,7 +192,12 @@ def move(
             help="With `--to database`: where it has to lie.", show_default="what its class says, or anywhere"
         ),
     ] = None,
-    abandon: Annotated[bool, typer.Option("--abandon", help="Give up a move before its `switch`.")] = False,
+    abandon: Annotated[
+        bool,
+        typer.Option(
+            "--abandon", help="Give up a move before its `switch`; again, deletes copies that were left."
+        ),
+    ] = False,
 ) -> None:
     """Move a tenant's rows into a schema or a database of its own, or back into the shared tables.
 
@@ -215,7 +220,7 @@ def move(
         if abandon:
             left = (await life.abandon(slug, told=_tell))["abandon"]["left"]
             if left:
-                print_step("left", f"what was copied: {left}")
+                print_step("left", f"what was copied: {left} The same command deletes it, later.")
             return
         wanted = Wanted(place=place, region=region)
         await life.move(slug, cast("Tier | None", to and to.value), wanted=wanted, told=_tell)

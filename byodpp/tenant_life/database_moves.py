@@ -21,7 +21,7 @@ from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import Conflict, MigrationError, PlaceUnavailable, TenantMoving
+from byodpp.exceptions import ApiError, Conflict, MigrationError, TenantMoving
 from byodpp.places import Located, PlaceBuilder
 from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
@@ -189,37 +189,40 @@ class DatabaseMoves:
         return [marking(tenant, procedure), replace(step, last=True, gives_up=True)]
 
     async def _abandon(self, tenant: Tenant, procedure: int, unit: Unit, results: Results) -> Any:
-        """Let the tenant write where it is, and delete what was copied once that is committed.
+        """Let the tenant write where it is; what was copied is deleted once that is committed.
 
         Not before: a move that was cut off amid this would find its copies gone, and those it compared noted.
         """
         transaction = unit.transaction
         await be_alone_in(transaction)
         begun = await begun_of(transaction, procedure)
-        source, target = begun["source"], begun["target"]
-        left = ""
-        try:
-            async with self._database.at(target).system() as there:
-                await there.fetchval("select 1")
-        except PlaceUnavailable as error:
-            left = error.message  # the next move to there empties it
-        await self._let_write(transaction, tenant.id, source)
-        transaction.after_commit(partial(self._leave, tenant, target))
-        return {"left": left}
+        await self._let_write(transaction, tenant.id, begun["source"])
+        return {}
 
-    async def _leave(self, tenant: Tenant, target: str | None) -> None:
-        """Leave nothing where a tenant does not go to, unless that is away or the tenant is there again."""
-        id = tenant.id
+    async def clear(self, tenant: Tenant, begun: Mapping[str, Any]) -> None:
+        """Leave nothing where a tenant did not go to, unless it is there, or on its way; may be repeated.
+
+        Args:
+            tenant: whose move was given up.
+            begun: what that had noted.
+
+        Raises:
+            ApiError, MigrationError: the place is away, or in use; the next move to there empties it, too.
+        """
+        id, target = tenant.id, begun["target"]
+        async with self.alone() as transaction:
+            used = used_by(await located(transaction), id)
+            if target in used or not await is_free(transaction, tenant):
+                return  # whatever goes on with it empties that place before it fills it
+            await self._carrier.remove(id, self._database.at(target))
+            if target is not None:
+                await self.give_back(id, target)
+
+    async def _leave(self, tenant: Tenant, begun: Mapping[str, Any]) -> None:
         try:
-            async with self.alone() as transaction:
-                used = used_by(await located(transaction), id)
-                if target in used or not await is_free(transaction, tenant):
-                    return  # whatever goes on with it empties that place before it fills it
-                await self._carrier.remove(id, self._database.at(target))
-                if target is not None:
-                    await self.give_back(id, target)
-        except (PlaceUnavailable, MigrationError) as error:
-            _log.warning("what was copied of tenant %d stays in the place %s: %s", id, target, error)
+            await self.clear(tenant, begun)
+        except (ApiError, MigrationError) as error:
+            _log.warning("the place %s was not cleared of tenant %d: %s", begun["target"], tenant.id, error)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Transaction]:
@@ -331,7 +334,7 @@ class DatabaseMoves:
             await self._places.hold(source, id, held=True)
         if target is not None and await self._opens_rows(source, id):
             await self._let_write(unit.transaction, id, source)
-            unit.transaction.after_commit(partial(self._leave, tenant, target))
+            unit.transaction.after_commit(partial(self._leave, tenant, results["begin"]))
             told = f"Tenant {tenant.slug!r} {_HAS_OPENED} since the move began. It writes again where it is"
             return PutBack(Conflict(f"{told}: revoke its grants, and move it then"))
         return {}

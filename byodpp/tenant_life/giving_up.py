@@ -23,7 +23,8 @@ __all__ = ["begun_of", "is_free", "marking"]
 
 _DONE: Final = "select done from byodpp.tenant_procedures where id = $1"
 _FREE: Final = (
-    "select not exists (select from byodpp.tenant_procedures where slug = $1 and finished_at is null)"
+    "select not exists (select from byodpp.tenant_procedures where finished_at is null"
+    " and (slug = $1 or given->>'tenant' = $2::text))"
 )
 
 
@@ -52,4 +53,4 @@ async def begun_of(transaction: Transaction, procedure: int) -> Mapping[str, Any
 
 async def is_free(transaction: Transaction, tenant: Tenant) -> bool:
     """Whether nothing is under way with a tenant."""
-    return bool(await transaction.fetchval(_FREE, tenant.slug))
+    return bool(await transaction.fetchval(_FREE, tenant.slug, str(tenant.id)))

@@ -14,7 +14,7 @@ from typing import Any, Final
 from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
 from byodpp.authorization.policy_check import manifest_roles
 from byodpp.database import PLATFORM_TENANT, Database, SessionContext
-from byodpp.exceptions import Conflict, Detail, NotFound, ValidationFailed
+from byodpp.exceptions import ApiError, Conflict, Detail, MigrationError, NotFound, ValidationFailed
 from byodpp.identity import IdentityAdministration
 from byodpp.identity.administration import STANDARD_ROLES
 from byodpp.places.placement import Tier
@@ -23,7 +23,7 @@ from byodpp.seeding import Seeder
 from byodpp.service import Service
 from byodpp.suggestion import nearest
 from byodpp.tables import Tables
-from byodpp.tenant_life.database_moves import Wanted
+from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted
 from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
@@ -46,6 +46,14 @@ _PLACES: Final = (
     "select p.place, coalesce(t.slug, '') as slug from byodpp.tenant_places p"
     " left join tenants t on t.id = p.tenant_id where p.place is not null"
 )
+
+#: What may be said anew of a procedure that is taken up; else it is another one.
+_FREE: Final[Mapping[str, frozenset[str]]] = {
+    "onboard": frozenset({"region", "firstName", "lastName", "phone"}),
+    "suspend": frozenset({"reason"}),
+}
+#: Procedures beside which a tenant is suspended: they may wait for an identity provider, or for hours.
+_NOT_WAITED_FOR: Final = frozenset({"move", "onboard", "invite"})
 
 #: Told of every step: its name, and whether it was taken just now.
 Told = Callable[[str, bool], object]
@@ -212,7 +220,7 @@ class TenantLife:
         tenant = await self._tenant(slug, "")
         await self._refuse_slips(tenant, guest.roles)
         steps = self._steps.invitation(tenant, guest, password)
-        await self._run("invite", slug, guest.document(), steps, told)
+        await self._run("invite", slug, {**guest.document(), "tenant": tenant.id}, steps, told)
 
     async def _refuse_slips(self, tenant: Tenant, roles: Sequence[str]) -> None:
         """Refuse roles that look like one that a rule or the tenant knows, and are none.
@@ -237,22 +245,24 @@ class TenantLife:
     async def suspend(self, slug: str, reason: str, *, told: Told = _nobody_told) -> None:
         """Lock a tenant's users out, here and at the identity provider.
 
-        Nobody who is to be locked out waits for a move that is under way: it goes on afterwards.
+        Nobody who is to be locked out waits for a move, onboarding, or invitation that is under way: it
+        goes on afterwards.
 
         Raises:
             NotFound: there is no such tenant.
-            Conflict: it is not active, or something else than a move is under way with it.
+            Conflict: it is not active, or its reactivation or deletion is under way.
         """
         if reason not in SUSPENSION_REASONS:
             raise ValidationFailed(f"A reason is one of {', '.join(SUSPENSION_REASONS)}, not {reason!r}")
         tenant = await self._tenant(slug, "suspend")
         steps = self._steps.suspension(tenant, reason)
-        if any(one.slug == slug and one.kind == "move" for one in await self._procedures.unfinished()):
+        under_way = await self._procedures.under_way(slug, tenant.id)
+        if under_way is not None and under_way.kind in _NOT_WAITED_FOR:
             begun = tenant.status == "deactivated"  # and cut off then
             async for step in self._procedures.at_once(steps[1:] if begun else steps):
                 told(step.name, True)
             return
-        await self._run("suspend", slug, {"reason": reason}, steps, told)
+        await self._run("suspend", slug, {"reason": reason, "tenant": tenant.id}, steps, told)
 
     async def reactivate(self, slug: str, *, told: Told = _nobody_told) -> None:
         """Let a suspended tenant's users in again.
@@ -262,7 +272,8 @@ class TenantLife:
             Conflict: it is not suspended.
         """
         tenant = await self._tenant(slug, "reactivate")
-        await self._run("reactivate", slug, {}, self._steps.reactivation(tenant), told)
+        steps = self._steps.reactivation(tenant)
+        await self._run("reactivate", slug, {"tenant": tenant.id}, steps, told)
 
     async def export(self, slug: str, folder: Path) -> Path:
         """Write everything that belongs to a tenant into a zip file, and return its path.
@@ -300,7 +311,7 @@ class TenantLife:
             PlaceUnavailable: one of the databases is away.
         """
         tenant = await self._tenant(slug, "move")
-        given = await self._move_begun(slug, to)
+        given = await self._move_begun(tenant, to)
         if given is None:
             if to is None:
                 async with self._database.system() as transaction:
@@ -325,35 +336,51 @@ class TenantLife:
             told: called after each step.
 
         Returns:
-            Results by step; `left` says why copied rows were left, where they were.
+            Results by step; `left` says why copied rows were left, where they were: called again, it
+            deletes those.
 
         Raises:
             NotFound: there is no such tenant.
-            Conflict: no move is under way, or it has switched the tenant over.
+            Conflict: no move is under way and none was given up, or it has switched the tenant over.
         """
         tenant = await self._tenant(slug, "move")
-        begun = next((one for one in await self._procedures.unfinished() if one.slug == slug), None)
+        begun = await self._procedures.under_way(slug, tenant.id)
         if begun is None or begun.kind != "move":
-            raise Conflict(f"No move of tenant {slug!r} is under way")
-        moves = self._moves.databases if begun.given.get("by") == "database" else self._moves
+            return {"abandon": {"left": await self._cleared(tenant)}}
+        if await self._procedures.forget(begun):  # nothing of it was done
+            return {"abandon": {"left": ""}}
         results: dict[str, Any] = {}
-        for step in moves.abandoning(tenant, begun.id):
+        for step in self._moves_of(begun).abandoning(tenant, begun.id):
             results[step.name], taken = await self._procedures.take(begun, step, results)
             told(step.name, taken)
-        return {"abandon": results["abandon"]}
+        return {"abandon": {"left": await self._cleared(tenant)}}
 
-    async def _move_begun(self, slug: str, to: Tier | None) -> Mapping[str, Any] | None:
+    async def _cleared(self, tenant: Tenant) -> str:
+        """Delete what the last move has copied, which was given up; return why it was left, or nothing."""
+        begun = await self._procedures.given_up(tenant.slug, tenant.id)
+        if begun is None:
+            raise Conflict(f"No move of tenant {tenant.slug!r} is under way, and the last was not given up")
+        try:
+            await self._moves_of(begun).clear(tenant, begun.done["begin"])
+        except (ApiError, MigrationError) as error:
+            return error.message if isinstance(error, ApiError) else str(error)
+        return ""
+
+    def _moves_of(self, begun: Procedure) -> Moves | DatabaseMoves:
+        return self._moves.databases if begun.given.get("by") == "database" else self._moves
+
+    async def _move_begun(self, tenant: Tenant, to: Tier | None) -> Mapping[str, Any] | None:
         """Return what was asked of a move that is under way; None when there is none.
 
         Raises:
             Conflict: it leads somewhere else.
         """
-        begun = next((one for one in await self._procedures.unfinished() if one.slug == slug), None)
+        begun = await self._procedures.under_way(tenant.slug, tenant.id)
         if begun is None or begun.kind != "move":
             return None
         goal = begun.given.get("then") or begun.given["to"]
         if to not in (None, goal):
-            raise Conflict(f"A move of tenant {slug!r} to {goal} is under way: finish it first")
+            raise Conflict(f"A move of tenant {tenant.slug!r} to {goal} is under way: finish it first")
         return begun.given
 
     async def _move_once(self, tenant: Tenant, given: Mapping[str, Any], told: Told) -> Mapping[str, Any]:
@@ -362,7 +389,7 @@ class TenantLife:
             steps = self._moves.databases.moving(tenant, given["to"], asked)
         else:
             steps = self._moves.moving(tenant, given["to"])
-        return await self._run("move", tenant.slug, given, steps, told)
+        return await self._run("move", tenant.slug, {**given, "tenant": tenant.id}, steps, told)
 
     async def delete(self, slug: str, folder: Path, *, told: Told = _nobody_told) -> Path:
         """Export a tenant, then delete its realm and its rows; the audit trail stays.
@@ -418,7 +445,9 @@ class TenantLife:
     async def _run(
         self, kind: str, slug: str, given: Mapping[str, Any], steps: Sequence[Step], told: Told
     ) -> Mapping[str, Any]:
-        procedure = await self._procedures.begin(kind, slug, given)
+        procedure = await self._procedures.begin(
+            kind, slug, given, free=_FREE.get(kind, ()), replaces=kind == "invite"
+        )
         results: dict[str, Any] = {}
         for step in steps:
             results[step.name], taken = await self._procedures.take(procedure, step, results)

@@ -9,7 +9,6 @@ leaves behind is deleted before it writes again, so that nobody finds there what
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any, Final
 from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import PLATFORM_TENANT, Transaction
-from byodpp.exceptions import Conflict, MigrationError
+from byodpp.exceptions import Conflict
 from byodpp.places import Located, PlaceBuilder, place_name
 from byodpp.places.building import count_anew
 from byodpp.places.fences import be_alone_in, claim_keys, hold
@@ -33,8 +32,6 @@ from byodpp.tenant_life.locating import is_settling, located, put_located, requi
 from byodpp.tenant_life.procedures import Step
 
 __all__ = ["Moves", "located"]
-
-_log: Final = logging.getLogger(__name__)
 
 Results = Mapping[str, Any]
 
@@ -204,7 +201,7 @@ class Moves:
         return [marking(tenant, procedure), replace(step, last=True, gives_up=True)]
 
     async def _abandon(self, tenant: Tenant, procedure: int, unit: Unit, results: Results) -> Any:
-        """Let the tenant write where it is, and delete what was copied once that is committed."""
+        """Let the tenant write where it is; what was copied is deleted once that is committed."""
         transaction, id = unit.transaction, tenant.id
         await be_alone_in(transaction)
         served = (await begun_of(transaction, procedure))["from"]
@@ -215,23 +212,28 @@ class Moves:
         async with self._builder.connected() as owner:
             await hold(owner, self._builder.dedicated, await located(transaction))
         await self.told(transaction, id)
-        transaction.after_commit(partial(self._leave, tenant, served))
-        return {"left": ""}
+        return {}
 
-    async def _leave(self, tenant: Tenant, served: Tier) -> None:
-        """Leave nothing where a tenant did not go to, unless something is under way with it again."""
-        try:
-            async with self.databases.alone() as transaction:
-                there = {one.tenant_id: one.tier for one in await located(transaction)}
-                if there.get(tenant.id, "shared") != served or not await is_free(transaction, tenant):
-                    return  # whatever goes on with it empties what it fills
-                if served == "schema":
-                    await self._mover.remove(transaction, tenant.id, _SHARED)
-                else:
-                    async with self._builder.connected() as owner:
-                        await self._builder.drop(owner, place_name(tenant.id))
-        except MigrationError as error:
-            _log.warning("what was copied of tenant %d stays where it is: %s", tenant.id, error)
+    async def clear(self, tenant: Tenant, begun: Mapping[str, Any]) -> None:
+        """Leave nothing where a tenant did not go to, unless something is under way with it; may be repeated.
+
+        Args:
+            tenant: whose move was given up.
+            begun: what that had noted.
+
+        Raises:
+            ApiError, MigrationError: those tables are in use.
+        """
+        served = begun["from"]
+        async with self.databases.alone() as transaction:
+            there = {one.tenant_id: one.tier for one in await located(transaction)}
+            if there.get(tenant.id, "shared") != served or not await is_free(transaction, tenant):
+                return  # whatever goes on with it empties what it fills
+            if served == "schema":
+                await self._mover.remove(transaction, tenant.id, _SHARED)
+            else:
+                async with self._builder.connected() as owner:
+                    await self._builder.drop(owner, place_name(tenant.id))
 
     # --- the steps --------------------------------------------------------------------
 

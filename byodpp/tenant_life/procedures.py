@@ -8,7 +8,7 @@ Two processes that take up the same procedure go through it hand in hand, one st
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,17 +26,29 @@ __all__ = ["GIVING_UP", "PATIENT", "Procedure", "Procedures", "PutBack", "Step"]
 #: Step after which a procedure can only be given up.
 GIVING_UP: Final = "giving up"
 
-_BEGIN: Final = """
-    insert into byodpp.tenant_procedures (kind, slug, given) values ($1, $2, $3::jsonb)
-    on conflict (slug) where finished_at is null do nothing returning id
+#: Of whom a procedure is, as text: a tenant may have got another slug since. Null until one has been made.
+_WHOSE: Final = "coalesce(given->>'tenant', done->'tenant'->>'id')"
+_BEGIN: Final = f"""
+    insert into byodpp.tenant_procedures (kind, slug, given)
+    select $1, $2, $3::jsonb where not exists
+        (select from byodpp.tenant_procedures where finished_at is null and {_WHOSE} = $4::text)
+    on conflict (slug) where finished_at is null do nothing
 """
+#: First that of the tenant itself, then that of one which had its slug before.
 _FIND: Final = (
-    "select id, kind, slug, given, done, failure, begun_at from byodpp.tenant_procedures"
-    " where slug = $1 and finished_at is null"
+    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
+    f" where finished_at is null and (slug = $1 or {_WHOSE} = $2::text)"
+    f" order by {_WHOSE} is not distinct from $2::text desc limit 1"
 )
 _UNFINISHED: Final = (
-    "select id, kind, slug, given, done, failure, begun_at from byodpp.tenant_procedures"
+    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
     " where finished_at is null order by id"
+)
+_LAST_MOVE: Final = (
+    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
+    f" where finished_at is not null and kind = 'move' and coalesce({_WHOSE}, $2::text) = $2::text"
+    f" and (slug = $1 or {_WHOSE} is not null)"
+    " order by id desc limit 1"
 )
 _LOCK: Final = "select done, finished_at from byodpp.tenant_procedures where id = $1 for update"
 #: A step may wait for the identity provider, or for tables that are made for millions of rows.
@@ -72,6 +84,7 @@ class Procedure:
     done: Mapping[str, Any]  # step -> its result
     failure: str | None  # why it stopped last, None while it goes on
     begun_at: datetime
+    tenant: int | None = None  # id of whose it is; None while that is not there yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,27 +116,75 @@ class Procedures:
         self._database = database
         self._service = service
 
-    async def begin(self, kind: str, slug: str, given: Mapping[str, Any]) -> Procedure:
+    async def begin(
+        self,
+        kind: str,
+        slug: str,
+        given: Mapping[str, Any],
+        *,
+        free: Collection[str] = (),
+        replaces: bool = False,
+    ) -> Procedure:
         """Begin a procedure, or take up the one of this kind that is under way.
 
         Args:
             kind: of procedure.
             slug: of the tenant.
-            given: what was asked for; of one that is taken up, it replaces what was.
+            given: what was asked for, with the id of the tenant as `tenant` where it is there.
+            free: names of what may be said anew of one that is taken up.
+            replaces: whether one that has stopped is left as it is when something else is asked for now.
 
         Raises:
-            Conflict: something else is under way with the tenant.
+            Conflict: something else is under way with the tenant, or this with other words.
         """
         said = wire.dumps(dict(given)).decode()
+        tenant = given.get("tenant")
         async with self._database.system() as transaction:
-            await transaction.execute(_BEGIN, kind, slug, said)
-            found = _procedure(await transaction.fetchrow(_FIND, slug))
-            if found.kind == kind and found.given != given:
+            found = await self._begun(transaction, kind, slug, said, tenant)
+            self._refuse_others(found, kind, slug, tenant)
+            differing = _differing(found.given, wire.loads(said.encode()))
+            if differing - set(free):
+                if not (replaces and found.failure is not None):
+                    raise _said_otherwise(found, differing - set(free))
+                await transaction.execute(_FINISH, found.id)
+                found = await self._begun(transaction, kind, slug, said, tenant)
+            elif differing:
                 await transaction.execute(_AGAIN, found.id, said)
-        if found.kind != kind:
-            begun = f"{found.kind}, begun {found.begun_at:%Y-%m-%d %H:%M}"
-            raise Conflict(f"Something else is under way with tenant {slug!r}: {begun}")
         return found
+
+    async def _begun(
+        self, transaction: Transaction, kind: str, slug: str, said: str, tenant: int | None
+    ) -> Procedure:
+        whose = None if tenant is None else str(tenant)
+        await transaction.execute(_BEGIN, kind, slug, said, whose)
+        return _procedure(await transaction.fetchrow(_FIND, slug, whose))
+
+    def _refuse_others(self, found: Procedure, kind: str, slug: str, tenant: int | None) -> None:
+        begun = f"{found.kind}, begun {found.begun_at:%Y-%m-%d %H:%M}"
+        if tenant is not None and found.tenant not in (None, tenant):
+            told = f"Under way is the {begun}, of tenant {found.tenant}, which was called {slug!r} then"
+            raise Conflict(f"{told}: finish that first, by the slug that it has now")
+        if found.kind != kind:
+            raise Conflict(f"Something else is under way with tenant {slug!r}: {begun}")
+
+    async def under_way(self, slug: str, tenant: int) -> Procedure | None:
+        """Return what is under way with a tenant, whatever it was called when that began."""
+        async with self._database.system() as transaction:
+            row = await transaction.fetchrow(_FIND, slug, str(tenant))
+        found = None if row is None else _procedure(row)
+        return found if found is None or found.tenant in (None, tenant) else None
+
+    async def given_up(self, slug: str, tenant: int) -> Procedure | None:
+        """Return the last move of a tenant when it was given up."""
+        async with self._database.system() as transaction:
+            row = await transaction.fetchrow(_LAST_MOVE, slug, str(tenant))
+        found = None if row is None else _procedure(row)
+        return found if found is not None and GIVING_UP in found.done else None
+
+    async def forget(self, procedure: Procedure) -> bool:
+        """Forget a procedure that has taken no step; whether that is so."""
+        async with self._database.system() as transaction:
+            return str(await transaction.execute(_FORGET, procedure.id)) != "DELETE 0"
 
     async def unfinished(self) -> list[Procedure]:
         """Return what is under way, oldest first."""
@@ -263,4 +324,21 @@ def _procedure(row: Any) -> Procedure:
         done=wire.loads(row["done"].encode()),
         failure=row["failure"],
         begun_at=row["begun_at"],
+        tenant=None if row["whose"] is None else int(row["whose"]),
+    )
+
+
+def _differing(begun: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
+    """Return the names of what was said otherwise; older programs did not note the tenant."""
+    names = begun.keys() | given.keys()
+    if "tenant" not in begun:
+        names = names - {"tenant"}
+    return {name for name in names if begun.get(name) != given.get(name)}
+
+
+def _said_otherwise(found: Procedure, differing: Collection[str]) -> Conflict:
+    told = ", ".join(f"{name} {wire.dumps(found.given.get(name)).decode()}" for name in sorted(differing))
+    return Conflict(
+        f"The {found.kind} of tenant {found.slug!r} that is under way was begun with {told}: finish it so"
+        " first, by the same command"
     )
