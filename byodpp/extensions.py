@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from byodpp.exceptions import Problem
+from byodpp.registry import Registry
+from byodpp.suggestion import nearest
 
-__all__ = ["Found", "find_classes"]
+__all__ = ["Found", "find_classes", "unknown_resource"]
 
 T = TypeVar("T")
 
@@ -76,6 +78,22 @@ def find_classes(
     return found, problems
 
 
+def unknown_resource(registry: Registry, name: str, version: str, place: str) -> Problem:
+    """Return the mistake of a class for a resource that its version does not declare.
+
+    Either the name was mistyped, or it is another version's, or the class was left over when the
+    resource went.
+    """
+    elsewhere = sorted(found for found, known in registry.resources if known == name)
+    if elsewhere:
+        advice = f"It is in {' and '.join(elsewhere)}: move the file there, or declare {name} in {version}."
+    else:
+        known = sorted(one.name for one in registry if one.version == version)
+        left_over = f"Delete the class, if it is left over, or declare {name} in resources.json."
+        advice = nearest(name, known, list_up_to=0) or left_over
+    return Problem(place, f"there is no resource {name!r} in {version}", advice)
+
+
 def _private_package(root: Path) -> str:
     """Register a package for the folder under a name that nothing else has; forget a former load."""
     name = f"_byodpp_{root.name}_{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]}"
@@ -112,7 +130,8 @@ def _import(
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever an application's file raises is its mistake, told with its line
+    # Whatever an application's file raises is its mistake, told with its line; Ctrl-C is nobody's.
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         problems.append(Problem(f"{shown}:{_line_of(error, path)}", f"{type(error).__name__}: {error}"))
         return None

@@ -16,14 +16,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from urllib.parse import quote
 
 from byodpp.calls import Call
+from byodpp.class_forms import handler_faults, logic_faults
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import EventHandler
 from byodpp.exceptions import ExtensionError, Problem
-from byodpp.extensions import Found, find_classes
+from byodpp.extensions import Found, find_classes, unknown_resource
 from byodpp.registry import Registry
 from byodpp.suggestion import nearest
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from byodpp.service.secrets import UserSecrets
 
 __all__ = ["Logic", "LogicContext", "LogicMap", "Mapped", "Reply", "load_logics"]
+
+_ONE_OF_TWO: Final = "Keep one of the two, or begin the name of the other with _."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,12 +275,8 @@ class LogicMap:
                 continue
             slot = (entry.version, entry.resource, entry.key)
             if slot in entries:
-                problems.append(
-                    Problem(
-                        entry.place,
-                        f"{entry.resource} {entry.key} ({entry.version}) is served by {entries[slot].place}",
-                    )
-                )
+                reason = f"{entry.resource} {entry.key} ({entry.version}) is served by {entries[slot].place}"
+                problems.append(Problem(entry.place, reason, _ONE_OF_TWO))
             else:
                 entries[slot] = entry
         for logic in own:
@@ -315,6 +314,9 @@ def load_logics(
     """
     parents: tuple[type[Any], ...] = (Logic, EventHandler)
     found, problems = find_classes(app_dir, "logics", parents)
+    for one in found:
+        faults = logic_faults(one.cls) if issubclass(one.cls, Logic) else handler_faults(one.cls)
+        problems += [Problem(one.place, reason, advice) for reason, advice in faults]
     if problems:
         raise ExtensionError(problems)
     logics = [one for one in found if issubclass(one.cls, Logic)]
@@ -335,20 +337,14 @@ def _place(registry: Registry, one: Found[Logic], problems: list[Problem]) -> Ma
         return None
     resource = registry.resources.get((version, logic.resource))
     if resource is None:
-        names = sorted(name for found_version, name in registry.resources if found_version == version)
-        problems.append(
-            Problem(
-                one.place,
-                f"there is no resource {logic.resource!r} in {version}",
-                nearest(logic.resource, names),
-            )
-        )
+        problems.append(unknown_resource(registry, logic.resource, version, one.place))
         return None
     key = logic.operation or logic.action
     known = OPERATIONS if logic.operation else tuple(action.key for action in resource.actions)
     if key not in known:
         kind = "operation" if logic.operation else "action"
-        problems.append(Problem(one.place, f"{resource.name} has no {kind} {key!r}", nearest(key, known)))
+        advice = nearest(key, known) or f"Declare it under routes.actions of {resource.name}."
+        problems.append(Problem(one.place, f"{resource.name} has no {kind} {key!r}", advice))
         return None
     if logic.operation and key not in resource.operations:
         problems.append(
@@ -362,6 +358,12 @@ def _place(registry: Registry, one: Found[Logic], problems: list[Problem]) -> Ma
     if logic.operation and logic.query is not None:
         told = "only actions have parameters of their own"
         problems.append(Problem(one.place, told, "Lists and rows take the query language."))
+        return None
+    if logic.operation and logic.input is not None:
+        told = "only actions have an input of their own"
+        problems.append(
+            Problem(one.place, told, f"A class in schemas/ says what {key} of {resource.name} takes.")
+        )
         return None
     return Mapped(version=version, resource=resource.name, key=key, logic=logic, place=one.place)
 

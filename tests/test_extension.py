@@ -870,6 +870,83 @@ def test_a_class_that_fits_nowhere_stops_the_start(tmp_path: Path, source: str, 
     assert "logics/v1/products/" in str(caught.value)
 
 
+_ACTION = 'class C(Logic):\n    resource, action = "Products", "feature:post"\n    '
+_CREATE = 'class C(Logic):\n    resource, operation = "Products", "delete"\n    '
+_HANDLER = 'class C(EventHandler):\n    events = ("products.created",)\n    '
+
+
+@pytest.mark.parametrize(
+    ("source", "told", "advice"),
+    [
+        (f"{_CREATE}def execute(self): ...", "execute is not async", "async def execute(self):"),
+        (f"{_CREATE}async def execute(self, body): ...", "execute takes other arguments", "self.request"),
+        (f"{_CREATE}def __init__(self): ...\n    async def execute(self): ...", "__init__ takes", "context"),
+        (f"{_CREATE}status = 700\n    async def execute(self): ...", "status is 700", "200 to 399"),
+        (
+            f"{_CREATE}input = Schema\n    async def execute(self): ...",
+            "only actions have an input",
+            "schemas/",
+        ),
+        (
+            f"{_ACTION}input = Schema()\n    async def execute(self): ...",
+            "input is an object",
+            "input = Schema",
+        ),
+        (
+            f"{_ACTION}query = dict\n    async def execute(self): ...",
+            "query is no marshmallow schema",
+            "derived",
+        ),
+        (f"{_HANDLER}def handle(self, event): ...", "handle is not async", "async def handle(self, event):"),
+        (f"{_HANDLER}async def handle(self): ...", "handle takes other arguments", "self, event"),
+        (
+            f"{_HANDLER}def __init__(self, a): ...\n    async def handle(self, event): ...",
+            "__init__",
+            "Leave",
+        ),
+        (
+            'class C(EventHandler):\n    events = "products.created"\n    async def handle(self, event): ...',
+            "events is a text",
+            "events = ('products.created',)",
+        ),
+        ("class C(EventHandler):\n    async def handle(self, event): ...", "names no event", "events ="),
+        ("import sys\n\nsys.exit(3)", "SystemExit: 3", ""),
+        (
+            f"{_CREATE.replace('Products', 'Suppliers')}async def execute(self): ...",
+            "no resource",
+            "left over",
+        ),
+        (
+            f"{_CREATE.replace('Products', 'Weather')}version = 'v2'\n    async def execute(self): ...",
+            "no resource 'Weather' in v2",
+            "It is in v1",
+        ),
+    ],
+)
+def test_a_class_that_could_not_be_run_stops_the_start(
+    tmp_path: Path, source: str, told: str, advice: str
+) -> None:
+    text = (
+        "from marshmallow import Schema\n\nfrom byodpp.events import EventHandler\n"
+        f"from byodpp.logics import Logic\n\n\n{source}\n"
+    )
+    folder = write_application(tmp_path / "app", MANIFEST, {**FILES, "logics/other.py": text})
+    with pytest.raises(ExtensionError) as caught:
+        assemble(folder)
+    assert told in str(caught.value) and advice in str(caught.value)
+    assert "logics/other.py:" in str(caught.value)
+
+
+def test_a_decorated_class_method_is_as_good_as_a_plain_one(tmp_path: Path) -> None:
+    text = (
+        "import functools\n\nfrom byodpp.logics import Logic\n\n\ndef timed(method):\n"
+        "    @functools.wraps(method)\n    def wrapper(self):\n        return method(self)\n\n"
+        f"    return wrapper\n\n\n{_CREATE}@timed\n    async def execute(self): ...\n"
+    )
+    folder = write_application(tmp_path / "app", MANIFEST, {**FILES, "logics/other.py": text})
+    assert "logics/other.py" in str(list(assemble(folder).logics))
+
+
 def test_a_route_that_nothing_serves_stops_the_start(tmp_path: Path) -> None:
     folder = write_application(tmp_path / "app", MANIFEST, {"logics/v1/weather.py": WEATHER})
     with pytest.raises(StartError) as caught:

@@ -13,7 +13,7 @@ from typing import Final
 import marshmallow
 
 from byodpp.exceptions import ExtensionError, Problem
-from byodpp.extensions import Found, find_classes
+from byodpp.extensions import Found, find_classes, unknown_resource
 from byodpp.registry import Registry
 from byodpp.suggestion import nearest
 
@@ -60,7 +60,7 @@ def place_overrides(overrides: Overrides, registry: Registry) -> dict[SchemaKey,
         )
         resource = registry.resources.get((version, str(name)))
         if resource is None:
-            problems.append(_unknown_resource(one.place, str(name), version, registry))
+            problems.append(unknown_resource(registry, str(name), version, one.place))
             continue
         for operation in _operations(one.cls):
             if operation not in SCHEMA_OPERATIONS:
@@ -81,8 +81,3 @@ def place_overrides(overrides: Overrides, registry: Registry) -> dict[SchemaKey,
 def _operations(cls: type[marshmallow.Schema]) -> tuple[str, ...]:
     operation = getattr(cls, "operation", ())
     return (operation,) if isinstance(operation, str) else tuple(operation)
-
-
-def _unknown_resource(place: str, name: str, version: str, registry: Registry) -> Problem:
-    known = [resource.name for resource in registry if resource.version == version]
-    return Problem(place, f"there is no resource {name!r} in {version}", nearest(name, known))
