@@ -21,6 +21,7 @@ from byodpp.cli.manifest_text import insert_resource
 from byodpp.manifest import load_manifest
 from byodpp.settings import load_settings
 from tests.commands import byodpp
+from tests.serving import Serving
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = {"name": {"type": "string", "maxLength": 10}}
@@ -430,6 +431,25 @@ def test_a_changed_manifest_is_planned_written_and_applied(shop: Path) -> None:
     assert "nothing to do" in byodpp("migrate", "plan", cwd=shop).stdout
 
 
+@pytest.mark.slow
+def test_a_revision_that_rows_stand_against_and_that_may_wait_keeps_nobody_from_serving(shop: Path) -> None:
+    for command in (("migrate", "new", "-m", "first"), ("migrate", "apply"), ("seed",)):
+        assert byodpp(*command, cwd=shop).returncode == 0
+    code = {"code": {"type": "string", "required": True}}
+    changed_manifest(shop, lambda resources: resources[0]["fields"].update(code))
+    assert byodpp("migrate", "new", "-m", "codes", cwd=shop).returncode == 0
+    refused = byodpp("migrate", "apply", cwd=shop)
+    assert refused.returncode == 1 and "contains null values" in refused.stderr
+    assert "applied 0002_codes_expand" in refused.stdout, "what was done is told"
+    assert "or delete its file" in refused.stderr
+    serving = Serving(shop)
+    try:
+        assert "contains null values" in serving.output
+    finally:
+        assert serving.end() == 0
+        serving.clear_away()
+
+
 def test_what_loses_data_needs_a_flag(shop: Path) -> None:
     for command in (("migrate", "new", "-m", "first"), ("migrate", "apply")):
         assert byodpp(*command, cwd=shop).returncode == 0
@@ -442,10 +462,22 @@ def test_what_loses_data_needs_a_flag(shop: Path) -> None:
     assert byodpp("migrate", "apply", "--allow-destructive", cwd=shop).returncode == 0
 
 
-def test_a_token_of_a_database_without_tables_is_refused_in_words(shop: Path) -> None:
-    done = byodpp("token", "--tenant", "acme", cwd=shop)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("token", "--tenant", "acme"),
+        ("seed",),
+        ("audit", "verify"),
+        ("audit", "heads"),
+        ("secrets", "rotate"),
+        ("revoke", "--tenant", "acme", "--all"),
+    ],
+    ids=" ".join,
+)
+def test_a_database_without_tables_is_told_in_words(shop: Path, words: tuple[str, ...]) -> None:
+    done = byodpp(*words, cwd=shop)
     assert done.returncode == 1 and done.stdout == ""
-    assert "it holds no tables yet" in done.stderr and "byodpp serve" in done.stderr
+    assert done.stderr.startswith("database\n  it holds no tables yet") and "byodpp serve" in done.stderr
 
 
 def test_a_token_is_printed_alone_so_that_a_shell_can_use_it(shop: Path) -> None:

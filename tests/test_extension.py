@@ -902,7 +902,7 @@ _HANDLER = 'class C(EventHandler):\n    events = ("products.created",)\n    '
         (
             f"{_HANDLER}def __init__(self, a): ...\n    async def handle(self, event): ...",
             "__init__",
-            "Leave",
+            "leave",
         ),
         (
             'class C(EventHandler):\n    events = "products.created"\n    async def handle(self, event): ...',

@@ -23,7 +23,7 @@ from byodpp.exceptions import MigrationError
 from byodpp.manifest import read_manifest
 from byodpp.migrations import Plan, apply, new, plan, read_revisions, status, synchronise
 from byodpp.migrations.catalog import read
-from byodpp.migrations.conversion import is_widening
+from byodpp.migrations.conversion import is_widening, keeps_values, loss
 from byodpp.migrations.snapshot import Snapshot
 from byodpp.registry import Registry
 from byodpp.tables.roles import APP, OWNER, provision_database
@@ -369,6 +369,56 @@ async def test_values_become_those_of_another_type(
     await place.migrate(changed(CATEGORIES, thing=new_type), allow_destructive=True)
     found = await place.execute("select thing::text from categories")
     assert found[0]["thing"] == expected
+
+
+async def test_a_text_that_is_too_long_for_its_new_length_is_refused_and_not_cut(place: Place) -> None:
+    await place.migrate(changed(CATEGORIES, code={"type": "string", "maxLength": 10}, no={"type": "bigint"}))
+    await place.execute(
+        "insert into categories (tenant_id, name, code, no) values (1, 'a', 'ABCDEF', 123456)"
+    )
+    narrower = changed(CATEGORIES, code={"type": "string", "maxLength": 5}, no={"type": "bigint"})
+    with pytest.raises(MigrationError, match="Rows hold longer values: shorten them"):
+        await place.migrate(narrower)
+    text = changed(CATEGORIES, code={"type": "string"}, no={"type": "string", "maxLength": 5})
+    for revision in sorted((place.app_dir / "migrations").glob("*_contract.py")):
+        revision.unlink()
+    with pytest.raises(MigrationError, match="or delete its file"):
+        await place.migrate(text, allow_destructive=True)
+    assert (await place.execute("select code, no from categories"))[0]["code"] == "ABCDEF"
+
+
+@pytest.mark.parametrize(
+    ("old", "new_type", "told", "kept"),
+    [
+        ("character varying(6)", "character varying(5)", "fails while a row holds a longer text", True),
+        ("text", "character varying(5)", "fails while a row holds a longer text", True),
+        ("character varying(5)", "text", "", True),
+        ("numeric(8,3)", "numeric(8,1)", "rounded", False),
+        ("double precision", "integer", "rounded", False),
+        ("numeric", "numeric(8,1)", "rounded", False),
+        ("integer", "numeric(8,1)", "", False),
+        ("bigint", "character varying(9)", "", False),
+        ("timestamp with time zone", "date", "the time of day is lost", False),
+        ("text", "bytea", "only the application", False),
+    ],
+)
+def test_what_a_change_of_type_loses_is_said(old: str, new_type: str, told: str, kept: bool) -> None:
+    assert told in loss(old, new_type) if told else not loss(old, new_type)
+    assert keeps_values(old, new_type) is kept
+
+
+async def test_a_database_with_a_revision_that_the_folder_lacks_is_told_what_to_do(place: Place) -> None:
+    await place.migrate(CATEGORIES)
+    await place.migrate(changed(CATEGORIES, code={"type": "string"}))
+    newest = sorted((place.app_dir / "migrations").glob("0*.py"))[-1]
+    text = newest.read_text(encoding="utf-8")
+    newest.unlink()
+    with pytest.raises(MigrationError, match="bring the file back"):
+        await place.migrate(changed(CATEGORIES, code={"type": "text"}))
+    with pytest.raises(MigrationError, match="bring the file back"):
+        await apply(place.app_dir, place.uri)
+    newest.write_text(text, encoding="utf-8")
+    await place.migrate(changed(CATEGORIES, code={"type": "text"}))
 
 
 async def test_a_changed_locale_is_told_as_one(place: Place) -> None:

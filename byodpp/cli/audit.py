@@ -113,10 +113,10 @@ async def _connections(settings: Settings) -> AsyncIterator[dict[str, asyncpg.Co
     """Yield a connection of the system role to each database by place; that of all tenants is the first."""
     import asyncpg
 
-    from byodpp.cli.preparation import running_database
+    from byodpp.cli.preparation import migrated_database
     from byodpp.settings.places import place_addresses
 
-    async with running_database(settings) as found:
+    async with migrated_database(settings) as found:
         if found.postgres_system_uri is None:
             reason = "is needed: only the system role sees every tenant's entries"
             raise StartError([Problem("postgres_system_uri", reason, "Set POSTGRES_SYSTEM_URI.")])

@@ -53,9 +53,9 @@ def token(
 
 async def _seed(settings: Settings, again: bool) -> int:
     from byodpp import bootstrap
-    from byodpp.cli.preparation import running_database
+    from byodpp.cli.preparation import migrated_database
 
-    async with running_database(settings) as found:
+    async with migrated_database(settings) as found:
         rows: int = await bootstrap.load_demo(found, again=again)
         return rows
 

@@ -227,10 +227,10 @@ async def _at_home(
         StartError: one of them is missing.
     """
     from byodpp.authentication.tenants import TenantDirectory
-    from byodpp.cli.preparation import open_database, running_database
+    from byodpp.cli.preparation import migrated_database, open_database
     from byodpp.identity.choice import identity_provider
 
-    async with running_database(settings) as found, open_database(found) as database:
+    async with migrated_database(settings) as found, open_database(found) as database:
         tenant = await TenantDirectory(database).by_name(slug)
         if tenant is None or tenant.slug != slug:
             raise StartError([Problem("", f"there is no tenant {slug!r}")])

@@ -133,13 +133,27 @@ async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
     status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
     # Alembic is slow to import, and the usual start has nothing for it to do.
     if status.pending and not (status.serves and _loses_data(settings, status.pending[0])):
-        await _apply(settings, allow_destructive=False)
+        refused = await _applied(settings)
         status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
+        # What may wait keeps nobody from serving: rows that stand in its way are changed by requests, too.
+        if refused is not None:
+            if not (status.serves and status.pending):
+                raise refused
+            typer.echo(str(refused), err=True)
     if not status.serves:
         raise MigrationError([Problem("database", status.reason)])
     if status.reason:
         typer.echo(status.reason, err=True)
     await _apply_places(settings, allow_destructive=False)
+
+
+async def _applied(settings: Settings) -> MigrationError | None:
+    """Run what is due and loses nothing; return why it was refused."""
+    try:
+        await _apply(settings, allow_destructive=False)
+    except MigrationError as error:
+        return error
+    return None
 
 
 async def _plans(settings: Settings) -> tuple[Plan, list[PlacePlan]]:
@@ -246,9 +260,12 @@ async def _apply(settings: Settings, *, allow_destructive: bool) -> list[str]:
     builder = PlaceBuilder(registry, Tables.build(registry), owner)
     places = await make_way(builder)
     try:
-        revisions = await migrations.apply(settings.app_dir, owner, allow_destructive=allow_destructive)
-        for revision in revisions:
-            print_step("applied", revision.revision)
+        revisions = await migrations.apply(
+            settings.app_dir,
+            owner,
+            allow_destructive=allow_destructive,
+            told=lambda revision: print_step("applied", revision.revision),
+        )
     finally:
         if places:
             await _follow(settings, builder)

@@ -17,12 +17,12 @@ from byodpp.exceptions import Problem, StartError
 
 if TYPE_CHECKING:
     from byodpp.bootstrap import Blueprint
-    from byodpp.database import Database
+    from byodpp.database import Database, Transaction
     from byodpp.embedded import RunningServer
     from byodpp.registry import Registry
     from byodpp.settings import Settings
 
-__all__ = ["Ready", "issue_token", "open_database", "prepare", "running_database"]
+__all__ = ["Ready", "issue_token", "migrated_database", "open_database", "prepare", "running_database"]
 
 _BANNER_TOKEN_SECONDS = 12 * 3600
 
@@ -93,6 +93,25 @@ async def running_database(settings: Settings) -> AsyncIterator[Settings]:
         )
 
 
+@asynccontextmanager
+async def migrated_database(settings: Settings) -> AsyncIterator[Settings]:
+    """Like `running_database`, for commands that are of no use before there are tables.
+
+    Raises:
+        StartError: no revision was applied yet.
+    """
+    async with running_database(settings) as found:
+        async with open_database(found) as database, database.system() as transaction:
+            await _refuse_without_tables(transaction)
+        yield found
+
+
+async def _refuse_without_tables(transaction: Transaction) -> None:
+    if await transaction.fetchval("select to_regclass('tenants')") is None:
+        advice = "Run `byodpp migrate apply`, or start it: `byodpp serve`."
+        raise StartError([Problem("database", "it holds no tables yet", advice)])
+
+
 async def _embedded_places(settings: Settings, server: RunningServer) -> dict[str, Any]:
     """Make a database in the embedded server for each place; return the settings that say where they are."""
     from byodpp.embedded import provide_database
@@ -136,9 +155,7 @@ async def issue_token(
 
     _refuse_foreign_issuer(settings)
     async with open_database(settings) as database, database.system() as transaction:
-        if await transaction.fetchval("select to_regclass('tenants')") is None:
-            advice = "Run `byodpp migrate apply`, or start it: `byodpp serve`."
-            raise StartError([Problem("database", "it holds no tables yet", advice)])
+        await _refuse_without_tables(transaction)
         if tenant is None:
             first = "select slug from tenants where id > 0 and status = 'activated' order by id limit 1"
             tenant = await transaction.fetchval(first) or "demo"

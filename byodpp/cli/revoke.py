@@ -65,9 +65,9 @@ async def revoke_in(settings: Settings, slug: str, kind: str, subject: str) -> N
     """Revoke something of a tenant: `token`, `user`, `key`, or with no subject the `tenant`'s everything."""
     from byodpp.authentication.revocations import BUMP
     from byodpp.authentication.tenants import find_tenant
-    from byodpp.cli.preparation import open_database, running_database
+    from byodpp.cli.preparation import migrated_database, open_database
 
-    async with running_database(settings) as found, open_database(found) as database:
+    async with migrated_database(settings) as found, open_database(found) as database:
         async with database.system() as transaction:
             found_tenant = await find_tenant(transaction, slug)
         if found_tenant is None:

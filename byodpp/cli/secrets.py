@@ -53,11 +53,11 @@ def rotate(context: typer.Context) -> None:
 
 
 async def _rotate(settings: Settings) -> tuple[int, Counter[str]]:
-    from byodpp.cli.preparation import open_database, running_database
+    from byodpp.cli.preparation import migrated_database, open_database
     from byodpp.encryption import EncryptionKeys
 
     done, unread = 0, Counter[str]()
-    async with running_database(settings) as found, open_database(found) as shared:
+    async with migrated_database(settings) as found, open_database(found) as shared:
         keys = EncryptionKeys.of(found)
         for database in shared.everywhere():
             place = (-1, "")
@@ -72,13 +72,13 @@ async def _rotate(settings: Settings) -> tuple[int, Counter[str]]:
 
 
 async def _rotate_fields(settings: Settings) -> tuple[int, Counter[str]]:
-    from byodpp.cli.preparation import open_database, running_database
+    from byodpp.cli.preparation import migrated_database, open_database
     from byodpp.encryption import EncryptionKeys
     from byodpp.manifest import load_manifest
     from byodpp.rotation import FieldRotation
 
     registry = load_manifest(settings.app_dir)
-    async with running_database(settings) as found, open_database(found) as database:
+    async with migrated_database(settings) as found, open_database(found) as database:
         rotation = FieldRotation(registry, EncryptionKeys.of(found))
         done = [await rotation.run(one) for one in database.everywhere()]
         return sum(done), rotation.unread

@@ -15,7 +15,7 @@ May reject: MigrationError.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -89,7 +89,12 @@ async def plan(registry: Registry, database: Database, *, published: Published |
 
 
 async def apply(
-    app_dir: Path, uri: str, *, allow_destructive: bool = False, patience_seconds: float = 60.0
+    app_dir: Path,
+    uri: str,
+    *,
+    allow_destructive: bool = False,
+    patience_seconds: float = 60.0,
+    told: Callable[[Revision], None] | None = None,
 ) -> tuple[Revision, ...]:
     """Run the revisions that the database lacks; see `runner.apply`.
 
@@ -99,7 +104,7 @@ async def apply(
     from byodpp.migrations import runner
 
     applied = await runner.apply(
-        app_dir, uri, allow_destructive=allow_destructive, patience_seconds=patience_seconds
+        app_dir, uri, allow_destructive=allow_destructive, patience_seconds=patience_seconds, told=told
     )
     async with _connected(uri) as connection:
         await mark_leakproof(connection)

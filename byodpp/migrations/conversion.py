@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
-__all__ = ["converted", "is_widening"]
+__all__ = ["converted", "is_widening", "keeps_values", "loss"]
 
 _INTEGERS: Final = ("smallint", "integer", "bigint")
 #: Types whose values PostgreSQL converts into each other; between all others it goes through text.
@@ -22,12 +23,48 @@ def converted(value: str, old: str, new: str) -> str:
         return f"NULL::{new}"  # encrypted on one side: nothing but the application can turn one into the other
     if new == "jsonb":
         return f"to_jsonb({value})"
+    if new.startswith("character varying"):
+        # Without a cast to its length: that would cut longer values, while storing them refuses.
+        return f"({value} #>> '{{}}')" if old == "jsonb" else f"{value}::text"
     if old == "jsonb":
         return f"({value} #>> '{{}}')::{new}"
     for family in _CASTABLE:
         if old.partition("(")[0] in family and new.partition("(")[0] in family:
             return f"{value}::{new}"
     return f"{value}::text::{new}"
+
+
+def keeps_values(old: str, new: str) -> bool:
+    """Whether no value becomes another one: all fit, or those that do not are refused."""
+    return is_widening(old, new) or (_is_text(old) and _is_text(new))
+
+
+def loss(old: str, new: str) -> str:
+    """Return in words what happens to values that the new type cannot hold; an empty text where they are refused."""
+    if "bytea" in (old, new):
+        return "; its values are lost: only the application can encrypt or decrypt them"
+    if _is_text(old) and _is_text(new) and not is_widening(old, new):
+        return " (fails while a row holds a longer text)"
+    if (old, new) == ("timestamp with time zone", "date"):
+        return "; the time of day is lost"
+    had, has = _digits(old), _digits(new)
+    if had is not None and has is not None and had > has:
+        return "; digits beyond are rounded"
+    return ""
+
+
+def _is_text(kind: str) -> bool:
+    return kind == "text" or kind.startswith("character varying")
+
+
+def _digits(kind: str) -> float | None:
+    """Return how many digits follow the point, None where there are no numbers."""
+    if kind in _INTEGERS:
+        return 0
+    if kind in ("real", "double precision", "numeric"):
+        return math.inf
+    measures = _measures(kind, "numeric")
+    return float(measures[1] if len(measures) == 2 else 0) if measures else None
 
 
 def is_widening(old: str, new: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from byodpp.migrations.conversion import converted, is_widening
+from byodpp.migrations.conversion import converted, is_widening, keeps_values, loss
 from byodpp.migrations.plan import Step, StepKind
 from byodpp.migrations.snapshot import (
     ColumnState,
@@ -255,9 +255,9 @@ class _Change:
             words = f"change column {name} from {before.type} to {column.type}"
             if column.collation != before.collation:
                 words += f", ordered by {column.collation or 'the default'}"
-            if "bytea" in (before.type, column.type):
-                words += "; its values are lost: only the application can encrypt or decrypt them"
-            yield self._step(words, statements, _RESHAPE, destructive=not self._widens(name))
+            words += loss(before.type, column.type)
+            losing = not keeps_values(before.type, column.type)
+            yield self._step(words, statements, _RESHAPE, destructive=losing)
 
     def _widens(self, name: str) -> bool:
         column, old = self.wanted.columns[name], self.found.columns[name]

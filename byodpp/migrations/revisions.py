@@ -17,11 +17,19 @@ from typing import Any, Final
 from byodpp.exceptions import MigrationError, Problem
 from byodpp.migrations.plan import Plan, Step, StepKind, batches
 
-__all__ = ["Revision", "new", "new_empty", "read_revisions", "revisions_folder"]
+__all__ = ["Revision", "new", "new_empty", "read_revisions", "revisions_folder", "unknown_revision"]
 
 _FILE: Final = re.compile(r"\d{4,}_\w+\.py")
 _KEYS: Final = ("revision", "down_revision", "kind", "destructive", "may_wait", "fingerprint")
 _MAX_SLUG: Final = 40
+_APPLY_FIRST: Final = (
+    "Run `byodpp migrate apply` first, with --allow-destructive where it waits for that; or delete their"
+    " files, unless they hold SQL of your own: the next revision will do what they would have done."
+)
+_BRING_BACK: Final = (
+    "It is newer, or its file was deleted: bring the file back, as from version control. A database for"
+    " trying out may go instead: delete .byodpp/ and start again."
+)
 #: What SQLAlchemy's text() would read as a parameter, or as an escaped one: a backslash before it stays.
 _ESCAPED: Final = re.compile(r"\\(?=:\w*(?![:\w]))|(?<![:\w\\]):(?=\w+(?![:\w]))")
 #: What a revision of the application's own begins with.
@@ -138,12 +146,19 @@ def _newest(app_dir: Path, plan: Plan) -> str | None:
     """Return the revision that a plan's revisions follow."""
     present = read_revisions(app_dir)
     newest = present[-1].revision if present else None
-    if plan.revision != newest:
-        raise MigrationError(
-            f"the plan starts from {plan.revision or 'a fresh database'}, the folder ends with {newest}:"
-            " run `byodpp migrate apply` first"
-        )
-    return newest
+    if plan.revision == newest:
+        return newest
+    names = [one.revision for one in present]
+    if plan.revision is not None and plan.revision not in names:
+        raise MigrationError([unknown_revision(plan.revision)])
+    waiting = names[names.index(plan.revision) + 1 :] if plan.revision else names
+    raise MigrationError([Problem("", f"the database lacks {', '.join(waiting)}", _APPLY_FIRST)])
+
+
+def unknown_revision(name: str) -> Problem:
+    """Return the mistake of a folder that lacks a revision which a database has."""
+    reason = f"the database is at revision {name}, which this application does not have"
+    return Problem("migrations/", reason, _BRING_BACK)
 
 
 def _write(

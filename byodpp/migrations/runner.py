@@ -25,13 +25,16 @@ from sqlalchemy.pool import NullPool
 
 from byodpp.exceptions import MigrationError, Problem
 from byodpp.migrations.catalog import LOCK_TIMEOUT, SEAL_POLICIES
-from byodpp.migrations.revisions import Revision, read_revisions, revisions_folder
+from byodpp.migrations.revisions import Revision, read_revisions, revisions_folder, unknown_revision
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-__all__ = ["APPLY_LOCK", "apply"]
+__all__ = ["APPLY_LOCK", "Told", "apply"]
+
+#: Hears of a revision that was run.
+Told = Callable[[Revision], None]
 
 _log = logging.getLogger("byodpp.migrations")
 
@@ -41,15 +44,17 @@ APPLY_LOCK: Final = 0x62796F647070
 _OP_IN_USE: Final = threading.Lock()
 _LOCK_NOT_AVAILABLE: Final = frozenset({"55P03", "40P01"})  # timeout, deadlock
 _UNDONE: Final = "The revision was undone and nothing is lost. "
+_HOW: Final = "(requests, or SQL in the revision)"
+_AGAIN: Final = ", and apply it again; or delete its file, and take the change in resources.json back."
 #: What may be done about rows, or other things, that stand in the way of a revision; by SQLSTATE.
 _ADVICE: Final = {
     "22P02": "Rows hold values that the new type cannot: change them, or drop the field and add another",
-    "22001": "Rows hold longer values: shorten them",
-    "22003": "Rows hold greater values: change them",
-    "23502": "Rows have no value here: give them one (requests, or SQL in the revision)",
-    "23503": "Rows refer to what is not there: change or empty their references",
-    "23505": "Rows hold the same values: make them differ",
-    "23514": "Rows hold values that are no longer allowed: change them",
+    "22001": f"Rows hold longer values: shorten them {_HOW}",
+    "22003": f"Rows hold greater values: change them {_HOW}",
+    "23502": f"Rows have no value here: give them one {_HOW}",
+    "23503": f"Rows refer to what is not there: change or empty their references {_HOW}",
+    "23505": f"Rows hold the same values: make them differ {_HOW}",
+    "23514": f"Rows hold values that are no longer allowed: change them {_HOW}",
     "2BP01": "Something of your own needs it, such as a view: drop that first and create it anew, in this revision",
     "55P03": "Others use the table all the time: try when it is quieter",
 }
@@ -70,6 +75,7 @@ async def apply(
     *,
     allow_destructive: bool = False,
     patience_seconds: float = 60.0,
+    told: Told | None = None,
 ) -> tuple[Revision, ...]:
     """Run the revisions that the database lacks.
 
@@ -79,6 +85,7 @@ async def apply(
         allow_destructive: whether revisions that lose data may run; without it those before the first
             such one are run. A fresh database has no data to lose.
         patience_seconds: how long to try for locks, another applier's included.
+        told: hears of each revision that was run, also when a later one is refused.
 
     Returns:
         The revisions that were run, oldest first.
@@ -99,6 +106,8 @@ async def apply(
             for revision in pending:
                 await _run_patiently(connection, script, revision, patience_seconds)
                 _log.info("applied %s", revision.revision)
+                if told is not None:
+                    told(revision)
             return pending
     finally:
         # Ending the session gives the advisory lock back.
@@ -138,9 +147,7 @@ async def _pending(
     await connection.commit()
     names = [revision.revision for revision in revisions]
     if newest is not None and newest not in names:
-        raise MigrationError(
-            f"the database is at revision {newest}, which this application does not have: it is newer"
-        )
+        raise MigrationError([unknown_revision(newest)])
     pending = tuple(revisions[names.index(newest) + 1 :] if newest is not None else revisions)
     if newest is None or allow_destructive:
         return pending
@@ -171,7 +178,7 @@ async def _run_patiently(
             state = getattr(error.orig, "sqlstate", None)
             if state not in _LOCK_NOT_AVAILABLE or loop.time() > deadline:
                 reason = f"PostgreSQL refused it ({state}): {_words(error)}"
-                advice = f"{_UNDONE}{_ADVICE.get(state or '', 'Change the revision')}, and apply it again."
+                advice = f"{_UNDONE}{_ADVICE.get(state or '', 'Change the revision')}{_AGAIN}"
                 raise MigrationError([Problem(str(revision.path), reason, advice)]) from error
         # Readers that queued behind the lock go first; the wait grows, with chance in it.
         await asyncio.sleep(pause * (1 + random.random()))
