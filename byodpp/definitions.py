@@ -249,6 +249,7 @@ class Bounds:
     max_in_values: int = 1_000
     max_batch: int = 1_000
     max_offset: int = 1_000_000_000
+    max_answer_bytes: int = 67_108_864  # of the rows of one answer, as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,6 +112,11 @@ class Row(Mapping[str, Any]):
         return self._values is None and self._json is not None and len(self._json) > LARGE_BYTES
 
     @property
+    def size(self) -> int:
+        """Bytes of its JSON; 0 where it has none yet."""
+        return 0 if self._json is None else len(self._json)
+
+    @property
     def unwritten(self) -> dict[str, Any] | None:
         """The Python values of a row that has no JSON yet; None when it has."""
         return self._values if self._json is None else None
@@ -156,6 +161,11 @@ class Rows(Sequence[Row]):
         self._registry = registry
         self._number = number
         self._rows: tuple[Row, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of their JSON."""
+        return len(self.json)
 
     @property
     def is_closed(self) -> bool:
@@ -228,6 +238,11 @@ class Page(Sequence[Row]):
         self._resource = resource
         self._registry = registry
         self._rows: tuple[Row, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of their JSON."""
+        return len(self.json)
 
     @property
     def is_closed(self) -> bool:

@@ -74,6 +74,7 @@ class MultiResourceBatch:
                 params = self._params(step)
                 data, version = step.get("data"), row_version(step.get("version"), "version")
                 result = await unit.ask(resource, step["operation"], data, params, version=version)
+                unit.answer.count(result, resource)
             except ApiError as error:
                 raise at_index(error, index) from error
             results.append(result)

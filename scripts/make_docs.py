@@ -45,6 +45,7 @@ _BOUNDS: Final[Mapping[str, str]] = MappingProxyType(
         "max_in_values": "values of one `in` or `nin`",
         "max_batch": "items of one batch",
         "max_offset": "largest `offset`",
+        "max_answer_bytes": "bytes of the rows of one answer",
     }
 )
 

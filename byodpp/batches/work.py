@@ -178,7 +178,7 @@ class BatchWork:
             loaded = await by_size(load, item.document, stored)
         if loaded is not None:
             single = writing(single, loaded)
-        return await self.unit.execute(versioned(single))
+        return self.unit.answer.count(await self.unit.execute(versioned(single)), call.resource)
 
     def repository(self, call: Call) -> Repository:
         """Return the rows of the call's resource, as its caller sees them."""

@@ -257,6 +257,7 @@ def _bounds_level() -> Level:
         key("maxInValues", Whole(1, 100_000), "Values of one list in a filter.", 1_000),
         key("maxBatch", Whole(1, 100_000), "Items of one batch.", 1_000),
         key("maxOffset", Whole(0, 10**12), "Rows that may be skipped.", 1_000_000_000),
+        key("maxAnswerBytes", Whole(1_024, 1 << 30), "Bytes of the rows of one answer.", 67_108_864),
     )
 
 

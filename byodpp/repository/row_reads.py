@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from byodpp.authentication import Principal
 from byodpp.conditions import Query
 from byodpp.definitions import ResourceDefinition
+from byodpp.repository.answer_bound import within_bound
 from byodpp.rows import Row
 from byodpp.statements import Compiled
 from byodpp.statements.json import split_version
@@ -57,7 +58,7 @@ class RowRead:
             return await store.row_of(self.resource, self.query, record)
         if record is None or record["data"] is None:
             return None
-        json, version = split_version(record["data"])
+        json, version = split_version(within_bound(record["data"], self.resource))
         return Row(json.encode(), self.resource, store.registry, version=version)
 
 

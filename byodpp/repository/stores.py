@@ -28,6 +28,7 @@ from byodpp.query.reader import QueryReader
 from byodpp.query.text import RawQuery
 from byodpp.registry import Registry
 from byodpp.repository.acting import Acting, Asking
+from byodpp.repository.answer_bound import within_bound
 from byodpp.repository.binding import bind, bind_rows, bound
 from byodpp.repository.constraint_errors import explained
 from byodpp.repository.row_reads import RowRead
@@ -161,7 +162,7 @@ class Store:
         if not record["total"]:
             return None
         return Page(
-            await self.sealed.versions(record["data"].encode(), resource),
+            await self.sealed.versions(within_bound(record["data"], resource).encode(), resource),
             resource=resource,
             registry=self.registry,
             total=record["total"],
@@ -198,7 +199,7 @@ class Store:
     async def _page(
         self, principal: Principal, resource: ResourceDefinition, query: Query, record: Any, total: int | None
     ) -> Page:
-        json, shape = record["data"].encode(), query.shape
+        json, shape = within_bound(record["data"], resource).encode(), query.shape
         partial = principal.anywhere and bool(whose_columns(resource)) and await self._dispersed()
         if shape.grouping is not None:
             return GroupPage(
@@ -233,7 +234,7 @@ class Store:
             return None
         if record.get("several"):
             raise InvalidHeader("Several tenants have such a row: name one of them with X-Tenant.")
-        json, version = split_version(record["data"])
+        json, version = split_version(within_bound(record["data"], resource))
         opened = await self.sealed.row(json.encode(), resource, query.shape.touched)
         return Row(opened, resource, self.registry, version=version)
 

@@ -86,7 +86,8 @@ class NestedWork:
             document[foreign] = field.type.to_json(parent, field)
         try:
             params = {"id": str(item.key)}
-            return await self._unit.ask(target, item.operation, document, params, version=item.version)
+            changed = await self._unit.ask(target, item.operation, document, params, version=item.version)
+            return self._unit.answer.count(changed, target)
         except ApiError as error:
             raise below(error, str(item.index)) from error
 

@@ -49,6 +49,7 @@ from byodpp.query.parameters import judge_parameters
 from byodpp.registry import Registry
 from byodpp.repository import Repositories, Repository
 from byodpp.repository.acting import Acting
+from byodpp.repository.answer_bound import AnswerBound
 from byodpp.repository.stores import Store
 from byodpp.rows import Row, Rows, opened
 from byodpp.schemas import SchemaMap
@@ -97,6 +98,7 @@ class Unit:
         self.outbox = Outbox(parts.hears)
         self._deleting = Deleting()
         self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
+        self.answer = AnswerBound()  # for what is answered one by one
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
     async def finish(self) -> None:

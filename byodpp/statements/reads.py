@@ -79,9 +79,10 @@ class Statements:
     ) -> Compiled:
         """Return the statement of a page: one row with `data`, `next` and `total`.
 
-        `data` is a JSON array as text; `next` the texts of which a cursor is made, the last of them
-        null or none at all when no page follows; `total` a number or null. With `count=estimated`
-        a total above ESTIMATE_LIMIT only says that there are more: then `estimate` is to be asked.
+        `data` is a JSON array as text, empty where it passes the bound of an answer; `next` the texts of
+        which a cursor is made, the last of them null or none at all when no page follows; `total` a number
+        or null. With `count=estimated` a total above ESTIMATE_LIMIT only says that there are more: then
+        `estimate` is to be asked.
 
         Args:
             resource: whose rows.
@@ -111,9 +112,10 @@ class Statements:
     ) -> Compiled:
         """Return the statement of the row with parameter `id`: one row with `data`.
 
-        It is null when there is no such row for the caller, and else a text for `split_version`, with the
-        version where the resource has one and nothing is included. Where rows of every tenant are meant
-        (`anywhere`), it is any one of them, and `several` says whether there are more.
+        It is null when there is no such row for the caller, empty where what it includes passes the bound
+        of an answer, and else a text for `split_version`, with the version where the resource has one and
+        nothing is included. Where rows of every tenant are meant (`anywhere`), it is any one of them, and
+        `several` says whether there are more.
         """
         key = self._key("row", resource, query.shape, lookup, (context_in_statement, anywhere))
 
@@ -136,7 +138,7 @@ class Statements:
         read = self._answer({"page": page, "total": total}, with_context).offset(sa.literal_column("0"))
         parts = read.subquery("a")
         return sa.select(
-            sa.literal_column('a."page"[1]').label("data"),
+            _bounded(sa.literal_column('a."page"[1]', sa.Text()), resource).label("data"),
             sa.literal_column('a."page"[2:]').label("next"),
             parts.c.total,
         ).select_from(parts)
@@ -191,9 +193,9 @@ class Statements:
         if several:
             rows = rows.limit(_ONE)
         parts = {"data": versioned_text(rows) if tagged else row_text(rows)}
-        return self._answer(
-            parts | ({"several": self._several(view, resource)} if several else {}), with_context
-        )
+        parts |= {"several": self._several(view, resource)} if several else {}
+        answer = self._answer(parts, with_context)
+        return _bounded_answer(answer, resource) if shape.includes else answer
 
     def _several(self, view: View, resource: ResourceDefinition) -> sa.ColumnElement[Any]:
         """Return whether more than one row has the key: an id is unique within its tenant only."""
@@ -218,7 +220,10 @@ class Statements:
         """
         key = ("versions", resource.id, lookup(resource))
         return self.cached(
-            key, lambda: self._answer(versions_texts(self._view(lookup), resource), with_context=True)
+            key,
+            lambda: _bounded_answer(
+                self._answer(versions_texts(self._view(lookup), resource), with_context=True), resource
+            ),
         )
 
     def export(
@@ -347,6 +352,20 @@ class Statements:
             else (lookup(resource),)
         )
         return kind, resource.id, shape, rules, options
+
+
+def _bounded(text: sa.ColumnElement[str], resource: ResourceDefinition) -> sa.ColumnElement[str]:
+    """Return the JSON of rows, or an empty text where it has more bytes than an answer may have."""
+    most: sa.ColumnElement[int] = sa.literal_column(str(resource.bounds.max_answer_bytes))
+    empty: sa.ColumnElement[str] = sa.literal_column("''", sa.Text())
+    return sa.case((sa.func.octet_length(text) > most, empty), else_=text)
+
+
+def _bounded_answer(answer: sa.Select[Any], resource: ResourceDefinition) -> sa.Select[Any]:
+    """Return an answer whose `data` is empty where it is too large; it is made once."""
+    made = answer.offset(sa.literal_column("0")).subquery("a")
+    data, *others = made.c
+    return sa.select(_bounded(data, resource).label("data"), *others).select_from(made)
 
 
 def _past(resource: ResourceDefinition, shape: Shape, *, single: bool = False) -> Past | None:

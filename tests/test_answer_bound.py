@@ -1,0 +1,128 @@
+"""How many bytes an answer may have: refused in the database, or before anything is committed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+BOXES, NOTES = "/api/v1/boxes", "/api/v1/notes"
+MOST: Final = 5_000
+_TEXT: Final = "x" * 1_000
+_OPEN: Final = {"read": ["Admin"], "write": ["Admin"]}
+_WORLD: Final[dict[str, Any]] = {
+    "resources": [
+        {
+            "name": "Boxes",
+            "fields": {"name": {"type": "string"}},
+            "relations": {"notes": {"resource": "Notes", "foreignField": "boxId"}},
+            "bounds": {"maxAnswerBytes": MOST},
+            "access": _OPEN,
+        },
+        {
+            "name": "Notes",
+            "history": True,
+            "filterable": True,
+            "fields": {
+                "boxId": {"references": "Boxes"},
+                "text": {"type": "text"},
+                "level": {"type": "integer"},
+            },
+            "bounds": {"maxAnswerBytes": MOST},
+            "access": _OPEN,
+        },
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("boxes"), _WORLD)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def boxes(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+async def filled(client: Any, number: int = 6) -> list[int]:
+    """Make a box with notes of which fewer than five are one answer; return their keys."""
+    box = (await client.post(BOXES, json={"name": "b"})).json()["data"]["id"]
+    made = [await client.post(NOTES, json={"boxId": box, "text": _TEXT}) for _ in range(number)]
+    return [one.json()["data"]["id"] for one in made]
+
+
+def told(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "", "?limit=5", "?count=none", "?sort=-level&limit=5", "?asOf=2999-01-01T00:00:00Z",
+        "?aggregate=count&group=text,id",
+    ],
+)  # fmt: skip
+async def test_a_list_of_more_bytes_is_refused(boxes: TestedApplication, query: str) -> None:
+    client = boxes.client()
+    await filled(client)
+    refused = await client.get(f"{NOTES}{query}")
+    assert told(refused) == (400, "query_too_complex")
+    assert "5,000 bytes" in refused.json()["error"]["message"]
+    assert len(refused.content) < 1_000
+
+
+async def test_what_is_less_comes_whole(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    keys = await filled(client)
+    assert [row["text"] for row in (await client.get(f"{NOTES}?limit=4")).json()["data"]] == [_TEXT] * 4
+    assert len((await client.get(f"{NOTES}?fields=id,level")).json()["data"]) == len(keys)
+    exported = await client.get(f"{NOTES}/export")
+    assert exported.text.count(_TEXT) == len(keys)
+
+
+async def test_a_row_with_what_it_includes_and_its_history_are_bounded(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    keys = await filled(client)
+    box = (await client.get(f"{NOTES}/{keys[0]}?fields=boxId")).json()["data"]["boxId"]
+    assert told(await client.get(f"{BOXES}/{box}?include=notes")) == (400, "query_too_complex")
+    assert (await client.get(f"{BOXES}/{box}?include=notes&include[notes][limit]=3")).status_code == 200
+    assert told(await client.get(f"{BOXES}/999999?include=notes")) == (404, "not_found")
+    for level in range(5):
+        assert (await client.patch(f"{NOTES}/{keys[0]}", json={"level": level})).status_code == 200
+    assert told(await client.get(f"{NOTES}/{keys[0]}/history")) == (400, "query_too_complex")
+    assert len((await client.get(f"{NOTES}/{keys[0]}/history?limit=3")).json()["data"]) == 3
+
+
+async def test_writes_that_would_be_answered_with_more_do_nothing(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    keys = await filled(client)
+    items = [{"id": key, "level": 7} for key in keys]
+    step = {"operation": "patch", "resource": "Notes", "data": {"level": 7}}
+    for url, body in (
+        (f"{NOTES}/batch", {"operation": "patch", "items": items}),
+        (
+            f"{NOTES}/batch",
+            {"operation": "patch", "filter": {"id": {"gt": 0}}, "data": {"level": 7}, "max": 9},
+        ),
+        ("/api/v1/batch", [{**step, "id": key} for key in keys]),
+        ("/api/v1/batch", [{"operation": "read", "resource": "Notes", "id": key} for key in keys]),
+    ):
+        refused = await client.post(url, json=body)
+        assert told(refused) == (413, "payload_too_large"), url
+        assert "fewer operations" in refused.json()["error"]["message"]
+    box = (await client.get(f"{NOTES}/{keys[0]}?fields=boxId")).json()["data"]["boxId"]
+    assert told(await client.patch(f"{BOXES}/{box}", json={"notes": items})) == (413, "payload_too_large")
+    levels = (await client.get(f"{NOTES}?fields=level")).json()["data"]
+    assert levels == [{"level": None}] * len(keys)
+    some = await client.post(f"{NOTES}/batch", json={"operation": "patch", "items": items, "atomic": False})
+    assert [one["success"] for one in some.json()["data"]] == [True] * 4 + [False] * 2
+    levels = (await client.get(f"{NOTES}?fields=level&sort=id")).json()["data"]
+    assert [one["level"] for one in levels] == [7] * 4 + [None] * 2
