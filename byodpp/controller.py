@@ -84,7 +84,9 @@ class Controller:
             self._authorizer.lookup(request.principal, self.resource),
             request.principal.tenant_id,
         )
-        query = self._reader.read_json(request.json, self.resource, lookup, "list", tenant)
+        asked = request.json
+        judge = partial(self._reader.read_json, asked, self.resource, lookup, "list", tenant)
+        query = await (aside if is_large(asked) else request.aside)(judge)
         call = self._call(request, "list", query=query)
         return await self._answered(request, call, await self._service.run(call))
 

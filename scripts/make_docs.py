@@ -42,7 +42,7 @@ _BOUNDS: Final[Mapping[str, str]] = MappingProxyType(
         "max_filter_terms": "comparisons of one filter",
         "max_filter_depth": "nesting of one filter",
         "max_sorts": "terms of one `sort`",
-        "max_in_values": "values of one `in` or `nin`",
+        "max_in_values": "values of one `in` or `nin`, or of what `has` asks of an item",
         "max_batch": "items of one batch",
         "max_offset": "largest `offset`",
         "max_answer_bytes": "bytes of the rows of one answer",

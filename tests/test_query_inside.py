@@ -14,6 +14,7 @@ import pytest_asyncio
 from byodpp.bootstrap import Blueprint
 from byodpp.openapi.filters import filter_schema
 from byodpp.testing import Bench, TestedApplication
+from tests.loop_watch import LoopWatch
 from tests.worlds import build
 
 ORDERS = "/api/v1/orders"
@@ -328,3 +329,29 @@ def test_openapi_shows_what_an_array_may_have_and_where_its_paths_lead(blueprint
     assert "sku" in item["anyOf"][0]["properties"]
     assert shown["grid"]["anyOf"][0]["properties"]["has"]["items"]["type"] == "integer"
     assert lines["additionalProperties"] is False
+
+
+async def test_what_an_item_must_hold_is_bounded(world: TestedApplication) -> None:
+    client = world.client()
+    for field, item in (("grid", [1] * 1_001), ("lines", {"sku": ["x"] * 1_001})):
+        filter = {field: {"has": item}}
+        refused = await client.post(f"{ORDERS}/query", json={"filter": filter})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "query_too_complex"), field
+    found = await client.post(f"{ORDERS}/query", json={"filter": {"grid": {"has": [1] * 1_000}}})
+    assert [row["name"] for row in found.json()["data"]] == ["a"]
+
+
+async def test_a_query_of_many_values_keeps_nobody_waiting(world: TestedApplication) -> None:
+    moments = {"numbers": {"at": {"in": ["2026-01-01T00:00:00Z"] * 1_000}}}
+    sent = json.dumps({"filter": {"or": [moments] * 90}}).encode()
+    together = json.dumps(
+        [{"operation": "list", "resource": "Orders", "data": {"filter": {"or": [moments] * 90}}}]
+    ).encode()
+    client = world.client(headers={"Content-Type": "application/json"})
+    await client.post(f"{ORDERS}/query", content=json.dumps({"filter": moments}).encode())
+    for url, body in ((f"{ORDERS}/query", sent), ("/api/v1/batch", together)):
+        watch = LoopWatch()
+        async with watch.watching():
+            answer = await client.post(url, content=body)
+        assert answer.status_code == 200, answer.text[:1_000]
+        assert watch.longest_seconds < 0.25, url

@@ -136,7 +136,9 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
         shape=Text(("scope", "platform", "ever")),
         default="scope",
         doc="Where a unique value counts: among the live rows of the scope, among those of all "
-        "tenants, or for ever.",
+        "tenants, or (`ever`) among these and the softly deleted ones. What no row holds any more is free "
+        "again: a value that must never come back needs `readOnly`, and `softDelete` or a rule that "
+        "forbids to delete.",
     ),
     Key(
         name="index",

@@ -66,7 +66,7 @@ def _key_levels() -> Iterator[Level]:
             "within",
             Text(("scope", "platform", "ever")),
             "Where a value counts: among the live rows of the scope, among those of all tenants, "
-            "or for ever.",
+            "or (`ever`) among these and the softly deleted ones.",
             "scope",
         ),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
+from byodpp.aside import is_large
 from byodpp.conditions import (
     NOTHING,
     AllOf,
@@ -367,6 +368,9 @@ class FilterJudge:
         if item is not None and has_digits(item) and not item.type.canonical(item):
             return target.compare("has", self.judgement.parameter(number(raw, item)), "digits")
         if item is not None:
+            bound = self.judgement.bounds.max_in_values
+            if is_large(raw, bound):
+                self.judgement.stop("filter", f"what an item must hold has more than {bound} values")
             return target.compare(
                 "has", self.judgement.parameter(f"[{json_text(member(raw, item))}]"), "json"
             )

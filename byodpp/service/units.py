@@ -345,8 +345,8 @@ class Unit:
             if body is not None and not isinstance(body, dict):
                 raise ValidationFailed(details=[Detail("data", "type", "Must be a query, an object.")])
             lookup = self.parts.authorizer.lookup(self.principal, listed)
-            tenant = self.principal.tenant_id
-            query = self.parts.store.reader.read_json(body or {}, call.resource, lookup, mode, tenant)
+            read_json, tenant = self.parts.store.reader.read_json, self.principal.tenant_id
+            query = await by_size(partial(read_json, body or {}, call.resource, lookup, mode, tenant), body)
             return call.having(query=query)
         if call.operation == "delete":
             refuse_input(body)
