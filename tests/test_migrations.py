@@ -407,6 +407,69 @@ def test_what_a_change_of_type_loses_is_said(old: str, new_type: str, told: str,
     assert keeps_values(old, new_type) is kept
 
 
+async def test_what_is_refused_leaves_the_former_rule_in_force(place: Place) -> None:
+    kinds = {"type": "string", "enum": ["a", "b", "c"]}
+    await place.migrate(changed(CATEGORIES, kind=kinds, code={"type": "string", "unique": True}))
+    for tenant in (1, 2):
+        await place.execute(
+            f"insert into categories (tenant_id, name, kind, code) values ({tenant}, 'a', 'c', 'x')"
+        )
+    stricter = changed(
+        CATEGORIES, kind=kinds | {"enum": ["a", "b"]}, code={"type": "string", "unique": "platform"}
+    )
+    with pytest.raises(MigrationError):
+        await place.migrate(stricter)
+    former = changed(CATEGORIES, kind=kinds, code={"type": "string", "unique": True})
+    assert not list(await plan(registry_of(former), place.uri))
+
+
+async def test_a_looser_rule_comes_at_once_and_the_former_one_goes(place: Place) -> None:
+    code = {"type": "string", "unique": "platform"}
+    await place.migrate(changed(CATEGORIES, code=code))
+    looser = (
+        changed(CATEGORIES, code=code | {"unique": True}),
+        changed(CATEGORIES, code=code, keys={"softDelete": True}),
+    )
+    for one in looser:
+        steps = words(await plan(registry_of(one), place.uri), kind="expand")
+        assert "drop index categories_code_key" in steps
+
+
+async def test_another_key_is_a_change_that_no_program_survives(place: Place) -> None:
+    await place.migrate(changed(CATEGORIES))
+    found = await place.migrate(changed(CATEGORIES, keys={"scope": "library"}))
+    assert {step.kind for step in found} == {"contract"} and not any(step.may_wait for step in found)
+    assert not list(await plan(registry_of(changed(CATEGORIES, keys={"scope": "library"})), place.uri))
+
+
+async def test_a_resource_of_another_name_is_told_to_have_no_rows(place: Place) -> None:
+    await place.migrate(changed(CATEGORIES, code={"type": "string"}))
+    renamed = changed(CATEGORIES, code={"type": "string"}, keys={"name": "Groups"})
+    told = words(await plan(registry_of(renamed), place.uri))
+    assert (
+        'Create table groups (without rows: `"table": "categories"` would keep those of categories)' in told
+    )
+    kept = renamed | {"table": "categories"}
+    assert not list(await plan(registry_of(kept), place.uri))
+    other = {"name": "Others", "fields": {"x": {"type": "integer"}, "name": {"type": "string"}}}
+    assert "without rows" not in words(await plan(registry_of(other), place.uri))
+
+
+async def test_deleted_rows_that_come_back_are_told(place: Place) -> None:
+    await place.migrate(changed(CATEGORIES, keys={"softDelete": True}))
+    told = words(await plan(registry_of(CATEGORIES), place.uri))
+    assert "drop column deleted_at and its values: rows that were deleted are there again" in told
+
+
+async def test_a_value_that_becomes_an_array_is_its_only_item(place: Place) -> None:
+    await place.migrate(changed(CATEGORIES, tags={"type": "string"}))
+    await place.execute("insert into categories (tenant_id, name, tags) values (1, 'a', 'x'), (1, 'b', null)")
+    array = {"type": "array", "items": {"type": "string"}}
+    await place.migrate(changed(CATEGORIES, tags=array), allow_destructive=True)
+    rows = await place.execute("select tags::text from categories order by name")
+    assert [row["tags"] for row in rows] == ['["x"]', None]
+
+
 async def test_a_database_with_a_revision_that_the_folder_lacks_is_told_what_to_do(place: Place) -> None:
     await place.migrate(CATEGORIES)
     await place.migrate(changed(CATEGORIES, code={"type": "string"}))

@@ -92,7 +92,8 @@ _CONSTRAINTS: Final = _query(
     " left join pg_class r on r.oid = k.confrelid",
 )
 _INDEXES: Final = _query(
-    "x.relname as name, i.indisunique as unique, i.indisvalid as valid, " + _NAMES.format(numbers="i.indkey"),
+    "x.relname as name, i.indisunique as unique, i.indisvalid as valid, i.indpred is not null as partial, "
+    + _NAMES.format(numbers="i.indkey"),
     "join pg_index i on i.indrelid = c.oid join pg_class x on x.oid = i.indexrelid",
     "and not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.conrelid = c.oid)",
 )
@@ -204,7 +205,13 @@ def _constraint(row: Any) -> ConstraintState:
 
 
 def _index(row: Any) -> IndexState:
-    return IndexState(name=row["name"], unique=row["unique"], sql="", columns=frozenset(row["columns"]))
+    return IndexState(
+        name=row["name"],
+        unique=row["unique"],
+        sql="",
+        columns=frozenset(row["columns"]),
+        partial=row["partial"],
+    )
 
 
 def _policies(rows: Iterable[Any]) -> dict[str, Policy]:

@@ -17,12 +17,19 @@ _CASTABLE: Final = (
 )
 
 
-def converted(value: str, old: str, new: str) -> str:
-    """Return the SQL of a value in another type; PostgreSQL has a cast for some pairs only."""
+def converted(value: str, old: str, new: str, *, array: bool = False) -> str:
+    """Return the SQL of a value in another type; PostgreSQL has a cast for some pairs only.
+
+    Args:
+        value: the column, as SQL.
+        old: its type, as format_type writes it.
+        new: the type it gets.
+        array: the new type is jsonb and holds arrays: a value becomes the only item of one.
+    """
     if "bytea" in (old, new):
         return f"NULL::{new}"  # encrypted on one side: nothing but the application can turn one into the other
     if new == "jsonb":
-        return f"to_jsonb({value})"
+        return f"CASE WHEN {value} IS NOT NULL THEN jsonb_build_array({value}) END" if array else f"to_jsonb({value})"
     if new.startswith("character varying"):
         # Without a cast to its length: that would cut longer values, while storing them refuses.
         return f"({value} #>> '{{}}')" if old == "jsonb" else f"{value}::text"

@@ -34,6 +34,10 @@ __all__ = ["difference"]
 _FOUNDATION, _UNSECURE, _LOOSEN, _RESHAPE, _CREATE, _COLUMNS, _TIGHTEN, _REFERENCE, _SECURE, _DROP = range(10)
 #: Names that we gave end so; what others have added to our tables is theirs.
 _OUR_NAME: Final = re.compile(r"_(pkey|key|idx|fkey|check|search|members)_[0-9a-f]{8}$")
+#: Columns that say nothing about what a table is.
+_IMPLIED: Final = frozenset(
+    {"tenant_id", "owner_id", "id", "created_at", "updated_at", "version", "deleted_at"}
+)
 #: Characters of a default that a listing shows.
 _MOST_SHOWN: Final = 60
 
@@ -41,9 +45,10 @@ _MOST_SHOWN: Final = 60
 def difference(wanted: Snapshot, found: Snapshot) -> tuple[Step, ...]:
     """Return the steps that turn `found` into `wanted`, expands first."""
     steps = list(_foundation(wanted, found))
+    leaving = [table for key, table in found.tables.items() if key not in wanted.tables]
     for key, table in wanted.tables.items():
         present = found.tables.get(key)
-        steps += _created(table, found) if present is None else _Change(table, present, found).steps()
+        steps += _created(table, found, leaving) if present is None else _Change(table, present, found).steps()
     for key, table in found.tables.items():
         if key not in wanted.tables:
             steps += _dropped(table)
@@ -86,8 +91,10 @@ def _collation_sql(name: str) -> str:
     )
 
 
-def _created(table: TableState, found: Snapshot) -> Iterator[Step]:
+def _created(table: TableState, found: Snapshot, leaving: Iterable[TableState]) -> Iterator[Step]:
     """Yield the steps of a new table; its references follow when all tables exist."""
+    alike = next((other.name for other in leaving if _alike(table, other)), None)
+    hint = "" if alike is None else f" (without rows: `\"table\": \"{alike}\"` would keep those of {alike})"
     columns = ",\n    ".join(column.sql for column in table.columns.values())
     rules = [
         f"CONSTRAINT {quote(each.name)} {each.sql}" for each in table.constraints.values() if each.kind != "f"
@@ -100,7 +107,7 @@ def _created(table: TableState, found: Snapshot) -> Iterator[Step]:
     # The first of many revisions must already leave behind where revisions are noted.
     ours = table.key.startswith(f"{FRAMEWORK_SCHEMA}.")
     yield Step(
-        description=f"Create table {table.key}",
+        description=f"Create table {table.key}{hint}",
         kind="expand",
         statements=tuple(statements),
         rank=_FOUNDATION if ours else _CREATE,
@@ -116,6 +123,12 @@ def _created(table: TableState, found: Snapshot) -> Iterator[Step]:
         rank=_FOUNDATION if ours else _SECURE,
         table=table.key,
     )
+
+
+def _alike(table: TableState, other: TableState) -> bool:
+    """Whether a table that goes looks like a new one: somebody has given a resource another name."""
+    ours, theirs = table.columns.keys() - _IMPLIED, other.columns.keys() - _IMPLIED
+    return table.schema == other.schema and len(ours & theirs) > len(ours ^ theirs)
 
 
 def _dropped(table: TableState) -> Iterator[Step]:
@@ -165,9 +178,9 @@ class _Change:
             and (old.type, old.collation) != (column.type, column.collation)
         }
         self.rescoped = "" != _rows_of(found) != _rows_of(wanted)
-        self.breaking = (
-            self.rescoped or bool(self.renamed) or any(not self._widens(name) for name in self.retyped)
-        )
+        rekeyed = "" != _key_of(found) != _key_of(wanted)
+        retyping = any(not self._widens(name) for name in self.retyped)
+        self.breaking = self.rescoped or rekeyed or bool(self.renamed) or retyping
         self.added = {name for name in wanted.columns if name not in self.found.columns}
 
     def steps(self) -> Iterator[Step]:
@@ -216,16 +229,32 @@ class _Change:
             gone = name not in self.wanted.constraints and _OUR_NAME.search(name)
             if gone or self._retypes(rule):
                 rank = _LOOSEN if rule.kind == "f" else _RESHAPE
-                yield self._step(
-                    f"drop constraint {name}", [self._alter(f"DROP CONSTRAINT {quote(name)}")], rank
-                )
+                sql = self._alter(f"DROP CONSTRAINT {quote(name)}")
+                kind: StepKind = "contract" if self._has_stricter_words(rule) else "expand"
+                yield self._step(f"drop constraint {name}", [sql], rank, kind=kind)
         for name, index in self.found.indexes.items():
             if name not in self.wanted.indexes and _OUR_NAME.search(name):
                 schema = f"{quote(self.wanted.schema)}." if self.wanted.schema else ""
-                # A plain index may still serve a running program; a unique one would refuse its rows.
-                kind: StepKind = "expand" if index.unique else "contract"
+                # A plain index may still serve a running program; a unique one would refuse the new one's rows.
+                kind = "expand" if index.unique and not self._has_stricter_key(index) else "contract"
                 sql = f"DROP INDEX {schema}{quote(name)}"
                 yield self._step(f"drop index {name}", [sql], _LOOSEN, kind=kind)
+
+    def _has_stricter_words(self, rule: ConstraintState) -> bool:
+        """Whether a rule over an enumeration makes way for one that allows no word more: both change at once."""
+        return rule.kind == "c" and any(
+            new.kind == "c" and new.columns == rule.columns and check_words(new.sql) <= check_words(rule.sql)
+            for name, new in self.wanted.constraints.items()
+            if name not in self.found.constraints
+        )
+
+    def _has_stricter_key(self, index: IndexState) -> bool:
+        """Whether a unique key makes way for one that implies it, and so stays until that one holds."""
+        return any(
+            new.unique and new.columns <= index.columns and new.partial <= index.partial
+            for name, new in self.wanted.indexes.items()
+            if name not in self.found.indexes
+        )
 
     def _in_the_way(self, text: str) -> bool:
         """Whether a policy mentions a column whose type changes, which PostgreSQL would refuse."""
@@ -245,7 +274,8 @@ class _Change:
             column, before = self.wanted.columns[name], self.found.columns[name]
             collate = f" COLLATE {quote(column.collation)}" if column.collation else ""
             change = f"ALTER COLUMN {quote(name)} TYPE {column.type}{collate}"
-            using = "" if self._widens(name) else f" USING {converted(quote(name), before.type, column.type)}"
+            value = converted(quote(name), before.type, column.type, array=column.array)
+            using = "" if self._widens(name) else f" USING {value}"
             statements = [self._alter(change + using)]
             if before.identity and not column.identity:
                 statements.insert(0, self._alter(f"ALTER COLUMN {quote(name)} DROP IDENTITY"))
@@ -373,13 +403,19 @@ class _Change:
                 sql = self._alter(f"ALTER COLUMN {quote(name)} DROP NOT NULL")
                 yield self._step(f"{name} may be null, for it goes", [sql], _COLUMNS)
             sql = self._alter(f"DROP COLUMN {quote(name)}")
-            words = f"drop column {name} and its values"
+            again = ": rows that were deleted are there again" if name == "deleted_at" else ""
+            words = f"drop column {name} and its values{again}"
             yield self._step(words, [sql], _DROP, kind="contract", destructive=True)
 
 
 def _rows_of(table: TableState) -> str:
     """Return the predicate of the rows that a caller may delete: those that the scope gives it."""
     return " ".join(policy.name for policy in table.policies.values() if policy.command == "delete")
+
+
+def _key_of(table: TableState) -> str:
+    """Return the primary key's name, which tells its columns."""
+    return next((rule.name for rule in table.constraints.values() if rule.kind == "p"), "")
 
 
 def _with_renames(table: TableState, renamed: dict[str, str]) -> TableState:

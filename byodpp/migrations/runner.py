@@ -44,11 +44,15 @@ APPLY_LOCK: Final = 0x62796F647070
 _OP_IN_USE: Final = threading.Lock()
 _LOCK_NOT_AVAILABLE: Final = frozenset({"55P03", "40P01"})  # timeout, deadlock
 _UNDONE: Final = "The revision was undone and nothing is lost. "
+_NO_VALUE: Final = "Rows hold values that the new type cannot: change them, or drop the field and add another"
 _HOW: Final = "(requests, or SQL in the revision)"
 _AGAIN: Final = ", and apply it again; or delete its file, and take the change in resources.json back."
 #: What may be done about rows, or other things, that stand in the way of a revision; by SQLSTATE.
 _ADVICE: Final = {
-    "22P02": "Rows hold values that the new type cannot: change them, or drop the field and add another",
+    "22P02": _NO_VALUE,
+    "22007": _NO_VALUE,
+    "22008": _NO_VALUE,
+    "42846": "PostgreSQL does not know how: write in the revision how, or drop the field and add another",
     "22001": f"Rows hold longer values: shorten them {_HOW}",
     "22003": f"Rows hold greater values: change them {_HOW}",
     "23502": f"Rows have no value here: give them one {_HOW}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
@@ -57,6 +57,7 @@ class ColumnState:
     default: str | None = None  # SQL
     identity: bool = False
     collation: str | None = None  # None is the type's own
+    array: bool = field(default=False, compare=False)  # jsonb that holds arrays; a database does not tell
 
     @property
     def sql(self) -> str:
@@ -93,6 +94,7 @@ class IndexState:
     sql: str  # what follows `ON table`
     columns: frozenset[str] = frozenset()
     extension: str | None = None  # it is made only where the server has this one
+    partial: bool = False  # it holds some rows only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +209,7 @@ def _column(column: sa.Column[Any]) -> ColumnState:
         default=text,
         identity=column.identity is not None,
         collation=collation.strip('"') or None,
+        array=bool(column.info.get("array")),
     )
 
 
@@ -269,4 +272,5 @@ def _index(index: sa.Index) -> IndexState:
         sql=sql,
         columns=frozenset(names),
         extension=index.info.get("extension"),
+        partial=where is not None,
     )

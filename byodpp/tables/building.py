@@ -212,7 +212,10 @@ class _Builder:
             return sa.Column(name, kind, *identity, nullable=False)
         default = _server_default(field)
         nullable = _is_nullable(field.column, resources, default is not None)
-        return sa.Column(name, kind, nullable=nullable, server_default=default)
+        info = {
+            "array": field.type.name == "array"
+        }  # for migrations: to the database it is jsonb like any other
+        return sa.Column(name, kind, nullable=nullable, server_default=default, info=info)
 
     def _type(self, field: FieldDefinition, resource: ResourceDefinition) -> sa.types.TypeEngine[Any]:
         if field.references is not None:
