@@ -241,9 +241,9 @@ class _Change:
                 yield self._step(f"drop index {name}", [sql], _LOOSEN, kind=kind)
 
     def _has_stricter_words(self, rule: ConstraintState) -> bool:
-        """Whether a rule over an enumeration makes way for one that allows no word more: both change at once."""
+        """Whether a rule over an enumeration makes way for one that allows fewer: both change at once."""
         return rule.kind == "c" and any(
-            new.kind == "c" and new.columns == rule.columns and check_words(new.sql) <= check_words(rule.sql)
+            new.kind == "c" and new.columns == rule.columns and check_words(new.sql) < check_words(rule.sql)
             for name, new in self.wanted.constraints.items()
             if name not in self.found.constraints
         )
