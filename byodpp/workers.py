@@ -40,7 +40,14 @@ _SHORT_LIFE_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 #: What the children get beyond the grace before they are killed.
 _MERCY_SECONDS: Final = 1.0
-_WATCHED: Final = ("*.json", "resources/**/*.json", "logics/**/*.py", "schemas/**/*.py", "config/*.yaml")
+_WATCHED: Final = (
+    "*.json",
+    "resources/**/*.json",
+    "logics/**/*.py",
+    "schemas/**/*.py",
+    "config/*.yaml",
+    "migrations/*.py",
+)
 
 _log: Final = logging.getLogger("byodpp.workers")
 
@@ -136,7 +143,7 @@ class _Supervisor:
             self._child_end.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        if self._failed:
+        if self._failed and not self._reload:
             raise StartError("a server process could not start; its report stands above")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -179,7 +186,9 @@ class _Supervisor:
             del self._processes[process]
             process.join()
             if process.exitcode == _CANNOT_START:
-                self._failed = True  # with reload, the next change of a file tries again
+                self._failed = True
+                if self._reload:
+                    _log.warning("nothing is served until a file changes again")
             elif not self._signals:
                 short = time.monotonic() - started < _SHORT_LIFE_SECONDS
                 self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE_SECONDS) if short else 0.0

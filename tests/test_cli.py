@@ -578,6 +578,26 @@ def test_serve_prints_a_line_that_works_when_pasted_and_stops_all_it_started(
     assert not (shop / ".byodpp" / "postgres.json").exists(), "its database has stopped"
 
 
+@pytest.mark.slow
+def test_a_server_that_reloads_survives_mistakes_and_applies_new_revisions(shop: Path) -> None:
+    serving = Serving(shop, "--reload", LOG_LEVEL="info")
+    try:
+        manifest = shop / "resources.json"
+        text = manifest.read_text(encoding="utf-8")
+        manifest.write_text(text.replace('"maxLength"', '"maxLenght"', 1), encoding="utf-8")
+        serving.wait_for(lambda: "nothing is served until a file changes again" in serving.output, 60)
+        assert "Did you mean 'maxLength'?" in serving.output
+        manifest.write_text(text.replace('"maxLength": 100', '"maxLength": 101'), encoding="utf-8")
+        serving.wait_for(lambda: "byodpp migrate new" in serving.output, 60)
+        assert byodpp("migrate", "new", "-m", "longer", cwd=shop).returncode == 0
+        serving.wait_for(lambda: "applied 0002_longer_expand" in serving.output, 60)
+        with urllib.request.urlopen(f"{serving.address}/health/ready", timeout=30) as answer:
+            assert answer.status == 200
+        assert serving.end() == 0
+    finally:
+        serving.clear_away()
+
+
 def test_an_occupied_port_is_told_before_anything_is_started(shop: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

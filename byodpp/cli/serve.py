@@ -29,7 +29,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="3000")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", show_default="1")] = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Restart when a file changes.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start anew when a file changes; apply new revisions then, too.")
+    ] = False,
     migrate: Annotated[
         bool | None,
         typer.Option("--migrate/--no-migrate", help="Apply revisions first.", show_default="in dev and test"),
@@ -75,9 +77,9 @@ def _serve(settings: Settings, listener: socket.socket, *, reload: bool, migrate
             tell = partial(typer.echo, ready.banner)
             if reload or settings.workers > 1:
                 # Each process assembles for itself: what it serves is what it has read.
-                supervise(
-                    ready.settings, partial(_build, ready.settings), listener, reload=reload, on_ready=tell
-                )
+                renew = reload and migrate and ready.settings.postgres_admin_uri is not None
+                build = partial(_build, ready.settings, migrate=renew)
+                supervise(ready.settings, build, listener, reload=reload, on_ready=tell)
             else:
                 serve_here(
                     ready.settings, partial(_build, ready.settings, ready.blueprint), listener, on_ready=tell
@@ -90,9 +92,14 @@ def _serve(settings: Settings, listener: socket.socket, *, reload: bool, migrate
             runner.run(started.aclose())
 
 
-def _build(settings: Settings, blueprint: Blueprint | None = None) -> Starlette:
+def _build(settings: Settings, blueprint: Blueprint | None = None, *, migrate: bool = False) -> Starlette:
     from byodpp import bootstrap
 
+    if migrate:  # a revision may have come since the last start
+        from byodpp.cli.migrate import bring_up_to_date
+
+        blueprint = blueprint or bootstrap.assemble(settings.app_dir)
+        asyncio.run(bring_up_to_date(settings, blueprint))
     return bootstrap.build(settings, blueprint)
 
 
