@@ -17,7 +17,7 @@ from byodpp.answering import answer_write, briefly
 from byodpp.aside import LARGE_BYTES, Aside
 from byodpp.aside import aside as in_thread
 from byodpp.controller import present
-from byodpp.definitions import OPERATIONS, ResourceDefinition
+from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
 from byodpp.judged_calls import at_index
 from byodpp.requests import Request
@@ -40,6 +40,7 @@ _MOST_FAULTS: Final = 100
 #: Characters of a name that are shown.
 _SHOWN: Final = 200
 _KEYED: Final = frozenset({"read", "update", "patch", "delete"})
+_CHANGING: Final = _KEYED - {"read"}
 
 
 class MultiResourceBatch:
@@ -63,6 +64,7 @@ class MultiResourceBatch:
         return await answer_write(self._service, request, work)
 
     async def _run(self, unit: Unit, operations: list[Mapping[str, Any]], aside: Aside) -> list[Any]:
+        await self._lock(unit, operations)
         results: list[Any] = []
         seen: list[Any] = []  # JSON values of the results, for the templates of later operations
         for index, raw in enumerate(operations):
@@ -80,6 +82,27 @@ class MultiResourceBatch:
             results.append(result)
             seen.append(await _json_values(result))
         return results
+
+    async def _lock(self, unit: Unit, operations: list[Mapping[str, Any]]) -> None:
+        """Lock the rows that operations name and change, by table and key, before the first of them runs.
+
+        Two requests with the same rows then wait for each other, and never in a circle. Rows that are told
+        by templates are not known yet, and those that the caller may not write are nobody's to lock.
+        """
+        registry, store = self._service.parts.registry, self._service.parts.store
+        named: dict[str, tuple[ResourceDefinition, list[Any]]] = {}
+        for step in operations:
+            operation, resource = step["operation"], registry.find(step["resource"], self._version)
+            if resource is None or not _changes_row(resource, operation):
+                continue
+            key = store.key(resource, wire.whole(step.get("id")))
+            if key is not None and unit.parts.authorizer.decide(unit.principal, resource, operation).allowed:
+                named.setdefault(resource.table, (resource, []))[1].append(key)
+        if sum(len(keys) for _, keys in named.values()) < 2:
+            return
+        repositories = unit.repositories(self._version)
+        for _, (resource, keys) in sorted(named.items()):
+            await repositories[resource.name].lock_all(keys)
 
     def _operations(self, document: Any) -> list[Mapping[str, Any]]:
         if isinstance(document, dict) and set(document) == {"operations"}:
@@ -116,6 +139,16 @@ class MultiResourceBatch:
         if step["operation"] in _KEYED and "id" not in params:
             raise ValidationFailed(details=[Detail("id", "required", "This operation names a row.")])
         return params
+
+
+def _changes_row(resource: ResourceDefinition, operation: str) -> bool:
+    """Whether an operation changes the row that it names; what a logic class does nobody knows before."""
+    if resource.kind is not Kind.DATABASE:
+        return False
+    if operation in _CHANGING:
+        return True
+    action = next((one for one in resource.actions if one.key == operation), None)
+    return action is not None and (action.transition is not None or action.restores)
 
 
 def _refuse_faults(faults: list[Detail]) -> None:

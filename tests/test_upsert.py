@@ -271,3 +271,28 @@ async def test_batches_that_name_the_same_rows_in_any_order_wait_and_do_not_dead
     answers = await asyncio.gather(*(send(n) for n in range(30)))
     assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
     assert deadlocks == []
+
+
+async def test_operations_that_name_the_same_rows_in_any_order_wait_and_do_not_deadlock(
+    store: TestedApplication, deadlocks: list[ApiError]
+) -> None:
+    client = store.client()
+    made = await upsert(client, WORDS, [{"word": f"w{n}", "count": 0} for n in range(4)])
+    ids = [row["id"] for row in made.json()["data"]]
+    settings = await upsert(client, SETTINGS, [{"key": "a"}, {"key": "b"}])
+    keys = [row["id"] for row in settings.json()["data"]]
+    chance = random.Random(1)
+
+    async def send(number: int) -> Any:
+        step = {"operation": "patch", "data": {"count": {"$increment": 1}}}
+        steps = [{**step, "resource": "Words", "id": id} for id in ids]
+        value = {"value": {"turn": number}}
+        steps += [{"operation": "patch", "resource": "Settings", "id": key, "data": value} for key in keys]
+        chance.shuffle(steps)
+        return await client.post("/api/v1/batch", json=steps)
+
+    answers = await asyncio.gather(*(send(n) for n in range(30)))
+    assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
+    assert deadlocks == []
+    counts = [row["count"] for row in (await client.get(WORDS)).json()["data"]]
+    assert counts == [30] * 4
