@@ -608,6 +608,31 @@ async def test_cancelled_requests_leave_no_transaction_no_tenant_and_no_lost_con
     await database.close()
 
 
+@pytest.mark.parametrize("way", ["read", "transaction", "system"])
+async def test_a_cancelled_request_ends_its_statement(
+    database: Database, admin: asyncpg.Connection[Any], way: str
+) -> None:
+    async def run() -> None:
+        if way == "read":
+            await database.read("select pg_sleep(30)", ())
+        scope = database.system() if way == "system" else database.transaction(T1)
+        async with scope as transaction:
+            await transaction.fetchval("select pg_sleep(30)")
+
+    running = asyncio.create_task(run())
+    asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+    async with asyncio.timeout(20):
+        while not await admin.fetchval(asleep):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with asyncio.timeout(10):
+        while await admin.fetchval(asleep):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+    assert await quiet(admin)
+
+
 async def test_a_client_that_leaves_during_commit_does_not_cut_it_short(
     database: Database, admin: asyncpg.Connection[Any]
 ) -> None:
