@@ -47,7 +47,16 @@ _WORLD: Final[dict[str, Any]] = {
                 {
                     "name": "Boxes",
                     "fields": {"name": _NAME},
-                    "relations": {"cards": {"resource": "Cards", "foreignField": "boxId"}},
+                    "relations": {
+                        "cards": {"resource": "Cards", "foreignField": "boxId"},
+                        "lids": {"resource": "Lids", "foreignField": "boxId"},
+                    },
+                    "access": {"read": ["Admin"], "write": ["Admin"]},
+                },
+                {
+                    "name": "Lids",
+                    "id": "ulid",
+                    "fields": {"name": _NAME, "boxId": {"references": "Boxes"}, "text": {"type": "string"}},
                     "access": {"read": ["Admin"], "write": ["Admin"]},
                 },
                 {"name": "Tags", "fields": {"name": _NAME, "text": {"type": "string"}}, "access": _ALL},
@@ -258,3 +267,27 @@ async def test_an_order_by_many_rows_is_told_as_such(office: TestedApplication) 
     editor = office.client(role="Editor")  # who reads no boxes, and hears of none
     [hidden] = (await editor.get(f"{CARDS}?sort=box.name")).json()["error"]["details"]
     assert hidden["message"] == "There is no field 'box' here. Did you mean 'boxId'?"
+
+
+async def test_a_key_in_other_letters_is_the_same_row(office: TestedApplication) -> None:
+    client = office.client()
+    body = {"name": "box", "lids": [{"name": "a"}, {"name": "b"}]}
+    box = (await client.post("/api/v1/boxes", json=body)).json()["data"]
+    first, second = (one["id"] for one in box["lids"])
+    assert first.lower() != first
+    items = [{"id": first, "text": "x"}, {"id": first.lower(), "text": "y"}]
+    for atomic in (True, False):
+        twice = await client.post(
+            "/api/v1/lids/batch", json={"operation": "patch", "items": items, "atomic": atomic}
+        )
+        if atomic:
+            assert told(twice) == (409, "conflict", {"1.id": "duplicate"})
+        else:
+            assert [one["success"] for one in twice.json()["data"]] == [True, False]
+    inside = await client.patch(f"/api/v1/boxes/{box['id']}", json={"lids": items})
+    assert told(inside) == (422, "validation_failed", {"lids.1.id": "duplicate"})
+    kept = {"lids": {"$replace": [{"id": first.lower(), "text": "z"}]}}
+    done = await client.patch(f"/api/v1/boxes/{box['id']}", json=kept)
+    assert done.status_code == 200, done.text
+    assert [(one["id"], one["text"]) for one in done.json()["data"]["lids"]] == [(first, "z")]
+    assert (await client.get(f"/api/v1/lids/{second}")).status_code == 404

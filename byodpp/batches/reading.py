@@ -28,7 +28,7 @@ from byodpp.exceptions import (
     PreconditionRequired,
     ValidationFailed,
 )
-from byodpp.schemas import row_version
+from byodpp.schemas import row_version, spelled
 from byodpp.suggestion import nearest
 from byodpp.wire import whole
 
@@ -271,6 +271,7 @@ def read_item(
             version = row_version(value.get("version"), f"{index}.version")
             value = {name: inner for name, inner in value.items() if name != "version"}
         key, rest = _keyed(judged, index, value)
+        key = None if key is None else spelled(resource, key)
         values = None if operation == "delete" else load_item(judged, rest, f"{index}.")
         if operation == "upsert" and values is not None:
             _refuse_empty_key(values.values, index, on)

@@ -7,6 +7,7 @@ refusal; `nested` and `modifiers` read the two kinds of values that are not fiel
 
 from __future__ import annotations
 
+from byodpp.schemas.keys import spelled
 from byodpp.schemas.schema_map import (
     MAX_DETAILS,
     SCHEMA_OPERATIONS,
@@ -30,4 +31,5 @@ __all__ = [
     "load_schema_overrides",
     "refuse",
     "row_version",
+    "spelled",
 ]

@@ -23,6 +23,7 @@ from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.strict_field import kind_of
 from byodpp.registry import Registry
 from byodpp.schemas.faults import join_path
+from byodpp.schemas.keys import spelled
 from byodpp.schemas.versions import row_version
 from byodpp.wire import whole
 
@@ -139,10 +140,11 @@ class _Judge:
             told = f"Rows of {self.target.name} cannot be changed here."
             self._fault(f"{path}.id", "unsupported", told)
             return None
-        key = whole(item["id"]) if keyed else None
+        key: Any = whole(item["id"]) if keyed else None
         if keyed and (isinstance(key, bool) or not isinstance(key, int | str)):
             self._fault(f"{path}.id", "type", "Must be the key of a row.")
             return None
+        key = spelled(self.target, key) if keyed else None
         beside = {"id", "version"} if operation == "patch" and self.target.versioned else {"id"}
         left_out = {foreign, *beside} if keyed else {foreign}
         document = item

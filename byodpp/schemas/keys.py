@@ -1,0 +1,23 @@
+"""Keys of rows as a body spells them: a UUID or ULID has two cases, and one row.
+
+In: a JSON value. Out: the key as its row's JSON spells it. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+from byodpp.definitions import ResourceDefinition
+from byodpp.fields import FieldFault
+
+__all__ = ["spelled"]
+
+
+def spelled(resource: ResourceDefinition, key: int | str) -> int | str:
+    """Return a key as JSON has it; a text that can be no key of the resource as it came."""
+    if not isinstance(key, str):
+        return key
+    definition = resource.fields["id"]
+    try:
+        found: int | str = definition.type.to_json(definition.type.from_text(key, definition), definition)
+    except FieldFault:
+        return key
+    return found
