@@ -150,6 +150,9 @@ async def test_a_default_of_odd_characters_leaves_nothing_to_migrate(
     ("document", "path", "reason", "advice"),
     [
         (one(versioned="always"), "versioned", "true or false", ""),
+        (one(fields={"unit-price": {"type": "float"}}), 'fields["unit-price"]', "not a name", "'unitPrice'"),
+        (one(fields={"Prénom": {"type": "text"}}), 'fields["Prénom"]', "not a name", "'Prenom'"),
+        (one(search=["first name"]), "search[0]", "not a name", "'firstName'"),
         (one(routes={"crud": ["remove"]}), "routes.crud[0]", "remove", 'Write "delete"'),
         (one(fields={"x": "string"}), "fields.x", "expected a field", '{"type": "string"}'),
         (one(fields={"c": {"references": "Customer"}}), "fields.c.references", "no resource", ""),

@@ -572,3 +572,17 @@ def test_an_import_offers_upserts_where_there_is_a_key_to_find_rows_by(document:
     assert re.search(shelves["on"]["pattern"], "label") and not re.search(shelves["on"]["pattern"], "width")
     assert tools["operation"]["enum"] == ["create"] and "on" not in tools
     assert shelves.keys() - tools.keys() == {"on"}
+
+
+async def test_title_and_description_of_the_manifest_stand_in_the_document_and_on_its_page(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    things = {"name": "Things", "fields": {"a": {"type": "string"}}, "access": {"read": ["Admin"]}}
+    manifest = {"title": "Lamps & more", "description": "What <we> sell.", "resources": [things]}
+    blueprint = build(tmp_path / "app", manifest)
+    info = document_of(blueprint)["info"]
+    assert (info["title"], info["summary"]) == ("Lamps & more", "What <we> sell.")
+    assert "summary" not in document_of(build(tmp_path / "other", {"resources": [things]}))["info"]
+    async with byodpp_bench.application(blueprint) as served:
+        page = (await served.client(role=None).get("/docs")).text
+    assert "<h1>Lamps &amp; more</h1>" in page and "What &lt;we&gt; sell." in page

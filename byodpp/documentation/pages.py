@@ -82,11 +82,15 @@ class Book:
         about = info.get("description", "").split("\n\n")
         cards = "".join(self._group_cards(group, pages) for group, pages in self._groups.items())
         count = sum(len(found) for found in self._operations.values())
+        versions = dict.fromkeys(
+            path.split("/")[2] for _, path, _ in self._all() if path.startswith("/api/v")
+        )
+        summary = f'<p class="lede">{escape(info["summary"])}</p>' if "summary" in info else ""
         notes = "".join(f"<section>{prose(part)}</section>" for part in about)
         main = (
             '<div class="start"><header class="hero">'
-            f'<p class="eyebrow">API reference · {escape(info["version"])}</p>'
-            f"<h1>{escape(info['title'])}</h1>"
+            f'<p class="eyebrow">API reference · {escape(", ".join(sorted(versions)))}</p>'
+            f"<h1>{escape(info['title'])}</h1>{summary}"
             f'<p class="lede">{len(self._tags)} resources, {count} operations, one strict contract: every '
             "name, bound and refusal on these pages is the one the server checks.</p>"
             '<p class="links"><a class="button" href="/openapi.json">openapi.json</a></p></header>'

@@ -25,7 +25,7 @@ __all__ = ["LOGIC_WORDS", "manifest_level", "resource_level", "service_level"]
 #: Words of `type` that mean "no table, served by logic classes".
 LOGIC_WORDS: Final = ("logic", "custom", "external", "none", "service", "virtual")
 
-_NAME = Text(pattern=IDENTIFIER, called="a name (a letter, then letters, digits or _)")
+_NAME = Text(pattern=IDENTIFIER, called="a name (a letter, then letters, digits or _)", names=True)
 _VERSION = Text(pattern=r"v[1-9][0-9]{0,3}", called="a version such as v1")
 _INCLUDE = OneOf(
     (Text(called="a file pattern or part"), ListOf(Text(called="a file pattern or part"), minimum=1))

@@ -35,7 +35,7 @@ _OPERATION_HINTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 HTTP_METHODS: Final = ("get", "post", "put", "patch", "delete")
 
-_NAME = Text(pattern=IDENTIFIER, called="a name (a letter, then letters, digits or _)")
+_NAME = Text(pattern=IDENTIFIER, called="a name (a letter, then letters, digits or _)", names=True)
 _URL = Text(called="a path such as /api/v1/products/{id}/feature")
 _NAMES = ListOf(_NAME, minimum=1)
 

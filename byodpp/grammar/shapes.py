@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -100,15 +101,27 @@ class Text(Shape):
     pattern: str = ""
     called: str = "a text"
     hints: Mapping[str, str] = field(default_factory=_none)  # a wrong word -> what to do
+    names: bool = False  # it names something of the manifest: words in camel case may be what was meant
     accepts: ClassVar[frozenset[str]] = frozenset({"string"})
 
     def judge(self, value: Any, path: str, checker: Checker) -> Any:
         if self.options and value not in self.options:
             return self.refuse(value, self.words(checker.levels), path, checker)
         if self.pattern and not re.fullmatch(self.pattern, value):
-            checker.report(path, f"{value!r} is not {self.called}", self.hints.get(value.casefold(), ""))
+            advice = self.hints.get(value.casefold()) or self._fitting(value)
+            checker.report(path, f"{value!r} is not {self.called}", advice)
             return BAD
         return value
+
+    def _fitting(self, value: str) -> str:
+        """Return advice where only signs between words, or accents, keep a name from being one."""
+        if not self.names:
+            return ""
+        plain = unicodedata.normalize("NFKD", value)
+        bare = "".join(sign for sign in plain if not unicodedata.combining(sign))
+        first, *others = re.split(r"[\s.-]+", bare.strip()) if bare.isascii() else [""]
+        written = first + "".join(word[:1].upper() + word[1:] for word in others)
+        return f"Write {written!r}." if re.fullmatch(self.pattern, written) else ""
 
     def refuse(self, word: str, expected: str, path: str, checker: Checker) -> Any:
         """Report a word that is none of the options."""

@@ -3,9 +3,8 @@
 Comes from the application's folder; goes out as a `Registry`. Everything that can be wrong with a
 manifest is found here and told at once, by `ManifestError`; nothing is started with half of one.
 
-The way of a manifest: `manifest_source` (JSON, include, form by `grammar`) -> `manifest_draft`
-(names, extends) -> `manifest_fields` -> `manifest_keys` -> `manifest_routes` -> `manifest_access`
--> `manifest_checks` -> definitions.
+The way of a manifest: `source` (JSON, include, form by `grammar`) -> `draft` (extends) -> `names` ->
+`fields` -> `keys` -> `routes` -> `access` -> `checks` -> definitions.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def _read(document: Any, files: Files) -> Registry:
     _judge(drafts, checker)
     if checker.problems:
         raise ManifestError(sorted(dict.fromkeys(checker.problems), key=_position))
-    return Registry(_definition(draft) for draft in drafts)
+    return Registry(map(_definition, drafts), title=source.title, description=source.description)
 
 
 def _position(problem: Problem) -> tuple[str, int, int]:

@@ -108,6 +108,8 @@ class Source:
     files: Files
     declared: list[Declared] = field(default_factory=list)
     included_parts: set[str] = field(default_factory=set)
+    title: str = ""  # of the API, from the outermost object
+    description: str = ""
     _seen: set[str] = field(default_factory=set)
 
     def read(self, document: Any) -> None:
@@ -157,6 +159,8 @@ class Source:
             self._resource(document, path, place)
             return
         outer, lists = self._shallow("manifest", document, path, ("services", "resources"))
+        if path == "$":
+            self.title, self.description = outer.get("title", ""), outer.get("description", "")
         inner = _Place(
             file=place.file,
             trail=place.trail,

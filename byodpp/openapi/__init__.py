@@ -81,7 +81,7 @@ def openapi_document(
         registry: the resources.
         schemas: of their bodies.
         logics: the application's classes.
-        title: of the API; made from the services' names when omitted.
+        title: of the API; the manifest's when omitted, else made from the services' names.
         local_issuer: whether the routes of the local issuer are served.
         documentation: whether the documentation itself is served.
         sign_in: whether people sign in on its pages.
@@ -101,7 +101,8 @@ def openapi_document(
         return {
             "openapi": "3.1.0",
             "info": {
-                "title": title or _title(registry),
+                "title": title or registry.title or _title(registry),
+                **({"summary": registry.description} if registry.description else {}),
                 "version": registry.versions[-1],
                 "description": _ABOUT,
             },
