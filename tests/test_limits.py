@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,76 @@ async def test_a_redis_that_hangs_costs_one_short_wait(redis: RedisServer) -> No
     await shared.hit("ada", BUDGET)
     assert time.monotonic() - begun < 0.9, "not again"
     redis.go_on()
+    await shared.close()
+
+
+@asynccontextmanager
+async def slow_way(redis: RedisServer, delay: list[float]) -> AsyncIterator[str]:
+    """Yield an address of Redis at which whatever is asked waits for so many seconds."""
+    open_ways = set[asyncio.Task[None]]()
+    ends = list[asyncio.StreamWriter]()
+
+    async def passed(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: list[float]
+    ) -> None:
+        with suppress(OSError):
+            while part := await reader.read(65_536):
+                await asyncio.sleep(seconds[0])
+                writer.write(part)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", redis.port)
+        ends.extend((writer, there[1]))
+        for one in (passed(reader, there[1], delay), passed(there[0], writer, [0.0])):
+            open_ways.add(asyncio.create_task(one))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    finally:
+        server.close()
+        for way in open_ways:
+            way.cancel()
+        await asyncio.gather(*open_ways, return_exceptions=True)
+        for end in ends:
+            end.close()
+            with suppress(OSError):
+                await end.wait_closed()
+
+
+async def test_a_redis_that_is_slow_again_and_again_is_asked_no_more(redis: RedisServer) -> None:
+    delay, budget = [0.7], replace(BUDGET, limit=1_000)
+    async with slow_way(redis, delay) as uri:
+        shared = SharedWindows(uri, timeout_seconds=1.0, retry_seconds=0.1)
+        begun = time.monotonic()
+        usages = await asyncio.gather(*(shared.hit("ada", budget) for _ in range(400)))
+        assert time.monotonic() - begun < 0.7 * 400 / 16 / 3, "not all of them, one turn after the other"
+        assert shared.is_alone() and all(one.allowed for one in usages)
+        assert shared.count("ada", budget) is not None, "whoever comes then waits for nothing"
+        await asyncio.sleep(1.0)
+        assert shared.is_alone(), "an answer that comes too late is none"
+        delay[0] = 0.0
+        deadline = time.monotonic() + 30
+        while shared.is_alone():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        await shared.close()
+
+
+async def test_a_redis_that_comes_and_goes_is_asked_ever_more_rarely(redis: RedisServer) -> None:
+    shared = SharedWindows(redis.uri, timeout_seconds=5, retry_seconds=0.02)
+    waits = []
+    for _ in range(4):
+        await shared.hit("ada", BUDGET)
+        shared._lost("as if")
+        waits.append(shared._retry_seconds)
+        deadline = time.monotonic() + 30
+        while shared.is_alone():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+    assert waits == [0.02, 0.04, 0.08, 0.16]
     await shared.close()
 
 

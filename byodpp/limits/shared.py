@@ -1,9 +1,9 @@
 """Sliding windows that several processes share, kept in Redis.
 
 One script per hit, atomic and one trip: two numbers per key and the server's clock, so that processes
-whose clocks differ agree. When Redis does not answer in time, this process counts alone from then on
-and a task of its own asks until Redis is back: no request waits for it twice, and none is let through
-uncounted.
+whose clocks differ agree. When Redis does not answer in time, or is slow again and again, this process
+counts alone from then on and a task of its own asks until Redis is back: no request waits for it twice, and
+none is let through uncounted. One that comes and goes is asked ever more rarely.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ T = TypeVar("T")
 
 #: Hits that are on their way at a time, each on a connection of its own.
 _CONNECTIONS: Final = 16
+#: Slow answers in a row that are as good as none.
+_SLOW_ANSWERS: Final = 5
+#: Between two questions to one that comes and goes; and how long it has to stay to be asked soon again.
+_LONGEST_RETRY_SECONDS: Final = 60.0
 #: A hash holds number of the window, its count, and the count of the window before. Returns both counts
 #: as they were before the request, and the microseconds that have passed of the window.
 _COUNTS: Final = """
@@ -73,8 +77,10 @@ class SharedWindows:
         uri: `redis://…` or `rediss://…`; nothing is connected before the first hit.
         alone: counts while Redis is away.
         prefix: of every key.
-        timeout_seconds: longest wait for a connection, and for an answer.
-        retry_seconds: between two questions whether Redis is back.
+        timeout_seconds: longest wait for a turn, for a connection, and for an answer; an answer after
+            half of it is slow.
+        retry_seconds: between two questions whether Redis is back; doubled, up to a minute, each time
+            that it has gone again within a minute.
         """
         pool = ConnectionPool.from_url(
             uri,
@@ -89,7 +95,10 @@ class SharedWindows:
         self._alone = alone or SlidingWindows()
         self._prefix = prefix
         self._turns = asyncio.Semaphore(_CONNECTIONS)
-        self._retry_seconds = retry_seconds
+        self._timeout_seconds = timeout_seconds
+        self._first_retry_seconds = self._retry_seconds = retry_seconds
+        self._slow = 0  # slow answers in a row
+        self._back_at: float | None = None  # when it was back last, by the clock of `_now`
         self._waiting: asyncio.Task[None] | None = None  # until Redis is back
 
     def is_alone(self) -> bool:
@@ -129,17 +138,35 @@ class SharedWindows:
 
     async def _together(self, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Ask Redis something; None when it is away."""
-        if self.is_alone():
+        if self.is_alone() or not await self._has_turn():
             return None
         try:
-            async with self._turns:
-                if self.is_alone():  # lost while we waited
-                    return None
-                # Its own timeouts, not one around it: a connection that is cut short is closed in there.
-                return await ask(*args, **kwargs)
+            if self.is_alone():  # lost while we waited
+                return None
+            begun = _now()
+            # Its own timeouts, not one around it: a connection that is cut short is closed in there.
+            answer = await ask(*args, **kwargs)
         except (RedisError, OSError, TimeoutError) as error:
-            self._lost(error)
+            self._lost(type(error).__name__)
             return None
+        finally:
+            self._turns.release()
+        self._slow = self._slow + 1 if self._is_slow(begun) else 0
+        if self._slow >= _SLOW_ANSWERS:
+            self._lost(f"{_SLOW_ANSWERS} answers took longer than {self._timeout_seconds / 2:g} seconds each")
+        return answer
+
+    async def _has_turn(self) -> bool:
+        """Wait for a turn, which is to be released then; False: it would take too long."""
+        if not self._turns.locked():
+            return await self._turns.acquire()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._turns.acquire()
+        return False
+
+    def _is_slow(self, begun: float) -> bool:
+        return _now() - begun > self._timeout_seconds / 2
 
     async def ping(self) -> None:
         """Raise unless Redis answers."""
@@ -170,17 +197,19 @@ class SharedWindows:
         # -1 and -2 of Redis: no end, no such key
         return max(int(await self._redis.pttl(f"{self._prefix}block:{key}")), 0) / 1_000
 
-    def _lost(self, error: BaseException) -> None:
+    def _lost(self, reason: str) -> None:
         if self._waiting is None:
-            _log.warning(
-                "Redis is away (%s): this process counts requests alone until it is back",
-                type(error).__name__,
-            )
+            known = self._back_at is not None and _now() - self._back_at < _LONGEST_RETRY_SECONDS
+            wait = self._retry_seconds * 2 if known else self._first_retry_seconds
+            self._retry_seconds = min(wait, _LONGEST_RETRY_SECONDS)
+            self._slow = 0
+            _log.warning("Redis is away (%s): this process counts requests alone until it is back", reason)
             self._waiting = asyncio.create_task(self._return())
 
     async def _return(self) -> None:
         while True:
             await asyncio.sleep(self._retry_seconds)
+            begun = _now()
             try:
                 await self.ping()
             except (RedisError, OSError, TimeoutError):
@@ -189,6 +218,12 @@ class SharedWindows:
                 # Whatever it is, the next question may be answered; an end of the task would go unnoticed.
                 _log.exception("Redis could not be asked whether it is back")
                 continue
+            if self._is_slow(begun):
+                continue
             _log.warning("Redis is back: requests are counted together again")
-            self._waiting = None
+            self._back_at, self._waiting = _now(), None
             return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
