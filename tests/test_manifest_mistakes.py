@@ -295,6 +295,26 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
         "access.read.filter.name.in",
         "$user.email",
     ),
+    "variable without a likeness": (
+        {"access": {"read": {"roles": ["A"], "filter": {"name": "$user.team"}}}},
+        "access.read.filter.name",
+        "Known: $user.id, $user.subject, $user.roles",
+    ),
+    "value of a filter": (
+        {"access": {"read": {"roles": ["A"], "filter": {"or": [{"name": {"gte": 5}}]}}}},
+        "access.read.filter.or[0].name.gte",
+        "",
+    ),
+    "value among others of a filter": (
+        {"access": {"read": {"roles": ["A"], "filter": {"createdAt": {"in": [None, "yesterday"]}}}}},
+        "access.read.filter.createdAt.in",
+        "",
+    ),
+    "no list in a filter": (
+        {"access": {"read": {"roles": ["A"], "filter": {"name": {"nin": "a"}}}}},
+        "access.read.filter.name.nin",
+        "",
+    ),
     "user of the public": (
         {"access": {"read": {"roles": ["public"], "filter": {"name": "$user.id"}}}},
         "access.read.filter.name",

@@ -17,6 +17,7 @@ from byodpp.definitions import (
     Scope,
     unfit_for_preset,
 )
+from byodpp.fields import FieldFault
 from byodpp.grammar.shapes import Checker
 from byodpp.grammar.values import Checked, Items, step
 from byodpp.manifest.draft import Draft, Drafts
@@ -26,6 +27,11 @@ __all__ = ["read_access"]
 
 _GROUPS: Final = ("and", "or")
 _QUANTIFIERS: Final = ("some", "every", "none")
+_LISTS: Final = frozenset({"in", "nin", "between"})
+#: Operators whose operands are values of the field's type.
+_VALUES: Final = frozenset({"eq", "ne", "gt", "gte", "lt", "lte"}) | _LISTS
+#: Types whose values are compared by what lies inside.
+_WITHIN: Final = frozenset({"json", "object", "array"})
 
 
 def read_access(draft: Draft, drafts: Drafts, checker: Checker) -> None:
@@ -140,7 +146,10 @@ def _check_keys(keyed: Checked, known: list[str], draft: Draft, checker: Checker
 
 @dataclass(frozen=True, slots=True)
 class _Conditions:
-    """Checks the form of a condition: names, relations, operators; who compiles it judges the values."""
+    """Checks a condition: names, relations, operators, and values, as far as the field's type tells them.
+
+    Who compiles it judges patterns, lengths of lists, and what lies inside json.
+    """
 
     drafts: Drafts
     checker: Checker
@@ -221,11 +230,28 @@ class _Conditions:
                     )
                 else:
                     self._operand(operand, step(path, operator))
+                    self._value(field, operator, operand, step(path, operator))
         elif field.encrypted:
             reason = f"{field.name!r} is encrypted: the database can only tell whether it is empty"
             self.checker.report(path, reason, 'Write {"isNull": true}, or compare another field.')
         else:
             self._operand(value, path)
+            self._value(field, "eq", value, path)
+
+    def _value(self, field: FieldDefinition, operator: str, value: Any, path: str) -> None:
+        """Report what the type of a field does not take."""
+        if operator not in _VALUES or field.properties or field.type.name in _WITHIN:
+            return
+        if operator in _LISTS and not isinstance(value, list):
+            self.checker.report(path, f"{operator!r} expects a list", 'Example: {"in": ["a", "b"]}')
+            return
+        for one in value if operator in _LISTS else [value]:
+            if one is None or (isinstance(one, str) and one.startswith("$")):
+                continue  # null is a question of its own, and variables are checked as such
+            try:
+                field.type.from_json(one, field)
+            except FieldFault as fault:
+                self.checker.report(path, f"{field.name!r} is of type {field.type.name}: {fault}")
 
     def _operand(self, value: Any, path: str) -> None:
         """Check the variables of a value; a text that only begins with $ is one when it looks like one."""
@@ -233,7 +259,7 @@ class _Conditions:
             if not isinstance(one, str) or not one.startswith("$") or one.startswith("$$"):
                 continue
             if one not in ("$user", *VARIABLES):
-                told = f'{nearest(one, VARIABLES)} A text that begins so is "$$…".'
+                told = f'{nearest(one, VARIABLES, prefix="$user.")} A text that begins so is "$$…".'
                 self.checker.report(path, f"{one!r} is not a variable", told)
             elif self.public and one.startswith("$user"):
                 self.checker.report(

@@ -396,7 +396,9 @@ class FilterJudge:
             return self._compare(target, word, raw[1:])
         name = "user.id" if raw == "$user" else raw[1:]
         if f"${name}" not in VARIABLES:
-            raise Rejected(f"there is no variable {raw[:100]!r}. {nearest(raw, VARIABLES)}".rstrip())
+            raise Rejected(
+                f"there is no variable {raw[:100]!r}. {nearest(raw, VARIABLES, prefix='$user.')}".rstrip()
+            )
         if target.inside or word in _PATTERNS | _HAS | {"isNull", "between"}:
             raise Rejected(f"a variable cannot be used with {word!r} here")
         return target.compare(word, Variable(name))
