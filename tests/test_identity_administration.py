@@ -271,6 +271,26 @@ async def test_a_service_account_keeps_its_secret_until_it_is_renewed(world: Wor
         await world.administration.renew_secret(realm, "erp")
 
 
+@pytest.mark.parametrize("name", ["realm-management", "admin-cli", "account", "", "a b", "-x", "ä", "a\n"])
+async def test_no_program_takes_a_client_that_is_not_a_programs(world: World, realm: str, name: str) -> None:
+    for call in (
+        world.administration.put_service_account(realm, name, ["Manager"]),
+        world.administration.renew_secret(realm, name),
+        world.administration.remove_service_account(realm, name),
+    ):
+        with pytest.raises(ValidationFailed, match="No service account"):
+            await call
+
+
+async def test_the_client_by_which_people_sign_in_is_no_programs(real: KeycloakWorld) -> None:
+    plan = RealmPlan(name=str(ULID()), display_name="Ours")
+    await real.administration.put_realm(plan)
+    with pytest.raises(ValidationFailed, match="No service account"):
+        await real.administration.remove_service_account(plan.name, "byodpp-web")
+    assert "byodpp-web" in await real.clients(plan.name)
+    await real.administration.remove_realm(plan.name)
+
+
 @pytest.mark.parametrize("name", ["../master", "a/b", "", "x" * 65, "a b", "a?b", ".", "ä", "a\n"])
 async def test_a_name_that_would_be_another_address_is_refused(world: World, name: str) -> None:
     for call in (

@@ -171,6 +171,17 @@ async def test_a_second_onboarding_finds_everything_done_and_doubles_nothing(wor
         assert after[part] == before[part]
 
 
+async def test_a_second_onboarding_keeps_the_domain_that_the_tenant_has(world: World) -> None:
+    await world.life.onboard(ADA)
+    [row] = await world.rows("select id from tenants where slug = 'gamma'")
+    operator = world.application.client(tenant="platform")
+    changed = await operator.patch(f"/api/v1/tenants/{row['id']}", json={"domain": "new.gamma.example"})
+    assert changed.status_code == 200, changed.text
+    for again in (ADA, replace(ADA, domain=None), replace(ADA, domain="others.example")):
+        await world.life.onboard(again)
+        assert (await world.state("gamma"))["realm"]["addresses"] == ["https://new.gamma.example"]
+
+
 async def test_a_tenant_that_was_registered_before_gets_what_it_lacks(world: World) -> None:
     await world.application.add_tenant("gamma", status="invited")
     await world.life.onboard(ADA)

@@ -38,7 +38,8 @@ T = TypeVar("T")
 def renew(context: typer.Context, slug: Slug) -> None:
     """Give a tenant's realm the settings that a new one gets: passwords, sessions, theme, mail server.
 
-    For when `keycloak_theme`, the mail server, or an address has changed; users, roles, and clients stay.
+    For when the tenant's name or domain, `keycloak_theme`, the mail server, or an address has changed; users,
+    roles, and programs' clients stay.
     """
     _run(_renewed(place_of(context).settings(), slug))
     print_step("renewed", slug)

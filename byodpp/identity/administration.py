@@ -24,6 +24,7 @@ __all__ = [
     "RealmPlan",
     "SignInProvider",
     "check_alias",
+    "check_program",
     "check_realm_name",
 ]
 
@@ -35,6 +36,11 @@ INVITATION_SECONDS: Final = 86_400
 #: What an alias may look like: it becomes part of addresses.
 _ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _NO_ALIAS: Final = Detail("alias", "invalid", "must be small letters, digits, and -, at most 63")
+#: Clients that every realm of Keycloak has; programs sign in as none of them.
+_KEYCLOAKS_CLIENTS: Final = frozenset(
+    {"account", "account-console", "admin-cli", "broker", "realm-management", "security-admin-console"}
+)
+_CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _REALM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -237,3 +243,23 @@ def check_alias(alias: str) -> None:
     """
     if not _ALIAS.fullmatch(alias):
         raise ValidationFailed(f"No identity provider is called {alias[:80]!r}", details=[_NO_ALIAS])
+
+
+def check_program(client: str, people: str = "") -> None:
+    """Refuse the client id of a program that is not one: by those, people sign in.
+
+    Args:
+        client: its id.
+        people: id of the client of browsers.
+
+    Raises:
+        ValidationFailed: it belongs to somebody else, or is none.
+    """
+    reason = ""
+    if client in _KEYCLOAKS_CLIENTS or client == people:
+        reason = "is what people sign in by, and no program's: choose another"
+    elif not _CLIENT.fullmatch(client):
+        reason = "must be letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 255"
+    if reason:
+        told = f"No service account is called {client[:80]!r}"
+        raise ValidationFailed(told, details=[Detail("client", "invalid", reason)])

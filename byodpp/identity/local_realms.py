@@ -26,6 +26,7 @@ from byodpp.identity.administration import (
     RealmPlan,
     SignInProvider,
     check_alias,
+    check_program,
     check_realm_name,
 )
 from byodpp.identity.keys import FileStamp, KeyFolder, stamp_of
@@ -80,18 +81,16 @@ class LocalRealms:
         def put(document: dict[str, Any]) -> None:
             document.setdefault("displayName", plan.display_name)
             document.setdefault("enabled", True)
-            for name, more in (
-                ("roles", plan.roles),
-                ("groups", plan.groups),
-                ("addresses", plan.addresses),
-            ):
+            document["addresses"] = sorted(plan.addresses)
+            for name, more in (("roles", plan.roles), ("groups", plan.groups)):
                 document[name] = sorted({*document.get(name, ()), *more})
 
         await self._change(plan.name, put, make=True)
 
     async def renew_realm(self, plan: RealmPlan) -> None:
         """Give an existing realm the settings that a new one gets."""
-        await self.update_realm(plan.name, display_name=plan.display_name)
+        given = {"displayName": plan.display_name, "addresses": sorted(plan.addresses)}
+        await self._change(plan.name, lambda document: document.update(given))
 
     async def update_realm(
         self,
@@ -193,6 +192,7 @@ class LocalRealms:
 
     async def put_service_account(self, realm: str, client: str, roles: Iterable[str]) -> str:
         """Make a client that signs in for itself, with these roles and no others; return its secret."""
+        check_program(client)
         wanted = sorted(set(roles))
 
         def put(document: dict[str, Any]) -> str:
@@ -205,6 +205,7 @@ class LocalRealms:
 
     async def renew_secret(self, realm: str, client: str) -> str:
         """Give a service account a new secret, and return it."""
+        check_program(client)
 
         def put(document: dict[str, Any]) -> str:
             known = document.get("clients", {}).get(client)
@@ -217,6 +218,7 @@ class LocalRealms:
 
     async def remove_service_account(self, realm: str, client: str) -> None:
         """Delete the client; also when there is none."""
+        check_program(client)
         await self._change(realm, lambda document: document.get("clients", {}).pop(client, None))
 
     # --- how people sign in ---------------------------------------------------------------

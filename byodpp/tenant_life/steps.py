@@ -154,7 +154,7 @@ class Steps:
         ulid = str(found["ulid"])
         realm = PLATFORM_REALM if ulid == PLATFORM_ULID else ulid
         known = {"id": int(found["id"]), "ulid": ulid, "realm": realm, "name": str(found["name"])}
-        return {**known, "begins": begins}
+        return {**known, "domain": found["domain"], "begins": begins}
 
     async def _class(self, unit: Unit, name: str) -> Any:
         found = await system(unit)["TenantClasses"].find({"name": name})
@@ -173,8 +173,9 @@ class Steps:
         return {"parentId": parent["id"], "tenantClassId": parent["tenantClassId"]}
 
     async def _put_realm(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
-        own = () if newcomer.domain is None else (f"https://{newcomer.domain}",)
         tenant = results["tenant"]
+        domain = tenant.get("domain", newcomer.domain)  # the row's; older programs did not note it
+        own = () if domain is None else (f"https://{domain}",)
         await self._identity.put_realm(
             RealmPlan(name=tenant["realm"], display_name=tenant["name"], addresses=own)
         )

@@ -20,6 +20,7 @@ from byodpp.identity.administration import (
     RealmPlan,
     SignInProvider,
     check_alias,
+    check_program,
     check_realm_name,
 )
 from byodpp.identity.keycloak import representations, sign_in
@@ -195,6 +196,7 @@ class KeycloakAdministration:
     async def put_service_account(self, realm: str, client: str, roles: Iterable[str]) -> str:
         """Make a client that signs in for itself, with these roles and no others; return its secret."""
         check_realm_name(realm)
+        check_program(client, self._standard.browser_client)
         async with self._server.realm(realm) as admin:
             made = await _put_client(admin, representations.service_client(client, self._standard))
             user = await admin.a_get_client_service_account_user(made)
@@ -204,6 +206,7 @@ class KeycloakAdministration:
     async def renew_secret(self, realm: str, client: str) -> str:
         """Give a service account a new secret, and return it."""
         check_realm_name(realm)
+        check_program(client, self._standard.browser_client)
         async with self._server.realm(realm) as admin:
             made = await _client_id(admin, client)
             return str((await admin.a_generate_client_secrets(made))["value"])
@@ -211,6 +214,7 @@ class KeycloakAdministration:
     async def remove_service_account(self, realm: str, client: str) -> None:
         """Delete the client; also when there is none."""
         check_realm_name(realm)
+        check_program(client, self._standard.browser_client)
         async with self._server.realm(realm) as admin:
             if (made := await admin.a_get_client_id(client)) is not None:
                 with tolerated(404):
