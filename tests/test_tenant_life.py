@@ -726,6 +726,39 @@ async def test_g16_a_deleted_tenant_leaves_an_export_and_its_audit_trail(
     assert again["ulid"] != tenant["ulid"], "a slug may come again, an identifier never"
 
 
+async def test_nobody_who_was_said_to_a_procedure_is_known_after_the_deletion(
+    world: World, tmp_path: Path
+) -> None:
+    await world.life.onboard(ADA)
+    await world.life.invite("gamma", BEN)
+    await world.life.suspend("gamma", "admin")
+    await world.life.delete("gamma", tmp_path)
+    kept = await world.rows("select kind, given::text from byodpp.tenant_procedures")
+    assert [one["kind"] for one in kept] == ["delete"]
+    assert not any("@" in one["given"] for one in kept)
+
+
+async def test_no_tenant_is_deleted_over_the_api_and_its_rows_left_to_nobody(world: World) -> None:
+    await world.life.onboard(ADA)
+    before = await world.state("gamma")
+    [row] = await world.rows("select id from tenants where slug = 'gamma'")
+    operator = world.application.client(tenant="platform")
+    url = f"/api/v1/tenants/{row['id']}"
+    batch = {"operation": "delete", "items": [row["id"]]}
+    several = [{"resource": "Tenants", "operation": "delete", "id": row["id"]}]
+    answers = [
+        await operator.delete(url),
+        await operator.post("/api/v1/tenants/batch", json=batch),
+        await operator.post("/api/v1/batch", json={"operations": several}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 409, answer.text
+        assert "byodpp tenants delete gamma --confirm gamma" in answer.text
+    assert (await operator.delete(url, headers={"X-Tenant": "gamma"})).status_code == 403
+    assert (await operator.delete("/api/v1/tenants/999999")).status_code == 404
+    assert await world.state("gamma") == before
+
+
 async def test_a_tenant_with_children_is_not_deleted(world: World, tmp_path: Path) -> None:
     await world.life.onboard(ADA)
     await world.application.add_tenant("child")

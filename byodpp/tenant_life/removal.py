@@ -22,6 +22,11 @@ __all__ = ["TenantRemoval"]
 _KEPT = frozenset({"audit_logs", "audit_seals", "audit_heads", "audit_arrivals", "tenant_places"})
 #: For one table's rows.
 _LONGEST_SECONDS: Final = 3_600
+#: What was said in them holds names and addresses of people.
+_FORGET_PROCEDURES: Final = (
+    "delete from byodpp.tenant_procedures where finished_at is not null"
+    " and coalesce(given->>'tenant', done->'tenant'->>'id') = $1"
+)
 #: Lets the fences pass this transaction.
 _PASS = "set local byodpp.moving = 'on'"
 
@@ -56,6 +61,7 @@ class TenantRemoval:
         removed = await _delete(transaction, "grants", "grantee_id", tenant)
         for table in self._order:
             removed += await _delete(transaction, _address(table), "tenant_id", tenant)
+        await transaction.execute(_FORGET_PROCEDURES, str(tenant))
         return removed + await _delete(transaction, "tenants", "id", tenant)
 
 
