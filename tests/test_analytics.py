@@ -14,7 +14,7 @@ import pytest_asyncio
 from byodpp.bootstrap import Blueprint
 from byodpp.database import Database
 from byodpp.exceptions import PlaceUnavailable
-from byodpp.tenant_life.database_moves import Wanted
+from byodpp.tenant_life import Wanted
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 

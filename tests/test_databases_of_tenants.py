@@ -42,9 +42,8 @@ from byodpp.settings import load_settings
 from byodpp.settings.places import place_addresses
 from byodpp.settings.secret_key import application_secret
 from byodpp.tables.roles import OWNER, SYSTEM
-from byodpp.tenant_life import Guest, Newcomer
+from byodpp.tenant_life import Guest, Newcomer, Wanted
 from byodpp.tenant_life.acting import _acting, system
-from byodpp.tenant_life.database_moves import Wanted
 from byodpp.testing import Bench
 from tests.commands import ROOT, byodpp
 from tests.patience import answered, blocked, soon, turns

@@ -27,7 +27,7 @@ from byodpp.identity import RealmPlan
 from byodpp.places import building, place_name
 from byodpp.places.databases import PlaceDatabases
 from byodpp.settings.places import place_addresses
-from byodpp.tenant_life.database_moves import Wanted
+from byodpp.tenant_life import Wanted
 from byodpp.testing import Bench
 from tests.patience import answered, soon
 from tests.test_browser_sessions import HERE, begun

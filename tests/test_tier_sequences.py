@@ -20,7 +20,7 @@ from byodpp.places.databases import PlaceDatabases, id_range
 from byodpp.places.following import follow, follow_in_database
 from byodpp.places.placement import Tier
 from byodpp.settings.places import place_addresses
-from byodpp.tenant_life.database_moves import Wanted
+from byodpp.tenant_life import Wanted
 from byodpp.testing import Bench
 from tests.test_databases_of_tenants import chains, cut_after
 from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, Cut, World, made

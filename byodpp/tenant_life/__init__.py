@@ -8,7 +8,7 @@ deletes them.
 
 from __future__ import annotations
 
-from byodpp.tenant_life.database_moves import Wanted
+from byodpp.tenant_life.choosing import Wanted
 from byodpp.tenant_life.life import TenantLife
 from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer
 from byodpp.tenant_life.procedures import Procedure

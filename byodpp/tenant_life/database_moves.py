@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,29 +21,26 @@ from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import ApiError, Conflict, MigrationError, TenantMoving
+from byodpp.exceptions import ApiError, Conflict, MigrationError
 from byodpp.places import Located, PlaceBuilder
 from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
 from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone_in, claim_keys, hold
 from byodpp.service.units import Unit
-from byodpp.settings.places import PlaceAddress
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
+from byodpp.tenant_life.choosing import PlaceChoice, Wanted
 from byodpp.tenant_life.giving_up import begun_of, is_free, marking
 from byodpp.tenant_life.locating import is_settling, located, put_located, require_moving, used_by
 from byodpp.tenant_life.procedures import PATIENT, PutBack, Step
 
-__all__ = ["DatabaseMoves", "Wanted"]
+__all__ = ["DatabaseMoves"]
 
 _log: Final = logging.getLogger(__name__)
 
 Results = Mapping[str, Any]
 
-_REGION: Final = (
-    "select c.region from tenants t join tenant_classes c on c.id = t.tenant_class_id where t.id = $1"
-)
 _HAS_OPENED: Final = "has opened rows to other tenants, which cannot be looked up in another database"
 _OPENED: Final = (
     "select exists (select from grants where tenant_id = $1 and (expires_at is null or expires_at > now()))"
@@ -53,20 +50,7 @@ _FORGET_CLAIMS: Final = (
     "delete from byodpp.platform_keys p where p.tenant_id = $1 and not exists"
     " (select from unnest($2::text[], $3::text[]) as u(n, k) where u.n = p.name and u.k = p.key)"
 )
-#: Which database this is, whatever it is called.
-_WHICH: Final = (
-    "select c.system_identifier, d.oid from pg_control_system() c, pg_database d"
-    " where d.datname = current_database()"
-)
 _CLAIMS: Final = "select name, key from byodpp.platform_keys where tenant_id = $1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which database a tenant shall have."""
-
-    place: str | None = None  # its name; None is any that is free
-    region: str | None = None  # where it lies; None is what the class says, or anywhere
 
 
 class DatabaseMoves:
@@ -102,6 +86,7 @@ class DatabaseMoves:
         self._settle_seconds = settle_seconds
         self._forget = forget
         self._carrier = Carrier(tables, renumber=BUMP)
+        self.choice = PlaceChoice(database, places, self._carrier)
         self._further = tuple(one for one in fenced(tables) if one not in builder.dedicated)
         self._claiming = tuple(one for one in claiming(tables) if one not in builder.dedicated)
 
@@ -128,24 +113,6 @@ class DatabaseMoves:
             for_platform("end", partial(self._end, tenant)),
         ]
 
-    async def require_free(self, tenant: Tenant, wanted: Wanted) -> None:
-        """See that there is a database for a tenant.
-
-        Raises:
-            Conflict: there is none.
-        """
-        async with self._database.system() as transaction:
-            await self._choose(transaction, tenant.id, wanted)
-
-    def states(self) -> list[tuple[PlaceAddress, str]]:
-        """Return the places, and whether each serves, or why not."""
-        found = []
-        for one in self._places.addresses.values():
-            refusal = self._database.places[one.name].refusal
-            behind = "lacks a revision" if isinstance(refusal, TenantMoving) else "away"
-            found.append((one, "serves" if refusal is None else behind))
-        return found
-
     # --- of other procedures ----------------------------------------------------------
 
     async def put_new(self, id: int, wanted: Wanted, unit: Unit) -> Mapping[str, Any]:
@@ -157,8 +124,8 @@ class DatabaseMoves:
         transaction = unit.transaction
         if await self._carrier.any_rows(self._database, id):
             return {"place": None}
-        name = await self._choose(transaction, id, wanted)
-        await self._require_two(None, name)
+        name = await self.choice.choose(transaction, id, wanted)
+        await self.choice.require_two(None, name)
         new = Located(tenant_id=id, tier="database", place=name, state="served")
         await self._ready(name, id)
         there = [*(one for one in await located(transaction) if one.tenant_id != id), new]
@@ -260,53 +227,16 @@ class DatabaseMoves:
         if to == "database":
             if await self._opens_rows(source, tenant.id):
                 raise Conflict(f"Tenant {tenant.slug!r} {_HAS_OPENED}: revoke its grants first")
-            target = await self._choose(transaction, tenant.id, wanted, but=source)
+            target = await self.choice.choose(transaction, tenant.id, wanted, but=source)
         elif source is None:
             raise Conflict(f"Tenant {tenant.slug!r} is served from there already: {served}")
-        await self._require_two(source, target)
+        await self.choice.require_two(source, target)
         await put_located(transaction, tenant.id, served, source or target, "moving")
         return {"from": source or served, "source": source, "to": target or "shared", "target": target}
 
     async def _opens_rows(self, source: str | None, id: int) -> bool:
         async with self._database.at(source).system() as transaction:
             return bool(await transaction.fetchval(_OPENED, id))
-
-    async def _choose(
-        self, transaction: Transaction, id: int, wanted: Wanted, *, but: str | None = None
-    ) -> str:
-        """Return a place that is free, and serves.
-
-        Raises:
-            Conflict: there is none, or not the one that was named.
-            PlaceUnavailable: the one that was named is away, or lacks a revision.
-        """
-        taken = {one.database: one.tenant_id for one in await located(transaction) if one.tenant_id != id}
-        if wanted.place is not None:
-            if wanted.place not in self._places.addresses:
-                known = ", ".join(self._places.addresses) or "none"
-                raise Conflict(f"There is no place {wanted.place!r}; the configuration names {known}")
-            if wanted.place == but:
-                raise Conflict(f"The tenant is in the place {but} already")
-            if wanted.place in taken:
-                raise Conflict(f"The place {wanted.place} is the database of tenant {taken[wanted.place]}")
-            candidates, region = [wanted.place], None
-        else:
-            region = wanted.region or await transaction.fetchval(_REGION, id)
-            candidates = [
-                one.name
-                for one in self._places.addresses.values()
-                if (region is None or one.region == region)
-                and one.name not in taken
-                and one.name != but
-                and self._database.places[one.name].refusal is None
-            ]
-        for name in candidates:
-            if not await self._carrier.others(self._database.at(name), id):
-                return name
-        if wanted.place is not None:
-            raise Conflict(f"The place {wanted.place} holds rows of another tenant")
-        where = "" if region is None else f" in the region {region!r}"
-        raise Conflict(f"No place{where} is free and serves: name another in `places`, and migrate it")
 
     async def _prepare(self, id: int, unit: Unit, results: Results) -> Any:
         target = results["begin"]["target"]
@@ -356,23 +286,9 @@ class DatabaseMoves:
             await claim_keys(owner, self._builder.dedicated, there, further=self._claiming)
             await hold(owner, self._builder.dedicated, there, further=self._further)
 
-    async def _require_two(self, source: str | None, target: str | None) -> None:
-        """See that two names are not of one database: a move would delete what it has moved.
-
-        Raises:
-            Conflict: they are.
-        """
-        found = []
-        for name in (source, target):
-            async with self._database.at(name).system() as transaction:
-                found.append(tuple(await transaction.fetchrow(_WHICH) or ()))
-        if found[0] == found[1]:
-            names = " and ".join("that of all tenants" if one is None else one for one in (source, target))
-            raise Conflict(f"{names} are one database: correct PLACE_DB_URIS and the addresses beside it")
-
     async def _empty(self, id: int, unit: Unit, results: Results) -> Any:
         require_moving(await located(unit.transaction), id)
-        await self._require_two(results["begin"]["source"], results["begin"]["target"])
+        await self.choice.require_two(results["begin"]["source"], results["begin"]["target"])
         return {"rows": await self._carrier.remove(id, self._target(results))}
 
     async def _copy(self, id: int, name: str, unit: Unit, results: Results) -> Any:

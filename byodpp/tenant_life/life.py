@@ -23,7 +23,8 @@ from byodpp.seeding import Seeder
 from byodpp.service import Service
 from byodpp.suggestion import nearest
 from byodpp.tables import Tables
-from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted
+from byodpp.tenant_life.choosing import Wanted
+from byodpp.tenant_life.database_moves import DatabaseMoves
 from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
@@ -175,7 +176,7 @@ class TenantLife:
         tenants = {row["place"]: row["slug"] for row in rows}
         return [
             PlaceLine(name=one.name, region=one.region, state=state, tenant=tenants.get(one.name, ""))
-            for one, state in self._moves.databases.states()
+            for one, state in self._moves.databases.choice.states()
         ]
 
     async def onboard(
@@ -318,7 +319,7 @@ class TenantLife:
                     to = await self._moves.tier_of_class(transaction, tenant.id)
             given = _route(tenant, to, wanted or Wanted())
             if given.get("then") == "database":  # before anything is moved
-                await self._moves.databases.require_free(tenant, wanted or Wanted())
+                await self._moves.databases.choice.require_free(tenant, wanted or Wanted())
         results = await self._move_once(tenant, given, told)
         if (
             given.get("then") is not None

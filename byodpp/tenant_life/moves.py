@@ -26,7 +26,8 @@ from byodpp.places.placement import EVERYWHERE, Tier
 from byodpp.service.units import Unit
 from byodpp.sql_text import quote
 from byodpp.tenant_life.acting import for_platform, tell
-from byodpp.tenant_life.database_moves import DatabaseMoves, Wanted
+from byodpp.tenant_life.choosing import Wanted
+from byodpp.tenant_life.database_moves import DatabaseMoves
 from byodpp.tenant_life.giving_up import begun_of, is_free, marking
 from byodpp.tenant_life.locating import is_settling, located, put_located, require_moving
 from byodpp.tenant_life.procedures import Step
