@@ -200,6 +200,17 @@ async def test_renewals_that_fail_shut_their_user_out(
     assert SECOND in cookies
 
 
+async def test_tokens_that_claim_somebody_close_no_session_of_his(tested: TestedApplication) -> None:
+    ada = await renewable(tested)
+    token = forged(tested, user="ada")
+    answers = [
+        (await bearing(tested, token, f"203.0.113.{number}").get(NOTES)).status_code
+        for number in range(FAILURES + 2)
+    ]
+    assert answers == [401] * FAILURES + [429] * 2
+    assert (await ada.ask("POST", RENEWAL)).status_code == 200
+
+
 async def test_a_block_ends_and_is_not_lengthened_by_trying() -> None:
     clock = Clock()
     limiter = SlidingWindows(clock=clock)

@@ -82,7 +82,8 @@ class SignInBlock:
         address, *others = self._proven(request)
         authorization = request.header(b"authorization") or request.credentials
         claimed = None if authorization is None else claimed_user(authorization)
-        users = others or ([] if claimed is None else [claimed])
+        # Apart from who is proven: whoever claims to be somebody must not close the renewals of his sessions.
+        users = others or ([] if claimed is None else [f"claimed {claimed}"])
         left = await self._counted(request, address, None)
         for user in users:
             left = max(left, await self._counted(request, user, authorization))
