@@ -164,3 +164,20 @@ async def test_a_start_that_waits_too_long_for_another_says_so(
                     pass
         async with loading_alone(database, patience_seconds=0.0):
             pass
+
+
+async def test_the_demo_tenants_are_moved_into_schemas_of_their_own_and_back(demo: TestedApplication) -> None:
+    life = demo.connected.tenant_life()
+    urls = ("products", "categories", "dpps", "templates", "tenant-users", "users")
+
+    async def seen(slug: str) -> dict[str, Any]:
+        client = _client(demo, (await demo.tenant(slug)).ulid, "Admin")
+        answers = {url: (await client.get(f"/api/v1/{url}?limit=100&sort=id")).json() for url in urls}
+        return {url: answer["data"] for url, answer in answers.items()}
+
+    before = {slug: await seen(slug) for slug in TENANTS}
+    assert all(before[slug]["tenant-users"] for slug in TENANTS)
+    for tier in ("schema", "shared"):
+        for slug in TENANTS:
+            await life.move(slug, tier)
+        assert {slug: await seen(slug) for slug in TENANTS} == before

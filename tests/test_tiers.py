@@ -178,6 +178,29 @@ def test_a_place_has_the_applications_own_tables_of_one_tenants_rows(blueprint: 
     assert {one.table.name for one in dedicated(blueprint.tables)} == {"folders", "sheets", "diaries"}
 
 
+async def test_rows_that_refer_to_what_all_share_are_moved_with_their_references(world: World) -> None:
+    acme, platform = world.client(), world.client("platform")
+    await made(acme, FOLDERS, name="begins")  # and so is the user made
+    [user, *_] = (await acme.get("/api/v1/users")).json()["data"]
+    country = await made(platform, "/api/v1/countries", name="Atlantis")
+    unit, ours = (
+        await made(platform, "/api/v1/units", name="ell"),
+        await made(acme, "/api/v1/units", name="span"),
+    )
+    for one in (unit, ours):
+        said = {"authorId": user["id"], "countryId": country["id"], "unitId": one["id"]}
+        await made(acme, FOLDERS, name=one["name"], **said)
+    listed = f"{FOLDERS}?sort=id&include=author,country,unit"
+    before = (await acme.get(listed)).json()["data"]
+    assert [one["unit"] and one["unit"]["name"] for one in before] == [None, "ell", "span"]
+    tiers: tuple[Tier, ...] = ("schema", "shared", "schema")
+    for tier in tiers:
+        await world.life.move("acme", tier)
+        assert (await acme.get(listed)).json()["data"] == before, tier
+    refused = await acme.post(FOLDERS, json={"name": "x", "authorId": 999_999})
+    assert refused.status_code == 422, "the references are there"
+
+
 async def test_a_moved_tenant_sees_the_same_and_so_does_everybody_else(world: World) -> None:
     await world.fill("acme")
     await world.fill("beta")

@@ -124,7 +124,7 @@ class PlaceBuilder:
         if steps:  # views may stand in their way; where there are none, readers find the views all the time
             await patiently(lambda: self._drop_views(connection, place))
         for some in batches(steps):
-            await patiently(lambda some=some: self._run(connection, place, some))
+            await patiently(lambda some=some: self._run(connection, place, tenant_id, some))
         await self._keep_to(connection, place, tenant_id)
         await patiently(lambda: self._copy_views(connection, place))
         return steps
@@ -181,9 +181,14 @@ class PlaceBuilder:
             f" grant select on {name} to {APP}, {SYSTEM};"
         )
 
-    async def _run(self, connection: asyncpg.Connection[Any], place: str, steps: Sequence[Step]) -> None:
+    async def _run(
+        self, connection: asyncpg.Connection[Any], place: str, tenant_id: int, steps: Sequence[Step]
+    ) -> None:
         async with connection.transaction():
             await connection.execute(f"set local search_path = {place}, public")
+            # A reference to a table that stays shared is checked against the rows that the tenant sees there:
+            # not to force its policies meanwhile would keep everybody's readers out of it.
+            await connection.execute(f"set local byodpp.tenant = '{tenant_id:d}'")
             for step in steps:
                 try:
                     await connection.execute(step.sql)
