@@ -1,7 +1,7 @@
 """Logic classes of the part `byodpp:tenancy`: what a tenant uses, and all together; none is deleted here.
 
 May reject: NotFound (another tenant's record), Forbidden (an operator who has not named the tenant; of
-all together, everybody but an operator who has named none), Conflict (the deletion of a tenant).
+all together, everybody but an operator who has named none), ReferencedConflict (the deletion of a tenant).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 from marshmallow import Schema, fields
 
 from byodpp.authentication.users import REFUSED
-from byodpp.exceptions import Conflict, Forbidden
+from byodpp.exceptions import Forbidden, ReferencedConflict
 from byodpp.limits import FEWEST
 from byodpp.logics import Logic
 
@@ -170,11 +170,11 @@ class TenantsDelete(Logic):
 
         Raises:
             NotFound: there is no such tenant.
-            Conflict: always else.
+            ReferencedConflict: always else; its rows refer to it.
         """
         row = await self.repository.read(self.request.params["id"])
         told = "A tenant is deleted with its rows and its realm, after an export, by the command line"
-        raise Conflict(f"{told}: `byodpp tenants delete {row['slug']} --confirm {row['slug']}`.")
+        raise ReferencedConflict(f"{told}: `byodpp tenants delete {row['slug']} --confirm {row['slug']}`.")
 
 
 TENANCY_LOGICS: Final[tuple[type[Logic], ...]] = (TenantsUsage, TenantClassesAnalytics, TenantsDelete)
