@@ -21,7 +21,7 @@ from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
 from byodpp.conditions import Query
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
-from byodpp.exceptions import Detail, InvalidQuery
+from byodpp.exceptions import Detail, InvalidQuery, PayloadTooLarge
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps
@@ -32,7 +32,7 @@ from byodpp.query.text import parse
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.rows import Page, Row, Rows, is_much
-from byodpp.schemas import LoadedBody
+from byodpp.schemas import MOST_INSIDE, LoadedBody
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
@@ -179,7 +179,13 @@ class Controller:
         call = self._call(request, "batch")
         presets = self._authorizer.presets(request.principal)
         load = partial(self._load_item, presets, self._schemas.creating(self.resource, presets))
-        call.body = await read_batch(request.json, load, self.resource, request.aside)
+        call.body = batch = await read_batch(request.json, load, self.resource, request.aside)
+        if self.resource.relations:
+            inside = (
+                self._schemas.rows_inside(self.resource, one.operation, one.document) for one in batch.items
+            )
+            if sum(inside) > MOST_INSIDE:
+                raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
         return await self._write(request, call)
 
     def load(self, operation: str, document: Any, principal: Principal, *, prefix: str = "") -> LoadedBody:

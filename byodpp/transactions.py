@@ -23,7 +23,7 @@ from byodpp.judged_calls import at_index
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.rows import Page, Row, is_much
-from byodpp.schemas import row_version
+from byodpp.schemas import MOST_INSIDE, SCHEMA_OPERATIONS, row_version
 from byodpp.service import Service
 from byodpp.service.units import Unit
 from byodpp.suggestion import nearest
@@ -65,6 +65,7 @@ class MultiResourceBatch:
 
     async def _run(self, unit: Unit, operations: list[Mapping[str, Any]], aside: Aside) -> list[Any]:
         await self._lock(unit, operations)
+        inside, schemas = 0, unit.parts.schemas
         results: list[Any] = []
         seen: list[Any] = []  # JSON values of the results, for the templates of later operations
         for index, raw in enumerate(operations):
@@ -75,6 +76,10 @@ class MultiResourceBatch:
                 resource = self._resource(step)
                 params = self._params(step)
                 data, version = step.get("data"), row_version(step.get("version"), "version")
+                if resource.relations and step["operation"] in SCHEMA_OPERATIONS:
+                    inside += schemas.rows_inside(resource, step["operation"], data)
+                    if inside > MOST_INSIDE:
+                        raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
                 result = await unit.ask(resource, step["operation"], data, params, version=version)
                 unit.answer.count(result, resource)
             except ApiError as error:

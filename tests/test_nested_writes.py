@@ -105,6 +105,34 @@ async def test_a_patch_names_the_versions_of_the_rows_inside(store: TestedApplic
     assert anyone.status_code == 200, anyone.text
 
 
+async def test_a_request_holds_only_so_many_rows_inside_rows(store: TestedApplication) -> None:
+    client = store.client()
+    shelf = await a_shelf(client, "a")
+    before = await rows(store)
+
+    def inside(items: int, parts: int) -> list[dict[str, Any]]:
+        return [{"name": f"i{n}", "parts": [{"name": "p"}] * parts} for n in range(items)]
+
+    url, many = f"{SHELVES}/{shelf['id']}", {"name": "s", "items": inside(20, 500)}
+    for refused in (
+        await client.post(SHELVES, json=many),
+        await client.put(url, json=many),
+        await client.patch(url, json={"items": {"$replace": inside(20, 500)}}),
+    ):
+        assert (refused.status_code, details(refused)) == (422, {"": "too_many"})
+    half = {"name": "s", "items": inside(10, 501)}
+    whole = {"operation": "patch", "items": [{"id": shelf["id"], "items": inside(20, 500)}]}
+    for address, body in (
+        (f"{SHELVES}/batch", [half, half]),
+        (f"{SHELVES}/batch", whole),
+        ("/api/v1/batch", [{"operation": "create", "resource": "Shelves", "data": half}] * 2),
+    ):
+        refused = await client.post(address, json=body)
+        assert refused.status_code in (413, 422), refused.text
+        assert "at most 10,000 rows" in refused.text
+    assert await rows(store) == before
+
+
 async def test_what_get_returned_with_its_rows_can_be_put_back(store: TestedApplication) -> None:
     client = store.client()
     shelf = await a_shelf(client, "a", "b")

@@ -7,6 +7,7 @@ refusal; `nested` and `modifiers` read the two kinds of values that are not fiel
 
 from __future__ import annotations
 
+from byodpp.schemas.inside import MOST_INSIDE
 from byodpp.schemas.keys import spelled
 from byodpp.schemas.schema_map import (
     MAX_DETAILS,
@@ -23,6 +24,7 @@ from byodpp.schemas.versions import LARGEST_VERSION, row_version
 __all__ = [
     "LARGEST_VERSION",
     "MAX_DETAILS",
+    "MOST_INSIDE",
     "SCHEMA_OPERATIONS",
     "Fault",
     "LoadedBody",

@@ -25,6 +25,7 @@ from byodpp.fields.string import MAX_INDEXED_BYTES, StringType
 from byodpp.registry import Registry
 from byodpp.schemas.faults import MAX_DETAILS, details_of, join_path, refuse
 from byodpp.schemas.generated import GeneratedSchema
+from byodpp.schemas.inside import MOST_INSIDE, rows_inside
 from byodpp.schemas.modifiers import Modifier, part_modifiers
 from byodpp.schemas.nested import MAX_NESTING, NestedRows, judge_nested, nestable
 from byodpp.schemas.overrides import (
@@ -147,6 +148,9 @@ class SchemaMap:
         relations = self.nestable(resource, operation) if resource.relations and level < MAX_NESTING else {}
         if relations.keys().isdisjoint(data):
             return self._load_row(resource, operation, data, prefix, stored, partial, presets)
+        if not level and self.rows_inside(resource, operation, data) > MOST_INSIDE:
+            told = f"Must hold at most {MOST_INSIDE:,} rows inside it, in all."
+            raise refuse([Detail(prefix, "too_many", told)])
 
         def load(
             target: ResourceDefinition, operation: str, item: Any, path: str, left: frozenset[str]
@@ -190,6 +194,11 @@ class SchemaMap:
             return LoadedBody(values=_load(schema, whole, prefix, own=own), sent=frozenset(data))
 
         return load
+
+    def rows_inside(self, resource: ResourceDefinition, operation: str, data: Any) -> int:
+        """Return how many rows lie inside the body of an operation, whatever they are."""
+        judged = operation if operation in SCHEMA_OPERATIONS else "create"  # an upsert
+        return rows_inside(resource, data, lambda one: self.nestable(one, judged), MAX_NESTING)
 
     def nestable(self, resource: ResourceDefinition, operation: str) -> Mapping[str, ResourceDefinition]:
         """Return the relations that the body of an operation may hold."""
