@@ -39,14 +39,21 @@ class Registry:
     """The resources of all versions, in the order in which the manifest declares them."""
 
     def __init__(
-        self, resources: Iterable[ResourceDefinition], *, title: str = "", description: str = ""
+        self,
+        resources: Iterable[ResourceDefinition],
+        *,
+        title: str = "",
+        description: str = "",
+        services: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Args:
         resources: checked definitions, no two with the same version and name.
         title: of the API in its documentation; empty where the manifest has none.
         description: likewise.
+        services: descriptions of services by name, of those that have one.
         """
         self.title, self.description = title, description
+        self.services = MappingProxyType(dict(services))
         self._resources = MappingProxyType({resource.id: resource for resource in resources})
         self._versions_of: dict[str, list[ResourceDefinition]] = {}
         for resource in sorted(self._resources.values(), key=lambda one: -version_number(one.version)):

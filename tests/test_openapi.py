@@ -578,7 +578,11 @@ async def test_title_and_description_of_the_manifest_stand_in_the_document_and_o
     tmp_path: Path, byodpp_bench: Bench
 ) -> None:
     things = {"name": "Things", "fields": {"a": {"type": "string"}}, "access": {"read": ["Admin"]}}
-    manifest = {"title": "Lamps & more", "description": "What <we> sell.", "resources": [things]}
+    manifest = {
+        "title": "Lamps & more",
+        "description": "What <we> sell.",
+        "services": [{"name": "shop", "description": "Kept & sold.", "resources": [things]}],
+    }
     blueprint = build(tmp_path / "app", manifest)
     info = document_of(blueprint)["info"]
     assert (info["title"], info["summary"]) == ("Lamps & more", "What <we> sell.")
@@ -586,3 +590,4 @@ async def test_title_and_description_of_the_manifest_stand_in_the_document_and_o
     async with byodpp_bench.application(blueprint) as served:
         page = (await served.client(role=None).get("/docs")).text
     assert "<h1>Lamps &amp; more</h1>" in page and "What &lt;we&gt; sell." in page
+    assert "<h2>Shop</h2><p>Kept &amp; sold.</p>" in page

@@ -82,14 +82,13 @@ class Book:
         about = info.get("description", "").split("\n\n")
         cards = "".join(self._group_cards(group, pages) for group, pages in self._groups.items())
         count = sum(len(found) for found in self._operations.values())
-        versions = dict.fromkeys(
-            path.split("/")[2] for _, path, _ in self._all() if path.startswith("/api/v")
-        )
+        found = {path.split("/")[2] for _, path, _ in self._all() if path.startswith("/api/v")}
+        versions = sorted(found, key=lambda one: (len(one), one))
         summary = f'<p class="lede">{escape(info["summary"])}</p>' if "summary" in info else ""
         notes = "".join(f"<section>{prose(part)}</section>" for part in about)
         main = (
             '<div class="start"><header class="hero">'
-            f'<p class="eyebrow">API reference · {escape(", ".join(sorted(versions)))}</p>'
+            f'<p class="eyebrow">API reference · {escape(", ".join(versions))}</p>'
             f"<h1>{escape(info['title'])}</h1>{summary}"
             f'<p class="lede">{len(self._tags)} resources, {count} operations, one strict contract: every '
             "name, bound and refusal on these pages is the one the server checks.</p>"
@@ -184,7 +183,12 @@ class Book:
 
     def _group_cards(self, group: str, pages: list[str]) -> str:
         cards = "".join(self._card(page) for page in pages)
-        return f'<section class="group"><h2>{escape(group)}</h2><ul class="cards">{cards}</ul></section>'
+        tags = (self._tags[page] for page in pages)
+        told = next((tag["x-group-description"] for tag in tags if "x-group-description" in tag), "")
+        about = f"<p>{escape(told)}</p>" if told else ""
+        return (
+            f'<section class="group"><h2>{escape(group)}</h2>{about}<ul class="cards">{cards}</ul></section>'
+        )
 
     def _card(self, page: str) -> str:
         tag = self._tags[page]

@@ -69,7 +69,7 @@ PROPERTY_KEYS: Final[tuple[Key, ...]] = (
         name="personal",
         shape=Flag(),
         default=False,
-        doc="Personal data: kept out of the audit trail, events and logs; listed in the data inventory.",
+        doc="Personal data: kept out of the audit trail, events and logs.",
     ),
     Key(
         name="audience",

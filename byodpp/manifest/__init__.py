@@ -74,7 +74,12 @@ def _read(document: Any, files: Files) -> Registry:
     _judge(drafts, checker)
     if checker.problems:
         raise ManifestError(sorted(dict.fromkeys(checker.problems), key=_position))
-    return Registry(map(_definition, drafts), title=source.title, description=source.description)
+    return Registry(
+        map(_definition, drafts),
+        title=source.title,
+        description=source.description,
+        services=source.services,
+    )
 
 
 def _position(problem: Problem) -> tuple[str, int, int]:

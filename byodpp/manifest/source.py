@@ -110,6 +110,7 @@ class Source:
     included_parts: set[str] = field(default_factory=set)
     title: str = ""  # of the API, from the outermost object
     description: str = ""
+    services: dict[str, str] = field(default_factory=dict)  # name -> description, where there is one
     _seen: set[str] = field(default_factory=set)
 
     def read(self, document: Any) -> None:
@@ -191,6 +192,8 @@ class Source:
             version=self._version(service, "v1"),
             part=place.part,
         )
+        if told := service.get("description", ""):
+            self.services.setdefault(inner.service, told)
         for one, where in lists["resources"]:
             self._resource(one, where, inner)
         self._include(service, inner)

@@ -179,6 +179,8 @@ def _resources(
             tag["description"] = resource.description
         tag["x-page"] = f"{resource.version}/{resource.segment}"
         tag["x-group"] = _group(resource)
+        if told := registry.services.get(resource.service):
+            tag["x-group-description"] = told
         tags.append(tag)
     components |= nested.components
     return paths, components, tags
