@@ -314,6 +314,8 @@ async def test_a_move_goes_on_under_another_slug_and_touches_nobody_who_has_the_
     ids = {name: (await world.application.tenant(name)).id for name in ("acme", "beta")}
     for name, slug in (("acme", "apex"), ("beta", "acme")):
         assert (await operator.patch(f"/api/v1/tenants/{ids[name]}", json={"slug": slug})).status_code == 200
+    told = {line.slug: line.under_way and line.under_way.kind for line in await world.life.list()}
+    assert (told["apex"], told["acme"]) == ("move", None)
     with pytest.raises(Conflict, match="which was called 'acme' then"):
         await world.life.move("acme", "schema")
     with pytest.raises(Conflict, match="No move of tenant 'acme' is under way"):

@@ -143,7 +143,8 @@ class TenantLife:
 
     async def list(self) -> list[TenantLine]:
         """Return every tenant, the platform's first, and those that are not there yet."""
-        under_way = {one.slug: one for one in await self._procedures.unfinished()}
+        unfinished = await self._procedures.unfinished()
+        under_way = {one.slug if one.tenant is None else one.tenant: one for one in unfinished}
         async with self._database.system() as transaction:
             rows = await transaction.fetch(_LIST)
         lines = [
@@ -155,7 +156,7 @@ class TenantLife:
                 tier=row["tier"],
                 place=row["place"] or "",
                 parent=row["parent"] or "",
-                under_way=under_way.pop(row["slug"], None),
+                under_way=under_way.pop(row["id"], None) or under_way.pop(row["slug"], None),
             )
             for row in rows
         ]
@@ -163,9 +164,9 @@ class TenantLife:
             *lines,
             *(
                 TenantLine(
-                    slug=slug, name="", status="", realm="", tier="", place="", parent="", under_way=procedure
+                    slug=one.slug, name="", status="", realm="", tier="", place="", parent="", under_way=one
                 )
-                for slug, procedure in under_way.items()
+                for one in under_way.values()
             ),
         ]
 
