@@ -361,7 +361,31 @@ async def test_g13_a_user_is_invited_and_later_holds_other_roles(world: World) -
     assert len(state["users"]) == 2, "the same person is the same row"
 
 
-@pytest.mark.parametrize("after", ["tenant", "administrator", "user", "invitation"])
+async def test_who_is_given_other_roles_brings_no_token_with_the_former(world: World) -> None:
+    await world.life.onboard(ADA)
+    await world.life.invite("gamma", BEN)
+    ulid = (await world.rows("select ulid from tenants where slug = 'gamma'"))[0]["ulid"]
+    [user] = await world.rows("select id, subject from users where email = $1", BEN.email)
+
+    async def status(token: str) -> int:
+        client = world.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+        return (await client.get("/api/v1/notes")).status_code
+
+    admin = world.issuer.issue(ulid, user["subject"], roles=["Admin"])
+    other = world.issuer.issue(ulid, "somebody", roles=["Admin"])
+    assert (await status(admin), await status(other)) == (200, 200)
+    await world.life.invite("gamma", replace(BEN, roles=("Viewer",)))
+    await world.application.connected.revocation_watch.refresh()
+    assert (await status(admin), await status(other)) == (401, 200)
+    await asyncio.sleep(1.1)  # a token counts whole seconds
+    assert await status(world.issuer.issue(ulid, user["subject"], roles=["Admin"])) == 200, (
+        "who signs in anew"
+    )
+    revoked = "select kind, subject from revocations where tenant_id > 0"
+    assert await world.rows(revoked) == [{"kind": "user", "subject": str(user["id"])}]
+
+
+@pytest.mark.parametrize("after", ["tenant", "administrator", "user", "former roles", "invitation"])
 async def test_an_invitation_that_was_cut_off_is_taken_up(world: World, after: str) -> None:
     await world.life.onboard(ADA)
     with pytest.raises(Cut):

@@ -125,6 +125,7 @@ class Steps:
             for_platform("tenant", partial(self._known_tenant, tenant)),
             for_platform("administrator", partial(self._put_account, guest)),
             for_tenant("user", partial(self._put_user, guest), tenant),
+            for_tenant("former roles", self._end_former_roles, tenant),
             for_platform("invitation", self._inviting(password, _ACCEPT_INVITATION)),
         ]
 
@@ -192,13 +193,22 @@ class Steps:
         repositories, realm = system(unit), results["tenant"]["realm"]
         subject = results["administrator"]["subject"]
         user = await repositories["Users"].find({"realm": realm, "subject": subject})
+        known = user is not None
         if user is None:
             values = {"realm": realm, "subject": subject, "name": guest.name, "userName": guest.email}
             user = await repositories["Users"].create(
                 {**values, "email": guest.email, "phone": guest.phone, "status": "invited"}
             )
         await _hold_roles(repositories, user["id"], guest.roles)
-        return {"id": user["id"]}
+        return {"id": user["id"], "known": known}
+
+    async def _end_former_roles(self, unit: Unit, results: Results) -> Any:
+        """Revoke what a user has who was there before: it says the roles that he had then."""
+        if results["user"].get("known"):
+            ends = datetime.now(UTC) + _LONGEST_LIFE
+            values = {"kind": "user", "subject": str(results["user"]["id"]), "expiresAt": ends}
+            await system(unit)["Revocations"].create({**values, "reason": "invited with roles of now"})
+        return {}
 
     async def _begin_with(self, newcomer: Newcomer, path: Path, unit: Unit, results: Results) -> Any:
         """Make the rows of a file, unless the tenant has been at work before."""
