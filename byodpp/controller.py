@@ -16,7 +16,7 @@ from byodpp.answering import answer_write, briefly, is_plain, origin_of
 from byodpp.aside import aside, is_large
 from byodpp.authentication import Principal
 from byodpp.authorization.presets import Presets
-from byodpp.batches import read_batch
+from byodpp.batches import Batch, read_batch
 from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
 from byodpp.conditions import Query
@@ -180,13 +180,13 @@ class Controller:
         presets = self._authorizer.presets(request.principal)
         load = partial(self._load_item, presets, self._schemas.creating(self.resource, presets))
         call.body = batch = await read_batch(request.json, load, self.resource, request.aside)
-        if self.resource.relations:
-            inside = (
-                self._schemas.rows_inside(self.resource, one.operation, one.document) for one in batch.items
-            )
-            if sum(inside) > MOST_INSIDE:
-                raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
+        if self.resource.relations and await request.aside(partial(self._rows_inside, batch)) > MOST_INSIDE:
+            raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
         return await self._write(request, call)
+
+    def _rows_inside(self, batch: Batch) -> int:
+        resource, count = self.resource, self._schemas.rows_inside
+        return sum(count(resource, one.operation, one.document) for one in batch.items)
 
     def load(self, operation: str, document: Any, principal: Principal, *, prefix: str = "") -> LoadedBody:
         """Let the schema judge the body of an operation.

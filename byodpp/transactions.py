@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from byodpp import wire
 from byodpp.answering import answer_write, briefly
-from byodpp.aside import LARGE_BYTES, Aside
+from byodpp.aside import LARGE_BYTES, Aside, by_size
 from byodpp.aside import aside as in_thread
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
@@ -77,7 +77,9 @@ class MultiResourceBatch:
                 params = self._params(step)
                 data, version = step.get("data"), row_version(step.get("version"), "version")
                 if resource.relations and step["operation"] in SCHEMA_OPERATIONS:
-                    inside += schemas.rows_inside(resource, step["operation"], data)
+                    inside += await by_size(
+                        partial(schemas.rows_inside, resource, step["operation"], data), data
+                    )
                     if inside > MOST_INSIDE:
                         raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
                 result = await unit.ask(resource, step["operation"], data, params, version=version)
