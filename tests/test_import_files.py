@@ -336,6 +336,8 @@ _OUTSIDE = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]><rows><row>
         (b"<rows><row><name>a</name></row>", "malformed_request"),
         (b"<rows><row></rows>", "malformed_request"),
         (b"<rows></rows><rows/>", "malformed_request"),
+        (b"<rows>x<row><name>a</name></row></rows>", "malformed_request"),
+        (b"<rows><row><name>a</name></row> x </rows>", "malformed_request"),
         (b"<rows><row><name>\x01</name></row></rows>", "malformed_request"),
         (b"<rows><row><name>\xff</name></row></rows>", "malformed_request"),
         (b'<?xml version="1.0" encoding="cp037"?><rows/>', "malformed_request"),
@@ -357,9 +359,10 @@ def test_xml_that_cannot_be_read(blueprint: Blueprint, content: bytes, code: str
 
 
 def test_good_records_before_broken_xml_are_not_lost(blueprint: Blueprint) -> None:
-    content = b"<rows><row><name>a</name></row><row><name>b</name></row><row></rows>"
-    chunks = judged(blueprint, content, Format.XML)
-    assert good(chunks) == 2 and fault(chunks) is not None
+    for last in (b"<row></rows>", b"x</rows>", b"<row><name>" + b"x" * 3_000_000 + b"</name></row></rows>"):
+        content = b"<rows><row><name>a</name></row>\n<row><name>b</name></row>" + last
+        chunks = judged(blueprint, content, Format.XML)
+        assert good(chunks) == 2 and fault(chunks) is not None
 
 
 # --- all of them --------------------------------------------------------------------------

@@ -54,6 +54,9 @@ class XmlReader:
                     raise Unreadable(too_long(self._most), parser.parser.CurrentLineNumber)
                 yield from target.taken()
             parser.close()
+        except Unreadable:
+            yield from target.taken()  # what came before it
+            raise
         except DefusedXmlException:
             told = "Document types and entities are not accepted."
             raise Unreadable(Malformed(told), parser.parser.CurrentLineNumber) from None
@@ -106,6 +109,9 @@ class _Target:
             self._parts.append(text)
         elif self._depth == 2 and not text.isspace():
             self._fault(ValidationFailed(details=[Detail("", "type", "A record holds elements, not text.")]))
+        elif self._depth == 1 and not text.isspace():
+            told = "Text stands between the records, and belongs to none of them."
+            raise Unreadable(Malformed(told), self.expat.CurrentLineNumber)
 
     def end(self, tag: str) -> None:
         """Hear that an element ends."""
