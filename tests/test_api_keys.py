@@ -120,9 +120,13 @@ async def test_a_key_acts_for_its_user_with_its_roles(tested: TestedApplication)
     assert (await client.post(THINGS, json={"name": "x"})).status_code == 403
     full = with_key(tested, (await made(tested, user="ada"))["key"])
     thing = (await full.post(THINGS, json={"name": "x"})).json()["data"]
-    user = await stored(tested, "select user_id from audit_logs where resource_type = 'Things'")
+    user = await stored(
+        tested, "select user_id from audit_logs where resource_type = 'Things' and result = 'success'"
+    )
     assert user == key["userId"] == await stored(tested, "select id from users where name = 'ada'")
-    used = await stored(tested, "select key_id from audit_logs where resource_type = 'Things'")
+    used = await stored(
+        tested, "select key_id from audit_logs where resource_type = 'Things' and result = 'success'"
+    )
     assert used is not None
     assert used != key["id"]
     assert thing["name"] == "x"
