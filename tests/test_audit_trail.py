@@ -128,10 +128,13 @@ async def test_a_right_that_is_missing_is_noted_with_who_and_what(tested: Tested
     assert user["name"] == "ada"
 
 
+@pytest.mark.parametrize("tier", ["shared", "schema"])
 async def test_a_row_that_a_policy_hides_is_told_apart_from_one_that_is_not_there(
-    tested: TestedApplication,
+    tested: TestedApplication, tier: Any
 ) -> None:
     hidden = await make(tested, PEOPLE, name="hidden")
+    if tier == "schema":
+        await tested.connected.tenant_life().move("acme", "schema")
     viewer = tested.client(role="Viewer")
     for key in (hidden, 999_999, "none"):
         assert (await viewer.get(f"{PEOPLE}/{key}")).status_code == 404

@@ -15,7 +15,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
@@ -297,7 +297,7 @@ class AuditTrail:
             elif known is not None:
                 here.append(known)
         async with self._database.system() as transaction:
-            rows = [_row(note) for note in await _looked_up(transaction, here)]
+            rows = [_row(note) for note in await self._looked_up(transaction, here)]
             if rows:
                 await transaction.execute(_INSERT, *map(list, zip(*rows, strict=True)))
         for place, known in elsewhere:  # not before: what could not be written is written once more
@@ -309,6 +309,25 @@ class AuditTrail:
             return None
         tenant = await self._tenants.by_id(tenant_id)
         return None if tenant is None or tenant.database is None else self._places.get(tenant.database)
+
+    async def _looked_up(self, transaction: Transaction, notes: Sequence[Note]) -> list[Note]:
+        """Find out of rows that were not shown whether they are there; one look per resource and tenant."""
+        asked: dict[tuple[Any, int | None], list[Note]] = {}
+        for note in notes:
+            if note.hidden:
+                asked.setdefault((_resource(note).id, note.tenant_id), []).append(note)
+        there = {}
+        for (resource, tenant), members in asked.items():
+            known = None if tenant is None else await self._tenants.by_id(tenant)
+            place = None if known is None else known.place
+            async with nullcontext() if place is None else transaction.elsewhere(place):
+                there[resource, tenant] = await _existing(transaction, members)
+        return [
+            note.found(exists=_key(note) in there[_resource(note).id, note.tenant_id])
+            if note.hidden
+            else note
+            for note in notes
+        ]
 
     def _take(self, note: Note) -> None:
         """Let a note wait that another trail held; what has succeeded is a reading, which is not dropped."""
@@ -329,19 +348,6 @@ class AuditTrail:
             if found is not None:
                 return replace(note, tenant_id=found)
         return None
-
-
-async def _looked_up(transaction: Transaction, notes: Sequence[Note]) -> list[Note]:
-    """Find out of rows that were not shown whether they are there; one look for each resource and tenant."""
-    asked: dict[tuple[Any, int | None], list[Note]] = {}
-    for note in notes:
-        if note.hidden:
-            asked.setdefault((_resource(note).id, note.tenant_id), []).append(note)
-    there = {group: await _existing(transaction, members) for group, members in asked.items()}
-    return [
-        note.found(exists=_key(note) in there[_resource(note).id, note.tenant_id]) if note.hidden else note
-        for note in notes
-    ]
 
 
 async def _existing(transaction: Transaction, notes: Sequence[Note]) -> set[str]:
