@@ -18,7 +18,16 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
-from byodpp.exceptions import ApiError, Conflict, NotFound, ReferencedConflict, StartError, ValidationFailed
+from byodpp.cli import output
+from byodpp.exceptions import (
+    ApiError,
+    Conflict,
+    NotFound,
+    Problem,
+    ReferencedConflict,
+    StartError,
+    ValidationFailed,
+)  # fmt: skip
 from byodpp.identity import LocalIssuer
 from byodpp.tenant_life import Guest, Newcomer, TenantLife
 from byodpp.testing import Bench, TestedApplication
@@ -811,6 +820,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_no_name_of_a_tenant_writes_a_line_of_the_list_or_moves_the_cursor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "Acme\n\x1b[2Jbeta  Beta  activated\u202e\ud800"
+    output.print_table(("SLUG", "NAME"), [("acme", name), ("zoë", "Zoë & Söhne")], empty="")
+    output.print_step("done", "\x1b]0;title\x07" + name)
+    problem = Problem("\x1b[1m", "first\nsecond\x1b[2J", "\x9b2J")
+    output.print_problems(StartError([problem]))
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert len(lines) == 5, "the heading, two rows, and a step of two lines"
+    assert lines[1] == r"acme  Acme \x1b[2Jbeta  Beta  activated\u202e\ud800"
+    assert lines[2] == "zoë   Zoë & Söhne"
+    assert told.err == "\\x1b[1m\n  first\nsecond\\x1b[2J\n  \\x9b2J\n"
+    assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
+
+
 def test_a_tenants_life_on_the_command_line(shop: Path) -> None:
     def ran(*words: str) -> str:
         done = byodpp(shop, "tenants", *words)

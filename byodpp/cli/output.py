@@ -1,4 +1,8 @@
-"""How the command line looks: problems, tables, and steps, in colour where the terminal has it."""
+"""How the command line looks: problems, tables, and steps, in colour where the terminal has it.
+
+What is shown may have been written by anybody, as the names of tenants are: no value begins a line of a
+table, or moves the terminal's cursor.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +26,10 @@ def print_problems(error: StartError) -> None:
     for problem in error.problems:
         line = Text()
         if problem.path:
-            line.append(problem.path, style="bold red").append("\n  ")
-        line.append(problem.reason)
+            line.append(_shown(problem.path), style="bold red").append("\n  ")
+        line.append(_shown(problem.reason))
         if problem.suggestion:
-            line.append("\n  ").append(problem.suggestion, style="cyan")
+            line.append("\n  ").append(_shown(problem.suggestion), style="cyan")
         console.print(line)
     count = len(error.problems)
     if count > 1:
@@ -36,18 +40,27 @@ def print_step(word: str, what: str) -> None:
     """Print one line that tells what was done: a word, then to what."""
     from rich.text import Text
 
-    _console().print(Text().append(f"{word:>9} ", style="bold green").append(what))
+    _console().print(Text().append(f"{word:>9} ", style="bold green").append(_shown(what)))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """Print rows under headings; `empty` when there are none. Piped output is not cut."""
-    lines = [[str(cell) for cell in row] for row in rows]
+    lines = [[_shown(" ".join(str(cell).splitlines())) for cell in row] for row in rows]
     if not lines:
         print(empty)
         return
     widths = [max(len(line[column]) for line in [list(headings), *lines]) for column in range(len(headings))]
     for line in [list(headings), *lines]:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _shown(text: str) -> str:
+    """Return a text with what is no letter, sign, space or line end spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def _console(*, stderr: bool = False) -> Console:
