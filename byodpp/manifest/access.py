@@ -242,6 +242,8 @@ class _Conditions:
         """Report what the type of a field does not take."""
         if operator not in _VALUES or field.properties or field.type.name in _WITHIN:
             return
+        if isinstance(value, str) and value.startswith("$") and not value.startswith("$$"):
+            return  # a variable, also one that is a list: it is checked as such
         if operator in _LISTS and not isinstance(value, list):
             self.checker.report(path, f"{operator!r} expects a list", 'Example: {"in": ["a", "b"]}')
             return
