@@ -387,6 +387,28 @@ async def test_a_text_that_is_too_long_for_its_new_length_is_refused_and_not_cut
     assert (await place.execute("select code, no from categories"))[0]["code"] == "ABCDEF"
 
 
+async def test_a_shorter_text_may_wait_and_keeps_its_default(place: Place) -> None:
+    text = {"type": "string", "maxLength": 10, "default": "x"}
+    await place.migrate(changed(CATEGORIES, code=text))
+    shorter = changed(CATEGORIES, code=text | {"maxLength": 5, "default": "y"})
+    found = await plan(registry_of(shorter), place.uri)
+    assert [(step.kind, step.may_wait, step.destructive) for step in found][-1] == ("contract", True, False)
+    await place.migrate(shorter)
+    assert not list(await plan(registry_of(shorter), place.uri))
+    await place.execute("insert into categories (tenant_id, name) values (1, 'a')")
+    assert (await place.execute("select code from categories"))[0]["code"] == "y"
+
+
+async def test_a_shorter_text_that_a_policy_holds_waits_for_nobody(place: Place) -> None:
+    public = {"read": {"roles": ["public"], "filter": {"code": "x"}}}
+    text = {"type": "string", "maxLength": 10}
+    await place.migrate(changed(CATEGORIES, code=text, keys={"access": public}))
+    shorter = changed(CATEGORIES, code=text | {"maxLength": 5}, keys={"access": public})
+    found = await place.migrate(shorter)
+    assert {(step.kind, step.may_wait) for step in found} == {("contract", False)}
+    assert not list(await plan(registry_of(shorter), place.uri))
+
+
 @pytest.mark.parametrize(
     ("old", "new_type", "told", "kept"),
     [
