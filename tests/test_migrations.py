@@ -445,6 +445,27 @@ async def test_what_is_refused_leaves_the_former_rule_in_force(place: Place) -> 
     assert not list(await plan(registry_of(former), place.uri))
 
 
+async def test_a_reference_that_deletes_otherwise_holds_all_the_time(place: Place) -> None:
+    await place.migrate(PRODUCTS, CATEGORIES)
+    other = changed(
+        PRODUCTS, without=("amount",), categoryId={"references": "Categories", "onDelete": "cascade"}
+    )
+    with pytest.raises(MigrationError, match="loses data"):
+        await place.migrate(other, CATEGORIES)
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await place.execute("insert into products (tenant_id, name, category_id) values (1, 'a', 7)")
+    await apply(place.app_dir, place.uri, allow_destructive=True)
+    assert not list(await plan(registry_of(other, CATEGORIES), place.uri))
+
+
+async def test_rows_that_others_will_see_are_told(place: Place) -> None:
+    await place.migrate(changed(CATEGORIES, keys={"scope": "user"}))
+    told = words(await plan(registry_of(CATEGORIES), place.uri))
+    assert "drop column owner_id and its values: rows of every user become their tenant's" in told
+    told = words(await plan(registry_of(changed(CATEGORIES, keys={"scope": "shared"})), place.uri))
+    assert "tenant_id and its values: ROWS OF EVERY TENANT BECOME READABLE BY ALL" in told
+
+
 async def test_a_looser_rule_comes_at_once_and_the_former_one_goes(place: Place) -> None:
     code = {"type": "string", "unique": "platform"}
     await place.migrate(changed(CATEGORIES, code=code))

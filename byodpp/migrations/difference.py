@@ -24,9 +24,10 @@ from byodpp.migrations.snapshot import (
     TableState,
     check_words,
 )
+from byodpp.migrations.table_sql import collation_sql, grants_sql, indexes_sql, policies_sql, secure_sql
 from byodpp.tables.roles import APP, FRAMEWORK_SCHEMA, SYSTEM
 from byodpp.row_security import FUNCTIONS
-from byodpp.sql_text import quote, quote_text
+from byodpp.sql_text import quote
 
 __all__ = ["difference"]
 
@@ -34,6 +35,12 @@ __all__ = ["difference"]
 _FOUNDATION, _UNSECURE, _LOOSEN, _RESHAPE, _CREATE, _COLUMNS, _TIGHTEN, _REFERENCE, _SECURE, _DROP = range(10)
 #: Names that we gave end so; what others have added to our tables is theirs.
 _OUR_NAME: Final = re.compile(r"_(pkey|key|idx|fkey|check|search|members)_[0-9a-f]{8}$")
+#: Columns that keep rows from being seen, and what comes of it when they go.
+_OPENED: Final = {
+    "deleted_at": ": rows that were deleted are there again",
+    "owner_id": ": rows of every user become their tenant's",
+    "tenant_id": ": ROWS OF EVERY TENANT BECOME READABLE BY ALL",
+}
 #: Columns that say nothing about what a table is.
 _IMPLIED: Final = frozenset(
     {"tenant_id", "owner_id", "id", "created_at", "updated_at", "version", "deleted_at"}
@@ -69,7 +76,7 @@ def _foundation(wanted: Snapshot, found: Snapshot) -> Iterator[Step]:
 
     for name in sorted(wanted.collations - found.collations):
         text = f"Collation {name}"
-        yield Step(description=text, kind="expand", statements=(_collation_sql(name),), rank=_FOUNDATION)
+        yield Step(description=text, kind="expand", statements=(collation_sql(name),), rank=_FOUNDATION)
 
 
 def _shown(sql: str) -> str:
@@ -77,18 +84,6 @@ def _shown(sql: str) -> str:
     line = " ".join(sql.split())
     return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"
 
-
-def _collation_sql(name: str) -> str:
-    """Return the statement that makes a locale's order; without ICU it is that of code points."""
-    locale = name.removesuffix("-x-icu")
-    return (
-        "DO $collation$ BEGIN\n"
-        f"    CREATE COLLATION {quote(name)} (provider = icu, locale = {quote_text(locale)});\n"
-        "EXCEPTION WHEN feature_not_supported THEN\n"
-        f"    RAISE WARNING 'this server has no ICU: % compares by code point', {quote_text(locale)};\n"
-        f"    CREATE COLLATION {quote(name)} (provider = libc, locale = 'C');\n"
-        "END $collation$"
-    )
 
 
 def _created(table: TableState, found: Snapshot, leaving: Iterable[TableState]) -> Iterator[Step]:
@@ -101,7 +96,7 @@ def _created(table: TableState, found: Snapshot, leaving: Iterable[TableState]) 
     ]
     body = ",\n    ".join([columns, *rules])
     statements = [f"CREATE TABLE {table.sql} (\n    {body}\n)"]
-    statements += _indexes_sql(table, table.indexes)
+    statements += indexes_sql(table, table.indexes)
     if table.key == f"{FRAMEWORK_SCHEMA}.policy_version":
         statements.append(f"INSERT INTO {table.sql} (version) VALUES (1)")
     # The first of many revisions must already leave behind where revisions are noted.
@@ -119,7 +114,7 @@ def _created(table: TableState, found: Snapshot, leaving: Iterable[TableState]) 
     yield Step(
         description=f"Row-level security and rights of {table.key}",
         kind="expand",
-        statements=(*_secure_sql(table), *_policies_sql(table, table.policies), *_grants_sql(table)),
+        statements=(*secure_sql(table), *policies_sql(table, table.policies), *grants_sql(table)),
         rank=_FOUNDATION if ours else _SECURE,
         table=table.key,
     )
@@ -233,7 +228,7 @@ class _Change:
             if gone or self._retypes(rule):
                 rank = _LOOSEN if rule.kind == "f" else _RESHAPE
                 sql = self._alter(f"DROP CONSTRAINT {quote(name)}")
-                kind: StepKind = "contract" if self._has_stricter_words(rule) else "expand"
+                kind: StepKind = "contract" if self._has_successor(rule) else "expand"
                 yield self._step(f"drop constraint {name}", [sql], rank, kind=kind)
         for name, index in self.found.indexes.items():
             if name not in self.wanted.indexes and _OUR_NAME.search(name):
@@ -243,13 +238,19 @@ class _Change:
                 sql = f"DROP INDEX {schema}{quote(name)}"
                 yield self._step(f"drop index {name}", [sql], _LOOSEN, kind=kind)
 
-    def _has_stricter_words(self, rule: ConstraintState) -> bool:
-        """Whether a rule over an enumeration makes way for one that allows fewer: both change at once."""
-        return rule.kind == "c" and any(
-            new.kind == "c" and new.columns == rule.columns and check_words(new.sql) < check_words(rule.sql)
+    def _has_successor(self, rule: ConstraintState) -> bool:
+        """Whether a rule stays until another takes its place, since no row of the new program is against it.
+
+        So with an enumeration that allows fewer words, and a reference that differs in what a deletion does.
+        """
+        successors = [
+            new
             for name, new in self.wanted.constraints.items()
-            if name not in self.found.constraints
-        )
+            if name not in self.found.constraints and (new.kind, new.columns) == (rule.kind, rule.columns)
+        ]
+        if rule.kind == "c":
+            return any(check_words(new.sql) < check_words(rule.sql) for new in successors)
+        return rule.kind == "f" and any(new.target == rule.target for new in successors)
 
     def _has_stricter_key(self, index: IndexState) -> bool:
         """Whether a unique key makes way for one that implies it, and so stays until that one holds."""
@@ -376,7 +377,7 @@ class _Change:
                 continue
             if name not in self.found.indexes:
                 kind = "contract" if index.unique and not index.columns & self.added else "expand"
-                build = _indexes_sql(self.wanted, [name])
+                build = indexes_sql(self.wanted, [name])
                 yield self._step(f"add index {name}", build, _TIGHTEN, kind=kind)
 
     def _harmless(self, rule: ConstraintState) -> bool:
@@ -394,15 +395,15 @@ class _Change:
 
     def _secured(self) -> Iterator[Step]:
         if not self.found.secured:
-            yield self._step("force row-level security", _secure_sql(self.wanted), _SECURE)
+            yield self._step("force row-level security", secure_sql(self.wanted), _SECURE)
         for name, policy in self.wanted.policies.items():
             old = self.found.policies.get(name)
             if old is None or self._in_the_way(f"{old.using} {old.check}"):
-                create = _policies_sql(self.wanted, [name])
+                create = policies_sql(self.wanted, [name])
                 yield self._step(f"create policy {policy.name}", create, _SECURE)
         missing = self.wanted.grants - self.found.grants
         if missing:
-            yield self._step("grant rights", _grants_sql(replace(self.wanted, grants=missing)), _SECURE)
+            yield self._step("grant rights", grants_sql(replace(self.wanted, grants=missing)), _SECURE)
         for grant in sorted(self.found.grants - self.wanted.grants):
             sql = f"REVOKE {grant.privilege.upper()} ON {self.wanted.sql} FROM {grant.role}"
             yield self._step(f"revoke {grant.privilege} from {grant.role}", [sql], _SECURE, kind="contract")
@@ -415,8 +416,7 @@ class _Change:
                 sql = self._alter(f"ALTER COLUMN {quote(name)} DROP NOT NULL")
                 yield self._step(f"{name} may be null, for it goes", [sql], _COLUMNS)
             sql = self._alter(f"DROP COLUMN {quote(name)}")
-            again = ": rows that were deleted are there again" if name == "deleted_at" else ""
-            words = f"drop column {name} and its values{again}"
+            words = f"drop column {name} and its values{_OPENED.get(name, '')}"
             yield self._step(words, [sql], _DROP, kind="contract", destructive=True)
 
 
@@ -458,50 +458,3 @@ def _reference(table: TableState, rule: ConstraintState, found: Snapshot, kind: 
         rank=_REFERENCE,
         table=table.key,
     )
-
-
-def _indexes_sql(table: TableState, names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        index = table.indexes[name]
-        unique = "UNIQUE " if index.unique else ""
-        if index.extension is None:
-            yield f"CREATE {unique}INDEX {quote(name)} ON {table.sql} {index.sql}"
-        else:
-            yield _trigram_sql(table, index)
-
-
-def _trigram_sql(table: TableState, index: IndexState) -> str:
-    """Return the index of parts of a text, made where the server has what it needs.
-
-    It folds the letters of every script, so that it has the collation of ILIKE, not the column's.
-    """
-    [column] = index.columns
-    head = f"CREATE INDEX {quote(index.name)} ON {table.sql} USING gin ({quote(column)} COLLATE \"default\" "
-    return f"""DO $byodpp$
-DECLARE
-    place text;
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = '{index.extension}') THEN
-        RETURN;
-    END IF;
-    CREATE EXTENSION IF NOT EXISTS {index.extension};
-    SELECT extnamespace::regnamespace::text INTO place FROM pg_extension WHERE extname = '{index.extension}';
-    EXECUTE {quote_text(head)} || place || '.gin_trgm_ops)';
-END $byodpp$"""
-
-
-def _secure_sql(table: TableState) -> tuple[str, ...]:
-    return (
-        f"ALTER TABLE {table.sql} ENABLE ROW LEVEL SECURITY",
-        f"ALTER TABLE {table.sql} FORCE ROW LEVEL SECURITY",
-    )
-
-
-def _policies_sql(table: TableState, names: Iterable[str]) -> Iterator[str]:
-    return (table.policies[name].create(table.sql) for name in names)
-
-
-def _grants_sql(table: TableState) -> Iterator[str]:
-    for role in sorted({grant.role for grant in table.grants}):
-        rights = sorted(grant.privilege.upper() for grant in table.grants if grant.role == role)
-        yield f"GRANT {', '.join(rights)} ON {table.sql} TO {role}"
