@@ -7,7 +7,7 @@ A slip that Python itself would only show in a request, or after it, is told at 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 import marshmallow
@@ -24,7 +24,7 @@ _HANDLE: Final = "Write `async def handle(self, event):`."
 
 def logic_faults(logic: type[Any]) -> Iterator[Fault]:
     """Yield what keeps a logic class from being run: `execute`, `__init__`, its schemas, its status."""
-    yield from _method_faults(logic.execute, "execute", 0, _REQUEST)
+    yield from _method_faults(logic, "execute", 0, _REQUEST)
     if not _takes(logic, 1):
         advice = (
             "Leave it out, or take the context: `def __init__(self, context): super().__init__(context)`."
@@ -46,33 +46,48 @@ def logic_faults(logic: type[Any]) -> Iterator[Fault]:
 
 def handler_faults(handler: type[Any]) -> Iterator[Fault]:
     """Yield what keeps an event handler from being run: `handle`, `__init__`, the events it names."""
-    yield from _method_faults(handler.handle, "handle", 1, _HANDLE)
+    yield from _method_faults(handler, "handle", 1, _HANDLE)
     if not _takes(handler, 0):
         yield "__init__ takes arguments", "A handler is made without any: leave them out."
     events = handler.events
     if isinstance(events, str):
         yield "events is a text", f"Write a tuple: `events = ({events!r},)`."
-    elif not isinstance(events, Sequence) or not all(isinstance(one, str) and one for one in events):
+    elif not isinstance(events, Collection) or not all(isinstance(one, str) and one for one in events):
         yield "events holds what is no name", 'Write names: `events = ("products.created",)`.'
     elif not events:
         yield "the handler names no event", 'Set `events = ("products.created",)` on the class.'
 
 
-def _method_faults(method: Callable[..., Any], name: str, arguments: int, advice: str) -> Iterator[Fault]:
-    plain = inspect.unwrap(method)  # a decorator with functools.wraps is nobody's mistake
-    if inspect.isfunction(plain) and not inspect.iscoroutinefunction(plain):
+def _method_faults(cls: type[Any], name: str, arguments: int, advice: str) -> Iterator[Fault]:
+    found = inspect.getattr_static(cls, name)
+    unbound = isinstance(found, staticmethod | classmethod)
+    plain = found.__func__ if unbound else found
+    if inspect.isfunction(plain) and not _awaits(plain):
         yield f"{name} is not async", advice
-    elif not _takes(method, arguments + 1):
+    # An object is bound to what it is looked up on where its type says so, as that of functions does.
+    elif not _takes(getattr(cls, name), arguments + (not unbound and hasattr(type(found), "__get__"))):
         yield (
             f"{name} takes other arguments than {'self and the event' if arguments else 'self alone'}",
             advice,
         )
 
 
+def _awaits(function: Callable[..., Any]) -> bool:
+    """Whether a function is async, or one that it decorates, or one that decorates it.
+
+    A decorator may make a plain function async as well as hand on what an async one returns.
+    """
+    while not inspect.iscoroutinefunction(function):
+        if not hasattr(function, "__wrapped__"):
+            return False
+        function = function.__wrapped__
+    return True
+
+
 def _takes(what: Callable[..., Any], count: int) -> bool:
-    """Whether it can be called with that many arguments."""
+    """Whether it can be called with that many arguments; what it decorates is its own affair."""
     try:
-        inspect.signature(what).bind(*range(count))
+        inspect.signature(what, follow_wrapped=False).bind(*range(count))
     except TypeError:
         return False
     except ValueError:  # one that is not written in Python tells nothing

@@ -7,6 +7,7 @@ import json
 import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -937,14 +938,86 @@ def test_a_class_that_could_not_be_run_stops_the_start(
     assert "logics/other.py:" in str(caught.value)
 
 
-def test_a_decorated_class_method_is_as_good_as_a_plain_one(tmp_path: Path) -> None:
+_DECORATORS = """
+import asyncio
+import functools
+
+from byodpp.events import EventHandler
+from byodpp.logics import Logic
+
+
+def timed(method):
+    @functools.wraps(method)
+    def wrapper(self):
+        return method(self)
+
+    return wrapper
+
+
+def in_thread(method):
+    @functools.wraps(method)
+    async def wrapper(self):
+        return await asyncio.to_thread(method, self)
+
+    return wrapper
+
+
+def with_number(method):
+    @functools.wraps(method)
+    async def wrapper(self):
+        return await method(self, 42)
+
+    return wrapper
+
+
+async def _answer(number):
+    return number
+
+
+class _Answer:
+    async def __call__(self):
+        return 42
+
+
+class _Base(Logic):
+    async def _run(self, number):
+        return number
+
+
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "@timed\n    async def execute(self): return 42",
+        "@in_thread\n    def execute(self): return 42",
+        "@with_number\n    async def execute(self, number): return number",
+        "@staticmethod\n    async def execute(): return 42",
+        "@classmethod\n    async def execute(cls): return 42",
+        "async def execute(self, *args, **more): return 42",
+        "execute = functools.partialmethod(_Base._run, 42)",
+        "execute = functools.partial(_answer, 42)",
+        "execute = _Answer()",
+        "def __init__(self, *args, number=42): super().__init__(*args)\n    async def execute(self): return 42",
+    ],
+)
+async def test_a_method_in_another_form_is_as_good_as_a_plain_one(tmp_path: Path, body: str) -> None:
+    text = f"{_DECORATORS}{_CREATE.replace('(Logic)', '(_Base)')}{body}\n"
+    folder = write_application(tmp_path / "app", MANIFEST, {**FILES, "logics/other.py": text})
+    [logic] = [one.logic for one in assemble(folder).logics if "logics/other.py" in one.place]
+    context: Any = SimpleNamespace(call=None)
+    assert await logic(context).execute() == 42
+
+
+def test_the_events_of_a_handler_may_be_a_set(tmp_path: Path) -> None:
     text = (
-        "import functools\n\nfrom byodpp.logics import Logic\n\n\ndef timed(method):\n"
-        "    @functools.wraps(method)\n    def wrapper(self):\n        return method(self)\n\n"
-        f"    return wrapper\n\n\n{_CREATE}@timed\n    async def execute(self): ...\n"
+        f"{_DECORATORS}class Heard(EventHandler):\n    events = {{'products.created', 'products.deleted'}}\n"
+        "    async def handle(self, event): ...\n"
     )
     folder = write_application(tmp_path / "app", MANIFEST, {**FILES, "logics/other.py": text})
-    assert "logics/other.py" in str(list(assemble(folder).logics))
+    names = {name for one in assemble(folder).handlers for name in one.events}
+    assert {"products.created", "products.deleted"} <= names
 
 
 def test_a_route_that_nothing_serves_stops_the_start(tmp_path: Path) -> None:
