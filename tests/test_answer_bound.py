@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -33,10 +34,12 @@ _WORLD: Final[dict[str, Any]] = {
                 "boxId": {"references": "Boxes"},
                 "text": {"type": "text"},
                 "level": {"type": "integer"},
+                "code": {"type": "string", "unique": True},
             },
             "bounds": {"maxAnswerBytes": MOST},
             "access": _OPEN,
         },
+        {"name": "Books", "fields": {"text": {"type": "text"}}, "access": _OPEN},
     ]
 }
 
@@ -126,3 +129,28 @@ async def test_writes_that_would_be_answered_with_more_do_nothing(boxes: TestedA
     assert [one["success"] for one in some.json()["data"]] == [True] * 4 + [False] * 2
     levels = (await client.get(f"{NOTES}?fields=level&sort=id")).json()["data"]
     assert [one["level"] for one in levels] == [7] * 4 + [None] * 2
+
+
+async def test_rows_of_another_resource_have_its_bound(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    large = {"operation": "create", "resource": "Books", "data": {"text": "x" * MOST}}
+    small = {"operation": "create", "resource": "Notes", "data": {"text": _TEXT}}
+    done = await client.post("/api/v1/batch", json=[large, *[small] * 3, large])
+    assert done.status_code == 200, done.text
+    assert len(done.json()["data"]) == 5
+    refused = await client.post("/api/v1/batch", json=[large, *[small] * 5])
+    assert told(refused) == (413, "payload_too_large")
+    assert f"{MOST:,} bytes" in refused.json()["error"]["message"]
+
+
+async def test_an_import_is_answered_with_numbers_and_has_no_such_bound(boxes: TestedApplication) -> None:
+    client, url = boxes.client(), f"{NOTES}/import?operation=upsert&on=code"
+    records = [{"code": f"n{number}", "text": _TEXT, "level": 1} for number in range(12)]
+    wrong = {"code": "wrong", "level": "x"}  # for its sake all others are done one by one
+    for level, numbers in ((1, (12, 0, 1)), (2, (0, 12, 1))):
+        lines = [json.dumps({**one, "level": level}) for one in records] + [json.dumps(wrong)]
+        done = await client.post(
+            url, content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
+        )
+        found = done.json()["data"]
+        assert (found["created"], found["updated"], found["rejected"]) == numbers, done.text

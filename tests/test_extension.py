@@ -999,7 +999,7 @@ class _Base(Logic):
         "execute = functools.partialmethod(_Base._run, 42)",
         "execute = functools.partial(_answer, 42)",
         "execute = _Answer()",
-        "def __init__(self, *args, number=42): super().__init__(*args)\n    async def execute(self): return 42",
+        "def __init__(self, *args, n=42): super().__init__(*args)\n    async def execute(self): return 42",
     ],
 )
 async def test_a_method_in_another_form_is_as_good_as_a_plain_one(tmp_path: Path, body: str) -> None:
@@ -1018,6 +1018,51 @@ def test_the_events_of_a_handler_may_be_a_set(tmp_path: Path) -> None:
     folder = write_application(tmp_path / "app", MANIFEST, {**FILES, "logics/other.py": text})
     names = {name for one in assemble(folder).handlers for name in one.events}
     assert {"products.created", "products.deleted"} <= names
+
+
+_THINGS = """
+from byodpp.logics import Logic
+
+
+class ThingsPatch(Logic):
+    resource, operation = "Things", "patch"
+
+    async def execute(self):
+        return {"id": self.request.params["id"], **self.request.body}
+
+
+class ThingsDelete(Logic):
+    resource, operation = "Things", "delete"
+
+    async def execute(self):
+        return None
+
+
+class ThingsBatch(Logic):
+    resource, operation = "Things", "batch"
+
+    async def execute(self):
+        return await self.default()
+"""
+
+
+async def test_a_batch_of_what_has_no_table_takes_any_key(byodpp_bench: Bench, tmp_path: Path) -> None:
+    things = {
+        "name": "Things",
+        "type": "logic",
+        "fields": {"name": {"type": "string"}},
+        "routes": {"crud": ["patch", "delete", "batch"]},
+        "access": {"write": ["Admin"]},
+    }
+    blueprint = build(tmp_path / "app", {"resources": [things]}, {"logics/things.py": _THINGS})
+    async with byodpp_bench.application(blueprint) as tested:
+        client = tested.client()
+        items = [{"id": "a", "name": "x"}, {"id": 2, "name": "y"}]
+        done = await client.post("/api/v1/things/batch", json={"operation": "patch", "items": items})
+        assert done.status_code == 200, done.text
+        assert [one["name"] for one in done.json()["data"]] == ["x", "y"]
+        done = await client.post("/api/v1/things/batch", json={"operation": "delete", "items": ["A", "a"]})
+        assert done.status_code in (200, 204), done.text
 
 
 def test_a_route_that_nothing_serves_stops_the_start(tmp_path: Path) -> None:

@@ -32,24 +32,32 @@ def within_bound(text: str, resource: ResourceDefinition) -> str:
 class AnswerBound:
     """Counts the rows that one request is answered with, where they come one by one."""
 
-    def __init__(self) -> None:
-        self._bytes = 0
+    def __init__(self, *, counts: bool = True) -> None:
+        """Args:
+        counts: whether rows are answered with at all; an import tells numbers.
+        """
+        self._counts = counts
+        self._bytes: dict[tuple[str, str], int] = {}  # by resource
+        self._most = 0  # of all together: what the resources met so far allow one of them
 
     def count(self, result: Any, resource: ResourceDefinition) -> Any:
         """Return a result after counting it; what a logic class has made is not counted.
 
         Args:
             result: of one operation.
-            resource: whose bound holds.
+            resource: whose bound holds for its rows; for those of several, the greatest one.
 
         Raises:
-            PayloadTooLarge: all together have more bytes than an answer may have.
+            PayloadTooLarge: its rows, or all together, have more bytes than an answer may have.
         """
-        if isinstance(result, Row | Rows | Page):
-            size = result.size
-            most = resource.bounds.max_answer_bytes
-            if self._bytes + size > most:
-                told = f"The answer would have more than {most:,} bytes: send fewer operations at a time."
-                raise PayloadTooLarge(told)
-            self._bytes += size
+        if self._counts and isinstance(result, Row | Rows | Page):
+            own, size = resource.bounds.max_answer_bytes, result.size
+            before, most = self._bytes.get(resource.id, 0), max(self._most, own)
+            for found, bound in ((before, own), (sum(self._bytes.values()), most)):
+                if found + size > bound:
+                    told = (
+                        f"The answer would have more than {bound:,} bytes: send fewer operations at a time."
+                    )
+                    raise PayloadTooLarge(told)
+            self._bytes[resource.id], self._most = before + size, most
         return result

@@ -12,10 +12,10 @@ __all__ = ["spelled"]
 
 
 def spelled(resource: ResourceDefinition, key: int | str) -> int | str:
-    """Return a key as JSON has it; a text that can be no key of the resource as it came."""
-    if not isinstance(key, str):
+    """Return a key as JSON has it; a text that can be no key, or one of what has no table, as it came."""
+    definition = resource.fields.get("id")
+    if definition is None or not isinstance(key, str):
         return key
-    definition = resource.fields["id"]
     try:
         found: int | str = definition.type.to_json(definition.type.from_text(key, definition), definition)
     except FieldFault:

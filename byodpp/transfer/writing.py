@@ -21,6 +21,7 @@ from byodpp.database import Transaction
 from byodpp.definitions import ResourceDefinition
 from byodpp.events import Event, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden
+from byodpp.repository.answer_bound import AnswerBound
 from byodpp.repository.staging import Staging
 from byodpp.rows import Row
 from byodpp.schemas import LoadedBody
@@ -74,6 +75,7 @@ class Writing:
     ) -> Result:
         """Write one chunk."""
         unit, result = Unit(self._parts, transaction, principal, origin), Result()
+        unit.answer = AnswerBound(counts=False)
         if chunk.rows is not None:
             await self._rows(unit, chunk.rows, result)
         if chunk.documents:
