@@ -334,6 +334,20 @@ async def test_a_redis_that_is_slow_again_and_again_is_asked_no_more(redis: Redi
         await shared.close()
 
 
+async def test_a_process_that_is_busy_itself_takes_redis_for_no_slower(redis: RedisServer) -> None:
+    shared, budget = SharedWindows(redis.uri, timeout_seconds=2.0), replace(BUDGET, limit=1_000)
+    await asyncio.gather(*(shared.hit("ada", budget) for _ in range(16)))
+    asked = [asyncio.create_task(shared.hit("ada", budget)) for _ in range(16)]
+    await asyncio.sleep(0)
+    busy_until = time.monotonic() + 1.3
+    while time.monotonic() < busy_until:
+        pass
+    usages = await asyncio.gather(*asked)
+    assert not shared.is_alone()
+    assert min(one.remaining for one in usages) == 1_000 - 32, "all counted together"
+    await shared.close()
+
+
 async def test_a_redis_that_comes_and_goes_is_asked_ever_more_rarely(redis: RedisServer) -> None:
     shared = SharedWindows(redis.uri, timeout_seconds=5, retry_seconds=0.02)
     waits = []

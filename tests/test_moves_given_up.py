@@ -323,3 +323,20 @@ async def test_a_move_goes_on_under_another_slug_and_touches_nobody_who_has_the_
     await world.life.move("apex", "schema")
     tiers = {line.slug: (line.tier, line.under_way) for line in await world.life.list()}
     assert (tiers["apex"], tiers["acme"]) == (("schema", None), ("shared", None))
+
+
+async def test_a_suspension_waits_for_nobody_who_had_the_slug_before(world: World) -> None:
+    await world.fill("acme", 1)
+    await world.fill("beta", 1)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "schema", told=cutting("compare"))
+    operator = world.application.client(tenant="platform")
+    ids = {name: (await world.application.tenant(name)).id for name in ("acme", "beta")}
+    clerk = world.client("beta", user="clerk")
+    assert (await clerk.get(FOLDERS)).status_code == 200
+    for name, slug in (("acme", "apex"), ("beta", "acme")):
+        assert (await operator.patch(f"/api/v1/tenants/{ids[name]}", json={"slug": slug})).status_code == 200
+    await world.life.suspend("acme", "security")
+    assert (await clerk.get(FOLDERS)).status_code == 401
+    await world.life.move("apex", "schema")
+    assert {line.slug: line.status for line in await world.life.list()}["apex"] == "activated"

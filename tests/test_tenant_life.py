@@ -469,6 +469,17 @@ async def test_a_suspension_waits_for_no_invitation_that_has_stopped(
     await world.life.reactivate("gamma")
 
 
+async def test_a_realm_that_is_made_for_a_suspended_tenant_lets_nobody_in(world: World) -> None:
+    await world.application.add_tenant("gamma")
+    with pytest.raises(Cut):
+        await world.life.onboard(ADA, told=cutting("tenant"))
+    await world.life.suspend("gamma", "security")
+    await world.life.onboard(ADA)
+    assert (await world.state("gamma"))["realm"]["enabled"] is False
+    await world.life.reactivate("gamma")
+    assert (await world.state("gamma"))["realm"]["enabled"] is True
+
+
 async def test_a_deletion_that_is_taken_up_deletes_nobody_who_has_got_the_slug(
     world: World, tmp_path: Path
 ) -> None:

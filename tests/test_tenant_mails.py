@@ -115,6 +115,22 @@ async def test_without_roles_the_first_administrator_is_told(world: World, sink:
     assert note["Subject"].endswith("was suspended: security")
 
 
+async def test_who_administered_a_tenant_hears_nothing_of_another_that_has_its_slug_now(
+    world: World, sink: MailSink
+) -> None:
+    await world.life.onboard(ADA)
+    await world.life.onboard(replace(ADA, slug="delta", name="Delta", email="dan@delta.example", domain=None))
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute("delete from user_roles")
+        for slug, other in (("gamma", "omega"), ("delta", "gamma")):
+            await transaction.execute("update tenants set slug = $2 where slug = $1", slug, other)
+    told(sink)
+    await world.life.suspend("omega", "payment")
+    assert "ada@gamma.example" in {to for to, _ in told(sink)}
+    await world.life.suspend("gamma", "payment")
+    assert {to for to, _ in told(sink)} == {"dan@delta.example", OPERATORS}
+
+
 async def test_g16_the_operators_hear_that_a_tenant_is_gone(
     world: World, sink: MailSink, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
@@ -77,8 +78,8 @@ class SharedWindows:
         uri: `redis://…` or `rediss://…`; nothing is connected before the first hit.
         alone: counts while Redis is away.
         prefix: of every key.
-        timeout_seconds: longest wait for a turn, for a connection, and for an answer; an answer after
-            half of it is slow.
+        timeout_seconds: longest wait for a turn, for a connection, and for an answer; an answer for which
+            half of it was waited is slow: while this thread itself is at work, it waits for nothing.
         retry_seconds: between two questions whether Redis is back; doubled, up to a minute, each time
             that it has gone again within a minute.
         """
@@ -143,7 +144,7 @@ class SharedWindows:
         try:
             if self.is_alone():  # lost while we waited
                 return None
-            begun = _now()
+            begun = _idle()
             # Its own timeouts, not one around it: a connection that is cut short is closed in there.
             answer = await ask(*args, **kwargs)
         except (RedisError, OSError, TimeoutError) as error:
@@ -166,7 +167,7 @@ class SharedWindows:
         return False
 
     def _is_slow(self, begun: float) -> bool:
-        return _now() - begun > self._timeout_seconds / 2
+        return _idle() - begun > self._timeout_seconds / 2
 
     async def ping(self) -> None:
         """Raise unless Redis answers."""
@@ -209,7 +210,7 @@ class SharedWindows:
     async def _return(self) -> None:
         while True:
             await asyncio.sleep(self._retry_seconds)
-            begun = _now()
+            begun = _idle()
             try:
                 await self.ping()
             except (RedisError, OSError, TimeoutError):
@@ -227,3 +228,8 @@ class SharedWindows:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _idle() -> float:
+    """Return seconds since some moment in which this thread was not at work: a busy process blames nobody."""
+    return _now() - time.thread_time()

@@ -248,7 +248,7 @@ class TenantLife:
         """Lock a tenant's users out, here and at the identity provider.
 
         Nobody who is to be locked out waits for a move, onboarding, or invitation that is under way: it
-        goes on afterwards.
+        goes on afterwards. Nor for anything of another tenant, which had the slug when that began.
 
         Raises:
             NotFound: there is no such tenant.
@@ -258,8 +258,8 @@ class TenantLife:
             raise ValidationFailed(f"A reason is one of {', '.join(SUSPENSION_REASONS)}, not {reason!r}")
         tenant = await self._tenant(slug, "suspend")
         steps = self._steps.suspension(tenant, reason)
-        under_way = await self._procedures.under_way(slug, tenant.id)
-        if under_way is not None and under_way.kind in _NOT_WAITED_FOR:
+        found = await self._procedures.in_the_way(slug, tenant.id)
+        if found is not None and (found.kind in _NOT_WAITED_FOR or found.tenant not in (None, tenant.id)):
             begun = tenant.status == "deactivated"  # and cut off then
             async for step in self._procedures.at_once(steps[1:] if begun else steps):
                 told(step.name, True)

@@ -30,7 +30,8 @@ _ADMINISTRATORS: Final = """
 """
 _FIRST: Final = (
     "select given->>'email' from byodpp.tenant_procedures"
-    " where kind = 'onboard' and slug = $1 and finished_at is not null order by id desc limit 1"
+    " where kind = 'onboard' and done->'tenant'->>'id' = $1::text and finished_at is not null"
+    " order by id desc limit 1"
 )
 _REASONS: Final = {
     "payment": "a payment is outstanding",
@@ -108,7 +109,7 @@ class TenantMails:
         if found:
             return found
         async with self._database.system() as transaction:
-            first = await transaction.fetchval(_FIRST, tenant.slug)
+            first = await transaction.fetchval(_FIRST, str(tenant.id))
         return [] if first is None else [first]
 
     async def _send(self, mails: Iterable[Mail], operators: str) -> Mapping[str, Any]:

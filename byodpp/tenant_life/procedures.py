@@ -169,10 +169,14 @@ class Procedures:
 
     async def under_way(self, slug: str, tenant: int) -> Procedure | None:
         """Return what is under way with a tenant, whatever it was called when that began."""
+        found = await self.in_the_way(slug, tenant)
+        return found if found is None or found.tenant in (None, tenant) else None
+
+    async def in_the_way(self, slug: str, tenant: int) -> Procedure | None:
+        """Return what is under way with a tenant, else with one that had its slug then."""
         async with self._database.system() as transaction:
             row = await transaction.fetchrow(_FIND, slug, str(tenant))
-        found = None if row is None else _procedure(row)
-        return found if found is None or found.tenant in (None, tenant) else None
+        return None if row is None else _procedure(row)
 
     async def given_up(self, slug: str, tenant: int) -> Procedure | None:
         """Return the last move of a tenant when it was given up."""

@@ -180,6 +180,9 @@ class Steps:
         await self._identity.put_realm(
             RealmPlan(name=tenant["realm"], display_name=tenant["name"], addresses=own)
         )
+        # A suspension waits for no onboarding, and has found no realm where this is the first one.
+        if (await system(unit)["Tenants"].read(tenant["id"]))["status"] == "deactivated":
+            await self._identity.update_realm(tenant["realm"], enabled=False)
         return {}
 
     async def _put_account(self, guest: Guest, unit: Unit, results: Results) -> Any:
