@@ -359,6 +359,11 @@ async def test_a_key_of_another_type_is_possible_while_there_are_no_rows(place: 
         ({"type": "text"}, "'2024-02-29'", {"type": "date"}, "2024-02-29"),
         ({"type": "boolean"}, "true", {"type": "string"}, "true"),
         ({"type": "decimal", "precision": 5, "scale": 2}, "1.50", {"type": "float"}, "1.5"),
+        ({"type": "datetime"}, "'2024-02-29T01:00+01'", {"type": "json"}, '"2024-02-29T00:00:00.000000Z"'),
+        ({"type": "datetime"}, "'2024-02-29T01:00+01'", {"type": "text"}, "2024-02-29T00:00:00.000000Z"),
+        ({"type": "datetime"}, "null", {"type": "array", "items": {"type": "datetime"}}, None),
+        ({"type": "time"}, "'10:00'", {"type": "array", "items": {"type": "time"}}, '["10:00:00.000000"]'),
+        ({"type": "string", "maxLength": 9}, "'a:b \"c'", {"type": "string", "maxLength": 6}, 'a:b "c'),
     ],
 )  # fmt: skip
 async def test_values_become_those_of_another_type(
@@ -385,6 +390,18 @@ async def test_a_text_that_is_too_long_for_its_new_length_is_refused_and_not_cut
     with pytest.raises(MigrationError, match="or delete its file"):
         await place.migrate(text, allow_destructive=True)
     assert (await place.execute("select code, no from categories"))[0]["code"] == "ABCDEF"
+
+
+@pytest.mark.parametrize("old", [{"type": "string", "maxLength": 10}, {"type": "text"}])
+async def test_spaces_at_the_end_of_a_text_are_not_cut_either(place: Place, old: Resource) -> None:
+    await place.migrate(changed(CATEGORIES, code=old))
+    await place.execute("insert into categories (tenant_id, name, code) values (1, 'a', 'ABCDE  ')")
+    with pytest.raises(MigrationError, match="Rows hold longer values: shorten them"):
+        await place.migrate(changed(CATEGORIES, code={"type": "string", "maxLength": 5}))
+    assert (await place.execute("select code from categories"))[0]["code"] == "ABCDE  "
+    await place.execute("update categories set code = 'ABC  '")
+    await apply(place.app_dir, place.uri)
+    assert (await place.execute("select code from categories"))[0]["code"] == "ABC  "
 
 
 async def test_a_shorter_text_may_wait_and_keeps_its_default(place: Place) -> None:

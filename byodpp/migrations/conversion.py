@@ -15,6 +15,11 @@ _CASTABLE: Final = (
     frozenset({"boolean", "integer"}),
     frozenset({"date", "timestamp with time zone"}),
 )
+#: How the API writes values that PostgreSQL writes by the session's settings, or with fewer digits.
+_WRITTEN: Final = {
+    "timestamp with time zone": """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
+    "time without time zone": "to_char({0}, 'HH24:MI:SS.US')",
+}
 
 
 def converted(value: str, old: str, new: str, *, array: bool = False) -> str:
@@ -28,11 +33,16 @@ def converted(value: str, old: str, new: str, *, array: bool = False) -> str:
     """
     if "bytea" in (old, new):
         return f"NULL::{new}"  # encrypted on one side: nothing but the application can turn one into the other
+    if old in _WRITTEN and (new == "jsonb" or _is_text(new)):
+        value, old = _WRITTEN[old].format(value), "text"
     if new == "jsonb":
         return f"CASE WHEN {value} IS NOT NULL THEN jsonb_build_array({value}) END" if array else f"to_jsonb({value})"
     if new.startswith("character varying"):
-        # Without a cast to its length: that would cut longer values, while storing them refuses.
-        return f"({value} #>> '{{}}')" if old == "jsonb" else f"{value}::text"
+        # Without a cast to its length: that would cut longer values, while storing them refuses. Of spaces at
+        # the end it refuses none, and cuts them: behind what is no space they are refused as well.
+        text = f"({value} #>> '{{}}')" if old == "jsonb" else f"{value}::text"
+        length = _measures(new, "character varying")
+        return f"{text} || CASE WHEN char_length({text}) > {length[0]} THEN '.' ELSE '' END" if length else text
     if old == "jsonb":
         return f"({value} #>> '{{}}')::{new}"
     for family in _CASTABLE:
