@@ -48,7 +48,9 @@ RULES: Final = (
     ("/api/v1/grants", "rowId", {"format"}),
     # A rule names roles that are rows, and a resource, which says what the other fields may hold.
     ("/api/v1/policies", "subject", {"unknown_role", "pattern"}),
-    ("/api/v1/policies", "", {"circle"}),  # what the roles would inherit in all
+    # What the roles would inherit in all.
+    ("/api/v1/policies", "", {"circle"}),
+    ("/api/v1/roles", "", {"circle"}),
     ("/api/v1/policies", "object", {"unknown_resource", "unknown_role"}),
     ("/api/v1/policies", "action", {"enum", "forbidden"}),
     ("/api/v1/policies", "condition", {"unsupported", "unfit", "unknown_field", "unknown_operator", "type"}),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from byodpp.testing import TestedApplication
+from byodpp.testing import Bench, TestedApplication
 from tests.patience import blocked
+from tests.worlds import build
 
 ITEMS = "/api/v1/items"
 BATCH = "/api/v1/items/batch"
@@ -193,3 +195,51 @@ async def test_many_patches_by_filter_at_once_lose_nothing(store: TestedApplicat
     answers = await asyncio.gather(*(client.post(BATCH, json=body) for _ in range(12)))
     assert {one.status_code for one in answers} == {200}, [one.text for one in answers]
     assert {row["total"] for row in (await client.get(ITEMS)).json()["data"]} == {12}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"nonsense": 1}, {"data.nonsense": "unknown_field"}),
+        ({"name": 5}, {"data.name": "type"}),
+        (
+            {"size": {"height": "tall", "depth": 1}},
+            {"data.size.depth": "unknown_field", "data.size.height": "type"},
+        ),
+        ({"size": {}, "marks": []}, {"data.marks": "too_few"}),
+        ({"parts": {"$replace": [{"id": 2**63, "name": "a"}]}}, {"data.parts.0.id": "reference"}),
+        (
+            {"size": {"width": 1}, "parts": [{"nom": "a"}]},
+            {"data.parts.0.name": "required", "data.parts.0.nom": "unknown_field"},
+        ),
+        ({"size": {"width": 1}}, {}),
+        ({"size": {"width": 1}, "parts": [{"name": "a"}]}, {}),
+        ({"size": None, "name": "b"}, {}),
+    ],
+)
+async def test_a_patch_that_no_row_could_take_is_refused_though_none_matches(
+    byodpp_bench: Bench, tmp_path: Path, data: dict[str, Any], expected: dict[str, str]
+) -> None:
+    number, size = {"type": "integer"}, {"height": {"type": "integer", "required": True}}
+    things = {
+        "name": "Things",
+        "fields": {
+            "name": {"type": "string", "index": True},
+            "marks": {"type": "array", "items": number, "minItems": 1},
+            "size": {"type": "object", "properties": {**size, "width": number}},
+        },
+        "relations": {"parts": {"resource": "Parts", "foreignField": "thingId"}},
+    }
+    parts = {
+        "name": "Parts",
+        "fields": {
+            "name": {"type": "string", "required": True},
+            "thingId": {"references": "Things", "required": True},
+        },
+    }
+    async with byodpp_bench.application(build(tmp_path, {"resources": [things, parts]})) as tested:
+        client = tested.client()
+        body = {"operation": "patch", "filter": {"name": "nobody's"}, "data": data, "max": 5}
+        answer = await client.post("/api/v1/things/batch", json=body)
+        assert answer.status_code == (422 if expected else 200), answer.text
+        assert (details(answer) if expected else {}) == expected

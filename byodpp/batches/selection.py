@@ -46,6 +46,8 @@ class Selecting:
     async def run(self) -> list[Any]:
         """Write the rows, all or none."""
         self._work.item_call(self._call, self._operation)  # the right comes before the look
+        if self._operation == "patch":
+            await self._judge()
         repository = self._work.repository(self._call)
         query = self._query()
         found = await self._keys(query)
@@ -56,6 +58,15 @@ class Selecting:
         for index, key in enumerate(key for key in found if str(key) in still):
             results.append(await self._write(index, key))
         return results
+
+    async def _judge(self) -> None:
+        """Refuse what no row could take, though none matches; each row has its own judgement besides."""
+        parts, data = self._work.unit.parts, self._selection.data
+        presets = parts.authorizer.presets(self._work.unit.principal)
+        try:
+            await by_size(partial(parts.schemas.judge_unseen, self._call.resource, data, presets), data)
+        except ApiError as error:
+            raise below(error, "data") from error
 
     def _query(self) -> Query:
         parts, call = self._work.unit.parts, self._call

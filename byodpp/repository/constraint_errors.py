@@ -7,16 +7,13 @@ resource, or the error as it is when it names no constraint of ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, ReferencedConflict, UniqueConflict, ValidationFailed
+from byodpp.schemas.keys import REFERENCE
 from byodpp.tables import Tables
 
-__all__ = ["REFERENCE", "already_there", "explained"]
-
-#: One wording for "does not exist" and "is not for you".
-REFERENCE: Final = "There is nothing with this id."
+__all__ = ["already_there", "explained"]
 
 
 def explained(

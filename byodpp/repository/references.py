@@ -16,8 +16,8 @@ from byodpp.definitions import OnDelete, ResourceDefinition, Scope
 from byodpp.exceptions import Detail, ReferencedConflict, ValidationFailed
 from byodpp.registry import Registry
 from byodpp.repository.acting import Acting
-from byodpp.repository.constraint_errors import REFERENCE
 from byodpp.repository.stores import Store
+from byodpp.schemas.keys import REFERENCE
 
 __all__ = ["check_references", "needs_look", "references_of", "refuse_referenced"]
 

@@ -18,9 +18,10 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.events import emits
 from byodpp.exceptions import ApiError, Detail, Forbidden, ValidationFailed
 from byodpp.repository.acting import Acting
-from byodpp.repository.constraint_errors import REFERENCE, already_there, explained
+from byodpp.repository.constraint_errors import already_there, explained
 from byodpp.repository.references import needs_look
 from byodpp.repository.stores import Store
+from byodpp.schemas.keys import REFERENCE
 from byodpp.statements.staging import StagedRows, StagingStatements
 
 __all__ = ["Refused", "Staging", "Written"]

@@ -5,10 +5,15 @@ In: a JSON value. Out: the key as its row's JSON spells it. Rejects nothing.
 
 from __future__ import annotations
 
+from typing import Final
+
 from byodpp.definitions import ResourceDefinition
 from byodpp.fields import FieldFault
 
-__all__ = ["spelled"]
+__all__ = ["REFERENCE", "is_key", "spelled"]
+
+#: One wording for "does not exist", "cannot exist" and "is not for you".
+REFERENCE: Final = "There is nothing with this id."
 
 
 def spelled(resource: ResourceDefinition, key: int | str) -> int | str:
@@ -21,3 +26,16 @@ def spelled(resource: ResourceDefinition, key: int | str) -> int | str:
     except FieldFault:
         return key
     return found
+
+
+def is_key(resource: ResourceDefinition, key: int | str) -> bool:
+    """Whether a row of the resource could have this key."""
+    definition = resource.fields["id"]
+    try:
+        if isinstance(key, str):
+            definition.type.from_text(key, definition)
+        else:
+            definition.type.from_json(key, definition)
+    except FieldFault:
+        return False
+    return True

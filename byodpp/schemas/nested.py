@@ -23,7 +23,7 @@ from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.strict_field import kind_of
 from byodpp.registry import Registry
 from byodpp.schemas.faults import join_path
-from byodpp.schemas.keys import spelled
+from byodpp.schemas.keys import REFERENCE, is_key, spelled
 from byodpp.schemas.versions import row_version
 from byodpp.wire import whole
 
@@ -143,6 +143,9 @@ class _Judge:
         key: Any = whole(item["id"]) if keyed else None
         if keyed and (isinstance(key, bool) or not isinstance(key, int | str)):
             self._fault(f"{path}.id", "type", "Must be the key of a row.")
+            return None
+        if keyed and not is_key(self.target, key):
+            self._fault(f"{path}.id", "reference", REFERENCE)
             return None
         key = spelled(self.target, key) if keyed else None
         beside = {"id", "version"} if operation == "patch" and self.target.versioned else {"id"}

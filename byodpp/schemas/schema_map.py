@@ -49,6 +49,8 @@ __all__ = [
 
 #: Names the framework owns: refused as read-only also where a resource has no such field.
 _OWN_NAMES: Final = frozenset({"id", "tenantId", "ownerId", "createdAt", "updatedAt", "version", "deletedAt"})
+#: Faults of an object that are none once it is merged with a stored one.
+_STORED_MAY_MEND: Final = frozenset({"required", "too_few"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -274,6 +276,38 @@ class SchemaMap:
         return isinstance(data, dict) and any(
             isinstance(value, dict) and _mergeable(resource.fields.get(name)) for name, value in data.items()
         )
+
+    def judge_unseen(
+        self,
+        resource: ResourceDefinition,
+        data: Any,
+        presets: Callable[[ResourceDefinition], Mapping[str, Any]],
+    ) -> None:
+        """Refuse a patch that no row could take, before any row is looked at.
+
+        Args:
+            resource: what it is for.
+            data: what `wire.loads` returned.
+            presets: as for `load`.
+
+        Raises:
+            ValidationFailed: with every fault; of objects that are merged with stored ones, those that
+                depend on nothing stored.
+        """
+        if not self.needs_stored(resource, data):
+            self.load(resource, "patch", data, presets=presets)
+        elif (*resource.id, "patch") not in self._overrides:
+            try:
+                self.load(resource, "patch", data, stored={}, presets=presets)
+            except ValidationFailed as error:
+                merged = {name for name in data if _mergeable(resource.fields.get(name))}
+                certain = [
+                    one
+                    for one in error.details
+                    if one.code not in _STORED_MAY_MEND or one.field.partition(".")[0] not in merged
+                ]
+                if certain:
+                    raise refuse(certain) from None
 
     def load_python(
         self, resource: ResourceDefinition, operation: str, data: Mapping[str, Any]

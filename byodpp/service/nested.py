@@ -21,8 +21,8 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ApiError, Conflict, Detail, PreconditionRequired, ValidationFailed
 from byodpp.judged_calls import below
 from byodpp.repository import Repository
-from byodpp.repository.constraint_errors import REFERENCE
 from byodpp.rows import Row
+from byodpp.schemas.keys import REFERENCE
 from byodpp.schemas.nested import NestedItem, NestedRows
 
 if TYPE_CHECKING:
