@@ -16,7 +16,7 @@ from byodpp.authentication.signing_keys import SigningKeys
 from byodpp.authentication.tokens import TokenVerifier
 from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import AuthUnavailable, StartError, Unauthenticated
-from byodpp.identity.keycloak import Credentials, Keycloak, KeycloakServer
+from byodpp.identity.keycloak import Credentials, Keycloak, KeycloakServer, RealmStandard
 from byodpp.testing import Bench, TestedApplication
 from tests.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.keycloak_server import KeycloakDesk
@@ -45,7 +45,12 @@ def machine(client: str, **more: Any) -> dict[str, Any]:
 
 REALM: dict[str, Any] = {
     "roles": {"realm": [{"name": "Admin"}]},
-    "clients": [machine("robot", protocolMappers=[AUDIENCE]), machine("stranger"), machine("byodpp-api")],
+    "clients": [
+        machine("robot", protocolMappers=[AUDIENCE]),
+        machine("stranger"),
+        machine("byodpp-api"),
+        {"clientId": "web", "publicClient": True},
+    ],
     "users": [
         {
             "username": f"service-account-{one}",
@@ -408,3 +413,18 @@ async def test_a_keycloak_that_is_away_at_the_start_is_told_in_the_log(
     await opened(world.proxy.url)
     assert "cannot be reached at the start" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+async def test_a_renewal_fails_by_the_token_or_by_our_own_fault(world: World) -> None:
+    def of(client: str) -> Keycloak:
+        standard = RealmStandard(audience="byodpp-api", browser_client=client)
+        return Keycloak(base_url=world.desk.url, timeout_seconds=20, standard=standard)
+
+    known, unknown = of("web"), of("nobody")
+    try:
+        assert await known.renew(world.realm, "no token") is None
+        with pytest.raises(AuthUnavailable):
+            await unknown.renew(world.realm, "no token")
+    finally:
+        await known.close()
+        await unknown.close()

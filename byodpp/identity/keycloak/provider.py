@@ -37,6 +37,8 @@ _MOST_BYTES: Final = 262_144
 _CONNECTIONS: Final = 20
 #: Statuses with which Keycloak refuses a refresh token in its own words; 403 where the realm is closed.
 _REFUSED: Final = (400, 401, 403, 404)
+#: Says of us, not of the token, that Keycloak does not do what it was asked for.
+_OUR_FAULT: Final = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 
 
 class Keycloak:
@@ -114,7 +116,8 @@ class Keycloak:
         access, refresh = document.get("access_token"), document.get("refresh_token")
         if status == 200 and isinstance(access, str) and isinstance(refresh, str):
             return Renewed(access_token=access, refresh_token=refresh)
-        if status in _REFUSED and isinstance(document.get("error"), str):
+        error = document.get("error")
+        if status in _REFUSED and isinstance(error, str) and error not in _OUR_FAULT:
             return None
         raise AuthUnavailable(f"The identity provider answered {status} when asked for a token")
 
