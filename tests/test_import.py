@@ -276,6 +276,13 @@ async def test_the_same_file_of_another_role_on_the_command_line_is_imported_whe
     assert sent.json()["data"]["repeated"]
 
 
+async def test_no_file_moves_the_terminals_cursor(files: TestedApplication, tmp_path: Path) -> None:
+    path = tmp_path / "goods.ndjson"
+    path.write_text('{"name": "a", "\\u001b[2J\\u009bx": 1}\n')
+    told = await operated(files, "import", "Goods", str(path), "--tenant", "acme")
+    assert "\\x1b[2J\\x9bx" in told.stderr and "\x9b" not in told.stderr, told.stderr
+
+
 async def test_a_key_stands_for_one_file_of_one_user(files: TestedApplication) -> None:
     client = files.client(headers={"Idempotency-Key": "load 1"})
     assert (await client.post(IMPORT, content="name\na\n", headers=CSV)).json()["data"]["key"] == "load 1"

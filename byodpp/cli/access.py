@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from byodpp.cli.acting import TENANT, in_tenant, run
-from byodpp.cli.output import print_table
+from byodpp.cli.output import print_table, shown
 from byodpp.cli.place import place_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def explain(
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         for line in explanation_lines(told):
-            typer.echo(line)
+            typer.echo(shown(line))
 
 
 async def _matrix(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 import typer
 
 from byodpp.cli.acting import RESOURCE, ROLE, TENANT, VERSION, Acting, acting, run
-from byodpp.cli.output import print_step, progress_bar
+from byodpp.cli.output import print_step, progress_bar, shown
 from byodpp.cli.place import place_of
 from byodpp.exceptions import Problem, StartError
 
@@ -208,7 +208,7 @@ def _told(error: Mapping[str, Any]) -> str:
     details = "; ".join(
         f"{one['field']}: {one['message']}".removeprefix(": ") for one in error["details"][:5]
     )
-    return details or str(error["message"])
+    return shown(details or str(error["message"]))
 
 
 async def _write_report(who: Acting, outcome: Outcome, path: Path) -> None:

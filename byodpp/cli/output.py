@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from byodpp.exceptions import StartError
 
-__all__ = ["print_problems", "print_step", "print_table", "progress_bar"]
+__all__ = ["print_problems", "print_step", "print_table", "progress_bar", "shown"]
 
 
 def print_problems(error: StartError) -> None:
@@ -26,10 +26,10 @@ def print_problems(error: StartError) -> None:
     for problem in error.problems:
         line = Text()
         if problem.path:
-            line.append(_shown(problem.path), style="bold red").append("\n  ")
-        line.append(_shown(problem.reason))
+            line.append(shown(problem.path), style="bold red").append("\n  ")
+        line.append(shown(problem.reason))
         if problem.suggestion:
-            line.append("\n  ").append(_shown(problem.suggestion), style="cyan")
+            line.append("\n  ").append(shown(problem.suggestion), style="cyan")
         console.print(line)
     count = len(error.problems)
     if count > 1:
@@ -40,12 +40,12 @@ def print_step(word: str, what: str) -> None:
     """Print one line that tells what was done: a word, then to what."""
     from rich.text import Text
 
-    _console().print(Text().append(f"{word:>9} ", style="bold green").append(_shown(what)))
+    _console().print(Text().append(f"{word:>9} ", style="bold green").append(shown(what)))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """Print rows under headings; `empty` when there are none. Piped output is not cut."""
-    lines = [[_shown(" ".join(str(cell).splitlines())) for cell in row] for row in rows]
+    lines = [[shown(" ".join(str(cell).splitlines())) for cell in row] for row in rows]
     if not lines:
         print(empty)
         return
@@ -54,7 +54,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Return a text with what is no letter, sign, space or line end spelled out."""
     if text.isprintable():
         return text
