@@ -469,6 +469,46 @@ async def test_a_suspension_waits_for_no_invitation_that_has_stopped(
     await world.life.reactivate("gamma")
 
 
+async def test_a_suspension_beside_an_invitation_is_taken_up_also_when_that_has_ended(world: World) -> None:
+    await world.life.onboard(ADA)
+    with pytest.raises(Cut):
+        await world.life.invite("gamma", BEN, told=cutting("administrator"))
+    with pytest.raises(Cut):
+        await world.life.suspend("gamma", "security", told=cutting("status"))
+    assert (await world.state("gamma"))["realm"]["enabled"] is True
+    await world.life.invite("gamma", BEN)
+    steps, told = counting()
+    await world.life.suspend("gamma", "security", told=told)
+    assert list(steps) == ["realm", "sessions", "revocation", "mail"]
+    assert (await world.state("gamma"))["realm"]["enabled"] is False
+    with pytest.raises(Conflict):
+        await world.life.suspend("gamma", "security")
+    await world.life.reactivate("gamma")
+    await world.life.suspend("gamma", "admin")
+    with pytest.raises(Conflict):
+        await world.life.suspend("gamma", "admin")
+
+
+async def test_an_onboarding_whose_administrator_is_refused_goes_on_with_another(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def refuses(*arguments: Any, **named: Any) -> str:
+        raise ValidationFailed("The identity provider takes no such address")
+
+    monkeypatch.setattr(world.issuer.administration, "put_user", refuses)
+    with pytest.raises(ValidationFailed):
+        await world.life.onboard(ADA)
+    monkeypatch.undo()
+    await world.life.onboard(replace(ADA, email="eve@gamma.example"))
+    state = await world.state("gamma")
+    assert [one["email"] for one in state["realm"]["users"]] == ["eve@gamma.example"]
+    assert [one["email"] for one in state["users"]] == ["eve@gamma.example"]
+    await world.life.delete("gamma", tmp_path)
+    assert not any(
+        "@" in one["given"] for one in await world.rows("select given::text from byodpp.tenant_procedures")
+    )
+
+
 async def test_a_realm_that_is_made_for_a_suspended_tenant_lets_nobody_in(world: World) -> None:
     await world.application.add_tenant("gamma")
     with pytest.raises(Cut):

@@ -53,6 +53,8 @@ _FREE: Final[Mapping[str, frozenset[str]]] = {
     "onboard": frozenset({"region", "firstName", "lastName", "phone"}),
     "suspend": frozenset({"reason"}),
 }
+#: Steps before which one that has stopped gives its place to one with other words: later ones would be mixed.
+_REPLACED_BEFORE: Final[Mapping[str, str]] = {"onboard": "administrator", "invite": "invitation"}
 #: Procedures beside which a tenant is suspended: they may wait for an identity provider, or for hours.
 _NOT_WAITED_FOR: Final = frozenset({"move", "onboard", "invite"})
 
@@ -258,13 +260,19 @@ class TenantLife:
             raise ValidationFailed(f"A reason is one of {', '.join(SUSPENSION_REASONS)}, not {reason!r}")
         tenant = await self._tenant(slug, "suspend")
         steps = self._steps.suspension(tenant, reason)
+        given = {"reason": reason, "tenant": tenant.id}
+        begun = tenant.status == "deactivated"
         found = await self._procedures.in_the_way(slug, tenant.id)
-        if found is not None and (found.kind in _NOT_WAITED_FOR or found.tenant not in (None, tenant.id)):
-            begun = tenant.status == "deactivated"  # and cut off then
-            async for step in self._procedures.at_once(steps[1:] if begun else steps):
-                told(step.name, True)
+        beside = found is not None and (
+            found.kind in _NOT_WAITED_FOR or found.tenant not in (None, tenant.id)
+        )
+        if found is None and begun:  # beside something that has ended meanwhile
+            beside = await self._procedures.cut_off("suspend", tenant.id, steps[-1].name)
+        if not beside:
+            await self._run("suspend", slug, given, steps, told)
             return
-        await self._run("suspend", slug, {"reason": reason, "tenant": tenant.id}, steps, told)
+        async for step in self._procedures.at_once("suspend", slug, given, steps[1:] if begun else steps):
+            told(step.name, True)
 
     async def reactivate(self, slug: str, *, told: Told = _nobody_told) -> None:
         """Let a suspended tenant's users in again.
@@ -448,7 +456,7 @@ class TenantLife:
         self, kind: str, slug: str, given: Mapping[str, Any], steps: Sequence[Step], told: Told
     ) -> Mapping[str, Any]:
         procedure = await self._procedures.begin(
-            kind, slug, given, free=_FREE.get(kind, ()), replaces=kind == "invite"
+            kind, slug, given, free=_FREE.get(kind, ()), replaced_before=_REPLACED_BEFORE.get(kind, "")
         )
         results: dict[str, Any] = {}
         for step in steps:

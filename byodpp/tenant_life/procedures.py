@@ -70,6 +70,15 @@ _FINISH: Final = """
     update byodpp.tenant_procedures set finished_at = now(), changed_at = now(), failure = null
     where id = $1 and finished_at is null
 """
+#: What is done beside a procedure that is under way is never unfinished: of one tenant, one is.
+_BESIDE: Final = (
+    "insert into byodpp.tenant_procedures (kind, slug, given, finished_at)"
+    " values ($1, $2, $3::jsonb, now()) returning id"
+)
+_DONE_LAST: Final = (
+    "select done from byodpp.tenant_procedures where finished_at is not null and kind = $1"
+    f" and {_WHOSE} = $2::text order by id desc limit 1"
+)
 _AGAIN: Final = "update byodpp.tenant_procedures set given = $2::jsonb where id = $1"
 
 
@@ -123,7 +132,7 @@ class Procedures:
         given: Mapping[str, Any],
         *,
         free: Collection[str] = (),
-        replaces: bool = False,
+        replaced_before: str = "",
     ) -> Procedure:
         """Begin a procedure, or take up the one of this kind that is under way.
 
@@ -132,7 +141,8 @@ class Procedures:
             slug: of the tenant.
             given: what was asked for, with the id of the tenant as `tenant` where it is there.
             free: names of what may be said anew of one that is taken up.
-            replaces: whether one that has stopped is left as it is when something else is asked for now.
+            replaced_before: step before which one that has stopped is left as it is when something else is
+                asked for now; empty: there is none.
 
         Raises:
             Conflict: something else is under way with the tenant, or this with other words.
@@ -144,7 +154,7 @@ class Procedures:
             self._refuse_others(found, kind, slug, tenant)
             differing = _differing(found.given, wire.loads(said.encode()))
             if differing - set(free):
-                if not (replaces and found.failure is not None):
+                if found.failure is None or not replaced_before or replaced_before in found.done:
                     raise _said_otherwise(found, differing - set(free))
                 await transaction.execute(_FINISH, found.id)
                 found = await self._begun(transaction, kind, slug, said, tenant)
@@ -273,10 +283,18 @@ class Procedures:
             await transaction.execute(_NOTE, procedure.id, step.name, json.dumps(result))
         return result, True
 
-    async def at_once(self, steps: Sequence[Step]) -> AsyncIterator[Step]:
+    async def at_once(
+        self, kind: str, slug: str, given: Mapping[str, Any], steps: Sequence[Step]
+    ) -> AsyncIterator[Step]:
         """Take steps beside a procedure that is under way, each in a transaction of its own; yield each.
 
-        Nothing is noted of them: what was cut off is taken from the beginning when it is asked for again.
+        Which are taken is noted after each, so that it is known of one that was cut off.
+
+        Args:
+            kind: of procedure.
+            slug: of the tenant.
+            given: what was asked for, with the id of the tenant as `tenant`.
+            steps: that are to be taken.
 
         Raises:
             ApiError: as the steps raise.
@@ -284,10 +302,26 @@ class Procedures:
         origin = Origin(
             request_id="procedure-at-once", correlation_id="procedure-at-once", user_agent="byodpp tenants"
         )
+        said = wire.dumps(dict(given)).decode()
+        async with self._database.system() as transaction:
+            id = await transaction.fetchval(_BESIDE, kind, slug, said)
         results = dict[str, Any]()
         for step in steps:
-            results[step.name] = await self._once(step, dict(results), origin)
+            try:
+                results[step.name] = await self._once(step, dict(results), origin)
+            except ApiError:
+                async with self._database.system() as transaction:
+                    await transaction.execute(_FORGET, id)
+                raise
+            async with self._database.system() as transaction:
+                await transaction.execute(_NOTE, id, step.name, json.dumps(results[step.name]))
             yield step
+
+    async def cut_off(self, kind: str, tenant: int, last: str) -> bool:
+        """Whether the last one of a kind, of a tenant, was taken beside another, and not to its last step."""
+        async with self._database.system() as transaction:
+            row = await transaction.fetchrow(_DONE_LAST, kind, str(tenant))
+        return row is not None and last not in wire.loads(row["done"].encode())
 
     async def _once(self, step: Step, results: Mapping[str, Any], origin: Origin) -> Any:
         async def work(unit: Unit) -> Any:
