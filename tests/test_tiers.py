@@ -30,6 +30,7 @@ from byodpp.tenant_life.acting import for_platform
 from byodpp.tenant_life.procedures import Procedures
 from byodpp.testing import Bench, TestedApplication
 from tests.commands import byodpp, operated
+from tests.serving import Serving
 from tests.worlds import build, write_application
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 100, "required": True}
@@ -760,3 +761,38 @@ def test_tiers_on_the_command_line(tmp_path: Path) -> None:
     ran("tenants", "migrate", "gamma")
     [line] = [one for one in ran("tenants", "list").splitlines() if "gamma" in one]
     assert " shared " in line
+
+
+@pytest.mark.slow
+def test_tenants_whose_rows_stand_against_a_revision_keep_nobody_else_from_being_served(
+    tmp_path: Path,
+) -> None:
+    write_application(tmp_path, MANIFEST, LOGIC)
+    own: dict[str, Any] = {
+        "BYODPP_ENV": "test",
+        "BYODPP_TENANT_SETTLE_SECONDS": "0",
+        "BYODPP_PLACES": "north@eu",
+    }
+    rows = tmp_path / "rows.ndjson"
+
+    def ran(*words: str) -> None:
+        done = byodpp("--app", tmp_path, *words, **own)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    ran("migrate", "new")
+    ran("migrate", "apply")
+    for slug, tier in (("gamma", "schema"), ("delta", "database")):
+        ran("tenants", "onboard", slug, "--email", f"ada@{slug}.example", "--password")
+        ran("tenants", "migrate", slug, "--to", tier)
+        rows.write_text(json.dumps({"name": "a", "code": f"{slug}-12345"}), encoding="utf-8")
+        ran("import", "Folders", str(rows), "--tenant", slug)
+    shorter = changed(code={"type": "string", "maxLength": 5, "unique": "platform"})
+    (tmp_path / "resources.json").write_text(json.dumps(shorter), encoding="utf-8")
+    ran("migrate", "new", "-m", "shorter")
+    serving = Serving(tmp_path, **own)
+    try:
+        assert "byodpp_t1: folders: change column code" in serving.output
+        assert "place north: " in serving.output and "22001" in serving.output
+    finally:
+        assert serving.end() == 0
+        serving.clear_away()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from byodpp.cli.place import place_of
 from byodpp.exceptions import MigrationError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from byodpp.bootstrap import Blueprint
     from byodpp.cli.place_plans import PlacePlan
@@ -133,24 +133,26 @@ async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
     status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
     # Alembic is slow to import, and the usual start has nothing for it to do.
     if status.pending and not (status.serves and _loses_data(settings, status.pending[0])):
-        refused = await _applied(settings)
+        refused = await _refusal(_apply(settings, allow_destructive=False))
         status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
         # What may wait keeps nobody from serving: rows that stand in its way are changed by requests, too.
+        # Nor does the schema of a tenant that could not follow: it alone is refused until it has.
         if refused is not None:
-            if not (status.serves and status.pending):
+            if not status.serves:
                 raise refused
             typer.echo(str(refused), err=True)
     if not status.serves:
         raise MigrationError([Problem("database", status.reason)])
     if status.reason:
         typer.echo(status.reason, err=True)
-    await _apply_places(settings, allow_destructive=False)
+    if (behind := await _refusal(_apply_places(settings, allow_destructive=False))) is not None:
+        typer.echo(str(behind), err=True)
 
 
-async def _applied(settings: Settings) -> MigrationError | None:
-    """Run what is due and loses nothing; return why it was refused."""
+async def _refusal(applying: Awaitable[Any]) -> MigrationError | None:
+    """Wait for what applies revisions; return why it was refused."""
     try:
-        await _apply(settings, allow_destructive=False)
+        await applying
     except MigrationError as error:
         return error
     return None
