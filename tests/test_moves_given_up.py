@@ -11,7 +11,7 @@ import pytest_asyncio
 from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import ApiError, Conflict, MigrationError
 from byodpp.places import building
-from byodpp.tenant_life import database_moves
+from byodpp.tenant_life import Wanted, database_moves
 from byodpp.testing import Bench
 from tests.test_databases_of_tenants import PLACES, in_place
 from tests.test_moves_in_trouble import AT_ONCE, owner_of
@@ -340,3 +340,14 @@ async def test_a_suspension_waits_for_nobody_who_had_the_slug_before(world: Worl
     assert (await clerk.get(FOLDERS)).status_code == 401
     await world.life.move("apex", "schema")
     assert {line.slug: line.status for line in await world.life.list()}["apex"] == "activated"
+
+
+async def test_a_move_is_not_taken_up_into_another_database_than_it_was_begun_for(world: World) -> None:
+    await world.fill("acme", 1)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", wanted=Wanted(place="north"), told=cutting("hold"))
+    for other in (Wanted(place="south"), Wanted(region="us")):
+        with pytest.raises(Conflict, match="does not lead to"):
+            await world.life.move("acme", "database", wanted=other)
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    assert {line.slug: line.place for line in await world.life.list()}["acme"] == "north"

@@ -539,6 +539,23 @@ async def test_a_deletion_that_is_taken_up_deletes_nobody_who_has_got_the_slug(
     assert (await world.state("gamma"))["tenant"]["name"] == "Delta"
 
 
+async def test_a_deletion_goes_on_by_the_slug_that_its_tenant_had_last(world: World, tmp_path: Path) -> None:
+    await world.life.onboard(ADA)
+    newcomer = Newcomer(slug="delta", name="Delta", email="dan@delta.example")
+    await world.life.onboard(newcomer)
+    with pytest.raises(Cut):
+        await world.life.delete("gamma", tmp_path, told=cutting("export"))
+    async with world.application.connected.database.system() as transaction:
+        for slug, other in (("gamma", "omega"), ("delta", "gamma")):
+            await transaction.execute("update tenants set slug = $2 where slug = $1", slug, other)
+    with pytest.raises(Cut):
+        await world.life.delete("omega", tmp_path, told=cutting("rows"))
+    await world.life.invite("gamma", BEN)  # nothing stands in its way any more
+    await world.life.delete("omega", tmp_path)
+    assert all(line.under_way is None for line in await world.life.list())
+    assert (await world.state("gamma"))["tenant"]["name"] == "Delta"
+
+
 async def test_nobody_is_invited_to_a_tenant_that_is_not_active(world: World) -> None:
     await world.life.onboard(ADA)
     await world.life.suspend("gamma", "admin")

@@ -321,7 +321,7 @@ class TenantLife:
             PlaceUnavailable: one of the databases is away.
         """
         tenant = await self._tenant(slug, "move")
-        given = await self._move_begun(tenant, to)
+        given = await self._move_begun(tenant, to, wanted or Wanted())
         if given is None:
             if to is None:
                 async with self._database.system() as transaction:
@@ -379,7 +379,7 @@ class TenantLife:
     def _moves_of(self, begun: Procedure) -> Moves | DatabaseMoves:
         return self._moves.databases if begun.given.get("by") == "database" else self._moves
 
-    async def _move_begun(self, tenant: Tenant, to: Tier | None) -> Mapping[str, Any] | None:
+    async def _move_begun(self, tenant: Tenant, to: Tier | None, wanted: Wanted) -> Mapping[str, Any] | None:
         """Return what was asked of a move that is under way; None when there is none.
 
         Raises:
@@ -391,6 +391,13 @@ class TenantLife:
         goal = begun.given.get("then") or begun.given["to"]
         if to not in (None, goal):
             raise Conflict(f"A move of tenant {tenant.slug!r} to {goal} is under way: finish it first")
+        place = begun.given.get("place") or begun.done.get("begin", {}).get("target")
+        regions = {one.name: one.region for one, _ in self._moves.databases.choice.states()}
+        region = begun.given.get("region") or regions.get(place)
+        for named, led in ((wanted.place, place), (wanted.region, region)):
+            if named not in (None, led):
+                told = f"A move of tenant {tenant.slug!r} is under way that does not lead to {named!r}"
+                raise Conflict(f"{told}: finish it without naming that, or give it up, first")
         return begun.given
 
     async def _move_once(self, tenant: Tenant, given: Mapping[str, Any], told: Told) -> Mapping[str, Any]:

@@ -79,6 +79,11 @@ _DONE_LAST: Final = (
     "select done from byodpp.tenant_procedures where finished_at is not null and kind = $1"
     f" and {_WHOSE} = $2::text order by id desc limit 1"
 )
+#: What goes on under another slug is found by that one, also when the tenant is gone; the former is free.
+_CALL: Final = (
+    "update byodpp.tenant_procedures set slug = $2 where id = $1 and not exists"
+    " (select from byodpp.tenant_procedures where slug = $2 and finished_at is null)"
+)
 _AGAIN: Final = "update byodpp.tenant_procedures set given = $2::jsonb where id = $1"
 
 
@@ -160,6 +165,8 @@ class Procedures:
                 found = await self._begun(transaction, kind, slug, said, tenant)
             elif differing:
                 await transaction.execute(_AGAIN, found.id, said)
+            if found.slug != slug:
+                await transaction.execute(_CALL, found.id, slug)
         return found
 
     async def _begun(
