@@ -143,6 +143,20 @@ async def test_rows_of_another_resource_have_its_bound(boxes: TestedApplication)
     assert f"{MOST:,} bytes" in refused.json()["error"]["message"]
 
 
+async def test_rows_inside_a_row_are_counted_once(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    keys = await filled(client, 3)
+    box = (await client.get(f"{NOTES}/{keys[0]}?fields=boxId")).json()["data"]["boxId"]
+    data = {"notes": [{"id": key, "level": 1} for key in keys]}
+    batch = {"operation": "patch", "items": [{"id": box, **data}]}
+    step = {"operation": "patch", "resource": "Boxes", "id": box, "data": data}
+    for url, body in ((f"{BOXES}/batch", batch), ("/api/v1/batch", [step])):
+        done = await client.post(url, json=body)
+        assert done.status_code == 200, done.text
+        assert [len(one["notes"]) for one in done.json()["data"]] == [3]
+    assert told(await client.post("/api/v1/batch", json=[step, step])) == (413, "payload_too_large")
+
+
 async def test_an_import_is_answered_with_numbers_and_has_no_such_bound(boxes: TestedApplication) -> None:
     client, url = boxes.client(), f"{NOTES}/import?operation=upsert&on=code"
     records = [{"code": f"n{number}", "text": _TEXT, "level": 1} for number in range(12)]

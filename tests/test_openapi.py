@@ -591,3 +591,25 @@ async def test_title_and_description_of_the_manifest_stand_in_the_document_and_o
         page = (await served.client(role=None).get("/docs")).text
     assert "<h1>Lamps &amp; more</h1>" in page and "What &lt;we&gt; sell." in page
     assert "<h2>Shop</h2><p>Kept &amp; sold.</p>" in page
+
+
+async def test_the_first_page_names_the_versions_and_no_word_that_begins_like_one(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    things = {
+        "name": "Things",
+        "fields": {"a": {"type": "string"}},
+        "routes": {
+            "crud": ["list"],
+            "actions": [{"url": "/api/verify/{id}", "method": "get", "name": "verify"}],
+        },
+        "access": {"read": ["Admin"]},
+    }
+    logic = (
+        "from byodpp.logics import Logic\n\n\nclass Verify(Logic):\n"
+        '    resource, action = "Things", "verify"\n\n    async def execute(self):\n        return {}\n'
+    )
+    blueprint = build(tmp_path / "app", {"resources": [things]}, {"logics/verify.py": logic})
+    async with byodpp_bench.application(blueprint) as served:
+        page = (await served.client(role=None).get("/docs")).text
+    assert '<p class="eyebrow">API reference · v1</p>' in page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from byodpp.cli.output import print_step
+from byodpp.cli.output import print_step, shown
 from byodpp.cli.place import place_of
 from byodpp.exceptions import MigrationError, Problem
 
@@ -140,13 +140,13 @@ async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
         if refused is not None:
             if not status.serves:
                 raise refused
-            typer.echo(str(refused), err=True)
+            typer.echo(shown(str(refused)), err=True)
     if not status.serves:
         raise MigrationError([Problem("database", status.reason)])
     if status.reason:
         typer.echo(status.reason, err=True)
     if (behind := await _refusal(_apply_places(settings, allow_destructive=False))) is not None:
-        typer.echo(str(behind), err=True)
+        typer.echo(shown(str(behind)), err=True)
 
 
 async def _refusal(applying: Awaitable[Any]) -> MigrationError | None:

@@ -7,6 +7,7 @@ complete without the script. Rejects nothing; a page that does not exist is None
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from html import escape
@@ -37,6 +38,9 @@ _SIGN_IN_DIALOG: Final = (
     'autocomplete="organization" spellcheck="false" required placeholder="its short name"></label>'
     '<p id="sign-in-says" role="status"></p><button type="submit">Continue</button></form></dialog>'
 )
+
+#: Where a version stands in an address.
+_VERSIONED: Final = re.compile(r"/api/(v[1-9][0-9]*)/")
 
 
 class Book:
@@ -82,7 +86,7 @@ class Book:
         about = info.get("description", "").split("\n\n")
         cards = "".join(self._group_cards(group, pages) for group, pages in self._groups.items())
         count = sum(len(found) for found in self._operations.values())
-        found = {path.split("/")[2] for _, path, _ in self._all() if path.startswith("/api/v")}
+        found = {match[1] for _, path, _ in self._all() if (match := _VERSIONED.match(path))}
         versions = sorted(found, key=lambda one: (len(one), one))
         summary = f'<p class="lede">{escape(info["summary"])}</p>' if "summary" in info else ""
         notes = "".join(f"<section>{prose(part)}</section>" for part in about)

@@ -61,3 +61,11 @@ class AnswerBound:
                     raise PayloadTooLarge(told)
             self._bytes[resource.id], self._most = before + size, most
         return result
+
+    def mark(self) -> tuple[dict[tuple[str, str], int], int]:
+        """Return what is counted now, to `rewind` to it."""
+        return dict(self._bytes), self._most
+
+    def rewind(self, mark: tuple[dict[tuple[str, str], int], int]) -> None:
+        """Forget what was counted since: it is answered inside another row, which is counted in its turn."""
+        self._bytes, self._most = dict(mark[0]), mark[1]

@@ -40,14 +40,17 @@ class NestedWork:
 
     async def write(self, row: Row) -> Row:
         """Write the related rows of a row; return it with them."""
-        members = []
-        for nested in self._call.nested:
-            try:
-                results = await self._write(nested, row["id"])
-            except ApiError as error:
-                raise below(error, nested.relation.name) from error
-            shown = b",".join(map(_json, results))
-            members.append(b",%b:[%b]" % (wire.dumps(nested.relation.name), shown))
+        members, counted = [], self._unit.answer.mark()
+        try:
+            for nested in self._call.nested:
+                try:
+                    results = await self._write(nested, row["id"])
+                except ApiError as error:
+                    raise below(error, nested.relation.name) from error
+                shown = b",".join(map(_json, results))
+                members.append(b",%b:[%b]" % (wire.dumps(nested.relation.name), shown))
+        finally:
+            self._unit.answer.rewind(counted)
         whole = row.json[:-1] + b"".join(members) + b"}"
         return Row(whole, self._call.resource, self._unit.parts.registry, version=row.version, key=row.key)
 
