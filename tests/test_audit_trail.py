@@ -87,7 +87,7 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
-    async with byodpp_bench.application(blueprint) as application:
+    async with byodpp_bench.application(blueprint, tenant_settle_seconds=0) as application:
         yield application
 
 

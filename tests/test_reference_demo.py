@@ -38,7 +38,7 @@ async def demo(
     byodpp_bench: Bench, byodpp_blueprint: Blueprint, origin: str
 ) -> AsyncIterator[TestedApplication]:
     """The application with its demo data; tokens need the tenants' realms as the data made them."""
-    async with byodpp_bench.application(byodpp_blueprint, origin=origin) as tested:
+    async with byodpp_bench.application(byodpp_blueprint, origin=origin, tenant_settle_seconds=0) as tested:
         yield tested
 
 
