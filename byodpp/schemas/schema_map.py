@@ -8,8 +8,7 @@ Marshmallow's `load` decides on every way in.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
@@ -17,14 +16,14 @@ from typing import Any, Final
 import marshmallow
 
 from byodpp import wire
-from byodpp.definitions import FieldDefinition, Kind, ResourceDefinition
+from byodpp.definitions import FieldDefinition, ResourceDefinition
 from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.fields.document import check_json
 from byodpp.fields.strict_field import Fault, FieldFault, ReadOnlyField, StrictField, kind_of
-from byodpp.fields.string import MAX_INDEXED_BYTES, StringType
 from byodpp.registry import Registry
 from byodpp.schemas.faults import MAX_DETAILS, details_of, join_path, refuse
 from byodpp.schemas.generated import GeneratedSchema
+from byodpp.schemas.generating import generated_schema
 from byodpp.schemas.inside import MOST_INSIDE, rows_inside
 from byodpp.schemas.modifiers import Modifier, part_modifiers
 from byodpp.schemas.nested import MAX_NESTING, NestedRows, judge_nested, nestable
@@ -47,8 +46,6 @@ __all__ = [
     "refuse",
 ]
 
-#: Names the framework owns: refused as read-only also where a resource has no such field.
-_OWN_NAMES: Final = frozenset({"id", "tenantId", "ownerId", "createdAt", "updatedAt", "version", "deletedAt"})
 #: Faults of an object that are none once it is merged with a stored one.
 _STORED_MAY_MEND: Final = frozenset({"required", "too_few"})
 
@@ -105,7 +102,7 @@ class SchemaMap:
         return found
 
     def _make(self, resource: ResourceDefinition, operation: str, from_wire: bool) -> marshmallow.Schema:
-        generated = _generate(resource, operation, from_wire)
+        generated = generated_schema(resource, operation, from_wire=from_wire)
         own = self._overrides.get((*resource.id, operation))
         if own is None:
             return generated()
@@ -343,7 +340,7 @@ class SchemaMap:
         key = (*resource.id, "", False)  # not the application's: only what was generated
         usual = self._schemas.get(key)
         if usual is None:
-            usual = self._schemas[key] = _generate(resource, "patch", from_wire=False)()
+            usual = self._schemas[key] = generated_schema(resource, "patch", from_wire=False)()
         return rest, _load(usual, aside, prefix, own=False)
 
     def action(self, schema_class: type[marshmallow.Schema], data: Any, *, prefix: str = "") -> Any:
@@ -425,74 +422,3 @@ def _merged(resource: ResourceDefinition, data: dict[str, Any], stored: Mapping[
         else value
         for name, value in data.items()
     }
-
-
-# --- generating ---------------------------------------------------------------------------
-
-
-def _generate(resource: ResourceDefinition, operation: str, from_wire: bool) -> type[marshmallow.Schema]:
-    """Make the schema class of a resource and operation."""
-    limits = _index_limits(resource)
-    fields: dict[str, Any] = {}
-    for name, definition in resource.fields.items():
-        options = _options(resource, definition, operation)
-        if from_wire and definition.read_only and (operation != "update" or definition.write_only):
-            options.pop("required", None)
-            fields[name] = ReadOnlyField(**options)
-        else:
-            fields[name] = definition.type.schema_field(
-                definition, from_wire=from_wire, max_bytes=limits.get(name), **options
-            )
-    if from_wire and resource.kind is not Kind.LOGIC:
-        fields |= {
-            name: ReadOnlyField() for name in sorted(_OWN_NAMES - fields.keys() - resource.relations.keys())
-        }
-    meta = type("Meta", (GeneratedSchema.Meta,), {"include": fields})
-    return type(f"{resource.name}{operation.capitalize()}", (GeneratedSchema,), {"Meta": meta})
-
-
-def _options(resource: ResourceDefinition, definition: FieldDefinition, operation: str) -> dict[str, Any]:
-    """Return what a field does when its value is absent or null.
-
-    A write-only field that an update leaves out stays as it is: no answer ever showed it, so
-    what was read could not be put back otherwise.
-    """
-    default = definition.default
-    states = resource.states
-    if states is not None and states.field == definition.name and not definition.has_default:
-        default = states.initial
-    has_default = definition.has_default or default is not definition.default
-    options: dict[str, Any] = {"allow_none": definition.nullable}
-    if operation == "patch" or (operation == "update" and (definition.read_only or definition.write_only)):
-        return options
-    if has_default:
-        options["load_default"] = _fresh(default)
-    elif definition.required and not definition.read_only:
-        options["required"] = True
-    elif operation == "update":
-        options["load_default"] = None
-    return options
-
-
-def _fresh(default: Any) -> Any:
-    """Return a default that no two rows share."""
-    if not isinstance(default, dict | list):
-        return default
-    return (lambda: copy.deepcopy(default)) if default else type(default)
-
-
-def _index_limits(resource: ResourceDefinition) -> dict[str, int]:
-    """Return how many bytes the texts of each index may have, so that an entry always fits."""
-    keys: list[Sequence[str]] = [key.fields for key in resource.unique]
-    keys.extend(resource.indexes)
-    keys.extend((one.name,) for one in resource.fields.values() if one.index or one.unique is not None)
-    limits: dict[str, int] = {}
-    for key in keys:
-        texts = [
-            name
-            for name in key
-            if name in resource.fields and isinstance(resource.fields[name].type, StringType)
-        ]
-        for name in texts:
-            limits[name] = min(limits.get(name, MAX_INDEXED_BYTES), MAX_INDEXED_BYTES // len(texts))
-    return limits
