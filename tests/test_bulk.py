@@ -212,6 +212,15 @@ async def test_many_patches_by_filter_at_once_lose_nothing(store: TestedApplicat
             {"size": {"width": 1}, "parts": [{"nom": "a"}]},
             {"data.parts.0.name": "required", "data.parts.0.nom": "unknown_field"},
         ),
+        (
+            {"parts": {"$replace": [{"id": 1, "form": {"deep": "x", "wide": 1}, "nom": 1}]}},
+            {
+                "data.parts.0.form.deep": "type",
+                "data.parts.0.form.wide": "unknown_field",
+                "data.parts.0.nom": "unknown_field",
+            },
+        ),
+        ({"parts": [{"id": 1, "form": {}}]}, {}),
         ({"size": {"width": 1}}, {}),
         ({"size": {"width": 1}, "parts": [{"name": "a"}]}, {}),
         ({"size": None, "name": "b"}, {}),
@@ -234,6 +243,7 @@ async def test_a_patch_that_no_row_could_take_is_refused_though_none_matches(
         "name": "Parts",
         "fields": {
             "name": {"type": "string", "required": True},
+            "form": {"type": "object", "properties": {"deep": {"type": "integer", "required": True}}},
             "thingId": {"references": "Things", "required": True},
         },
     }

@@ -155,7 +155,8 @@ class SchemaMap:
             target: ResourceDefinition, operation: str, item: Any, path: str, left: frozenset[str]
         ) -> Any:
             if operation == "patch" and self.needs_stored(target, item):
-                return None  # judged when its row is locked
+                self.judge_unseen(target, item, presets, prefix=path, partial=left, level=level + 1)
+                return None  # judged as a whole when its row is locked
             return self.load(
                 target, operation, item, prefix=path, partial=left, presets=presets, level=level + 1
             )
@@ -278,30 +279,51 @@ class SchemaMap:
         self,
         resource: ResourceDefinition,
         data: Any,
-        presets: Callable[[ResourceDefinition], Mapping[str, Any]],
+        presets: Callable[[ResourceDefinition], Mapping[str, Any]] | None,
+        *,
+        prefix: str = "",
+        partial: frozenset[str] = frozenset(),
+        level: int = 0,
     ) -> None:
         """Refuse a patch that no row could take, before any row is looked at.
 
         Args:
             resource: what it is for.
             data: what `wire.loads` returned.
-            presets: as for `load`.
+            presets: as for `load`, as is what follows.
+            prefix: path of the body in the request.
+            partial: fields that are filled in later.
+            level: how many rows lie around this one.
 
         Raises:
             ValidationFailed: with every fault; of objects that are merged with stored ones, those that
                 depend on nothing stored.
         """
+
+        def load(stored: Mapping[str, Any] | None) -> None:
+            self.load(
+                resource,
+                "patch",
+                data,
+                prefix=prefix,
+                stored=stored,
+                partial=partial,
+                presets=presets,
+                level=level,
+            )
+
         if not self.needs_stored(resource, data):
-            self.load(resource, "patch", data, presets=presets)
+            load(None)
         elif (*resource.id, "patch") not in self._overrides:
             try:
-                self.load(resource, "patch", data, stored={}, presets=presets)
+                load({})
             except ValidationFailed as error:
-                merged = {name for name in data if _mergeable(resource.fields.get(name))}
+                merged = {join_path(prefix, name) for name in data if _mergeable(resource.fields.get(name))}
                 certain = [
                     one
                     for one in error.details
-                    if one.code not in _STORED_MAY_MEND or one.field.partition(".")[0] not in merged
+                    if one.code not in _STORED_MAY_MEND
+                    or not any(f"{one.field}.".startswith(f"{path}.") for path in merged)
                 ]
                 if certain:
                     raise refuse(certain) from None
