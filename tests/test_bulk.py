@@ -253,3 +253,41 @@ async def test_a_patch_that_no_row_could_take_is_refused_though_none_matches(
         answer = await client.post("/api/v1/things/batch", json=body)
         assert answer.status_code == (422 if expected else 200), answer.text
         assert (details(answer) if expected else {}) == expected
+
+
+OWN_CLASS = """
+from marshmallow import Schema, ValidationError, validates_schema
+
+
+class Patch(Schema):
+    resource, operation, extends = "Things", "patch", True
+
+    @validates_schema
+    def width_needs_height(self, data, **kwargs):
+        if "height" not in data.get("size", {}):
+            raise ValidationError("A width needs a height.", "size")
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("nonsense", 422), ("name", 200)])
+async def test_what_a_class_of_the_application_may_see_in_stored_values_waits_for_a_row(
+    byodpp_bench: Bench, tmp_path: Path, name: str, status: int
+) -> None:
+    number = {"type": "integer"}
+    fields = {
+        "name": {"type": "string", "index": True},
+        "size": {"type": "object", "properties": {"height": number, "width": number}},
+    }
+    manifest = {"resources": [{"name": "Things", "fields": fields}]}
+    blueprint = build(tmp_path, manifest, {"schemas/things.py": OWN_CLASS})
+    async with byodpp_bench.application(blueprint) as tested:
+        client = tested.client()
+        data = {"size": {"width": 1}, name: "b"}
+        body = {"operation": "patch", "filter": {"name": "a"}, "data": data, "max": 5}
+        answer = await client.post("/api/v1/things/batch", json=body)
+        assert answer.status_code == status, answer.text
+        for size, expected in (({"height": 2}, status), ({}, 422)):
+            made = await client.post("/api/v1/things", json={"name": "a", "size": size})
+            assert made.status_code == 201, made.text
+            answer = await client.post("/api/v1/things/batch", json=body)
+            assert answer.status_code == expected, answer.text

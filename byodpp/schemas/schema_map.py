@@ -48,6 +48,8 @@ __all__ = [
 
 #: Faults of an object that are none once it is merged with a stored one.
 _STORED_MAY_MEND: Final = frozenset({"required", "too_few"})
+#: Faults that no stored value mends, whoever judges.
+_CERTAIN: Final = frozenset({"unknown_field", "type"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -314,19 +316,22 @@ class SchemaMap:
 
         if not self.needs_stored(resource, data):
             load(None)
-        elif (*resource.id, "patch") not in self._overrides:
-            try:
-                load({})
-            except ValidationFailed as error:
-                merged = {join_path(prefix, name) for name in data if _mergeable(resource.fields.get(name))}
-                certain = [
-                    one
-                    for one in error.details
-                    if one.code not in _STORED_MAY_MEND
-                    or not any(f"{one.field}.".startswith(f"{path}.") for path in merged)
-                ]
-                if certain:
-                    raise refuse(certain) from None
+            return
+        own = (*resource.id, "patch") in self._overrides
+        try:
+            load({})
+        except ValidationFailed as error:
+            merged = {join_path(prefix, name) for name in data if _mergeable(resource.fields.get(name))}
+            certain = [
+                one
+                for one in error.details
+                if one.code not in _STORED_MAY_MEND
+                or not any(f"{one.field}.".startswith(f"{path}.") for path in merged)
+            ]
+            if own:  # a class of the application may judge one field by another, which is stored
+                certain = [one for one in certain if one.code in _CERTAIN]
+            if certain:
+                raise refuse(certain) from None
 
     def load_python(
         self, resource: ResourceDefinition, operation: str, data: Mapping[str, Any]
