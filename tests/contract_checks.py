@@ -116,10 +116,18 @@ def is_beyond(detail: dict[str, str], case: Any) -> bool:
     ):
         return True
     return (
-        name == "page"  # how far it may go depends on `limit`
+        (code in ("required", "too_few") and is_merged(name, case))  # what is stored may have it
+        or name == "page"  # how far it may go depends on `limit`
         or (case.method == "PUT" and code == "read_only")  # only what is stored may be sent
         or (name == "stars" and code == "type")  # marshmallow's strict integer takes no 4.0
     )
+
+
+def is_merged(name: str, case: Any) -> bool:
+    """Return whether a fault lies inside an object that a patch merges into a stored one."""
+    inside = _ITEM.sub("", name).partition(".")[2]
+    patched = case.method == "PATCH" or case.operation.path.endswith("/batch")
+    return bool(inside) and patched
 
 
 @schemathesis.hook

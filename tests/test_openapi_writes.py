@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -247,3 +248,29 @@ async def test_what_a_patch_schema_leaves_out_cannot_be_modified_either(
             refused = await client.patch(f"{ITEMS}/1", json=body)
             assert refused.status_code == 422, refused.text
             assert refused.json()["error"]["details"][0]["code"] == "unknown_field"
+
+
+async def test_a_patch_may_name_any_part_of_an_object(byodpp_bench: Bench, tmp_path: Path) -> None:
+    number = {"type": "integer"}
+    size = {"high": {**number, "required": True}, "wide": number}
+    outer = {"size": {"type": "object", "properties": size}, "name": {"type": "string", "required": True}}
+    things = {"name": "Things", "fields": {"form": {"type": "object", "properties": outer}}}
+    blueprint = build(tmp_path, {"resources": [things]})
+    document = openapi_document(blueprint.registry, blueprint.schemas, blueprint.logics)
+    whole = {"name": "a", "size": {"high": 1}}
+    async with byodpp_bench.application(blueprint) as tested:
+        client = tested.client()
+        made = await client.post("/api/v1/things", json={"form": whole})
+        url = f"/api/v1/things/{made.json()['data']['id']}"
+        for method, form, allowed in (
+            ("patch", {"size": {"wide": 2}}, True),
+            ("patch", {"size": {"wide": None}}, True),
+            ("patch", {"size": {"deep": 2}}, False),
+            ("patch", {"size": {"wide": "2"}}, False),
+            ("put", {"name": "b", "size": {"wide": 2}}, False),
+            ("put", {"size": {"high": 2}}, False),
+            ("put", whole, True),
+        ):
+            assert valid(document, method, "/api/v1/things/{id}", {"form": form}) is allowed, form
+            answer = await client.request(method.upper(), url, json={"form": form})
+            assert (answer.status_code == 200) is allowed, (form, answer.text)

@@ -210,6 +210,10 @@ def _words(resource: ResourceDefinition) -> dict[str, Any]:
     return {key: word for key, word in words.items() if word}
 
 
+#: Words of JSON Schema that hold for an object as a whole, not for the part that a patch changes.
+_OF_WHOLE_OBJECTS: Final = frozenset({"required", "minProperties", "maxProperties"})
+
+
 # --- bodies -------------------------------------------------------------------------------
 
 
@@ -250,7 +254,7 @@ def _generated(resource: ResourceDefinition, operation: str) -> dict[str, Any]:
         if definition.write_only:
             schema["writeOnly"] = True
         if operation == "patch":
-            schema = _modifiable(schema, definition)
+            schema = _modifiable(_merged(schema), definition)
         elif not definition.read_only:
             if definition.has_default:
                 default = _wire(definition.default, definition)
@@ -261,6 +265,16 @@ def _generated(resource: ResourceDefinition, operation: str) -> dict[str, Any]:
         properties[name] = schema
     found: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     return found | ({"required": required} if required else {})
+
+
+def _merged(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of what a patch merges into a stored object: any part of it (RFC 7396)."""
+    found = {key: value for key, value in schema.items() if key not in _OF_WHOLE_OBJECTS}
+    if "properties" in found:
+        found["properties"] = {name: _merged(one) for name, one in found["properties"].items()}
+    if "anyOf" in found:
+        found["anyOf"] = [_merged(one) for one in found["anyOf"]]
+    return found
 
 
 def _modifiable(schema: dict[str, Any], definition: FieldDefinition) -> dict[str, Any]:
