@@ -222,6 +222,7 @@ async def test_many_patches_by_filter_at_once_lose_nothing(store: TestedApplicat
         ),
         ({"parts": [{"id": 1, "form": {}}]}, {}),
         ({"size": {"width": 1}}, {}),
+        ({"size": {"height": None}}, {"data.size.height": "required"}),
         ({"size": {"width": 1}, "parts": [{"name": "a"}]}, {}),
         ({"size": None, "name": "b"}, {}),
     ],
@@ -265,15 +266,19 @@ class Patch(Schema):
     @validates_schema
     def width_needs_height(self, data, **kwargs):
         if "height" not in data.get("size", {}):
-            raise ValidationError("A width needs a height.", "size")
+            raise ValidationError({"size": {"width": ["Needs a height."]}})
 """
 
 
-@pytest.mark.parametrize(("name", "status"), [("nonsense", 422), ("name", 200)])
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [({"nonsense": 1}, 422), ({"size": {"width": -1}}, 422), ({"name": "b"}, 200)],
+    ids=["unknown", "beyond", "valid"],
+)
 async def test_what_a_class_of_the_application_may_see_in_stored_values_waits_for_a_row(
-    byodpp_bench: Bench, tmp_path: Path, name: str, status: int
+    byodpp_bench: Bench, tmp_path: Path, more: dict[str, Any], status: int
 ) -> None:
-    number = {"type": "integer"}
+    number = {"type": "integer", "minimum": 0}
     fields = {
         "name": {"type": "string", "index": True},
         "size": {"type": "object", "properties": {"height": number, "width": number}},
@@ -282,7 +287,7 @@ async def test_what_a_class_of_the_application_may_see_in_stored_values_waits_fo
     blueprint = build(tmp_path, manifest, {"schemas/things.py": OWN_CLASS})
     async with byodpp_bench.application(blueprint) as tested:
         client = tested.client()
-        data = {"size": {"width": 1}, name: "b"}
+        data = {"size": {"width": 1}, **more}
         body = {"operation": "patch", "filter": {"name": "a"}, "data": data, "max": 5}
         answer = await client.post("/api/v1/things/batch", json=body)
         assert answer.status_code == status, answer.text

@@ -46,8 +46,6 @@ __all__ = [
     "refuse",
 ]
 
-#: Faults of an object that are none once it is merged with a stored one.
-_STORED_MAY_MEND: Final = frozenset({"required", "too_few"})
 #: Faults that no stored value mends, whoever judges.
 _CERTAIN: Final = frozenset({"unknown_field", "type"})
 
@@ -321,15 +319,21 @@ class SchemaMap:
         try:
             load({})
         except ValidationFailed as error:
-            merged = {join_path(prefix, name) for name in data if _mergeable(resource.fields.get(name))}
+            merged = tuple(
+                join_path(prefix, name) + "." for name in data if _mergeable(resource.fields.get(name))
+            )
             certain = [
                 one
                 for one in error.details
-                if one.code not in _STORED_MAY_MEND
-                or not any(f"{one.field}.".startswith(f"{path}.") for path in merged)
+                if not f"{one.field}.".startswith(merged)
+                or not _may_be_stored(one.code, data, one.field.removeprefix(f"{prefix}."))
             ]
-            if own:  # a class of the application may judge one field by another, which is stored
-                certain = [one for one in certain if one.code in _CERTAIN]
+            if own:  # a class of the application may judge values by others, which are stored
+                certain = [
+                    one
+                    for one in certain
+                    if one.code in _CERTAIN or (one.field.startswith(merged) and one.code != "invalid")
+                ]
             if certain:
                 raise refuse(certain) from None
 
@@ -436,6 +440,15 @@ def _refuse_unstorable(data: Mapping[str, Any], prefix: str) -> None:
 def _json_value(definition: FieldDefinition | None, value: Any) -> Any:
     """Return a Python value in the form that a body has."""
     return value if definition is None or value is None else definition.type.to_json(value, definition)
+
+
+def _may_be_stored(code: str, data: Any, path: str) -> bool:
+    """Whether what a patch lacks may be there already: what it sets to null is not there afterwards."""
+    for name in path.split("."):
+        if not isinstance(data, dict) or name not in data:
+            return code == "required"
+        data = data[name]
+    return code == "too_few" and isinstance(data, dict)
 
 
 def _mergeable(definition: FieldDefinition | None) -> bool:
