@@ -1,8 +1,8 @@
 """Schemas: which bodies are valid.
 
-`schema_map` generates a marshmallow schema per resource and operation, or takes the one that an
-application has dropped into its `schemas/` (`overrides`); `faults` turns what marshmallow found into one
-refusal; `nested` and `modifiers` read the two kinds of values that are not fields.
+`schema_map` judges bodies by a marshmallow schema per resource and operation: one that the manifest asks for
+(`generating`), or that an application has dropped into its `schemas/` (`overrides`). `faults` turns what
+marshmallow found into one refusal; `nested` and `modifiers` read the two kinds of values that are not fields.
 """
 
 from __future__ import annotations
