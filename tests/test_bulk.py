@@ -272,15 +272,22 @@ class Patch(Schema):
 
 @pytest.mark.parametrize(
     ("more", "status"),
-    [({"nonsense": 1}, 422), ({"size": {"width": -1}}, 422), ({"name": "b"}, 200)],
-    ids=["unknown", "beyond", "valid"],
+    [
+        ({"nonsense": 1}, 422),
+        ({"size": {"width": -1}}, 422),
+        ({"name": "much too long"}, 422),
+        ({"size": {"width": 1}, "amount": {"$increment": "x"}}, 422),
+        ({"name": "b"}, 200),
+    ],
+    ids=["unknown", "beyond", "long", "modifier", "valid"],
 )
 async def test_what_a_class_of_the_application_may_see_in_stored_values_waits_for_a_row(
     byodpp_bench: Bench, tmp_path: Path, more: dict[str, Any], status: int
 ) -> None:
     number = {"type": "integer", "minimum": 0}
     fields = {
-        "name": {"type": "string", "index": True},
+        "name": {"type": "string", "index": True, "maxLength": 8},
+        "amount": number,
         "size": {"type": "object", "properties": {"height": number, "width": number}},
     }
     manifest = {"resources": [{"name": "Things", "fields": fields}]}
@@ -296,3 +303,66 @@ async def test_what_a_class_of_the_application_may_see_in_stored_values_waits_fo
             assert made.status_code == 201, made.text
             answer = await client.post("/api/v1/things/batch", json=body)
             assert answer.status_code == expected, answer.text
+
+
+FIELD_CLASS = """
+from marshmallow import Schema, ValidationError, fields, validate, validates
+
+from byodpp.schemas import Fault
+
+
+class Patch(Schema):
+    resource, operation, extends = "Things", "patch", True
+    amount = fields.Integer(validate=validate.Range(max=9))
+
+    @validates("name")
+    def is_not_odd(self, value, data_key):
+        if value == "odd":
+            raise ValidationError([Fault("odd", "Is odd.")])
+
+    @validates("size")
+    def has_height(self, value, data_key):
+        if "height" not in value:
+            raise ValidationError([Fault("flat", "Has no height.")])
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"name": "odd"}, {"data.name": "odd"}),
+        ({"amount": 11}, {"data.amount": "out_of_range"}),
+        ({"size": {"width": -1}, "name": "odd"}, {"data.name": "odd", "data.size.width": "out_of_range"}),
+        ({"parts": [{"amount": -1, "name": "a"}]}, {"data.parts.0.amount": "out_of_range"}),
+        ({}, {}),
+    ],
+)
+async def test_what_a_class_says_of_one_field_needs_no_row_unless_the_field_is_merged(
+    byodpp_bench: Bench, tmp_path: Path, more: dict[str, Any], expected: dict[str, str]
+) -> None:
+    number = {"type": "integer", "minimum": 0}
+    things = {
+        "name": "Things",
+        "fields": {
+            "name": {"type": "string", "index": True},
+            "amount": number,
+            "size": {"type": "object", "properties": {"height": number, "width": number}},
+        },
+        "relations": {"parts": {"resource": "Parts", "foreignField": "thingId"}},
+    }
+    parts = {
+        "name": "Parts",
+        "fields": {
+            "name": {"type": "string", "required": True},
+            "amount": number,
+            "thingId": {"references": "Things", "required": True},
+        },
+    }
+    blueprint = build(tmp_path, {"resources": [things, parts]}, {"schemas/things.py": FIELD_CLASS})
+    async with byodpp_bench.application(blueprint) as tested:
+        client = tested.client()
+        data = {"size": {"width": 1}, **more}
+        body = {"operation": "patch", "filter": {"name": "nobody's"}, "data": data, "max": 5}
+        answer = await client.post("/api/v1/things/batch", json=body)
+        assert answer.status_code == (422 if expected else 200), answer.text
+        assert (details(answer) if expected else {}) == expected

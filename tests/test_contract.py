@@ -35,7 +35,7 @@ SEED = os.environ.get("BYODPP_TEST_SEED", "1")
 EXAMPLES = int(os.environ.get("BYODPP_CONTRACT_EXAMPLES", "0"))
 GROUPS = re.compile(os.environ.get("BYODPP_CONTRACT_GROUPS", ""))
 #: How long one group of addresses may take.
-SECONDS = 3_600
+SECONDS = 7_200
 #: That are asked at once: one thinks while the server answers another.
 AT_ONCE = 2
 

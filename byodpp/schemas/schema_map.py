@@ -8,10 +8,10 @@ Marshmallow's `load` decides on every way in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 import marshmallow
 
@@ -34,6 +34,7 @@ from byodpp.schemas.overrides import (
     load_schema_overrides,
     place_overrides,
 )
+from byodpp.schemas.unseen import certain, certain_of_own, keeps_names
 
 __all__ = [
     "MAX_DETAILS",
@@ -45,9 +46,6 @@ __all__ = [
     "load_schema_overrides",
     "refuse",
 ]
-
-#: Faults that no stored value mends, whoever judges.
-_CERTAIN: Final = frozenset({"unknown_field", "type"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -315,27 +313,41 @@ class SchemaMap:
         if not self.needs_stored(resource, data):
             load(None)
             return
+        merged = frozenset(name for name in data if _mergeable(resource.fields.get(name)))
         own = (*resource.id, "patch") in self._overrides
+        found: list[Detail] = []
         try:
             load({})
         except ValidationFailed as error:
-            merged = tuple(
-                join_path(prefix, name) + "." for name in data if _mergeable(resource.fields.get(name))
+            found = certain(error.details, data, prefix, merged)
+        if own:
+            schema = self.schema(resource, "patch")
+            nested = self.nestable(resource, "patch")
+            found = certain_of_own(found, schema, prefix, merged, nested)
+            known = {(one.field, one.code) for one in found}
+            also = certain(self._generated_faults(resource, schema, data, prefix), data, prefix, merged)
+            found.extend(one for one in also if (one.field, one.code) not in known)
+        if found:
+            raise refuse(found)
+
+    def _generated_faults(
+        self, resource: ResourceDefinition, schema: marshmallow.Schema, data: dict[str, Any], prefix: str
+    ) -> Sequence[Detail]:
+        """Return the faults of those fields of a patch that an application's class has left as they were."""
+        if not keeps_names(schema):
+            return ()
+        left = {name: value for name, value in data.items() if type(schema.fields.get(name)) is StrictField}
+        try:
+            self._load_patch(
+                resource,
+                self._generated(resource, from_wire=True),
+                _merged(resource, left, {}),
+                prefix,
+                frozenset(),
             )
-            certain = [
-                one
-                for one in error.details
-                if not f"{one.field}.".startswith(merged)
-                or not _may_be_stored(one.code, data, one.field.removeprefix(f"{prefix}."))
-            ]
-            if own:  # a class of the application may judge values by others, which are stored
-                certain = [
-                    one
-                    for one in certain
-                    if one.code in _CERTAIN or (one.field.startswith(merged) and one.code != "invalid")
-                ]
-            if certain:
-                raise refuse(certain) from None
+        except ValidationFailed as error:
+            return error.details
+        return ()
 
     def load_python(
         self, resource: ResourceDefinition, operation: str, data: Mapping[str, Any]
@@ -368,11 +380,15 @@ class SchemaMap:
             and definition.read_only
         }
         rest = {name: value for name, value in data.items() if name not in aside}
-        key = (*resource.id, "", False)  # not the application's: only what was generated
-        usual = self._schemas.get(key)
-        if usual is None:
-            usual = self._schemas[key] = generated_schema(resource, "patch", from_wire=False)()
-        return rest, _load(usual, aside, prefix, own=False)
+        return rest, _load(self._generated(resource, from_wire=False), aside, prefix, own=False)
+
+    def _generated(self, resource: ResourceDefinition, *, from_wire: bool) -> marshmallow.Schema:
+        """Return the schema of a patch as it was generated, whatever the application brings."""
+        key = (*resource.id, "", from_wire)
+        found = self._schemas.get(key)
+        if found is None:
+            found = self._schemas[key] = generated_schema(resource, "patch", from_wire=from_wire)()
+        return found
 
     def action(self, schema_class: type[marshmallow.Schema], data: Any, *, prefix: str = "") -> Any:
         """Judge the input of an action by the logic class's own schema.
@@ -440,15 +456,6 @@ def _refuse_unstorable(data: Mapping[str, Any], prefix: str) -> None:
 def _json_value(definition: FieldDefinition | None, value: Any) -> Any:
     """Return a Python value in the form that a body has."""
     return value if definition is None or value is None else definition.type.to_json(value, definition)
-
-
-def _may_be_stored(code: str, data: Any, path: str) -> bool:
-    """Whether what a patch lacks may be there already: what it sets to null is not there afterwards."""
-    for name in path.split("."):
-        if not isinstance(data, dict) or name not in data:
-            return code == "required"
-        data = data[name]
-    return code == "too_few" and isinstance(data, dict)
 
 
 def _mergeable(definition: FieldDefinition | None) -> bool:
