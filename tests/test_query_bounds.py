@@ -99,7 +99,7 @@ def test_a_query_in_json_of_very_many_names_or_values_is_refused(registry: Regis
     reader = QueryReader(registry, Cursors(b"x" * 32))
     with pytest.raises(QueryTooComplex) as refused:
         reader.read_json({"having": {"or": [1] * 111_000}}, registry.get("Products"), None, "list", 1)
-    assert [detail.message for detail in refused.value.details] == ["a query holds at most 110000 values"]
+    assert [detail.message for detail in refused.value.details] == ["A query holds at most 110000 values."]
 
 
 @pytest.mark.parametrize(

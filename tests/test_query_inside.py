@@ -314,9 +314,9 @@ async def test_orders_groups_and_choices_do_not_lead_into_fields_and_say_so(
     assert answer.status_code == 400
     (detail,) = answer.json()["error"]["details"]
     assert detail["code"] == "unknown_field"
-    assert detail["message"].startswith("values inside"), detail
+    assert detail["message"].startswith("Values inside"), detail
     name = await world.client().get(f"{ORDERS}?sort=name.x")
-    assert name.json()["error"]["details"][0]["message"] == "'name' has no values inside it"
+    assert name.json()["error"]["details"][0]["message"] == "'name' has no values inside it."
 
 
 def test_openapi_shows_what_an_array_may_have_and_where_its_paths_lead(blueprint: Blueprint) -> None:

@@ -9,7 +9,7 @@ import marshmallow
 
 from byodpp.fields.document import DocumentType, check_json, count_problems, counts_schema, identity_of
 from byodpp.fields.field_type import FieldFault
-from byodpp.fields.strict_field import MOST_TOLD, Fault, count_faults, kind_of
+from byodpp.fields.strict_field import MOST_TOLD, Fault, count_faults, counted, kind_of
 
 if TYPE_CHECKING:
     from byodpp.definitions import FieldDefinition
@@ -59,9 +59,9 @@ class ArrayType(DocumentType):
             if not isinstance(value, list | tuple):
                 raise FieldFault("type", f"Must be an array, not {kind_of(value)}.")
             if len(value) < fewest:
-                raise FieldFault("too_few", f"Must have at least {fewest} items.")
+                raise FieldFault("too_few", f"Must have at least {counted(fewest, 'item')}.")
             if len(value) > most:
-                raise FieldFault("too_many", f"Must have at most {most} items.")
+                raise FieldFault("too_many", f"Must have at most {counted(most, 'item')}.")
             found = _load_items(value, load_item)
             if unique and len({identity_of(self._plain(item, definition)) for item in found}) < len(found):
                 raise FieldFault("unique_items", "Must not hold the same item twice.")

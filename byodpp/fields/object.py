@@ -10,7 +10,7 @@ import marshmallow
 
 from byodpp.fields.document import DocumentType, check_json, count_problems, counts_schema
 from byodpp.fields.field_type import FieldFault
-from byodpp.fields.strict_field import MOST_TOLD, Fault, kind_of
+from byodpp.fields.strict_field import MOST_TOLD, Fault, counted, kind_of
 from byodpp.suggestion import nearest
 
 if TYPE_CHECKING:
@@ -66,9 +66,11 @@ class ObjectType(DocumentType):
             if not isinstance(value, Mapping):
                 raise FieldFault("type", f"Must be an object, not {kind_of(value)}.")
             if len(value) < fewest:
-                raise FieldFault("too_few", f"Must have at least {fewest} properties.")
+                raise FieldFault(
+                    "too_few", f"Must have at least {counted(fewest, 'property', 'properties')}."
+                )
             if most is not None and len(value) > most:
-                raise FieldFault("too_many", f"Must have at most {most} properties.")
+                raise FieldFault("too_many", f"Must have at most {counted(most, 'property', 'properties')}.")
             found, faults = _load_known(value, known)
             extra = [key for key in value if key not in known]
             if extra and not open_ended:

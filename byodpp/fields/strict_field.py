@@ -18,6 +18,7 @@ __all__ = [
     "ReadOnlyField",
     "StrictField",
     "count_faults",
+    "counted",
     "failure",
     "kind_of",
 ]
@@ -65,6 +66,11 @@ def count_faults(messages: Any) -> int:
     if isinstance(messages, list | tuple):
         return sum(map(count_faults, messages))
     return messages.times if isinstance(messages, Fault) else 1
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with what it counts: `1 item`, `2 items`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def failure(code: str, message: str) -> marshmallow.ValidationError:

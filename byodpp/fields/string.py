@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from byodpp.fields.field_type import EQUALITY, ORDER, TEXT, Check, FieldFault, FieldType
 from byodpp.fields.formats import FORMAT_PATTERNS, FORMATS
 from byodpp.fields.pattern import compile_pattern, pattern_problem
-from byodpp.fields.strict_field import kind_of
+from byodpp.fields.strict_field import counted, kind_of
 from byodpp.suggestion import nearest
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class StringType(FieldType):
             if isinstance(value, str):
                 length = len(value)
                 if length > highest:
-                    raise FieldFault("too_long", f"Must have at most {highest} characters.")
+                    raise FieldFault("too_long", f"Must have at most {counted(highest, 'character')}.")
                 if length < lowest:
-                    raise FieldFault("too_short", f"Must have at least {lowest} characters.")
+                    raise FieldFault("too_short", f"Must have at least {counted(lowest, 'character')}.")
             if is_all and type(value) is str:
                 check_text(value)
             else:

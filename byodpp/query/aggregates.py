@@ -107,9 +107,9 @@ class GroupingJudge:
     def judge(self, raw: RawQuery) -> Grouping:
         """Return what is asked; it means nothing once a fault was noted."""
         if len(raw.aggregates) > MAX_AGGREGATES:
-            self.judgement.stop("aggregate", f"more than {MAX_AGGREGATES} aggregates")
+            self.judgement.stop("aggregate", f"More than {MAX_AGGREGATES} aggregates.")
         if len(raw.groups) > MAX_GROUPS:
-            self.judgement.stop("group", f"more than {MAX_GROUPS} groups")
+            self.judgement.stop("group", f"More than {MAX_GROUPS} groups.")
         for word in raw.aggregates:
             self._aggregate(word, "aggregate")
         shown = len(self._computed)
@@ -130,7 +130,7 @@ class GroupingJudge:
             self.judgement.unknown(parameter, "unknown_function", "function", function, FUNCTIONS)
             return None
         if (function == "count") == bool(colon):
-            told = "`count` counts rows" if colon else f"expected {function}:field"
+            told = "`count` counts rows." if colon else f"Expected {function}:field."
             self.judgement.fault(parameter, "format", told)
             return None
         if colon and not self._allows(function, name, parameter):
@@ -147,7 +147,7 @@ class GroupingJudge:
             self.judgement.unknown(parameter, "unknown_field", "field", name, self._names())
             return False
         if not self._usable(definition) or function not in functions_of(definition):
-            told = f"{name!r} cannot be taken together by {function}"
+            told = f"{name!r} cannot be taken together by {function}."
             told = told if self._usable(definition) else closed(definition)
             self.judgement.fault(parameter, "not_aggregatable", told)
             return False
@@ -169,13 +169,13 @@ class GroupingJudge:
             return None
         path, definition = found
         if not (definition.type.sortable and self._usable(definition)):
-            told = f"rows cannot be grouped by {definition.name!r}"
+            told = f"Rows cannot be grouped by {definition.name!r}."
             told = told if self._usable(definition) else closed(definition)
             self.judgement.fault("group", "not_groupable", told)
         elif period and period not in periods_of(definition):
-            self.judgement.fault("group", "type", f"{definition.name!r} falls into no {period}")
+            self.judgement.fault("group", "type", f"{definition.name!r} falls into no {period}.")
         elif len(word.encode()) > _MAX_WORD_BYTES:
-            self.judgement.fault("group", "too_long", f"a group has at most {_MAX_WORD_BYTES} bytes")
+            self.judgement.fault("group", "too_long", f"A group has at most {_MAX_WORD_BYTES} bytes.")
         else:
             return Group(path, definition.name, period)
         return None
@@ -200,7 +200,7 @@ class GroupingJudge:
     def _sorts(self, raw: tuple[RawSort, ...], groups: tuple[Group, ...]) -> tuple[SortWord, ...]:
         bound = self.judgement.bounds.max_sorts
         if len(raw) > bound:
-            self.judgement.excess("sort", f"more than {bound} sorts")
+            self.judgement.excess("sort", f"More than {bound} sorts.")
             return ()
         words = {group.word for group in groups}
         for term in raw:
@@ -209,13 +209,13 @@ class GroupingJudge:
             if term.name.partition(":")[0] in FUNCTIONS:
                 self._aggregate(term.name, "sort")
             elif self._orders_rows(term.name):
-                told = f"{term.name[:100]!r} is not in `group`: groups have no other order"
+                told = f"{term.name[:100]!r} is not in `group`: groups have no other order."
                 self.judgement.fault("sort", "conflict", told)
             else:
                 known = (*words, *self._computed)
                 self.judgement.unknown("sort", "unknown_field", "group or aggregate", term.name, known)
         if len({term.name for term in raw}) != len(raw):
-            self.judgement.fault("sort", "repeated", "a name occurs twice")
+            self.judgement.fault("sort", "repeated", "A name occurs twice.")
         return tuple(SortWord(term.name, term.descending, term.nulls_first) for term in raw)
 
     def _orders_rows(self, name: str) -> bool:

@@ -43,10 +43,10 @@ def definition_inside(field: FieldDefinition, path: tuple[str, ...]) -> FieldDef
 def _next(definition: FieldDefinition, step: str) -> FieldDefinition | None:
     kind = definition.type
     if not kind.document:
-        raise Rejected(f"{definition.name!r} has no values inside it", "unknown_field")
+        raise Rejected(f"{definition.name!r} has no values inside it.", "unknown_field")
     if kind.name == "array":
         if not _INDEX.fullmatch(step):
-            told = f"expected the index of an item, such as 0, or -1 for the last one, not {step[:100]!r}"
+            told = f"Expected the index of an item, such as 0, or -1 for the last one, not {step[:100]!r}."
             raise Rejected(told, "unknown_field")
         return definition.items
     if kind.name != "object":
@@ -80,7 +80,7 @@ def member(raw: Any, item: FieldDefinition) -> Any:
     """
     composed = isinstance(raw, list | Mapping)
     if raw is None or isinstance(raw, Brackets) or (composed and not item.type.document):
-        raise Rejected("expected a single value")
+        raise Rejected("Expected a single value.")
     if not item.type.document or item.type.name == "json":
         return scalar_json(raw, item)
     value = _parsed(raw, item) if isinstance(raw, Text) else raw
@@ -95,7 +95,7 @@ def _parsed(raw: Text, item: FieldDefinition) -> Any:
     except ApiError:
         value = None
     if not isinstance(value, list | Mapping):
-        raise Rejected(f"expected an {item.type.name} in JSON")
+        raise Rejected(f"Expected an {item.type.name} in JSON.")
     return value
 
 

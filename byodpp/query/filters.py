@@ -113,15 +113,15 @@ class FilterJudge:
         self.looked += 1
         bound = self.judgement.bounds.max_filter_terms
         if self.looked > _LOOKS_PER_TERM * bound:
-            self.judgement.stop("filter", f"the filter has more than {bound} comparisons")
+            self.judgement.stop("filter", f"The filter has more than {bound} comparisons.")
 
     def _node(self, tree: Any, place: _Place) -> Condition:
         self._look()
         if place.depth > self.judgement.bounds.max_filter_depth:
             bound = self.judgement.bounds.max_filter_depth
-            self.judgement.stop("filter", f"the filter is nested deeper than {bound}")
+            self.judgement.stop("filter", f"The filter is nested deeper than {bound}.")
         if not isinstance(tree, Mapping) or not tree:
-            self.judgement.fault(place.parameter, "type", "expected an object with at least one name")
+            self.judgement.fault(place.parameter, "type", "Expected an object with at least one name.")
             return NOTHING
         parts = tuple(self._entry(name, value, place.at(name)) for name, value in tree.items())
         return parts[0] if len(parts) == 1 else AllOf(parts)
@@ -141,7 +141,7 @@ class FilterJudge:
         except Rejected:
             trees = []
         if not trees:
-            self.judgement.fault(place.parameter, "type", "expected a list of conditions")
+            self.judgement.fault(place.parameter, "type", "Expected a list of conditions.")
             return NOTHING
         return kind(tuple(self._node(tree, place.at(index)) for index, tree in enumerate(trees)))
 
@@ -160,7 +160,7 @@ class FilterJudge:
             if relation.many:
                 return self._quantified(".".join(rest), value, below)
             if below.depth > self.judgement.bounds.max_filter_depth:
-                self.judgement.stop("filter", "the filter is nested too deeply")
+                self.judgement.stop("filter", "The filter is nested too deeply.")
             return self._named(".".join(rest), value, below) if rest else self._node(value, below)
         if names is None or first not in names.fields:
             known = (*names.fields, *names.relations) if names else ()
@@ -174,7 +174,7 @@ class FilterJudge:
         if rest or not isinstance(value, Mapping) or not value:
             example = f"filter[{'.'.join(place.path)}][some][{rest or 'field'}]"
             self.judgement.fault(
-                place.parameter, "quantifier", f"a to-many relation needs a quantifier: {example}"
+                place.parameter, "quantifier", f"A to-many relation needs a quantifier: {example}"
             )
             return NOTHING
         for word, tree in value.items():
@@ -196,7 +196,7 @@ class FilterJudge:
             return NOTHING
         try:
             if "" in inside:
-                raise Rejected("a step of the path is empty", "unknown_field")
+                raise Rejected("A step of the path is empty.", "unknown_field")
             definition_inside(definition, inside)
         except Rejected as error:
             self.judgement.fault(place.parameter, error.code, str(error))
@@ -209,7 +209,7 @@ class FilterJudge:
                 replace(target, place=place), word, value if value is not None else True, shown=False
             )
         if not value:
-            self.judgement.fault(place.parameter, "type", "expected an operator")
+            self.judgement.fault(place.parameter, "type", "Expected an operator.")
             return NOTHING
         parts = tuple(self._operation(target, word, operand) for word, operand in value.items())
         return parts[0] if len(parts) == 1 else AllOf(parts)
@@ -228,7 +228,7 @@ class FilterJudge:
         if word not in OPERATORS and has_paths(target.definition):
             deeper = replace(place, depth=place.depth + 1)
             if deeper.depth > self.judgement.bounds.max_filter_depth:
-                self.judgement.stop("filter", "the filter is nested too deeply")
+                self.judgement.stop("filter", "The filter is nested too deeply.")
             return self._field(target.definition, (*target.inside, *word.split(".")), operand, deeper)
         known = _INSIDE if target.inside else target.definition.type.operators
         if word not in known:
@@ -243,7 +243,7 @@ class FilterJudge:
         self.judgement.terms += 1
         bound = self.judgement.bounds.max_filter_terms
         if self.judgement.terms > bound:
-            self.judgement.stop("filter", f"the filter has more than {bound} comparisons")
+            self.judgement.stop("filter", f"The filter has more than {bound} comparisons.")
         try:
             if self.variables and isinstance(raw, str) and raw.startswith("$"):
                 return self._variable(target, word, raw)
@@ -277,15 +277,15 @@ class FilterJudge:
         elements = items(raw)
         bound = self.judgement.bounds.max_in_values
         if len(elements) > bound:
-            self.judgement.stop("filter", f"a list has more than {bound} values")
+            self.judgement.stop("filter", f"A list has more than {bound} values.")
         if not elements and self.judgement.lookup is not None:
-            raise Rejected("the list is empty")
+            raise Rejected("The list is empty.")
         return elements
 
     def _pair(self, raw: Any) -> tuple[Any, Any]:
         elements = items(raw)
         if len(elements) != 2:
-            raise Rejected("expected two values")
+            raise Rejected("Expected two values.")
         return elements[0], elements[1]
 
     def _list(self, target: _Target, word: str, elements: list[Any]) -> Condition:
@@ -352,10 +352,10 @@ class FilterJudge:
         """Judge has, hasAny, hasAll: one term per value, joined by or and and."""
         elements = [raw] if word == "has" else items(raw)
         if not elements:
-            raise Rejected("the list is empty")
+            raise Rejected("The list is empty.")
         self.judgement.terms += len(elements) - 1
         if self.judgement.terms > self.judgement.bounds.max_filter_terms:
-            self.judgement.stop("filter", "the filter has too many comparisons")
+            self.judgement.stop("filter", "The filter has too many comparisons.")
         parts = tuple(self._has_one(target, element) for element in elements)
         if len(parts) == 1:
             return parts[0]
@@ -370,12 +370,12 @@ class FilterJudge:
         if item is not None:
             bound = self.judgement.bounds.max_in_values
             if is_large(raw, bound):
-                self.judgement.stop("filter", f"what an item must hold has more than {bound} values")
+                self.judgement.stop("filter", f"What an item must hold has more than {bound} values.")
             return target.compare(
                 "has", self.judgement.parameter(f"[{json_text(member(raw, item))}]"), "json"
             )
         if isinstance(raw, list | Mapping) or raw is None:
-            raise Rejected("expected a single value")
+            raise Rejected("Expected a single value.")
         candidates = json_candidates(raw)
         values = [f"[{json_text(value)}]" for value in candidates]
         parts: list[Condition] = [
@@ -400,5 +400,5 @@ class FilterJudge:
                 f"there is no variable {raw[:100]!r}. {nearest(raw, VARIABLES, prefix='$user.')}".rstrip()
             )
         if target.inside or word in _PATTERNS | _HAS | {"isNull", "between"}:
-            raise Rejected(f"a variable cannot be used with {word!r} here")
+            raise Rejected(f"A variable cannot be used with {word!r} here.")
         return target.compare(word, Variable(name))

@@ -146,7 +146,8 @@ class _QueryJudge:
         """Refuse parameters that do not exist, or not for this operation."""
         known = [name for name in PARAMETERS[self.mode] if self._knows(name)]
         for name in (*raw.unknown, *(name for name in raw.given if name not in known)):
-            self.judgement.unknown(name, "unknown_parameter", "parameter", name, tuple(known))
+            word = name.partition("[")[0] or name
+            self.judgement.unknown(name, "unknown_parameter", "parameter", word, tuple(known))
 
     def _knows(self, parameter: str) -> bool:
         """Whether a parameter means something for this resource."""
@@ -159,7 +160,7 @@ class _QueryJudge:
         if "asOf" not in raw.scalars or not self.resource.history:
             return None
         if raw.includes:
-            self.judgement.fault("include", "conflict", "`include` shows rows as they are, not with `asOf`")
+            self.judgement.fault("include", "conflict", "`include` shows rows as they are, not with `asOf`.")
         given, field = raw.scalars["asOf"], self.resource.fields["createdAt"]
         try:
             if isinstance(given, Text):
@@ -180,9 +181,9 @@ class _QueryJudge:
             try:
                 words = text(raw.scalars["search"])
                 if not words.strip():
-                    raise Rejected("expected at least one word")
+                    raise Rejected("Expected at least one word.")
                 if len(words) > 1_000:
-                    raise Rejected("a search has at most 1000 characters")
+                    raise Rejected("A search has at most 1000 characters.")
                 found.append(Search(fields, self.judgement.parameter(words)))
             except Rejected as error:
                 self.judgement.fault("search", error.code, str(error))
@@ -195,11 +196,11 @@ class _QueryJudge:
         if "aggregate" not in raw.given:
             for name in ("group", "having"):
                 if name in raw.given:
-                    self.judgement.fault(name, "conflict", f"`{name}` needs `aggregate`")
+                    self.judgement.fault(name, "conflict", f"`{name}` needs `aggregate`.")
             return None
         for name in ("fields", "include", "cursor"):
             if name in raw.given:
-                self.judgement.fault(name, "conflict", f"`{name}` and `aggregate` exclude each other")
+                self.judgement.fault(name, "conflict", f"`{name}` and `aggregate` exclude each other.")
         elsewhere = frozenset({RELEVANCE} if self._search_fields() else ())
         return GroupingJudge(self.judgement, self.resource, elsewhere).judge(raw)
 
@@ -219,7 +220,7 @@ class _QueryJudge:
         terms = tuple(term for term in raw.sort if not self._is_misplaced(term, relevant))
         places = [index for index, term in enumerate(terms) if relevant and term.name == RELEVANCE]
         if len(places) > 1:
-            self.judgement.fault("sort", "repeated", "a field occurs twice")
+            self.judgement.fault("sort", "repeated", "A field occurs twice.")
         others = tuple(term for index, term in enumerate(terms) if index not in places)
         sorts: list[Sort | Relevance] = [*self._sorts(others, self.resource, "sort")]
         if relevant is not None and places and len(sorts) == len(others):
@@ -236,9 +237,9 @@ class _QueryJudge:
         if self._is_field(term.name) or (term.name == RELEVANCE and search is not None):
             return False
         if term.name == RELEVANCE and self._search_fields():
-            self.judgement.fault("sort", "conflict", "`relevance` needs `search`")
+            self.judgement.fault("sort", "conflict", "`relevance` needs `search`.")
         elif is_word(term.name):
-            self.judgement.fault("sort", "conflict", f"{term.name[:100]!r} needs `aggregate`")
+            self.judgement.fault("sort", "conflict", f"{term.name[:100]!r} needs `aggregate`.")
         else:
             return False
         return True
@@ -248,12 +249,12 @@ class _QueryJudge:
     ) -> tuple[Sort, ...]:
         bound = self.judgement.bounds.max_sorts
         if len(raw) > bound:
-            self.judgement.excess(parameter, f"more than {bound} sorts")
+            self.judgement.excess(parameter, f"More than {bound} sorts.")
             return ()
         found = [self._sort(term, resource, parameter) for term in raw]
         sorts = tuple(term for term in found if term is not None)
         if len({(sort.path, sort.field) for sort in sorts}) != len(sorts):
-            self.judgement.fault(parameter, "repeated", "a field occurs twice")
+            self.judgement.fault(parameter, "repeated", "A field occurs twice.")
         return sorts
 
     def _sort(self, term: RawSort, resource: ResourceDefinition, parameter: str) -> Sort | None:
@@ -264,7 +265,7 @@ class _QueryJudge:
         filterable = definition.filterable or definition.name == "id" or self.judgement.lookup is None
         if not (definition.type.sortable and filterable):
             has_order = definition.type.sortable or definition.encrypted
-            told = closed(definition) if has_order else f"{definition.name!r} has no order"
+            told = closed(definition) if has_order else f"{definition.name!r} has no order."
             self.judgement.fault(parameter, "not_sortable", told)
             return None
         return Sort(path, definition.name, term.descending, term.nulls_first)
@@ -293,24 +294,24 @@ class _QueryJudge:
         root = _IncludeNode({})
         steps = 0
         if len(raw.includes) > bounds.max_includes:
-            self.judgement.stop("include", f"more than {bounds.max_includes} includes")
+            self.judgement.stop("include", f"More than {bounds.max_includes} includes.")
         for path, options in raw.includes.items():
             node, parts = root, path.split(".")
             if len(parts) > bounds.max_include_depth:
-                self.judgement.excess("include", f"{path[:100]!r} is deeper than {bounds.max_include_depth}")
+                self.judgement.excess("include", f"{path[:100]!r} is deeper than {bounds.max_include_depth}.")
                 continue
             for part in parts:
                 steps += part not in node.children
                 node = node.children.setdefault(part, _IncludeNode({}))
             node.options = options
         if steps > bounds.max_includes:
-            self.judgement.stop("include", f"more than {bounds.max_includes} includes")
+            self.judgement.stop("include", f"More than {bounds.max_includes} includes.")
         self._fields_without_include(raw)
         found, most = self._children(root, self.resource, raw, (), (), rows)
         if most > bounds.max_include_rows:
             self.judgement.excess(
                 "include",
-                f"up to {most} included rows, at most {bounds.max_include_rows}: ask for a lower `limit`",
+                f"Up to {most} included rows, at most {bounds.max_include_rows}: ask for a lower `limit`.",
             )
         return found
 
@@ -318,7 +319,7 @@ class _QueryJudge:
         included = {path[:end] for path in raw.includes for end in [*_dots(path), len(path)]}
         for path in raw.fields_of:
             if path not in included:
-                self.judgement.fault(f"fields[{path}]", "not_included", f"{path[:100]!r} is not included")
+                self.judgement.fault(f"fields[{path}]", "not_included", f"{path[:100]!r} is not included.")
 
     def _children(
         self,
@@ -341,7 +342,7 @@ class _QueryJudge:
             target = self.judgement.target(resource, relation)
             edge = (resource.id, name)
             if edge in edges and target.id != resource.id:
-                self.judgement.excess("include", f"{'.'.join((*path, name))[:200]!r} goes in a circle")
+                self.judgement.excess("include", f"{'.'.join((*path, name))[:200]!r} goes in a circle.")
                 continue
             below = (*path, name)
             include, limit = self._include(
@@ -369,7 +370,7 @@ class _QueryJudge:
             for option in options.options:
                 if option in ("limit", "sort"):
                     self.judgement.fault(
-                        f"{parameter}[{option}]", "to_one", "there is one related row at most"
+                        f"{parameter}[{option}]", "to_one", "There is one related row at most."
                     )
         condition = None
         if options.filter is not None:
@@ -379,7 +380,7 @@ class _QueryJudge:
             limit = self._number(options.limit, f"{parameter}[limit]", 1, target.bounds.max_limit, limit)
         fields, chosen = options.fields, raw.fields_of.get(path)
         if fields is not None and chosen is not None:
-            self.judgement.fault(f"fields[{path}]", "repeated", "given in two forms")
+            self.judgement.fault(f"fields[{path}]", "repeated", "Given in two forms.")
         include = Include(
             relation=name,
             fields=self._fields(fields if fields is not None else chosen, target, f"fields[{path}]"),
@@ -402,9 +403,9 @@ class _QueryJudge:
         if "cursor" in scalars:
             for name in ("page", "offset"):
                 if name in scalars:
-                    self.judgement.fault(name, "conflict", f"`{name}` and `cursor` exclude each other")
+                    self.judgement.fault(name, "conflict", f"`{name}` and `cursor` exclude each other.")
         if "page" in scalars and "offset" in scalars:
-            self.judgement.fault("page", "conflict", "`page` and `offset` are two forms of one thing")
+            self.judgement.fault("page", "conflict", "`page` and `offset` are two forms of one thing.")
         if "page" in scalars:
             page = self._number(scalars["page"], "page", 1, bounds.max_offset // limit + 1, 1)
             return limit, (page - 1) * limit, page
@@ -420,10 +421,10 @@ class _QueryJudge:
             value = int(digits[:_LONGEST_NUMBER]) if is_number else None
         value = whole(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            self.judgement.fault(parameter, "type", "expected a whole number")
+            self.judgement.fault(parameter, "type", "Expected a whole number.")
             return otherwise
         if not low <= value <= high:
-            self.judgement.fault(parameter, "out_of_range", f"must be between {low} and {high}")
+            self.judgement.fault(parameter, "out_of_range", f"Must be between {low} and {high}.")
             return otherwise
         return value
 

@@ -35,15 +35,15 @@ class Names:
 def closed(definition: FieldDefinition) -> str:
     """Return why a field that may be read may not be filtered or sorted by, and what opens it."""
     if definition.encrypted:
-        return f"{definition.name!r} is encrypted: the database cannot compare it"
+        return f"{definition.name!r} is encrypted: the database cannot compare it."
     if (
         definition.index
         or definition.trigram
         or definition.unique is not None
         or definition.references is not None
     ):
-        return f'{definition.name!r} is declared "filterable": false'
-    return f'{definition.name!r} has no index; add "index": true or "filterable": true to the field'
+        return f'{definition.name!r} is declared "filterable": false.'
+    return f'{definition.name!r} has no index; add "index": true or "filterable": true to the field.'
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Judgement:
     ) -> tuple[tuple[str, ...], FieldDefinition] | None:
         """Follow a dotted name through to-one relations to a field; None after noting a fault."""
         if name.count(".") > self.bounds.max_include_depth:
-            self.excess(parameter, f"{name[:100]!r} leads through too many relations")
+            self.excess(parameter, f"{name[:100]!r} leads through too many relations.")
             return None
         path, resource, last, definition = self._followed(name, resource)
         if definition is not None:
@@ -104,16 +104,16 @@ class Judgement:
 
     def inside(self, parameter: str, definition: FieldDefinition) -> None:
         """Note that a name leads into a field where fields and relations are meant."""
-        told = f"{definition.name!r} has no values inside it"
+        told = f"{definition.name!r} has no values inside it."
         if definition.type.document:
-            told = f"values inside {definition.name!r} are for filters; here a field of its own is needed"
+            told = f"Values inside {definition.name!r} are for filters; here a field of its own is needed."
         self.fault(parameter, "unknown_field", told)
 
     def _relation(self, parameter: str, relation: RelationDefinition) -> None:
         """Note that a name ends at a relation, or leads on behind one, where one value is meant."""
-        told = f"{relation.name!r} leads to many rows: here a field of a single row is needed"
+        told = f"{relation.name!r} leads to many rows: here a field of a single row is needed."
         if not relation.many:
-            told = f"{relation.name!r} is a relation: name a field of its row, such as {relation.name}.id"
+            told = f"{relation.name!r} is a relation: name a field of its row, such as {relation.name}.id."
         self.fault(parameter, "unknown_field", told)
 
     def leads(self, name: str, resource: ResourceDefinition) -> bool:

@@ -62,14 +62,14 @@ def judge_parameters(
     for name, text in given:
         field = known.get(name)
         if "\0" in name or "\0" in text:
-            faults.append(Detail(name.replace("\0", "")[:200], "format", "U+0000 is not text"))
+            faults.append(Detail(name.replace("\0", "")[:200], "format", "U+0000 is not text."))
         elif field is None and schema.unknown == marshmallow.RAISE:
             told = f"There is no parameter {name[:100]!r} here. {nearest(name, known)}".rstrip()
             faults.append(Detail(name[:200], "unknown_parameter", told))
         elif isinstance(field, fields.List):
             found.setdefault(name, []).append(text)
         elif name in found:
-            faults.append(Detail(name[:200], "repeated", "given more than once"))
+            faults.append(Detail(name[:200], "repeated", "Given more than once."))
         else:
             found[name] = text
     try:

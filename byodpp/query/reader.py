@@ -96,7 +96,9 @@ class QueryReader:
         bounds = resource.bounds
         most = bounds.max_filter_terms * bounds.max_in_values + _OTHER_VALUES
         if is_large(asked, most):
-            raise QueryTooComplex(details=[Detail("", "too_complex", f"a query holds at most {most} values")])
+            raise QueryTooComplex(
+                details=[Detail("", "too_complex", f"A query holds at most {most} values.")]
+            )
         return self.judge(parse_json(asked), resource, lookup, mode, tenant_id)
 
     def judge(

@@ -120,9 +120,9 @@ def pairs(query_string: bytes | str) -> list[tuple[str, str]]:
     if not raw:
         return []
     if raw.count(b"&") >= MAX_PARAMETERS:
-        raise InvalidQuery(details=[Detail("", "too_many", f"at most {MAX_PARAMETERS} parameters are read")])
+        raise InvalidQuery(details=[Detail("", "too_many", f"At most {MAX_PARAMETERS} parameters are read.")])
     if _BAD_ESCAPE.search(raw):
-        raise InvalidQuery(details=[Detail("", "format", "`%` must be followed by two hexadecimal digits")])
+        raise InvalidQuery(details=[Detail("", "format", "`%` must be followed by two hexadecimal digits.")])
     try:
         return [
             (_decoded(name), _decoded(value))
@@ -143,9 +143,9 @@ def parse_json(body: Any) -> RawQuery:
         InvalidQuery: it is not an object, or a word has a value of the wrong kind.
     """
     if not isinstance(body, dict):
-        raise InvalidQuery(details=[Detail("", "type", "a query is an object")])
+        raise InvalidQuery(details=[Detail("", "type", "A query is an object.")])
     if len(body) > MAX_PARAMETERS:
-        raise InvalidQuery(details=[Detail("", "too_many", f"at most {MAX_PARAMETERS} parameters are read")])
+        raise InvalidQuery(details=[Detail("", "too_many", f"At most {MAX_PARAMETERS} parameters are read.")])
     reader = _Reader()
     for name, value in body.items():
         reader.take_json(name, value)
@@ -174,15 +174,15 @@ class _Reader:
     def take(self, name: str, value: str) -> None:
         """Take one parameter of a query string."""
         if "\0" in name or "\0" in value:
-            return self._fault(name.replace("\0", ""), "format", "U+0000 is not text")
+            return self._fault(name.replace("\0", ""), "format", "U+0000 is not text.")
         match = _NAME.fullmatch(name)
         if match is None:
-            return self._fault(name, "format", "brackets do not match")
+            return self._fault(name, "format", "Brackets do not match.")
         segments = _SEGMENT.findall(match[2])
         if len(segments) > MAX_SEGMENTS:
-            raise QueryTooComplex(details=[Detail(name[:100], "too_deep", "too many brackets")])
+            raise QueryTooComplex(details=[Detail(name[:100], "too_deep", "Too many brackets.")])
         if name in self.seen and not name.endswith("[]"):
-            return self._fault(name, "repeated", "given more than once")
+            return self._fault(name, "repeated", "Given more than once.")
         self.seen.add(name)
         head = match[1]
         if not self._dispatch(head, segments, name, value):
@@ -218,11 +218,11 @@ class _Reader:
         if not segments or segments == [""]:
             if ("include" in self.seen) + ("include[]" in self.seen) > 1:
                 return self._fault(
-                    name, "repeated", "`include` and `include[]` are two forms of one parameter"
+                    name, "repeated", "`include` and `include[]` are two forms of one parameter."
                 )
             for path in self._names(name, value):
                 if "" in self.includes.setdefault(path, {}):
-                    self._fault(name, "repeated", f"{path!r} is included twice")
+                    self._fault(name, "repeated", f"{path!r} is included twice.")
                 self.includes[path][""] = True
             return None
         path, option = segments[0], segments[1] if len(segments) > 1 else ""
@@ -230,7 +230,7 @@ class _Reader:
         if option == "filter":
             options["filter"] = self._grow(options.get("filter"), segments[2:], name, value)
         elif len(segments) != 2:
-            self._fault(name, "format", "expected `include[relation][limit|filter|sort|fields]`")
+            self._fault(name, "format", "Expected `include[relation][limit|filter|sort|fields]`.")
         elif option == "sort":
             options["sort"] = self._sorts(name, value)
         elif option == "fields":
@@ -238,18 +238,18 @@ class _Reader:
         elif option == "limit":
             options["limit"] = Text(value)
         else:
-            self._fault(name, "unknown_option", "an include has the options limit, filter, sort, fields")
+            self._fault(name, "unknown_option", "An include has the options limit, filter, sort, fields.")
         return None
 
     def _grow(self, tree: Any, segments: list[str], name: str, value: str) -> Any:
         """Return the filter tree with one more leaf, or the tree that `filter=` spells in JSON."""
         if not segments:
             if tree is not None:
-                self._fault(name, "mixed", "a filter has one form: brackets or JSON")
+                self._fault(name, "mixed", "A filter has one form: brackets or JSON.")
                 return tree
             return self._json(name, value)
         if tree is not None and not (isinstance(tree, Brackets)):
-            self._fault(name, "mixed", "a filter has one form: brackets or JSON")
+            self._fault(name, "mixed", "A filter has one form: brackets or JSON.")
             return tree
         root = node = Brackets() if tree is None else tree
         for position, segment in enumerate(segments):
@@ -260,7 +260,7 @@ class _Reader:
             elif not last and isinstance(below := node.setdefault(key, Brackets()), Brackets):
                 node = below
             else:
-                self._fault(name, "conflict", "another parameter gives this a different value")
+                self._fault(name, "conflict", "Another parameter gives this a different value.")
                 break
         return root
 
@@ -269,7 +269,7 @@ class _Reader:
             tree = wire.loads(value.encode(), max_depth=MAX_JSON_DEPTH)
         except TooDeep:
             raise QueryTooComplex(
-                details=[Detail(name, "too_complex", "the filter is nested too deeply")]
+                details=[Detail(name, "too_complex", "The filter is nested too deeply.")]
             ) from None
         except ApiError as error:
             # The words are those for bodies.
@@ -277,7 +277,7 @@ class _Reader:
             self._fault(name, error.error_code, told)
             return None
         if not isinstance(tree, dict):
-            self._fault(name, "type", "a filter in JSON is an object")
+            self._fault(name, "type", "A filter in JSON is an object.")
             return None
         return tree
 
@@ -286,10 +286,10 @@ class _Reader:
     def take_json(self, name: str, value: Any) -> None:
         """Take one word of a query in JSON."""
         if name in ("fields", "include") and isinstance(value, dict) and len(value) > MAX_NAMES:
-            self._fault(name, "too_many", f"at most {MAX_NAMES} names are read")
+            self._fault(name, "too_many", f"At most {MAX_NAMES} names are read.")
         elif name in ("filter", "having"):
             if not isinstance(value, Mapping):
-                return self._fault(name, "type", "a filter is an object")
+                return self._fault(name, "type", "A filter is an object.")
             if name == "filter":
                 self.filter = value
             else:
@@ -321,7 +321,7 @@ class _Reader:
         if options is True:
             return None
         if isinstance(options, dict) and len(options) > MAX_NAMES:
-            return self._fault(f"include[{path}]", "too_many", f"at most {MAX_NAMES} options are read")
+            return self._fault(f"include[{path}]", "too_many", f"At most {MAX_NAMES} options are read.")
         for option, value in (options if isinstance(options, dict) else {"": options}).items():
             name = f"include[{path}][{option}]"
             if option in ("limit", "filter"):
@@ -338,7 +338,7 @@ class _Reader:
                     self.includes.setdefault(f"{path}.{below}", {})
             else:
                 known = "limit, filter, sort, fields, include"
-                self._fault(name, "unknown_option", f"an include has the options {known}")
+                self._fault(name, "unknown_option", f"An include has the options {known}.")
         return None
 
     def _words(self, name: str, value: Any) -> str:
@@ -347,26 +347,26 @@ class _Reader:
             return value
         if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
             return ",".join(value)
-        self._fault(name, "type", "expected a text or a list of texts")
+        self._fault(name, "type", "Expected a text or a list of texts.")
         return "id"
 
     # --- both ---
 
     def _names(self, name: str, value: str) -> tuple[str, ...]:
         if value.count(",") >= MAX_NAMES:
-            self._fault(name, "too_many", f"at most {MAX_NAMES} names are read")
+            self._fault(name, "too_many", f"At most {MAX_NAMES} names are read.")
             return ()
         names = tuple(word.strip() for word in value.split(","))
         if "" in names:
-            self._fault(name, "format", "an empty name")
+            self._fault(name, "format", "An empty name.")
         if len(set(names)) != len(names):
-            self._fault(name, "repeated", "a name occurs twice")
+            self._fault(name, "repeated", "A name occurs twice.")
         return names
 
     def _sorts(self, name: str, value: str) -> tuple[RawSort, ...]:
         terms = []
         if value.count(",") >= MAX_NAMES:
-            self._fault(name, "too_many", f"at most {MAX_NAMES} names are read")
+            self._fault(name, "too_many", f"At most {MAX_NAMES} names are read.")
             return ()
         for word in value.split(","):
             head, *modifiers = word.strip().split(":")
@@ -377,7 +377,7 @@ class _Reader:
             order = [word for word in modifiers if word in _ORDERS]
             nulls = [word for word in modifiers if word in _NULLS]
             if not head:
-                self._fault(name, "format", "an empty name")
+                self._fault(name, "format", "An empty name.")
             elif (
                 len(order) + len(nulls) != len(modifiers)
                 or len(order) > 1
@@ -387,7 +387,7 @@ class _Reader:
                 self._fault(
                     name,
                     "format",
-                    f"{word!r}: expected name, -name, name:asc or name:desc, then :nullsFirst or :nullsLast",
+                    f"{word!r}: expected name, -name, name:asc or name:desc, then :nullsFirst or :nullsLast.",
                 )
             terms.append(
                 RawSort(head, descending or order == ["desc"], nulls == ["nullsFirst"] if nulls else None)

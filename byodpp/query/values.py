@@ -57,13 +57,13 @@ def text(raw: Any) -> str:
     """
     value = raw.text if isinstance(raw, Text) else raw
     if not isinstance(value, str):
-        raise Rejected("expected a text")
+        raise Rejected("Expected a text.")
     if "\0" in value:
-        raise Rejected("U+0000 is not text")
+        raise Rejected("U+0000 is not text.")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Rejected("a lone surrogate is not text") from None
+        raise Rejected("A lone surrogate is not text.") from None
     return value
 
 
@@ -76,7 +76,7 @@ def python_value(raw: Any, definition: FieldDefinition) -> Any:
     if isinstance(raw, Text | str):
         text(raw)
     if raw is None:
-        raise Rejected("null has no order; isNull asks for it", "null")
+        raise Rejected("Null has no order; isNull asks for it.", "null")
     kind = definition.type
     try:
         return (
@@ -109,7 +109,7 @@ def truth(raw: Any) -> bool:
     if isinstance(raw, Text):
         raw = {"true": True, "false": False}.get(raw.text)
     if not isinstance(raw, bool):
-        raise Rejected("expected true or false")
+        raise Rejected("Expected true or false.")
     return raw
 
 
@@ -134,7 +134,7 @@ def items(raw: Any) -> list[Any]:
         return raw
     if is_list(raw):
         return [raw[key] for key in sorted(raw, key=int)]
-    raise Rejected("expected a list")
+    raise Rejected("Expected a list.")
 
 
 def _split(value: str) -> list[str]:
@@ -169,7 +169,7 @@ def pattern(operator: str, raw: Any) -> str:
     """
     value = text(raw)
     if len(value) > 1_000:
-        raise Rejected("a pattern has at most 1000 characters")
+        raise Rejected("A pattern has at most 1000 characters.")
     if operator == "startsWith":
         return escaped(value) + "%"
     if operator == "endsWith":
@@ -177,7 +177,7 @@ def pattern(operator: str, raw: Any) -> str:
     if operator == "contains" or not ("%" in value or "_" in value):
         return f"%{escaped(value)}%"
     if _UNESCAPED_END.search(value):
-        raise Rejected("a pattern cannot end with a single backslash")
+        raise Rejected("A pattern cannot end with a single backslash.")
     return value
 
 
@@ -188,7 +188,7 @@ def json_text(value: Any) -> str:
     """Return a JSON value as text; numbers keep their digits."""
     if isinstance(value, Decimal):
         if not value.is_finite() or abs(value.adjusted()) > 1_000:
-            raise Rejected("expected a number of at most 1000 digits")
+            raise Rejected("Expected a number of at most 1000 digits.")
         return str(value)
     if isinstance(value, str):
         text(value)
@@ -208,7 +208,7 @@ def json_candidates(raw: Any) -> list[Any]:
         Rejected: brackets go on behind the operator, or the text cannot be stored.
     """
     if isinstance(raw, Brackets):
-        raise Rejected("expected a single value")
+        raise Rejected("Expected a single value.")
     if not isinstance(raw, Text):
         return [raw]
     value = text(raw)

@@ -204,7 +204,8 @@ class _Served:
         """
         endpoint = self.endpoints.get(method)
         if endpoint is None:
-            raise MethodNotAllowed(headers={"Allow": self.allow})
+            told = f"{method[:20]} is not served here, but {self.allow}."
+            raise MethodNotAllowed(told, headers={"Allow": self.allow})
         handler = self.chains[method] = self._compose(endpoint)
         return handler
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from byodpp.definitions import Kind, RelationDefinition, ResourceDefinition
 from byodpp.exceptions import Detail, ValidationFailed
-from byodpp.fields.strict_field import kind_of
+from byodpp.fields.strict_field import counted, kind_of
 from byodpp.registry import Registry
 from byodpp.schemas.faults import join_path
 from byodpp.schemas.keys import REFERENCE, is_key, spelled
@@ -122,7 +122,7 @@ class _Judge:
         if not isinstance(items, list):
             self._fault("", "type", f"Must be an array of rows, not {kind_of(items)}.")
         elif len(items) > most:
-            self._fault("", "too_many", f"Must have at most {most} items.")
+            self._fault("", "too_many", f"Must have at most {counted(most, 'item')}.")
         elif replace and "delete" not in self.target.operations:
             self._fault(REPLACE, "unsupported", f"Rows of {self.target.name} cannot be deleted.")
         else:
