@@ -25,7 +25,7 @@ from byodpp.responses import Answer
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["answer_write", "briefly", "is_plain", "origin_of"]
+__all__ = ["answer_write", "briefly", "is_brief", "is_plain", "origin_of"]
 
 Work = Callable[[Unit], Awaitable[Answer]]
 
@@ -79,14 +79,27 @@ def is_plain(request: Request) -> bool:
     return request.header(b"idempotency-key") is None
 
 
-def briefly(request: Request, answer: Answer) -> Answer:
-    """Return the answer of a write without its body when `Prefer: return=minimal` asks for that."""
-    if answer.status not in (200, 201) or MINIMAL not in preferences(request.header(b"prefer")):
+def is_brief(request: Request) -> bool:
+    """Whether `Prefer: return=minimal` asks for an answer without rows."""
+    prefer = request.header(b"prefer")
+    return prefer is not None and MINIMAL in preferences(prefer)
+
+
+def briefly(request: Request, answer: Answer, *, outcomes: bool = False) -> Answer:
+    """Return the answer of a write without its body when `Prefer: return=minimal` asks for that.
+
+    Args:
+        request: that is answered.
+        answer: to it.
+        outcomes: it says item by item what was done, without rows already, and keeps its body.
+    """
+    if answer.status not in (200, 201) or not is_brief(request):
         return answer
     told = applied(answer.headers.get("Preference-Applied"), MINIMAL)
     answer.headers = {**answer.headers, "Preference-Applied": told}
-    answer.body = b""
-    answer.status = 204 if answer.status == 200 else 201
+    if not outcomes:
+        answer.body = b""
+        answer.status = 204 if answer.status == 200 else 201
     return answer
 
 

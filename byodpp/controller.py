@@ -8,11 +8,12 @@ preconditions. May reject: InvalidQuery, QueryTooComplex, InvalidHeader, Precond
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from byodpp import wire
-from byodpp.answering import answer_write, briefly, is_plain, origin_of
+from byodpp.answering import answer_write, briefly, is_brief, is_plain, origin_of
 from byodpp.aside import aside, is_large
 from byodpp.authentication import Principal
 from byodpp.authorization.presets import Presets
@@ -29,6 +30,7 @@ from byodpp.preconditions import entity_tag, expected_versions, is_unchanged
 from byodpp.query.judge import judge
 from byodpp.query.parameters import read_parameters
 from byodpp.query.text import parse
+from byodpp.repository.answer_bound import AnswerBound
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.rows import Page, Row, Rows, is_much
@@ -240,6 +242,8 @@ class Controller:
         async def answered(unit: Unit) -> Answer:
             # A logic class may change its call, and there may be another try.
             own = call if lone else call.having()
+            if is_brief(request):
+                unit.answer = AnswerBound(keeps=False)
             result = await (unit.execute(own) if work is None else work(unit))
             return await self._answered(request, call, result)
 
@@ -325,6 +329,9 @@ class Controller:
         if logic is not None and logic.status is not None:
             status = logic.status
         message = self.resource.messages.get(call.operation)
+        outcomes = isinstance(result, list) and any(isinstance(one, ItemOutcome) for one in result)
+        if outcomes and is_brief(request):
+            result = [_without_data(one) for one in result]
         answer = present(request, result, status=status, message=message)
         if isinstance(result, Mapping):
             headers = dict(answer.headers)
@@ -337,7 +344,7 @@ class Controller:
                 headers["ETag"] = entity_tag(version)
             answer.headers = headers
         reads = call.operation in READ_OPERATIONS or request.method in _SAFE
-        return answer if reads else briefly(request, answer)
+        return answer if reads else briefly(request, answer, outcomes=outcomes)
 
 
 def present(request: Request, result: Any, *, status: int = 200, message: str | None = None) -> Answer:
@@ -375,6 +382,11 @@ def _json(result: Any) -> bytes:
             b"{" + b",".join(wire.dumps(str(name)) + b":" + _json(one) for name, one in result.items()) + b"}"
         )
     return wire.dumps(result)
+
+
+def _without_data(outcome: Any) -> Any:
+    """Return what became of an item without its row; what a logic class has made of it stays as it is."""
+    return replace(outcome, data=None) if isinstance(outcome, ItemOutcome) else outcome
 
 
 def _outcome(outcome: ItemOutcome) -> bytes:

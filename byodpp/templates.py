@@ -17,7 +17,7 @@ from typing import Any, Final
 from byodpp import wire
 from byodpp.exceptions import Detail, ValidationFailed
 
-__all__ = ["MAX_TAKEN", "resolve"]
+__all__ = ["MAX_TAKEN", "refers", "resolve"]
 
 #: Characters that the templates of one operation may stand for.
 MAX_TAKEN: Final = 1_000_000
@@ -45,6 +45,14 @@ def resolve(value: Any, results: Sequence[Any], field: str = "") -> Any:
     if resolving.faults:
         raise ValidationFailed(details=resolving.faults[:100])
     return resolved
+
+
+def refers(value: Any) -> bool:
+    """Tell whether there is a template somewhere in a JSON value."""
+    if isinstance(value, str):
+        return _MEANT.match(value) is not None
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(refers, parts))
 
 
 @dataclass(slots=True)

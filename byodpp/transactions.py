@@ -13,13 +13,14 @@ from itertools import islice
 from typing import Any, Final
 
 from byodpp import wire
-from byodpp.answering import answer_write, briefly
+from byodpp.answering import answer_write, briefly, is_brief
 from byodpp.aside import LARGE_BYTES, Aside, by_size
 from byodpp.aside import aside as in_thread
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
 from byodpp.judged_calls import at_index
+from byodpp.repository.answer_bound import AnswerBound
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.rows import Page, Row, is_much
@@ -27,7 +28,7 @@ from byodpp.schemas import MOST_INSIDE, SCHEMA_OPERATIONS, row_version
 from byodpp.service import Service
 from byodpp.service.units import Unit
 from byodpp.suggestion import nearest
-from byodpp.templates import resolve
+from byodpp.templates import refers, resolve
 
 __all__ = ["MAX_OPERATIONS", "OPERATION_KEYS", "MultiResourceBatch"]
 
@@ -56,7 +57,11 @@ class MultiResourceBatch:
             raise Unauthenticated
         operations = self._operations(request.json)
 
+        # A later operation may take what an earlier one returned.
+        keeps = not is_brief(request) or await request.aside(partial(refers, operations))
+
         async def work(unit: Unit) -> Answer:
+            unit.answer = AnswerBound(keeps=keeps)
             results = await self._run(unit, operations, request.aside)
             shown = partial(present, request, results)
             return briefly(request, await in_thread(shown) if is_much(results) else shown())
@@ -83,7 +88,7 @@ class MultiResourceBatch:
                     if inside > MOST_INSIDE:
                         raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
                 result = await unit.ask(resource, step["operation"], data, params, version=version)
-                unit.answer.count(result, resource)
+                result = unit.answer.count(result, resource)
             except ApiError as error:
                 raise at_index(error, index) from error
             results.append(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
+from tests.patience import blocked
 from tests.worlds import build
 
 BOXES, NOTES = "/api/v1/boxes", "/api/v1/notes"
@@ -21,7 +23,11 @@ _WORLD: Final[dict[str, Any]] = {
     "resources": [
         {
             "name": "Boxes",
-            "fields": {"name": {"type": "string"}},
+            "fields": {
+                "name": {"type": "string"},
+                "code": {"type": "string", "unique": True},
+                "text": {"type": "text"},
+            },
             "relations": {"notes": {"resource": "Notes", "foreignField": "boxId"}},
             "bounds": {"maxAnswerBytes": MOST},
             "access": _OPEN,
@@ -168,3 +174,94 @@ async def test_an_import_is_answered_with_numbers_and_has_no_such_bound(boxes: T
         )
         found = done.json()["data"]
         assert (found["created"], found["updated"], found["rejected"]) == numbers, done.text
+
+
+MINIMAL: Final = {"Prefer": "return=minimal"}
+
+
+async def test_rows_that_nobody_is_answered_with_have_no_such_bound(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    keys = await filled(client)
+    items = [{"id": key, "level": 7} for key in keys]
+    box = (await client.get(f"{NOTES}/{keys[0]}?fields=boxId")).json()["data"]["boxId"]
+    steps = [{"operation": "patch", "resource": "Notes", "id": key, "data": {"level": 7}} for key in keys]
+    every = {"operation": "patch", "filter": {"id": {"gt": 0}}, "data": {"level": 7}, "max": 9}
+    for method, url, body in (
+        ("POST", f"{NOTES}/batch", {"operation": "patch", "items": items}),
+        ("POST", f"{NOTES}/batch", every),
+        ("POST", "/api/v1/batch", steps),
+        ("PATCH", f"{BOXES}/{box}", {"notes": items}),
+    ):
+        assert told(await client.request(method, url, json=body)) == (413, "payload_too_large"), url
+        done = await client.request(method, url, json=body, headers=MINIMAL)
+        assert (done.status_code, done.content) == (204, b""), (url, done.text)
+        rows = (await client.get(f"{NOTES}?fields=level,text&limit=4")).json()["data"]
+        assert rows == [{"level": 7, "text": _TEXT}] * 4
+        undone = {"operation": "patch", "filter": {"id": {"gt": 0}}, "data": {"level": None}, "max": 9}
+        assert (await client.post(f"{NOTES}/batch", json=undone, headers=MINIMAL)).status_code == 204
+
+
+async def test_what_a_template_may_refer_to_is_counted(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    keys = await filled(client)
+    steps: list[dict[str, Any]] = [
+        {"operation": "patch", "resource": "Notes", "id": key, "data": {"level": 7}} for key in keys[:4]
+    ]
+    last = {"operation": "create", "resource": "Notes", "data": {"level": "{{result[3].level}}"}}
+    done = await client.post("/api/v1/batch", json=[*steps, last], headers=MINIMAL)
+    assert (done.status_code, done.content) == (204, b"")
+    assert (await client.get(f"{NOTES}?filter[level]=7")).json()["count"] == 5
+    refused = await client.post("/api/v1/batch", json=[*steps, steps[0], last], headers=MINIMAL)
+    assert told(refused) == (413, "payload_too_large")
+
+
+async def test_a_batch_that_is_not_atomic_tells_each_outcome_without_its_row(
+    boxes: TestedApplication,
+) -> None:
+    client = boxes.client()
+    keys = await filled(client)
+    items = [*({"id": key, "level": 7} for key in keys), {"id": 999_999, "level": 7}]
+    batch = {"operation": "patch", "items": items, "atomic": False}
+    done = await client.post(f"{NOTES}/batch", json=batch, headers=MINIMAL)
+    assert done.status_code == 200
+    assert done.headers["preference-applied"] == "return=minimal"
+    outcomes = done.json()["data"]
+    assert outcomes[:6] == [{"index": index, "success": True, "data": None} for index in range(6)]
+    assert (outcomes[6]["success"], outcomes[6]["error"]["code"]) == (False, "not_found")
+
+
+async def test_related_rows_are_replaced_however_many_keys_they_have(
+    byodpp_bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    boxes, notes, books = _WORLD["resources"]
+    small = {"bounds": {"maxAnswerBytes": 1_024}}
+    world = {"resources": [{**boxes, **small}, {**notes, **small, "id": "uuid7"}, books]}
+    many = [{"level": 1}] * 100
+    async with byodpp_bench.application(build(tmp_path_factory.mktemp("small"), world)) as small_boxes:
+        client = small_boxes.client()
+        box = (await client.post(BOXES, json={"name": "b"})).json()["data"]["id"]
+        made = await client.patch(f"{BOXES}/{box}", json={"notes": many}, headers=MINIMAL)
+        assert made.status_code == 204, made.text
+        done = await client.patch(f"{BOXES}/{box}", json={"notes": {"$replace": [{"level": 2}]}})
+        assert done.status_code == 200, done.text
+        assert [one["level"] for one in done.json()["data"]["notes"]] == [2]
+        await client.patch(f"{BOXES}/{box}", json={"notes": many}, headers=MINIMAL)
+        gone = {"operation": "delete", "filter": {"level": 1}, "max": 200}
+        assert (await client.post(f"{NOTES}/batch", json=gone)).status_code == 200
+        assert (await client.get(NOTES)).json()["count"] == 1
+
+
+async def test_an_upsert_that_looks_again_is_counted_anew(boxes: TestedApplication) -> None:
+    client = boxes.client()
+    tenant = (await boxes.tenant("acme")).id
+    large = {"code": "a", "text": "x" * 3_000, "notes": [{"level": 1}]}  # with a related row it is made alone
+    batch = {"operation": "upsert", "on": ["code"], "items": [large, {"code": "b", "notes": []}]}
+    async with boxes.connected.database.system() as transaction:
+        await transaction.execute("insert into boxes (tenant_id, code) values ($1, 'b')", tenant)
+        waiting = asyncio.create_task(client.post(f"{BOXES}/batch", json=batch))
+        await blocked(transaction)  # the first is made, and the second is in the way of another request
+    async with asyncio.timeout(30):
+        done = await waiting
+    assert done.status_code == 200, done.text
+    assert [one["code"] for one in done.json()["data"]] == ["a", "b"]
+    assert (await client.get(f"{BOXES}?fields=code")).json()["count"] == 2

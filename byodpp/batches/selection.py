@@ -73,7 +73,7 @@ class Selecting:
         raw = parse_json({"filter": self._selection.filter, "fields": ["id"], "count": "none"})
         lookup = parts.authorizer.lookup(self._work.unit.principal, call.resource)
         query = judge(raw, call.resource, parts.registry, lookup, "list")
-        return replace(query, shape=replace(query.shape, limit=self._selection.most + 1))
+        return replace(query, shape=replace(query.shape, limit=self._selection.most + 1, answers=False))
 
     async def _keys(self, query: Query) -> list[Any]:
         page = await self._work.repository(self._call).page(query)

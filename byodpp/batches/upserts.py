@@ -71,12 +71,13 @@ class Upserts:
     async def _all(self, items: Sequence[BatchItem]) -> tuple[dict[int, Any], frozenset[int]]:
         """Upsert items, all or none; return their rows by index, and which of them were made."""
         for _ in range(_ROUNDS):
-            position = self._unit.outbox.mark()
+            position, counted = self._unit.outbox.mark(), self._unit.answer.mark()
             try:
                 async with self._unit.transaction.savepoint():
                     return await self._round(items)
             except _Overtaken as overtaken:
                 self._unit.outbox.rewind(position)
+                self._unit.answer.rewind(counted)
                 self._refuse_elsewhere(overtaken)
         raise Conflict("Other requests write the same rows at the same time; try again.")
 
@@ -127,11 +128,12 @@ class Upserts:
 
     async def _tried(self, item: BatchItem, match: Match) -> ItemOutcome | None:
         """Upsert one item as what it was found to be; None when another request was faster."""
-        position = self._unit.outbox.mark()
+        position, counted = self._unit.outbox.mark(), self._unit.answer.mark()
         try:
             return await self._work.alone(self._call, item, partial(self._one, match))
         except _Overtaken as overtaken:
             self._unit.outbox.rewind(position)
+            self._unit.answer.rewind(counted)
             try:
                 self._refuse_elsewhere(overtaken)
             except UniqueConflict as error:

@@ -41,7 +41,8 @@ def shared_parameters() -> dict[str, Any]:
     """Return the header parameters that operations refer to."""
     known_id = "Letters, digits and `._:/+=@~-`, at most 128; anything else is replaced by a new id."
     preference = (
-        "`return=minimal`: answer without a body, with 204 instead of 200. `tx=rollback`: validate, "
+        "`return=minimal`: answer without rows, and so without a body, with 204 instead of 200; a batch that "
+        "is not atomic tells what became of each item. `tx=rollback`: validate, "
         "authorise and execute, show the result, and undo it."
     )
     once = (

@@ -7,6 +7,8 @@ and PayloadTooLarge.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from byodpp.definitions import ResourceDefinition
@@ -32,16 +34,19 @@ def within_bound(text: str, resource: ResourceDefinition) -> str:
 class AnswerBound:
     """Counts the rows that one request is answered with, where they come one by one."""
 
-    def __init__(self, *, counts: bool = True) -> None:
+    def __init__(self, *, counts: bool = True, keeps: bool = True) -> None:
         """Args:
         counts: whether rows are answered with at all; an import tells numbers.
+        keeps: whether rows are wanted by anybody; where none is sent, each is let go of at once.
         """
         self._counts = counts
+        self._keeps = keeps
         self._bytes: dict[tuple[str, str], int] = {}  # by resource
         self._most = 0  # of all together: what the resources met so far allow one of them
 
     def count(self, result: Any, resource: ResourceDefinition) -> Any:
-        """Return a result after counting it; what a logic class has made is not counted.
+        """Return a result after counting it, None for rows that nobody wants; what a logic class has made is
+        not counted.
 
         Args:
             result: of one operation.
@@ -50,7 +55,11 @@ class AnswerBound:
         Raises:
             PayloadTooLarge: its rows, or all together, have more bytes than an answer may have.
         """
-        if self._counts and isinstance(result, Row | Rows | Page):
+        if not isinstance(result, Row | Rows | Page):
+            return result
+        if not self._keeps:
+            return None
+        if self._counts:
             own, size = resource.bounds.max_answer_bytes, result.size
             before, most = self._bytes.get(resource.id, 0), max(self._most, own)
             for found, bound in ((before, own), (sum(self._bytes.values()), most)):
@@ -61,6 +70,19 @@ class AnswerBound:
                     raise PayloadTooLarge(told)
             self._bytes[resource.id], self._most = before + size, most
         return result
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep and count rows during the block all the same: a logic class looks at them."""
+        if self._keeps:
+            yield
+            return
+        mark, self._keeps = self.mark(), True
+        try:
+            yield
+        finally:
+            self._keeps = False
+            self.rewind(mark)
 
     def mark(self) -> tuple[dict[tuple[str, str], int], int]:
         """Return what is counted now, to `rewind` to it."""

@@ -150,7 +150,8 @@ class NestedWork:
             condition = AllOf((condition, Comparison((), "id", "in", Parameter(1))))
             store = self._unit.parts.store
             values.append([key for one in among if (key := store.key(target, one)) is not None])
-        shape = Shape(fields=("id",), filter=condition, limit=target.bounds.max_batch + 1, count="none")
+        most = target.bounds.max_batch + 1
+        shape = Shape(fields=("id",), filter=condition, limit=most, count="none", answers=False)
         page = await self._rows(target, system=True).page(Query(shape=shape, values=tuple(values), limit=1))
         return [row["id"] for row in page]
 

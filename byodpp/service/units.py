@@ -167,7 +167,8 @@ class Unit:
         if call.operation == "patch":
             call = await as_values(self, call)
         call = await owned(call)
-        result = await logic(CallContext(self, call)).execute()
+        with self.answer.kept():
+            result = await logic(CallContext(self, call)).execute()
         if call.nested and id(call.nested) not in self._nested_written:
             told = f"{call.operation} of {call.resource.name} writes no related rows."
             details = [Detail(one.relation.name, "unknown_field", told) for one in call.nested]

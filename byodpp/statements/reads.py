@@ -79,7 +79,7 @@ class Statements:
     ) -> Compiled:
         """Return the statement of a page: one row with `data`, `next` and `total`.
 
-        `data` is a JSON array as text, empty where it passes the bound of an answer; `next` the texts of
+        `data` is a JSON array as text, empty where it is to answer and passes the bound; `next` the texts of
         which a cursor is made, the last of them null or none at all when no page follows; `total` a number
         or null. With `count=estimated` a total above ESTIMATE_LIMIT only says that there are more: then
         `estimate` is to be asked.
@@ -137,8 +137,9 @@ class Statements:
         # OFFSET 0 keeps PostgreSQL from making two of the page when it is taken apart.
         read = self._answer({"page": page, "total": total}, with_context).offset(sa.literal_column("0"))
         parts = read.subquery("a")
+        data: sa.ColumnElement[str] = sa.literal_column('a."page"[1]', sa.Text())
         return sa.select(
-            _bounded(sa.literal_column('a."page"[1]', sa.Text()), resource).label("data"),
+            (_bounded(data, resource) if shape.answers else data).label("data"),
             sa.literal_column('a."page"[2:]').label("next"),
             parts.c.total,
         ).select_from(parts)
