@@ -162,7 +162,7 @@ class Seeder:
                 written += await self._step(unit, f"seeds/{path.name}: $.steps[{index}]", step)
             return written
 
-        return await self._service.together(principal, _ORIGIN, work)
+        return await self._service.together(principal, _ORIGIN, work, bounded=False)
 
     async def _step(self, unit: Unit, place: str, step: Mapping[str, Any]) -> int:
         if unknown := sorted(set(step) - _STEP_KEYS):

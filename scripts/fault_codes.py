@@ -62,7 +62,8 @@ WHEN: Final[Mapping[str, str]] = MappingProxyType(
         "tenant_moving": "the tenant is being moved to another place and only read meanwhile, or its "
         "place lacks a revision; nothing was changed",
         "auth_unavailable": "a token's key is not known and the identity provider is away",
-        "query_timeout": "the statement passed `statement_timeout_seconds`; nothing was changed",
+        "query_timeout": "a statement passed `statement_timeout_seconds`, or all those of the request "
+        "`transaction_timeout_seconds`; nothing was changed",
         "outcome_unknown": "the connection was lost during the commit, or the server stopped amid a write: "
         "look before trying again",
         "storage_full": "the database's disk is full; nothing was changed",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from typing import Any
+from typing import Any, Final
 
+import asyncpg
 import pytest
 
+from byodpp.authentication import Principal
 from byodpp.bootstrap import Blueprint
-from byodpp.exceptions import Conflict
+from byodpp.calls import Origin
+from byodpp.exceptions import ApiError, Conflict, QueryTimeout
 from byodpp.service.units import Unit
 from byodpp.testing import Bench, TestedApplication
 from tests.patience import blocked
@@ -68,11 +72,7 @@ async def test_a_serialization_failure_is_tried_a_bounded_number_of_times(store:
     seen: list[Unit] = []
 
     def principal() -> Any:
-        from byodpp.authentication import Principal
-
         return Principal(tenant_id=tenant.id, session_tenant_id=tenant.id, anonymous=False)
-
-    from byodpp.calls import Origin
 
     origin = Origin(request_id="r", correlation_id="c")
 
@@ -117,3 +117,76 @@ async def test_a_statement_that_takes_too_long_is_answered_with_503(
         again = await client.patch(url, json={"name": "b"}, headers={"Idempotency-Key": "k"})
         assert (again.status_code, again.json()["data"]["version"]) == (200, 2)
         assert "idempotency-replayed" not in again.headers
+
+
+_SLOW: Final = """
+create function public.slow() returns trigger language plpgsql as
+    $$ begin perform pg_sleep(0.15); return new; end $$;
+create trigger zz_slow before update on public.items for each row execute function public.slow()
+"""
+
+
+async def test_a_transaction_of_many_short_statements_has_a_bound_too(
+    byodpp_bench: Bench, writes: Blueprint
+) -> None:
+    async with byodpp_bench.application(writes, transaction_timeout_seconds=1.0) as store:
+        client = store.client()
+        made = await client.post(f"{ITEMS}/batch", json=[{"name": f"n{number}"} for number in range(40)])
+        keys = [row["id"] for row in made.json()["data"]]
+        owner = await asyncpg.connect(str(store.settings.postgres_admin_uri), timeout=30)
+        await owner.execute(_SLOW)
+        await owner.close()
+        few = await client.post(f"{ITEMS}/batch", json=both(keys[:2]))
+        assert few.status_code == 200, few.text
+        steps = [
+            {"operation": "patch", "resource": "Items", "id": key, "data": {"total": {"$increment": 1}}}
+            for key in keys
+        ]
+        for url, body in (
+            (f"{ITEMS}/batch", both(keys)),
+            (f"{ITEMS}/batch", {**both(keys), "atomic": False}),
+            ("/api/v1/batch", steps),
+        ):
+            started = time.monotonic()
+            late = await client.post(url, json=body)
+            assert (late.status_code, late.json()["error"]["code"]) == (503, "query_timeout")
+            assert "retry-after" in late.headers
+            assert time.monotonic() - started < 4  # all of them would take six
+        rows = (await client.get(f"{ITEMS}?sort=id&limit=100&fields=total")).json()["data"]
+        assert [row["total"] for row in rows] == [1, 1, *[0] * 38]
+
+
+async def test_all_tries_of_a_transaction_have_one_bound(byodpp_bench: Bench, writes: Blueprint) -> None:
+    async with byodpp_bench.application(writes, transaction_timeout_seconds=0.5) as store:
+        client = store.client()
+        await two_items(client)
+        tenant, tries = await store.tenant("acme"), 0
+        principal = Principal(tenant_id=tenant.id, session_tenant_id=tenant.id, anonymous=False)
+
+        async def again(unit: Unit) -> None:
+            nonlocal tries
+            tries += 1
+            await unit.transaction.execute("select pg_sleep(0.3)")
+            await unit.transaction.execute(
+                "do $$ begin raise exception 'x' using errcode = 'deadlock_detected'; end $$"
+            )
+
+        service, origin = store.connected.service, Origin(request_id="r", correlation_id="c")
+        with pytest.raises(QueryTimeout):
+            await service.together(principal, origin, again)
+        assert tries == 2
+
+        async def swallowing(unit: Unit) -> None:
+            for _ in range(4):
+                with contextlib.suppress(ApiError):
+                    await unit.transaction.execute("select pg_sleep(0.2)")
+
+        with pytest.raises(QueryTimeout):
+            await service.together(principal, origin, swallowing)
+        assert await service.together(principal, origin, _patient, bounded=False) == 0.6
+
+
+async def _patient(unit: Unit) -> float:
+    for _ in range(3):
+        await unit.transaction.execute("select pg_sleep(0.2)")
+    return 0.6

@@ -138,6 +138,7 @@ def connect_databases(
         pool_max_connections=settings.pool_max_connections,
         pool_acquire_timeout_seconds=settings.pool_acquire_timeout_seconds,
         statement_timeout_seconds=settings.statement_timeout_seconds,
+        transaction_timeout_seconds=settings.transaction_timeout_seconds,
         shares=shares,
     )
     places: dict[str, Database] = {}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from byodpp.database.context import SessionContext
+from byodpp.database.deadline import Deadline
 from byodpp.database.pool import Connection, ConnectionPool
 from byodpp.database.sqlstate import is_connection_loss, translate
 from byodpp.database.transaction import DRIVER_ERRORS, Transaction
@@ -34,7 +35,7 @@ RELEASE_TIMEOUT_SECONDS: Final = 5.0
 class TransactionScope:
     """``async with`` of one transaction: commits, or rolls back when the block raises."""
 
-    __slots__ = ("_begin", "_confirm", "_context", "_database", "_pool", "_transaction")
+    __slots__ = ("_begin", "_confirm", "_context", "_database", "_deadline", "_pool", "_transaction")
 
     def __init__(
         self,
@@ -43,12 +44,14 @@ class TransactionScope:
         begin: str,
         context: SessionContext,
         confirm: Confirm | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
         self._database = database
         self._pool = pool
         self._begin = begin
         self._context = context
         self._confirm = confirm
+        self._deadline = deadline
         self._transaction: Transaction | None = None
 
     async def __aenter__(self) -> Transaction:
@@ -64,7 +67,7 @@ class TransactionScope:
                 connection = await self._begun()
             except DRIVER_ERRORS as again:
                 raise translate(again) from again
-        self._transaction = Transaction(connection, self._context)
+        self._transaction = Transaction(connection, self._context, self._deadline)
         return self._transaction
 
     async def _acquired(self) -> Connection:

@@ -16,6 +16,7 @@ import asyncpg
 
 from byodpp.containment import contained
 from byodpp.database.context import SessionContext, search_path
+from byodpp.database.deadline import Deadline
 from byodpp.database.pool import Connection
 from byodpp.database.sqlstate import translate
 from byodpp.exceptions import ApiError, InternalError
@@ -46,12 +47,16 @@ _MOST_ROWS_AT_ONCE: Final = 5_000
 class Transaction:
     """One open transaction; statements have asyncpg's signatures (without timeout) and our errors."""
 
-    __slots__ = ("_callbacks", "_savepoints", "_seconds", "connection", "context", "ended", "failure")
+    __slots__ = (
+        "_callbacks", "_deadline", "_savepoints", "_seconds", "connection", "context", "ended", "failure",
+    )  # fmt: skip
 
     #: Whether tenant, user and grants are set before any statement; else the statement has to do it.
     sets_context: ClassVar[bool] = True
 
-    def __init__(self, connection: Connection, context: SessionContext) -> None:
+    def __init__(
+        self, connection: Connection, context: SessionContext, deadline: Deadline | None = None
+    ) -> None:
         #: The driver's connection, for what must share the transaction (the job queue).
         self.connection = connection
         self.context = context
@@ -62,11 +67,12 @@ class Transaction:
         self._callbacks: list[Callable[[], Awaitable[object]]] = []
         self._savepoints = 0
         self._seconds: float | None = None  # of a statement; None: as the connection has it
+        self._deadline = deadline  # of all statements; None: they have none
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         try:
             rows: list[asyncpg.Record] = await self.connection.fetch(
-                self._placed(sql), *args, timeout=self._seconds
+                self._placed(sql), *args, timeout=self._time()
             )
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
@@ -74,28 +80,28 @@ class Transaction:
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         try:
-            return await self.connection.fetchrow(self._placed(sql), *args, timeout=self._seconds)
+            return await self.connection.fetchrow(self._placed(sql), *args, timeout=self._time())
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
     async def fetchval(self, sql: str, *args: Any, column: int = 0) -> Any:
         try:
             return await self.connection.fetchval(
-                self._placed(sql), *args, column=column, timeout=self._seconds
+                self._placed(sql), *args, column=column, timeout=self._time()
             )
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
     async def execute(self, sql: str, *args: Any) -> str:
         try:
-            status: str = await self.connection.execute(self._placed(sql), *args, timeout=self._seconds)
+            status: str = await self.connection.execute(self._placed(sql), *args, timeout=self._time())
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
         return status
 
     async def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> None:
         try:
-            await self.connection.executemany(self._placed(sql), args, timeout=self._seconds)
+            await self.connection.executemany(self._placed(sql), args, timeout=self._time())
         except DRIVER_ERRORS as error:
             raise self._failed(error, sql) from error
 
@@ -123,7 +129,8 @@ class Transaction:
     async def be_patient(self, seconds: float) -> None:
         """Let every statement that follows take as long as this, and the pauses between them.
 
-        The server ends a statement by its own clock and the driver by another one: both are set.
+        The server ends a statement by its own clock and the driver by another one: both are set. There is
+        no bound for all of them any more.
 
         Args:
             seconds: at most, 1 to 86,400.
@@ -133,7 +140,7 @@ class Transaction:
             f"set local statement_timeout = {milliseconds:d};"
             f" set local idle_in_transaction_session_timeout = {milliseconds:d}"
         )
-        self._seconds = seconds + 1.0
+        self._seconds, self._deadline = seconds + 1.0, None
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -203,6 +210,19 @@ class Transaction:
                     await callback()
             except Exception:
                 _log.exception("an after_commit callback failed")
+
+    def _time(self) -> float | None:
+        """Return the seconds that the next statement has; None: as the connection has it.
+
+        Raises:
+            QueryTimeout: the time of all statements is over; nothing is committed any more.
+        """
+        if self._deadline is None:
+            return self._seconds
+        try:
+            return self._deadline.left()
+        except ApiError as error:
+            raise self.refuse_commit(error) from None
 
     def _placed(self, sql: str) -> str:
         """Return a statement in words of its own where it means tables of a place.

@@ -28,6 +28,7 @@ import asyncpg
 
 from byodpp.database.connections import PoolOptions, check_app_role, check_system_role, open_pool
 from byodpp.database.context import NOBODY, PLATFORM_TENANT, SessionContext
+from byodpp.database.deadline import Deadline
 from byodpp.database.lone import LoneScope
 from byodpp.database.pool import Connection, ConnectionPool
 from byodpp.database.scopes import RELEASE_TIMEOUT_SECONDS, TransactionScope, cut, release
@@ -68,6 +69,7 @@ class Database:
         system_pool_max_connections: int = 4,
         pool_acquire_timeout_seconds: float = 5.0,
         statement_timeout_seconds: float = 30.0,
+        transaction_timeout_seconds: float = 60.0,
         start_timeout_seconds: float | None = None,
         shares: Mapping[int, int] | None = None,
         places: Mapping[str, Database] | None = None,
@@ -81,6 +83,7 @@ class Database:
         system_pool_max_connections: most connections of the system's pool.
         pool_acquire_timeout_seconds: longest wait for a connection; then Unavailable.
         statement_timeout_seconds: enforced by the server, and one second later by us.
+        transaction_timeout_seconds: of a `deadline`; no statement takes longer either.
         start_timeout_seconds: how long `open` waits for a server that is away; None: without end.
         shares: tenant to the most connections of the app's pool that it has at a time; read each time.
             places: databases of tenants that have one for themselves, by name.
@@ -99,9 +102,10 @@ class Database:
             min_connections=pool_min_connections,
             max_connections=pool_max_connections,
             connect_timeout_seconds=pool_acquire_timeout_seconds,
-            statement_timeout_seconds=statement_timeout_seconds,
+            statement_timeout_seconds=min(statement_timeout_seconds, transaction_timeout_seconds),
             start_timeout_seconds=start_timeout_seconds,
         )
+        self._transaction_seconds = transaction_timeout_seconds
         self._system_max = system_pool_max_connections
         self._app: ConnectionPool | None = None
         self._system: ConnectionPool | None = None
@@ -171,8 +175,17 @@ class Database:
         places = ((name, one) for name, one in self.places.items() if one.refusal is None)
         return [(None, self), *places]
 
+    def deadline(self) -> Deadline:
+        """Return the moment by which the statements of a request that begins now must have ended."""
+        return Deadline(self._transaction_seconds, self._options.statement_timeout_seconds)
+
     def transaction(
-        self, context: SessionContext, *, read_only: bool = False, isolation: Isolation = "read committed"
+        self,
+        context: SessionContext,
+        *,
+        read_only: bool = False,
+        isolation: Isolation = "read committed",
+        deadline: Deadline | None = None,
     ) -> TransactionScope:
         """Return ``async with`` for a transaction of the app role.
 
@@ -180,16 +193,24 @@ class Database:
             context: for whom; its settings travel with ``begin`` in one trip.
             read_only: PostgreSQL refuses every change.
             isolation: with the stricter ones errors may be `is_retryable`.
+            deadline: of its statements together.
         """
         home = self if context.database is None else self.at(context.database)
-        return home.scope(home._pool(home._app), context, read_only=read_only, isolation=isolation)
+        pool = home._pool(home._app)
+        return home.scope(pool, context, read_only=read_only, isolation=isolation, deadline=deadline)
 
     def scope(
-        self, pool: ConnectionPool, context: SessionContext, *, read_only: bool, isolation: Isolation
+        self,
+        pool: ConnectionPool,
+        context: SessionContext,
+        *,
+        read_only: bool,
+        isolation: Isolation,
+        deadline: Deadline | None = None,
     ) -> TransactionScope:
         """Return ``async with`` for a transaction on a pool; for `transaction` and `Sessions` only."""
         begin = f"begin isolation level {isolation}{' read only' if read_only else ''}; {context.commands}"
-        return TransactionScope(self, pool, begin, context, None if read_only else self.confirm)
+        return TransactionScope(self, pool, begin, context, None if read_only else self.confirm, deadline)
 
     async def pool_of_one(self) -> ConnectionPool:
         """Open a pool of one connection of the app role; for `Sessions` only.

@@ -19,7 +19,7 @@ from byodpp.audit.notes import About
 from byodpp.authentication import Principal
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query
-from byodpp.database import Database, NeedsTransaction, is_retryable
+from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden, NotFound
@@ -167,6 +167,7 @@ class Service:
         *,
         commit: bool = True,
         lone: bool = False,
+        bounded: bool = True,
     ) -> T:
         """Run some work in one transaction.
 
@@ -176,13 +177,23 @@ class Service:
             work: may run again after a serialization failure, so it keeps nothing between runs.
             commit: False undoes everything at the end; what waits for the commit does not happen.
             lone: the work is one statement, and as such a transaction (`is_lone`).
+            bounded: all tries together have the time of one request; False where nobody waits.
+
+        Raises:
+            QueryTimeout: they took longer.
         """
+        deadline = self._database.deadline() if bounded else None
         for attempt in range(1, _TRIES + 1):
             try:
                 if commit:
-                    result, events = await self._once(principal, origin, work, lone=lone)
+                    scope = (
+                        self._database.lone(principal.session)
+                        if lone
+                        else self._database.transaction(principal.session, deadline=deadline)
+                    )
+                    result, events = await self._once(scope, principal, origin, work)
                 else:
-                    result, events = await self._tried(principal, origin, work)
+                    result, events = await self._tried(principal, origin, work, deadline)
             except NeedsTransaction:
                 break  # nothing was done
             except ApiError as error:
@@ -193,7 +204,7 @@ class Service:
                 self._handle(events)
                 return result
         # Not where it was caught: what brought it here, with all it holds, is gone by now.
-        return await self.together(principal, origin, work, commit=commit)
+        return await self.together(principal, origin, work, commit=commit, bounded=bounded)
 
     async def single(self, call: Call) -> Row:
         """Create or change the row of a call that `is_single`, and nothing else beside its statement.
@@ -292,21 +303,28 @@ class Service:
         return is_single(self.parts, call)
 
     async def _once(
-        self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]], *, lone: bool
+        self,
+        scope: TransactionScope,
+        principal: Principal,
+        origin: Origin,
+        work: Callable[[Unit], Awaitable[T]],
     ) -> tuple[T, list[Event]]:
-        scope = self._database.lone if lone else self._database.transaction
-        async with scope(principal.session) as transaction:
+        async with scope as transaction:
             unit = Unit(self.parts, transaction, principal, origin)
             result = await work(unit)
             await unit.finish()
         return result, unit.outbox.events
 
     async def _tried(
-        self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]
+        self,
+        principal: Principal,
+        origin: Origin,
+        work: Callable[[Unit], Awaitable[T]],
+        deadline: Deadline | None,
     ) -> tuple[T, list[Event]]:
         """Do everything but the commit."""
         try:
-            async with self._database.transaction(principal.session) as transaction:
+            async with self._database.transaction(principal.session, deadline=deadline) as transaction:
                 unit = Unit(self.parts, transaction, principal, origin)
                 result = await work(unit)
                 await unit.finish()

@@ -156,6 +156,15 @@ class Settings:
     statement_timeout_seconds: Annotated[
         float, Setting("Longest run of one SQL statement; then 503.", low=0.05, high=3600)
     ] = 30.0
+    transaction_timeout_seconds: Annotated[
+        float,
+        Setting(
+            "Longest run of all statements of one request that writes, its tries and the pauses between "
+            "them included; then 503.",
+            low=0.05,
+            high=3600,
+        ),
+    ] = 60.0
 
     strict_indexes: Annotated[
         bool,
