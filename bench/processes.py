@@ -71,9 +71,14 @@ class Server:
         time.sleep(0.2)
         return _end_of(self.log)
 
-    def computed(self) -> float:
-        """Return the seconds that the server and its children have computed so far."""
-        return computed(self.process.pid)
+    def computed(self, *, without: int) -> float:
+        """Return the seconds that the server and its children have computed so far.
+
+        Args:
+            without: pid of its PostgreSQL, which is its child where the server has started it.
+        """
+        own = computed(self.process.pid)
+        return own - computed(without) if without in tree(self.process.pid) else own
 
     def resident(self) -> int:
         """Return the bytes of memory that the server and its children hold, shared pages by halves.

@@ -64,15 +64,12 @@ def turned(names: Sequence[str], number: int) -> Iterable[str]:
 
 
 def _turn(generator: Generator, side: Side, seconds: float, connections: int) -> Sample:
-    before = (side.server.computed(), computed(side.database), generator.computed())
+    before = _computed(generator, side)
     measured = generator.run(
         side.server.port, side.requests, connections=connections, seconds=seconds, status=side.status
     )
     own, database, generated = (
-        after - earlier
-        for after, earlier in zip(
-            (side.server.computed(), computed(side.database), generator.computed()), before, strict=True
-        )
+        after - earlier for after, earlier in zip(_computed(generator, side), before, strict=True)
     )
     answers = max(measured["answers"], 1)
     return Sample(
@@ -83,3 +80,9 @@ def _turn(generator: Generator, side: Side, seconds: float, connections: int) ->
         p99=measured["p99Ms"],
         generator=generated * measured["perSecond"] / answers,
     )
+
+
+def _computed(generator: Generator, side: Side) -> tuple[float, float, float]:
+    """Return the seconds that the server, its PostgreSQL, and the load generator have computed so far."""
+    server = side.server.computed(without=side.database)
+    return server, computed(side.database), generator.computed()
