@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from byodpp.audit import Head, Sealer, SealKey, Verdict, heads, verify
+from byodpp.audit.arrivals import BY_ARRIVAL, arrived_sql
 from byodpp.audit.seals import Seal
 from byodpp.bootstrap import Blueprint
 from byodpp.settings.secret_key import application_secret
@@ -223,6 +224,26 @@ async def test_a_backlog_that_fills_its_last_pass_is_ended(
     assert await quiet.connected.sealer.seal() == 1
 
 
+async def test_the_sealer_finds_what_is_new_without_reading_the_whole_trail(quiet: TestedApplication) -> None:
+    acme = (await quiet.tenant("acme")).id
+    many = "insert into audit_logs (tenant_id, action) select $1, 'X' from generate_series(1, 4000)"
+    async with system(quiet) as connection:
+        for _ in range(3):
+            await connection.execute(many, acme)
+            assert await quiet.connected.sealer.seal() == 4000
+        await connection.execute(many, acme)
+        sealed = await connection.fetchval("select sealed from byodpp.audit_arrivals")
+        now = await connection.fetchval("select pg_current_snapshot()::text")
+        async with connection.transaction():
+            await connection.execute(BY_ARRIVAL)
+            sql = arrived_sql(quiet.blueprint.tables[quiet.blueprint.registry.get("AuditLogs")])
+            for place, value in enumerate((sealed, now, "0", 0, 0, 5000), start=1):
+                sql = sql.replace(f"${place}::", f"'{value}'::")
+            plan = "\n".join(row[0] for row in await connection.fetch(f"explain {sql}"))
+    assert "Index Scan using audit_logs_arrival_idx" in plan, plan
+    assert "Seq Scan" not in plan, plan
+
+
 async def test_one_process_seals_at_a_time(quiet: TestedApplication) -> None:
     await make(quiet, 2)
     async with system(quiet) as other:
@@ -255,7 +276,8 @@ async def test_a_database_that_was_restored_elsewhere_goes_on_with_its_chains(
 async def test_a_seal_is_hashed_as_it_is_documented() -> None:
     seal = Seal.after(
         Head(tenant_id=7),
-        [(12, bytes(31) + b"\1"), (11, bytes(31) + b"\2")],
+        [12, 11],
+        bytes(31) + b"\1" + bytes(31) + b"\2",
         since=None,
         sealed_at=datetime(2026, 1, 31, 8, tzinfo=UTC),
     )
@@ -265,6 +287,12 @@ async def test_a_seal_is_hashed_as_it_is_documented() -> None:
     )
     assert seal.hash() == sha256(text.encode()).digest()
     assert seal.head() == Head(tenant_id=7, number=1, total=2, hash=seal.hash())
+    others = (
+        replace(seal, entries=[12]),
+        replace(seal, entries=[12, 11, 10]),
+        replace(seal, digests=seal.digests[:40]),
+    )
+    assert seal.hash() not in [other.hash() for other in others], "ids and digests belong together"
 
 
 async def test_an_entry_is_hashed_alike_by_postgresql_and_by_python(quiet: TestedApplication) -> None:

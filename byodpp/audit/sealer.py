@@ -22,7 +22,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from byodpp.audit.entries import SESSION, columns_of, digest_sql, named_texts
+from byodpp.array_text import array_text
+from byodpp.audit.arrivals import BY_ARRIVAL, IS_SEALED, Arrivals, arrived_sql, come_sql, last_of
+from byodpp.audit.entries import SESSION
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import ApiError
@@ -60,10 +62,6 @@ _KEEP_STATE: Final = (
     "update byodpp.audit_arrivals set sealed = $1, sealed_at = $2, target = $3, target_at = $4,"
     " after_arrival = $5, after_tenant = $6, after_entry = $7"
 )
-_IS_SEALED: Final = (
-    "exists (select from (select tenant_id, unnest(entries) as id from byodpp.audit_seals) s"
-    " where s.tenant_id = e.tenant_id and s.id = e.id)"
-)
 _HEADS: Final = "select tenant_id, number, total, hash from byodpp.audit_heads where tenant_id = any($1)"
 _KEEP_HEADS: Final = (
     "insert into byodpp.audit_heads (tenant_id, number, total, hash)"
@@ -73,7 +71,7 @@ _KEEP_HEADS: Final = (
 )
 _INSERT: Final = (
     "insert into byodpp.audit_seals (tenant_id, number, since, sealed_at, total, entries, digests, previous,"
-    " hash, mac, key_id) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+    " hash, mac, key_id) values ($1, $2, $3, $4, $5, $6::text::bigint[], $7, $8, $9, $10, $11)"
 )
 
 
@@ -106,8 +104,8 @@ class Sealer:
         """
         self._database = database
         self._key = key
-        self._arrived = _arrived_sql(entries)
-        self._come = _come_sql(entries)
+        self._arrived = arrived_sql(entries)
+        self._come = come_sql(entries)
         self._table = quote(str(entries.name))
         self._ends: OrderedDict[int, int] = OrderedDict()  # tenant -> number of its last seal
         self._told: OrderedDict[int, float] = OrderedDict()  # tenant -> when its head was logged
@@ -142,8 +140,8 @@ class Sealer:
         async with self._database.system() as transaction:
             if not await transaction.fetchval(_LOCK):
                 return 0
-            await transaction.execute(SESSION)
             state = await self._state(transaction)
+            await transaction.execute(f"{SESSION}; {BY_ARRIVAL}")
             under_way = state.target is not None
             if not under_way:
                 now: Any = await transaction.fetchrow(_NOW)
@@ -153,7 +151,7 @@ class Sealer:
             if found or under_way:
                 await transaction.execute(_KEEP_STATE, *_next(state, found).values())
         self._note(heads)
-        return len(found)
+        return _count(found)
 
     async def take_in(self, transaction: Transaction, tenant_id: int) -> int:
         """Seal entries of a tenant that came from another database; return how many.
@@ -167,9 +165,10 @@ class Sealer:
         await transaction.execute(_WAIT)
         await transaction.execute(SESSION)
         taken = 0
-        while found := await transaction.fetch(self._come, tenant_id, _MOST_ENTRIES):
+        while records := await transaction.fetch(self._come, tenant_id, _MOST_ENTRIES):
+            found = [Arrivals.of(record) for record in records]
             self._note(await self._sealed(transaction, _State(sealed=_NOTHING, sealed_at=None), found))
-            taken += len(found)
+            taken += _count(found)
         return taken
 
     async def _seal_all(self) -> None:
@@ -178,10 +177,11 @@ class Sealer:
 
     # --- what has arrived -----------------------------------------------------------------
 
-    async def _arrivals(self, transaction: Transaction, state: _State) -> list[Any]:
+    async def _arrivals(self, transaction: Transaction, state: _State) -> list[Arrivals]:
         """Return the next entries between both snapshots, in the order of their transactions."""
         after = (state.after_arrival or _FIRST_TRANSACTION, state.after_tenant or 0, state.after_entry or 0)
-        return await transaction.fetch(self._arrived, state.sealed, state.target, *after, _MOST_ENTRIES)
+        records = await transaction.fetch(self._arrived, state.sealed, state.target, *after, _MOST_ENTRIES)
+        return [Arrivals.of(record) for record in records]
 
     async def _state(self, transaction: Transaction) -> _State:
         record = await transaction.fetchrow(_STATE)
@@ -207,11 +207,11 @@ class Sealer:
             sealed = now["snapshot"]
             await transaction.execute(
                 f"update {self._table} e set {ARRIVAL} = null"
-                f" where {ARRIVAL} >= pg_snapshot_xmin($1::text::pg_snapshot) and {_IS_SEALED}",
+                f" where {ARRIVAL} >= pg_snapshot_xmin($1::text::pg_snapshot) and {IS_SEALED}",
                 sealed,
             )
             await transaction.execute(
-                f"update {self._table} e set {ARRIVAL} = pg_current_xact_id() where not {_IS_SEALED}"
+                f"update {self._table} e set {ARRIVAL} = pg_current_xact_id() where not {IS_SEALED}"
             )
         await transaction.execute("delete from byodpp.audit_arrivals")
         await transaction.execute(
@@ -224,25 +224,24 @@ class Sealer:
 
     # --- seals ------------------------------------------------------------------------------
 
-    async def _sealed(self, transaction: Transaction, state: _State, found: Sequence[Any]) -> list[Head]:
+    async def _sealed(self, transaction: Transaction, state: _State, found: Sequence[Arrivals]) -> list[Head]:
         """Write a seal for each tenant that has entries; return the new ends of their chains."""
-        by_tenant: dict[int, list[tuple[int, bytes]]] = {}
-        for record in found:
-            by_tenant.setdefault(record["tenant_id"], []).append((record["id"], record["digest"]))
-        heads = {tenant: Head(tenant_id=tenant) for tenant in by_tenant}
-        for record in await transaction.fetch(_HEADS, list(by_tenant)):
+        heads = {one.tenant_id: Head(tenant_id=one.tenant_id) for one in found}
+        for record in await transaction.fetch(_HEADS, list(heads)):
             heads[record["tenant_id"]] = Head(**dict(record))
         self._compare(heads.values())
         now = await transaction.fetchval("select clock_timestamp()")
         ends, rows = [], []
-        for tenant, entries in by_tenant.items():
-            seal = Seal.after(heads[tenant], entries, since=state.sealed_at, sealed_at=now)
+        for one in found:
+            head = heads[one.tenant_id]
+            seal = Seal.after(head, one.entries, one.digests, since=state.sealed_at, sealed_at=now)
             end = seal.head()
             ends.append(end)
             rows.append(
                 (
-                    tenant, seal.number, seal.since, seal.sealed_at, seal.total, seal.entries, seal.digests,
-                    seal.previous, end.hash, self._key.mac(end.hash), self._key.id,
+                    seal.tenant_id, seal.number, seal.since, seal.sealed_at, seal.total,
+                    array_text(seal.entries), seal.digests, seal.previous,
+                    end.hash, self._key.mac(end.hash), self._key.id,
                 )
             )  # fmt: skip
         await transaction.executemany(_INSERT, rows)
@@ -269,43 +268,17 @@ class Sealer:
                 _log.info("audit chain", extra=fields)
 
 
-def _arrived_sql(entries: sa.Table) -> str:
-    arrival, columns = quote(ARRIVAL), columns_of(entries)
-    found = (
-        f"select * from {quote(str(entries.name))}"
-        f" where {arrival} >= greatest(pg_snapshot_xmin($1::text::pg_snapshot), $3::text::xid8)"
-        f" and not pg_visible_in_snapshot({arrival}, $1::text::pg_snapshot)"
-        f" and pg_visible_in_snapshot({arrival}, $2::text::pg_snapshot)"
-        f" and ({arrival}, tenant_id, id) > ($3::text::xid8, $4::bigint, $5::bigint)"
-        f" order by {arrival}, tenant_id, id limit $6::integer"
-    )
-    texts = f"select tenant_id, id, {arrival}, {named_texts(columns)} from ({found}) e offset 0"
-    return (
-        f"select tenant_id, id, {arrival}::text as arrival, {digest_sql(columns)} as digest"
-        f" from ({texts}) t order by t.{arrival}, t.tenant_id, t.id"
-    )
+def _count(found: Sequence[Arrivals]) -> int:
+    return sum(len(one.entries) for one in found)
 
 
-def _come_sql(entries: sa.Table) -> str:
-    columns = columns_of(entries)
-    found = (
-        f"select * from {quote(str(entries.name))} e"
-        f" where tenant_id = $1::bigint and {quote(ARRIVAL)} is null and not {_IS_SEALED}"
-        " order by id limit $2::integer"
-    )
-    texts = f"select tenant_id, id, {named_texts(columns)} from ({found}) e offset 0"
-    return f"select tenant_id, id, {digest_sql(columns)} as digest from ({texts}) t order by t.id"
-
-
-def _next(state: _State, found: Sequence[Any]) -> _State:
+def _next(state: _State, found: Sequence[Arrivals]) -> _State:
     """Return the state after some entries: at the target when there are no more of them."""
-    if len(found) < _MOST_ENTRIES:
+    if _count(found) < _MOST_ENTRIES:
         assert state.target is not None
         return _State(sealed=state.target, sealed_at=state.target_at)
-    last = found[-1]
-    return replace(
-        state, after_arrival=last["arrival"], after_tenant=last["tenant_id"], after_entry=last["id"]
-    )
+    arrival, tenant, entry = last_of(found)
+    return replace(state, after_arrival=arrival, after_tenant=tenant, after_entry=entry)
 
 
 def _remember(known: OrderedDict[int, Any], tenant: int, value: Any) -> None:

@@ -22,6 +22,7 @@ import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any, Final
 
 from byodpp.audit.entries import DIGEST_BYTES
@@ -85,7 +86,8 @@ class Seal:
     def after(
         cls,
         head: Head,
-        entries: Sequence[tuple[int, bytes]],
+        entries: Sequence[int],
+        digests: bytes,
         *,
         since: datetime | None,
         sealed_at: datetime,
@@ -94,7 +96,8 @@ class Seal:
 
         Args:
             head: of the chain so far.
-            entries: ids and digests in the order of arrival.
+            entries: ids in the order of arrival.
+            digests: of these, joined.
             since: when the snapshot was taken that all earlier entries are in.
             sealed_at: now, by the database's clock.
         """
@@ -104,8 +107,8 @@ class Seal:
             since=since,
             sealed_at=sealed_at,
             total=head.total + len(entries),
-            entries=[entry for entry, _ in entries],
-            digests=b"".join(digest for _, digest in entries),
+            entries=entries,
+            digests=digests,
             previous=head.hash,
         )
 
@@ -125,8 +128,11 @@ class Seal:
         yield "byodpp audit seal 1\n"
         yield f"tenant {self.tenant_id}\nnumber {self.number}\nprevious {self.previous.hex()}\n"
         yield f"since {_time(self.since)}\nsealed {_time(self.sealed_at)}\n"
-        for place, entry in enumerate(self.entries):
-            yield f"{entry} {self.digest_of(place).hex()}\n"
+        digests = self.digests.hex("\n", -DIGEST_BYTES).split("\n")
+        # Where somebody has put more into one than into the other, there are more lines, and another hash.
+        pairs = zip_longest(self.entries, digests, fillvalue="")
+        # All at once, for a seal may have thousands of them, and requests wait while they are written.
+        yield "".join([f"{entry} {digest}\n" for entry, digest in pairs])
 
 
 def _time(moment: datetime | None) -> str:
