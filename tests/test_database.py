@@ -521,6 +521,42 @@ async def test_a_link_that_is_dead_without_a_word_ends_the_request_in_time(relay
     assert time.monotonic() - started < 7.5
 
 
+async def test_the_statement_of_a_process_that_was_killed_ends_and_lets_go_of_its_locks(
+    server: RunningServer, admin: asyncpg.Connection[Any]
+) -> None:
+    database = make(server, statement_timeout_seconds=120)
+    await database.open()
+    started, running = time.monotonic(), asyncio.Event()
+
+    async def work() -> None:
+        async with database.transaction(T1) as transaction:
+            await transaction.execute("insert into things (name) values ('held')")
+            asyncio.get_running_loop().call_soon(running.set)
+            await transaction.execute("select pg_sleep(60)")
+
+    task = asyncio.create_task(work())
+    async with asyncio.timeout(60):
+        await running.wait()
+        database._pool(database._app).terminate()  # as a kill does: not a word to the server
+        with pytest.raises(ApiError):
+            await task
+        await admin.execute("insert into things (name) values ('held')")  # waits for the other's end
+    assert time.monotonic() - started < 30
+    await admin.execute("delete from things where name = 'held'")
+    await database.close()
+
+
+async def test_a_platform_that_cannot_look_for_us_is_done_without(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = "set client_connection_check_interval = '-1'"  # with the error of a platform that cannot
+    monkeypatch.setattr("byodpp.database.connections._LOOK_FOR_US", refused)
+    database = make(server)
+    await database.open()
+    assert await database.read("select 1 as one", []) is not None
+    await database.close()
+
+
 async def test_a_connection_that_the_server_ended_is_replaced_unseen(
     database: Database, admin: asyncpg.Connection[Any]
 ) -> None:

@@ -582,6 +582,20 @@ async def test_not_found_comes_before_every_precondition(shop: TestedApplication
             assert (nowhere.status_code, code(nowhere)) == (404, "not_found"), tag
 
 
+async def test_a_write_that_changes_nothing_is_a_write(shop: TestedApplication) -> None:
+    client = shop.client()
+    contract = (await client.post("/api/v1/contracts", json={"title": "a"})).json()["data"]
+    url, before = f"/api/v1/contracts/{contract['id']}", contract
+    for method, body in (("PATCH", {}), ("PATCH", {"title": "a"}), ("PUT", {"title": "a"})):
+        tag = {"If-Match": f'"{before["version"]}"'}
+        written = await client.request(method, url, json=body, headers=tag)
+        assert written.status_code == 200, written.text
+        after = written.json()["data"]
+        assert (after["version"], after["title"]) == (before["version"] + 1, "a")
+        assert after["updatedAt"] > before["updatedAt"]
+        before = after
+
+
 async def test_prefer_return_minimal_saves_the_row(shop: TestedApplication) -> None:
     client = shop.client(headers={"Prefer": "return=minimal"})
     created = await client.post(CATEGORIES, json={"name": "a"})

@@ -28,6 +28,9 @@ _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 #: A forgotten transaction holds locks and keeps VACUUM from its work; the server ends it.
 _IDLE_IN_TRANSACTION_MILLISECONDS: Final = 60_000
+#: A statement whose process was killed ends then, and lets go of what it has locked. No platform has to be
+#: able to look, so that this cannot be one of the settings with which a connection begins.
+_LOOK_FOR_US: Final = "set client_connection_check_interval = 2000"
 # Statement shapes are many (fields times includes times roles); each costs memory on both sides.
 _CACHED_STATEMENTS: Final = 500
 _LARGEST_CACHED_STATEMENT_CHARACTERS: Final = 200_000
@@ -99,7 +102,7 @@ async def _open_once(uri: str, options: PoolOptions) -> asyncpg.Pool[Any]:
         max_cached_statement_lifetime=0,
         max_cacheable_statement_size=_LARGEST_CACHED_STATEMENT_CHARACTERS,
         reset=_nothing_to_reset,
-        init=_use_calendar_codecs,
+        init=_prepare,
         server_settings={
             "application_name": "byodpp",
             "statement_timeout": milliseconds,
@@ -123,6 +126,15 @@ async def _open_once(uri: str, options: PoolOptions) -> asyncpg.Pool[Any]:
             pool.terminate()
             raise
     return pool
+
+
+async def _prepare(connection: asyncpg.Connection[Any]) -> None:
+    """Let a new connection have what its address cannot say."""
+    await _use_calendar_codecs(connection)
+    try:
+        await connection.execute(_LOOK_FOR_US)
+    except asyncpg.InvalidParameterValueError:
+        _log.debug("the database's platform cannot tell whether we are still there")
 
 
 async def _use_calendar_codecs(connection: asyncpg.Connection[Any]) -> None:
