@@ -154,7 +154,7 @@ class Controller:
 
     async def _patch_stored(self, unit: Unit, call: Call, request: Request) -> Any:
         """Apply a patch whose meaning depends on what is stored, with the row locked meanwhile."""
-        stored = await unit.locked(call)
+        stored = await unit.locked(call, request.json)
         if request.media_type == _STEPS:
             # The steps leave whole values behind: merging those would bring back what was removed.
             steps = partial(apply_steps, request.json, stored)

@@ -7,7 +7,7 @@ operation is authorised, validated and served as if it had come alone; one refus
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -16,6 +16,7 @@ from byodpp import wire
 from byodpp.answering import answer_write, briefly, is_brief
 from byodpp.aside import LARGE_BYTES, Aside, by_size
 from byodpp.aside import aside as in_thread
+from byodpp.batches.locking import Named
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
@@ -96,25 +97,19 @@ class MultiResourceBatch:
         return results
 
     async def _lock(self, unit: Unit, operations: list[Mapping[str, Any]]) -> None:
-        """Lock the rows that operations name and change, by table and key, before the first of them runs.
+        """Lock the rows that operations name and change, before the first of them runs.
 
-        Two requests with the same rows then wait for each other, and never in a circle. Rows that are told
-        by templates are not known yet, and those that the caller may not write are nobody's to lock.
+        Rows that are told by templates are not known yet.
         """
-        registry, store = self._service.parts.registry, self._service.parts.store
-        named: dict[str, tuple[ResourceDefinition, list[Any]]] = {}
+        await unit.lock_named(self._named(unit, operations))
+
+    def _named(self, unit: Unit, operations: list[Mapping[str, Any]]) -> Iterator[Named]:
         for step in operations:
-            operation, resource = step["operation"], registry.find(step["resource"], self._version)
-            if resource is None or not _changes_row(resource, operation):
-                continue
-            key = store.key(resource, wire.whole(step.get("id")))
-            if key is not None and unit.parts.authorizer.decide(unit.principal, resource, operation).allowed:
-                named.setdefault(resource.table, (resource, []))[1].append(key)
-        if sum(len(keys) for _, keys in named.values()) < 2:
-            return
-        repositories = unit.repositories(self._version)
-        for _, (resource, keys) in sorted(named.items()):
-            await repositories[resource.name].lock_all(keys)
+            operation = step["operation"]
+            resource = unit.parts.registry.find(step["resource"], self._version)
+            if resource is not None and _changes_row(resource, operation):
+                yield resource, operation, wire.whole(step.get("id"))
+                yield from unit.parts.schemas.named_inside(resource, operation, step.get("data"))
 
     def _operations(self, document: Any) -> list[Mapping[str, Any]]:
         if isinstance(document, dict) and set(document) == {"operations"}:

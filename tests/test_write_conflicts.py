@@ -190,3 +190,79 @@ async def _patient(unit: Unit) -> float:
     for _ in range(3):
         await unit.transaction.execute("select pg_sleep(0.2)")
     return 0.6
+
+
+SHELVES: Final = "/api/v1/shelves"
+
+
+async def a_shelf(client: Any, name: str) -> dict[str, Any]:
+    body = {"name": name, "items": [{"name": one, "parts": [{"name": "p"}]} for one in "abc"]}
+    made: dict[str, Any] = (await client.post(SHELVES, json=body)).json()["data"]
+    return made
+
+
+def inside(shelf: dict[str, Any], keys: list[int]) -> dict[str, Any]:
+    return {"place": "x", "items": [{"id": key, "total": {"$increment": 1}} for key in keys]}
+
+
+def apart(shelf: dict[str, Any], keys: list[int]) -> list[dict[str, Any]]:
+    step = {"operation": "patch", "resource": "Items", "data": {"total": {"$increment": 1}}}
+    last = {"operation": "patch", "resource": "Shelves", "id": shelf["id"], "data": {"place": "y"}}
+    return [*({**step, "id": key} for key in keys), last]
+
+
+async def test_rows_inside_a_row_are_locked_in_the_order_of_all_requests(store: TestedApplication) -> None:
+    client = store.client()
+    shelf = await a_shelf(client, "s")
+    item = shelf["items"][0]
+    part = item["parts"][0]["id"]
+    deep = {"items": [{"id": item["id"], "parts": [{"id": part, "name": "q"}]}]}
+    step = {"operation": "patch", "resource": "Shelves", "id": shelf["id"], "data": deep}
+    other = {"operation": "patch", "resource": "Parts", "id": part, "data": {"name": "r"}}
+    url = f"{SHELVES}/{shelf['id']}"
+    requests = [
+        ("PATCH", url, deep, "items"),  # before shelves
+        ("PUT", url, {"name": "s", "items": [{"id": item["id"], "name": "a"}]}, "items"),
+        ("POST", f"{SHELVES}/batch", {"operation": "patch", "items": [{"id": shelf["id"], **deep}]}, "items"),
+        ("POST", "/api/v1/batch", [step], "items"),
+        ("POST", "/api/v1/batch", [step, other], "parts"),
+    ]
+    database = store.connected.database
+    for method, where, body, table in requests:
+        async with database.system() as transaction:
+            await transaction.execute(f"select from {table} for update")
+            waiting = asyncio.create_task(client.request(method, where, json=body))
+            await blocked(transaction)
+            later = {"items": ("parts", "shelves"), "parts": ("shelves",)}[table]
+            async with database.system() as free:  # nothing that comes later is locked by now
+                for name in later:
+                    await free.execute(f"select from {name} for update nowait")
+        async with asyncio.timeout(60):
+            done = await waiting
+        assert done.status_code == 200, (method, where, done.text)
+
+
+async def test_sixteen_clients_that_write_the_same_rows_in_other_ways_are_all_answered(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    shelves = [await a_shelf(client, name) for name in ("s", "t")]
+    done = 0
+
+    async def write(number: int) -> None:
+        nonlocal done
+        for turn in range(3):
+            shelf = shelves[(number + turn) % 2]
+            keys = [one["id"] for one in shelf["items"]][:: 1 if number % 3 else -1]
+            if number % 2:
+                answer = await client.patch(f"{SHELVES}/{shelf['id']}", json=inside(shelf, keys))
+            else:
+                answer = await client.post("/api/v1/batch", json=apart(shelf, keys))
+            assert answer.status_code in (200, 409, 503), answer.text
+            done += answer.status_code == 200
+
+    async with asyncio.timeout(240):
+        await asyncio.gather(*(write(number) for number in range(16)))
+    rows = (await client.get(f"{ITEMS}?fields=total")).json()["data"]
+    assert sum(row["total"] for row in rows) == 3 * done
+    assert done

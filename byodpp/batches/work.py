@@ -6,7 +6,7 @@ Rejects what the items reject, under the index of the item that is to blame.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from byodpp.aside import by_size
 from byodpp.audit.notes import About
+from byodpp.batches.locking import Named
 from byodpp.batches.reading import Batch, BatchItem
 from byodpp.batches.selection import Selecting
 from byodpp.batches.upserts import Upserts
@@ -57,10 +58,16 @@ class BatchWork:
             return await (upserts.all(batch.items) if batch.atomic else upserts.each(batch.items))
         if batch.operation == "create" and batch.atomic:
             return await self.create(call, batch.items)
-        await self.lock(call, batch.operation, [item.key for item in batch.items])
+        await self.unit.lock_named(self._named(call, batch))
         if not batch.atomic:
             return [await self.alone(call, item) for item in batch.items]
         return [await self.placed(call, item) for item in batch.items]
+
+    def _named(self, call: Call, batch: Batch) -> Iterator[Named]:
+        for item in batch.items:
+            if item.key is not None:
+                yield call.resource, item.operation, item.key
+                yield from self._parts.schemas.named_inside(call.resource, item.operation, item.document)
 
     async def upserted(self, call: Call, batch: Batch) -> list[str]:
         """Upsert all items or none; return whether each was a `create` or an `update`."""
@@ -125,7 +132,6 @@ class BatchWork:
         found = [key for key in keys if key is not None]
         if len(found) < 2 or call.resource.kind is not Kind.DATABASE:
             return
-        operation = "update" if operation == "upsert" else operation
         if self._parts.authorizer.decide(self.unit.principal, call.resource, operation).allowed:
             await self.repository(call).lock_all(found)
 
@@ -170,7 +176,7 @@ class BatchWork:
         single = self.item_call(call, item.operation).having(params=params, expected_version=item.version)
         loaded, schemas = item.values, self._parts.schemas
         if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
-            stored = await self.unit.locked(single)
+            stored = await self.unit.locked(single, item.document)
             presets = self._parts.authorizer.presets(self.unit.principal)
             load = partial(
                 schemas.load, call.resource, "patch", item.document, stored=stored, presets=presets

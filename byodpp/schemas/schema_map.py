@@ -8,7 +8,7 @@ Marshmallow's `load` decides on every way in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ from byodpp.registry import Registry
 from byodpp.schemas.faults import MAX_DETAILS, details_of, join_path, refuse
 from byodpp.schemas.generated import GeneratedSchema
 from byodpp.schemas.generating import generated_schema
-from byodpp.schemas.inside import MOST_INSIDE, rows_inside
+from byodpp.schemas.inside import MOST_INSIDE, named_inside, rows_inside
 from byodpp.schemas.modifiers import Modifier, part_modifiers
 from byodpp.schemas.nested import MAX_NESTING, NestedRows, judge_nested, nestable
 from byodpp.schemas.overrides import (
@@ -197,6 +197,16 @@ class SchemaMap:
         """Return how many rows lie inside the body of an operation, whatever they are."""
         judged = operation if operation in SCHEMA_OPERATIONS else "create"  # an upsert
         return rows_inside(resource, data, lambda one: self.nestable(one, judged), MAX_NESTING)
+
+    def named_inside(
+        self, resource: ResourceDefinition, operation: str, data: Any
+    ) -> Iterator[tuple[ResourceDefinition, str, Any]]:
+        """Yield the rows inside a body that have an `id`: resource, operation, key."""
+        if operation in ("update", "patch"):
+            for target, key in named_inside(
+                resource, data, lambda one: self.nestable(one, operation), MAX_NESTING
+            ):
+                yield target, operation, key
 
     def nestable(self, resource: ResourceDefinition, operation: str) -> Mapping[str, ResourceDefinition]:
         """Return the relations that the body of an operation may hold."""

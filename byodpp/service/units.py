@@ -21,6 +21,7 @@ from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import ANONYMOUS, Principal
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authorization import Authorizer, Decision
+from byodpp.batches.locking import Named, lock_in_order, named_by
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query, Shape
@@ -99,6 +100,7 @@ class Unit:
         self._deleting = Deleting()
         self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
         self.answer = AnswerBound()  # for what is answered one by one
+        self._locked_named = False  # once, before anything is written
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
     async def finish(self) -> None:
@@ -161,6 +163,8 @@ class Unit:
     async def _executed(self, call: Call) -> Any:
         if call.or_versions:
             call = await self._settled(call)
+        if call.nested and "id" in call.params:
+            await self.lock_named(named_by(call, self.parts.schemas))
         logic = self.parts.logics.get(call.resource, call.operation)
         if logic is None:
             return await self.generic(call)
@@ -354,18 +358,30 @@ class Unit:
             return call
         stored = None
         if call.operation == "patch" and schemas.needs_stored(call.resource, body):
-            stored = await self.locked(call)
+            stored = await self.locked(call, body)
         presets = self.parts.authorizer.presets(self.principal)
         load = partial(schemas.load, call.resource, call.operation, body)
         loaded = await by_size(partial(load, prefix=prefix, stored=stored, presets=presets), body, stored)
         return writing(call, loaded, prefix)
 
-    async def locked(self, call: Call) -> Mapping[str, Any]:
+    async def lock_named(self, rows: Iterable[Named]) -> None:
+        """Lock the rows that the request names, unless it has done so: once, before it writes any."""
+        if not self._locked_named:
+            self._locked_named = True
+            await lock_in_order(self, rows)
+
+    async def locked(self, call: Call, document: Any) -> Mapping[str, Any]:
         """Lock the row of a call until the end of the transaction and return its JSON values.
+
+        Args:
+            call: of a patch.
+            document: its body, whose rows inside are locked, too.
 
         Raises:
             NotFound: there is none that the caller may read.
         """
+        named = self.parts.schemas.named_inside(call.resource, call.operation, document)
+        await self.lock_named(((call.resource, call.operation, call.params["id"]), *named))
         repository = self.repositories(call.resource.version, call=call)[call.resource.name]
         await repository.lock(call.params["id"])
         row = await repository.row(call.params["id"])
