@@ -437,6 +437,8 @@ def test_a_revision_that_rows_stand_against_and_that_may_wait_keeps_nobody_from_
         assert byodpp(*command, cwd=shop).returncode == 0
     code = {"code": {"type": "string", "required": True}}
     changed_manifest(shop, lambda resources: resources[0]["fields"].update(code))
+    planned = byodpp("migrate", "plan", "--rows", cwd=shop)
+    assert "No row is outside the bounds of its fields." in planned.stdout, planned.stderr
     assert byodpp("migrate", "new", "-m", "codes", cwd=shop).returncode == 0
     refused = byodpp("migrate", "apply", cwd=shop)
     assert refused.returncode == 1 and "contains null values" in refused.stderr

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from byodpp.bootstrap import Blueprint
     from byodpp.cli.place_plans import PlacePlan
-    from byodpp.migrations import Plan, Step
+    from byodpp.migrations import Outside, Plan, Step
     from byodpp.places import PlaceBuilder
     from byodpp.settings import Settings
 
@@ -29,6 +29,12 @@ _FIRST = "first revision"
 def plan(
     context: typer.Context,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL instead of the description.")] = False,
+    rows: Annotated[
+        bool,
+        typer.Option(
+            "--rows", help="Also count the rows outside the bounds of their fields; reads all shared tables."
+        ),
+    ] = False,
 ) -> None:
     """Show what a changed resources.json would do to the database; changes nothing.
 
@@ -36,7 +42,7 @@ def plan(
 
     First of the tables that all tenants share, then of each schema and database of a tenant's own.
     """
-    found, places = asyncio.run(_plans(place_of(context).settings()))
+    found, places, standing = asyncio.run(_plans(place_of(context).settings(), rows=rows))
     if not found:
         typer.echo("The database fits resources.json: nothing to do.")
     elif sql:
@@ -48,6 +54,10 @@ def plan(
         typer.echo(f"{'-- ' if sql else ''}{place.name}: {told}")
         if place.steps and place.steps != found.steps:
             _echo(place.steps, sql=sql)
+    for one in standing:
+        typer.echo(shown(f"{'-- ' if sql else 'rows      '}{one}"))
+    if rows and not standing:
+        typer.echo(f"{'-- ' if sql else ''}No row is outside the bounds of its fields.")
     if found and not sql:
         typer.echo('\nNext:\n  byodpp migrate new -m "what it is for"')
 
@@ -158,7 +168,7 @@ async def _refusal(applying: Awaitable[Any]) -> MigrationError | None:
     return None
 
 
-async def _plans(settings: Settings) -> tuple[Plan, list[PlacePlan]]:
+async def _plans(settings: Settings, *, rows: bool) -> tuple[Plan, list[PlacePlan], list[Outside]]:
     from byodpp import migrations
     from byodpp.cli.place_plans import place_plans
     from byodpp.cli.preparation import running_database
@@ -167,7 +177,10 @@ async def _plans(settings: Settings) -> tuple[Plan, list[PlacePlan]]:
     registry = load_manifest(settings.app_dir)
     async with running_database(settings) as found:
         shared = await migrations.plan(registry, _owner(found))
-        return shared, [one async for one in place_plans(found, registry)]
+        places = [one async for one in place_plans(found, registry)]
+        system = _system(found) if rows else None
+        standing = [] if system is None else [one async for one in migrations.rows_outside(registry, system)]
+        return shared, places, standing
 
 
 async def _plan(settings: Settings) -> Plan:
@@ -296,6 +309,13 @@ def _loses_data(settings: Settings, name: str) -> bool:
     from byodpp import migrations
 
     return any(one.destructive for one in migrations.read_revisions(settings.app_dir) if one.revision == name)
+
+
+def _system(settings: Settings) -> str:
+    if settings.postgres_system_uri is None:
+        advice = "Set POSTGRES_SYSTEM_URI: row-level security hides the rows of tenants from everybody else."
+        raise MigrationError([Problem("postgres_system_uri", "is needed to count rows", advice)])
+    return settings.postgres_system_uri
 
 
 def _owner(settings: Settings) -> str:

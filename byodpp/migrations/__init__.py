@@ -29,6 +29,7 @@ from byodpp.migrations.planning import plan_for
 from byodpp.migrations.published import published_by
 from byodpp.migrations.revisions import Revision, new, new_empty, read_revisions
 from byodpp.migrations.snapshot import Snapshot, describe
+from byodpp.migrations.standing import Outside, rows_outside
 from byodpp.migrations.state import SYNCHRONISED, Status, status_of
 from byodpp.registry import Registry
 from byodpp.row_security import Published, mark_leakproof
@@ -36,6 +37,7 @@ from byodpp.tables import Tables
 
 __all__ = [
     "NO_LOCALE",
+    "Outside",
     "Plan",
     "Revision",
     "Snapshot",
@@ -48,6 +50,7 @@ __all__ = [
     "new_empty",
     "plan",
     "read_revisions",
+    "rows_outside",
     "status",
     "status_of",
     "synchronise",
