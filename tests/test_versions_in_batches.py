@@ -260,10 +260,10 @@ async def test_an_order_by_many_rows_is_told_as_such(office: TestedApplication) 
     for query in ("sort=cards.name", "sort=-cards", "aggregate=count&group=cards.name"):
         [detail] = (await client.get(f"/api/v1/boxes?{query}")).json()["error"]["details"]
         assert (detail["code"], detail["message"]) == (
-            "unknown_field", "'cards' leads to many rows: here a field of a single row is needed",
+            "unknown_field", "'cards' leads to many rows: here a field of a single row is needed.",
         )  # fmt: skip
     [detail] = (await client.get(f"{CARDS}?sort=box")).json()["error"]["details"]
-    assert detail["message"] == "'box' is a relation: name a field of its row, such as box.id"
+    assert detail["message"] == "'box' is a relation: name a field of its row, such as box.id."
     editor = office.client(role="Editor")  # who reads no boxes, and hears of none
     [hidden] = (await editor.get(f"{CARDS}?sort=box.name")).json()["error"]["details"]
     assert hidden["message"] == "There is no field 'box' here. Did you mean 'boxId'?"
