@@ -56,8 +56,9 @@ RULES: Final = (
     ("/api/v1/policies", "condition", {"unsupported", "unfit", "unknown_field", "unknown_operator", "type"}),
     ("/api/v1/policies", "fields", {"unsupported", "unknown_field", "too_few"}),
     ("/api/v1/policies", "preset", {"unsupported", "unknown_field", "type"}),
-    # What there is to ask about; a resource, unless a route is named.
+    # What there is to ask about; a resource and an operation, unless a route is named.
     ("/api/v1/policies/explain", "resource", {"unknown_resource", "required"}),
+    ("/api/v1/policies/explain", "operation", {"required"}),
     ("/api/v1/policies/matrix", "resource", {"unknown_resource"}),
 )
 #: Parameters that only the server can make.
