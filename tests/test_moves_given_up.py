@@ -214,8 +214,11 @@ async def test_a_move_into_a_schema_or_out_of_it_is_given_up(
     assert await world.life.abandon("acme") == {"abandon": {"left": ""}}, "as often as anybody likes"
     with pytest.raises(Cut):
         await world.life.move("acme", goal, told=cutting("switch"))
+    kept = "select failure, done, changed_at from byodpp.tenant_procedures where finished_at is null"
+    record = await world.rows(kept)
     with pytest.raises(Conflict, match="has switched it over"):
         await world.life.abandon("acme")
+    assert await world.rows(kept) == record, "what was refused has not stopped the move"
     await world.life.move("acme", None)
     with pytest.raises(Conflict, match="No move of tenant 'acme' is under way"):
         await world.life.abandon("acme")

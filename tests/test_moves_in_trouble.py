@@ -124,7 +124,7 @@ async def test_a_process_amid_a_move_that_another_has_put_back_goes_no_further(w
     life = world.life
     [procedure] = await life._procedures.unfinished()
     acme, beta = await world.application.tenant("acme"), await world.application.tenant("beta")
-    tenant = await life._tenant("acme", "move")
+    tenant = await life._finder.find("acme", "move")
     steps = life._moves.databases.moving(tenant, "database", Wanted())
     opened = (
         'insert into grants (tenant_id, id, grantee_id, object, row_id, grantee, "table")'

@@ -220,14 +220,15 @@ async def ensure_platform(transaction: Transaction) -> None:
     )
 
 
-async def find_tenant(transaction: Transaction, slug: str) -> Tenant | None:
-    """Return the tenant with this slug.
+async def find_tenant(transaction: Transaction, name: str) -> Tenant | None:
+    """Return the tenant with this slug or ULID.
 
     Args:
         transaction: of the system role.
-        slug: of the tenant.
+        name: of the tenant.
     """
-    found = await transaction.fetchrow(f"{_SELECT}slug = $1", slug)
+    column = "ulid" if _ULID.fullmatch(name) else "slug"
+    found = await transaction.fetchrow(f"{_SELECT}{column} = $1", name)
     return None if found is None else _tenant(found)
 
 

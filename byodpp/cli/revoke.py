@@ -31,7 +31,7 @@ _TOLD = (
 
 def revoke(
     context: typer.Context,
-    tenant: Annotated[str, typer.Option(help="Slug of the tenant.")],
+    tenant: Annotated[str, typer.Option(help="Slug or ULID of the tenant.")],
     user: Annotated[
         int | None, typer.Option(help="Id of a row of Users: all tokens and keys made before now.")
     ] = None,

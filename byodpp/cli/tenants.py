@@ -1,6 +1,7 @@
 """`tenants`: list, onboard, invite, suspend, reactivate, migrate, export, and delete them.
 
-Everything here may be called again: what was cut off is taken up where it stopped.
+Everything here may be called again: what was cut off is taken up where it stopped. A tenant is named by its
+slug, which may change and be given to another, or by its ULID, which does neither.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from byodpp.places.placement import Tier
     from byodpp.settings import Settings
     from byodpp.tenant_life import TenantLife
+    from byodpp.tenant_life.listing import TenantLine
 
 __all__ = [
     "delete", "export", "invite", "list_places", "list_tenants", "move", "onboard", "reactivate", "suspend",
@@ -43,6 +45,7 @@ _PASSWORD_BYTES: Final = 18
 _KINDS: Final = "Aa1-"
 
 Slug = Annotated[str, typer.Argument(help="Short name of the tenant.", metavar="SLUG")]
+Name = Annotated[str, typer.Argument(help="Slug or ULID of the tenant.", metavar="TENANT")]
 To = Annotated[Path | None, typer.Option(help="Folder for the file.", show_default=".byodpp/exports")]
 
 
@@ -50,16 +53,19 @@ def list_tenants(context: typer.Context) -> None:
     """List the tenants, and what is under way with them."""
 
     async def run(life: TenantLife) -> None:
+        lines = await life.list()
         rows = [
             (
-                *(line.slug, line.name, line.status, f"{line.tier} {line.place}".rstrip()),
+                *(line.slug, line.name, line.status, _tier(line)),
                 *(line.parent, line.realm),
                 _under_way(line.under_way),
             )
-            for line in await life.list()
+            for line in lines
         ]
         head = ("SLUG", "NAME", "STATUS", "TIER", "PARENT", "REALM", "UNDER WAY")
         print_table(head, rows, empty="There are no tenants.")
+        if any(line.behind for line in lines):
+            typer.echo("\nWho is behind is answered with 503; `byodpp migrate apply` says why.")
 
     _with_life(context, run)
 
@@ -76,7 +82,8 @@ def onboard(
     phone: Annotated[str | None, typer.Option(help="Telephone of the administrator.")] = None,
     tenant_class: Annotated[str | None, typer.Option("--class", help="Name of its TenantClass.")] = None,
     parent: Annotated[
-        str | None, typer.Option(help="Slug of the tenant above it, whose class it gets where none is named.")
+        str | None,
+        typer.Option(help="Slug or ULID of the tenant above it, whose class it gets where none is named."),
     ] = None,
     domain: Annotated[str | None, typer.Option(help="Host of its own pages.")] = None,
     industry: Annotated[
@@ -132,7 +139,7 @@ def onboard(
 
 def invite(
     context: typer.Context,
-    slug: Slug,
+    name: Name,
     email: Annotated[str, typer.Option(help="Address of the user.")],
     role: Annotated[list[str], typer.Option(help="Role; may be given several times.")],
     first_name: Annotated[str, typer.Option(help="First name.")] = "",
@@ -153,7 +160,7 @@ def invite(
     async def run(life: TenantLife) -> None:
         guest = Guest(email=email, roles=tuple(role), first_name=first_name, last_name=last_name, phone=phone)
         telling = _Telling()
-        await life.invite(slug, guest, password=temporary, told=telling)
+        await life.invite(name, guest, password=temporary, told=telling)
         telling.password(email, temporary)
 
     _with_life(context, run)
@@ -161,24 +168,24 @@ def invite(
 
 def suspend(
     context: typer.Context,
-    slug: Slug,
+    name: Name,
     reason: Annotated[str, typer.Option(help="payment, policy, admin, or security.")],
 ) -> None:
     """Lock a tenant's users out: no call, no sign-in, no session. Its administrators are told by mail.
 
     It waits for no move of the tenant, which goes on afterwards.
     """
-    _with_life(context, lambda life: life.suspend(slug, reason, told=_tell))
+    _with_life(context, lambda life: life.suspend(name, reason, told=_tell))
 
 
-def reactivate(context: typer.Context, slug: Slug) -> None:
+def reactivate(context: typer.Context, name: Name) -> None:
     """Let a suspended tenant's users in again. Its administrators are told by mail."""
-    _with_life(context, lambda life: life.reactivate(slug, told=_tell))
+    _with_life(context, lambda life: life.reactivate(name, told=_tell))
 
 
 def move(
     context: typer.Context,
-    slug: Slug,
+    name: Name,
     to: Annotated[
         _Tier | None, typer.Option(help="Where its rows shall be.", show_default="what its class says")
     ] = None,
@@ -218,12 +225,12 @@ def move(
         from byodpp.tenant_life import Wanted
 
         if abandon:
-            left = (await life.abandon(slug, told=_tell))["abandon"]["left"]
+            left = (await life.abandon(name, told=_tell))["abandon"]["left"]
             if left:
                 print_step("left", f"what was copied: {left} The same command deletes it, later.")
             return
         wanted = Wanted(place=place, region=region)
-        await life.move(slug, cast("Tier | None", to and to.value), wanted=wanted, told=_tell)
+        await life.move(name, cast("Tier | None", to and to.value), wanted=wanted, told=_tell)
 
     _with_life(context, run)
 
@@ -238,16 +245,16 @@ def list_places(context: typer.Context) -> None:
     _with_life(context, run)
 
 
-def export(context: typer.Context, slug: Slug, to: To = None) -> None:
+def export(context: typer.Context, name: Name, to: To = None) -> None:
     """Write everything that belongs to a tenant into a zip file."""
     folder = _folder(context, to)
-    print_step("written", str(_with_life(context, lambda life: life.export(slug, folder))))
+    print_step("written", str(_with_life(context, lambda life: life.export(name, folder))))
 
 
 def delete(
     context: typer.Context,
-    slug: Slug,
-    confirm: Annotated[str, typer.Option(help="The slug once more: nothing brings the tenant back.")],
+    name: Name,
+    confirm: Annotated[str, typer.Option(help="TENANT once more: nothing brings it back.")],
     to: To = None,
 ) -> None:
     """Export a tenant, then delete its realm and its rows; the audit trail stays.
@@ -256,10 +263,10 @@ def delete(
 
     `byodpp tenants delete acme --confirm acme`
     """
-    if confirm != slug:
-        raise StartError([Problem("--confirm", f"is {confirm!r} and not {slug!r}: nothing was deleted")])
+    if confirm != name:
+        raise StartError([Problem("--confirm", f"is {confirm!r} and not {name!r}: nothing was deleted")])
     folder = _folder(context, to)
-    path = _with_life(context, lambda life: life.delete(slug, folder, told=_tell))
+    path = _with_life(context, lambda life: life.delete(name, folder, told=_tell))
     print_step("exported", str(path))
 
 
@@ -331,6 +338,10 @@ class _Telling:
 
 def _tell(step: str, now: bool) -> None:
     print_step("done" if now else "before", step)
+
+
+def _tier(line: TenantLine) -> str:
+    return f"{line.tier} {line.place}".rstrip() + (", behind" if line.behind else "")
 
 
 def _under_way(procedure: Any) -> str:

@@ -30,7 +30,7 @@ _FREE: Final = (
 
 def marking(tenant: Tenant, procedure: int) -> Step:
     """Return the step that keeps a move from going on, unless it has switched the tenant over."""
-    return replace(for_platform(GIVING_UP, partial(_mark, tenant, procedure)), gives_up=True)
+    return replace(for_platform(GIVING_UP, partial(_mark, tenant, procedure)), gives_up=True, silent=True)
 
 
 async def _mark(tenant: Tenant, procedure: int, unit: Unit, results: Mapping[str, Any]) -> Any:

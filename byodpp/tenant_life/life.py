@@ -1,20 +1,19 @@
 """The procedures themselves: which steps, in which order.
 
-Asked by the command line, with the names of tenants; does through `procedures` what `steps` know.
+Asked by the command line, with slugs or ULIDs of tenants; does through `procedures` what `steps` know.
 May reject: NotFound for an unknown tenant, Conflict, and whatever a step refuses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
+from byodpp.authentication.tenants import Tenant
 from byodpp.authorization.policy_check import manifest_roles
 from byodpp.database import PLATFORM_TENANT, Database, SessionContext
-from byodpp.exceptions import ApiError, Conflict, Detail, MigrationError, NotFound, ValidationFailed
+from byodpp.exceptions import ApiError, Conflict, Detail, MigrationError, ValidationFailed
 from byodpp.identity import IdentityAdministration
 from byodpp.identity.administration import STANDARD_ROLES
 from byodpp.places.placement import Tier
@@ -26,28 +25,17 @@ from byodpp.tables import Tables
 from byodpp.tenant_life.choosing import Wanted
 from byodpp.tenant_life.database_moves import DatabaseMoves
 from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.finding import TenantFinder
+from byodpp.tenant_life.listing import PlaceLine, TenantLine, place_lines, tenant_lines
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer
 from byodpp.tenant_life.procedures import Procedure, Procedures, Step
 from byodpp.tenant_life.steps import Steps
 
-__all__ = ["TenantLife", "TenantLine"]
-
-_LIST: Final = """
-    select t.id, t.ulid, t.slug, t.name, t.status, coalesce(p.tier, 'shared') as tier, a.slug as parent,
-        case when p.tier = 'database' then p.place end as place
-    from tenants t left join byodpp.tenant_places p on p.tenant_id = t.id
-        left join tenants a on a.id = t.parent_id
-    order by t.id
-"""
+__all__ = ["TenantLife"]
 
 _ROLES: Final = "select name from roles where tenant_id in (0, $1)"
-_PLACES: Final = (
-    "select p.place, coalesce(t.slug, '') as slug from byodpp.tenant_places p"
-    " left join tenants t on t.id = p.tenant_id where p.place is not null"
-)
-
 #: What may be said anew of a procedure that is taken up; else it is another one.
 _FREE: Final[Mapping[str, frozenset[str]]] = {
     "onboard": frozenset({"region", "firstName", "lastName", "phone"}),
@@ -60,30 +48,6 @@ _NOT_WAITED_FOR: Final = frozenset({"move", "onboard", "invite"})
 
 #: Told of every step: its name, and whether it was taken just now.
 Told = Callable[[str, bool], object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TenantLine:
-    """A tenant, and what is under way with it."""
-
-    slug: str
-    name: str
-    status: str
-    realm: str
-    tier: str  # where its rows are: shared, schema, database
-    place: str  # name of its database; empty where it has none
-    parent: str  # slug of the tenant above it; empty: there is none
-    under_way: Procedure | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceLine:
-    """A database that a tenant can have for itself."""
-
-    name: str
-    region: str
-    state: str  # serves, or why it does not
-    tenant: str  # slug of whose it is; empty while it is free
 
 
 def _route(tenant: Tenant, to: Tier, wanted: Wanted) -> dict[str, Any]:
@@ -128,8 +92,8 @@ class TenantLife:
         mails: tells people what happens to tenants.
         """
         self._database = database
-        self._directory = TenantDirectory(database, seconds=0)
         self._procedures = Procedures(database, service)
+        self._finder = TenantFinder(database, self._procedures)
         self._registry = registry
         self._export = TenantExport(registry, tables, service.parts.store.sealed)
         self._moves = moves
@@ -144,43 +108,12 @@ class TenantLife:
         )
 
     async def list(self) -> list[TenantLine]:
-        """Return every tenant, the platform's first, and those that are not there yet."""
-        unfinished = await self._procedures.unfinished()
-        under_way = {one.slug if one.tenant is None else one.tenant: one for one in unfinished}
-        async with self._database.system() as transaction:
-            rows = await transaction.fetch(_LIST)
-        lines = [
-            TenantLine(
-                slug=row["slug"],
-                name=row["name"],
-                status=row["status"],
-                realm=PLATFORM_REALM if row["id"] == PLATFORM_TENANT else row["ulid"],
-                tier=row["tier"],
-                place=row["place"] or "",
-                parent=row["parent"] or "",
-                under_way=under_way.pop(row["id"], None) or under_way.pop(row["slug"], None),
-            )
-            for row in rows
-        ]
-        return [
-            *lines,
-            *(
-                TenantLine(
-                    slug=one.slug, name="", status="", realm="", tier="", place="", parent="", under_way=one
-                )
-                for one in under_way.values()
-            ),
-        ]
+        """Return every tenant, the platform's first, and those that are not there yet, or not any more."""
+        return await tenant_lines(self._database, self._procedures)
 
     async def places(self) -> Sequence[PlaceLine]:
         """Return the databases that a tenant can have for itself, in the order of the configuration."""
-        async with self._database.system() as transaction:
-            rows = await transaction.fetch(_PLACES)
-        tenants = {row["place"]: row["slug"] for row in rows}
-        return [
-            PlaceLine(name=one.name, region=one.region, state=state, tenant=tenants.get(one.name, ""))
-            for one, state in self._moves.databases.choice.states()
-        ]
+        return await place_lines(self._database, self._moves.databases.choice)
 
     async def onboard(
         self, newcomer: Newcomer, *, password: str | None = None, told: Told = _nobody_told
@@ -205,12 +138,12 @@ class TenantLife:
         return await self._run("onboard", newcomer.slug, newcomer.document(), steps, told)
 
     async def invite(
-        self, slug: str, guest: Guest, *, password: str | None = None, told: Told = _nobody_told
+        self, name: str, guest: Guest, *, password: str | None = None, told: Told = _nobody_told
     ) -> None:
         """Give a tenant a user, or a user other roles, and invite them.
 
         Args:
-            slug: of the tenant.
+            name: slug or ULID of the tenant.
             guest: who it is, and with which roles.
             password: a temporary one; None sends an invitation.
             told: called after each step.
@@ -221,10 +154,10 @@ class TenantLife:
             Conflict: it is not active, or something else is under way with it.
             QuotaExceeded: its class does not allow another user.
         """
-        tenant = await self._tenant(slug, "")
+        tenant = await self._finder.find(name, "")
         await self._refuse_slips(tenant, guest.roles)
         steps = self._steps.invitation(tenant, guest, password)
-        await self._run("invite", slug, {**guest.document(), "tenant": tenant.id}, steps, told)
+        await self._run("invite", tenant.slug, {**guest.document(), "tenant": tenant.id}, steps, told)
 
     async def _refuse_slips(self, tenant: Tenant, roles: Sequence[str]) -> None:
         """Refuse roles that look like one that a rule or the tenant knows, and are none.
@@ -246,7 +179,7 @@ class TenantLife:
         if faults:
             raise ValidationFailed("Nobody can be invited so", details=faults)
 
-    async def suspend(self, slug: str, reason: str, *, told: Told = _nobody_told) -> None:
+    async def suspend(self, name: str, reason: str, *, told: Told = _nobody_told) -> None:
         """Lock a tenant's users out, here and at the identity provider.
 
         Nobody who is to be locked out waits for a move, onboarding, or invitation that is under way: it
@@ -258,47 +191,49 @@ class TenantLife:
         """
         if reason not in SUSPENSION_REASONS:
             raise ValidationFailed(f"A reason is one of {', '.join(SUSPENSION_REASONS)}, not {reason!r}")
-        tenant = await self._tenant(slug, "suspend")
+        tenant = await self._finder.find(name, "suspend")
         steps = self._steps.suspension(tenant, reason)
         given = {"reason": reason, "tenant": tenant.id}
         begun = tenant.status == "deactivated"
-        found = await self._procedures.in_the_way(slug, tenant.id)
+        found = await self._procedures.in_the_way(tenant.slug, tenant.id)
         beside = found is not None and (
             found.kind in _NOT_WAITED_FOR or found.tenant not in (None, tenant.id)
         )
         if found is None and begun:  # beside something that has ended meanwhile
             beside = await self._procedures.cut_off("suspend", tenant.id, steps[-1].name)
         if not beside:
-            await self._run("suspend", slug, given, steps, told)
+            await self._run("suspend", tenant.slug, given, steps, told)
             return
-        async for step in self._procedures.at_once("suspend", slug, given, steps[1:] if begun else steps):
+        async for step in self._procedures.at_once(
+            "suspend", tenant.slug, given, steps[1:] if begun else steps
+        ):
             told(step.name, True)
 
-    async def reactivate(self, slug: str, *, told: Told = _nobody_told) -> None:
+    async def reactivate(self, name: str, *, told: Told = _nobody_told) -> None:
         """Let a suspended tenant's users in again.
 
         Raises:
             NotFound: there is no such tenant.
             Conflict: it is not suspended.
         """
-        tenant = await self._tenant(slug, "reactivate")
+        tenant = await self._finder.find(name, "reactivate")
         steps = self._steps.reactivation(tenant)
-        await self._run("reactivate", slug, {"tenant": tenant.id}, steps, told)
+        await self._run("reactivate", tenant.slug, {"tenant": tenant.id}, steps, told)
 
-    async def export(self, slug: str, folder: Path) -> Path:
+    async def export(self, name: str, folder: Path) -> Path:
         """Write everything that belongs to a tenant into a zip file, and return its path.
 
         Raises:
             NotFound: there is no such tenant.
         """
-        tenant = await self._tenant(slug, "")
+        tenant = await self._finder.find(name, "")
         context = SessionContext(tenant_id=PLATFORM_TENANT, place=tenant.place, database=tenant.database)
         async with self._database.system(context) as transaction:
             return await self._export.write(transaction, tenant, folder)
 
     async def move(
         self,
-        slug: str,
+        name: str,
         to: Tier | None,
         *,
         wanted: Wanted | None = None,
@@ -307,7 +242,7 @@ class TenantLife:
         """Carry a tenant's rows to another tier; its writes are refused meanwhile, and nothing is lost.
 
         Args:
-            slug: of the tenant.
+            name: slug or ULID of the tenant.
             to: the tier; None is the one that its class names.
             wanted: which database, for that tier; one of those that are free when omitted.
             told: called after each step.
@@ -320,7 +255,7 @@ class TenantLife:
             Conflict: it is the platform, there already, no database is free, or something else is under way.
             PlaceUnavailable: one of the databases is away.
         """
-        tenant = await self._tenant(slug, "move")
+        tenant = await self._finder.find(name, "move")
         given = await self._move_begun(tenant, to, wanted or Wanted())
         if given is None:
             if to is None:
@@ -333,16 +268,16 @@ class TenantLife:
         if (
             given.get("then") is not None
         ):  # between a schema and a database the way leads through the shared tables
-            tenant = await self._tenant(slug, "move")
+            tenant = await self._finder.find(tenant.ulid, "move")  # it may be called otherwise by now
             asked = Wanted(place=given.get("place"), region=given.get("region"))
             results = await self._move_once(tenant, _route(tenant, given["then"], asked), told)
         return results
 
-    async def abandon(self, slug: str, *, told: Told = _nobody_told) -> Mapping[str, Any]:
+    async def abandon(self, name: str, *, told: Told = _nobody_told) -> Mapping[str, Any]:
         """Give up a move that has not switched the tenant over; it writes again at once.
 
         Args:
-            slug: of the tenant.
+            name: slug or ULID of the tenant.
             told: called after each step.
 
         Returns:
@@ -353,8 +288,8 @@ class TenantLife:
             NotFound: there is no such tenant.
             Conflict: no move is under way and none was given up, or it has switched the tenant over.
         """
-        tenant = await self._tenant(slug, "move")
-        begun = await self._procedures.under_way(slug, tenant.id)
+        tenant = await self._finder.find(name, "move")
+        begun = await self._procedures.under_way(tenant.slug, tenant.id)
         if begun is None or begun.kind != "move":
             return {"abandon": {"left": await self._cleared(tenant)}}
         if await self._procedures.forget(begun):  # nothing of it was done
@@ -408,11 +343,11 @@ class TenantLife:
             steps = self._moves.moving(tenant, given["to"])
         return await self._run("move", tenant.slug, {**given, "tenant": tenant.id}, steps, told)
 
-    async def delete(self, slug: str, folder: Path, *, told: Told = _nobody_told) -> Path:
+    async def delete(self, name: str, folder: Path, *, told: Told = _nobody_told) -> Path:
         """Export a tenant, then delete its realm and its rows; the audit trail stays.
 
         Args:
-            slug: of the tenant.
+            name: slug or ULID of the tenant.
             folder: for the export.
             told: called after each step.
 
@@ -420,44 +355,21 @@ class TenantLife:
             The path of the export.
 
         Raises:
-            NotFound: there is no such tenant.
+            NotFound: there is no such tenant, and none whose deletion is under way.
             Conflict: it is the platform, has children, or something else is under way with it.
             MigrationError: this process may not make the tables refuse it.
         """
-        tenant = await self._tenant(slug, "delete")
+        tenant = await self._finder.find(name, "delete")
         self._moves.require_owner()
         steps = self._steps.deletion(tenant, folder)
         results = await self._run(
             "delete",
-            slug,
+            tenant.slug,
             {"tenant": tenant.id, "ulid": tenant.ulid, "database": tenant.database},
             steps,
             told,
         )
         return Path(results["export"]["path"])
-
-    async def _tenant(self, slug: str, kind: str) -> Tenant:
-        """Return a tenant; one whose deletion is under way is taken from what was noted of it.
-
-        Raises:
-            NotFound: there is none.
-            Conflict: the platform is to be suspended or deleted.
-        """
-        tenant = await self._directory.by_name(slug)
-        if tenant is None or tenant.slug != slug:
-            for one in await self._procedures.unfinished():
-                if one.kind == kind == "delete" and one.slug == slug:
-                    return Tenant(
-                        id=one.given["tenant"],
-                        ulid=one.given["ulid"],
-                        slug=slug,
-                        status="deactivated",
-                        database=one.given.get("database"),
-                    )
-            raise NotFound(f"There is no tenant {slug!r}")
-        if kind and tenant.id == PLATFORM_TENANT:
-            raise Conflict("The platform itself can be neither suspended, moved, nor deleted")
-        return tenant
 
     async def _run(
         self, kind: str, slug: str, given: Mapping[str, Any], steps: Sequence[Step], told: Told

@@ -23,6 +23,13 @@ from byodpp.service.units import Unit
 
 __all__ = ["GIVING_UP", "PATIENT", "Procedure", "Procedures", "PutBack", "Step"]
 
+#: Held while something is begun, so that of two at the same moment the second one sees the first; but for
+#: an onboarding whose tenant nobody knows yet: when it does.
+_ALONE: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp procedures', 0))"
+#: How often what is under way is looked for, as it may end between two statements.
+_LOOKS: Final = 3
+#: Step whose result says of whom a procedure is that did not know it when it was begun.
+WHOSE: Final = "tenant"
 #: Step after which a procedure can only be given up.
 GIVING_UP: Final = "giving up"
 
@@ -49,6 +56,11 @@ _LAST_MOVE: Final = (
     f" where finished_at is not null and kind = 'move' and coalesce({_WHOSE}, $2::text) = $2::text"
     f" and (slug = $1 or {_WHOSE} is not null)"
     " order by id desc limit 1"
+)
+#: What else is under way with the tenant whose a procedure has turned out to be.
+_TWICE: Final = (
+    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
+    f" where finished_at is null and id <> $1 and {_WHOSE} = $2::text limit 1"
 )
 _LOCK: Final = "select done, finished_at from byodpp.tenant_procedures where id = $1 for update"
 #: A step may wait for the identity provider, or for tables that are made for millions of rows.
@@ -114,6 +126,7 @@ class Step:
     undone_by: type[ApiError] = ApiError  # with which refusals they are
     last: bool = False  # ends the procedure, whatever is left of it
     gives_up: bool = False  # taken also of a procedure that is being given up
+    silent: bool = False  # a refusal of it is none of the procedure, which stays as it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +185,30 @@ class Procedures:
     async def _begun(
         self, transaction: Transaction, kind: str, slug: str, said: str, tenant: int | None
     ) -> Procedure:
+        """Begin it unless something is under way, and return what is then.
+
+        Raises:
+            Conflict: whatever was under way has ended at every look.
+        """
         whose = None if tenant is None else str(tenant)
-        await transaction.execute(_BEGIN, kind, slug, said, whose)
-        return _procedure(await transaction.fetchrow(_FIND, slug, whose))
+        await transaction.execute(_ALONE)
+        for _ in range(_LOOKS):
+            await transaction.execute(_BEGIN, kind, slug, said, whose)
+            row = await transaction.fetchrow(_FIND, slug, whose)
+            if row is not None:
+                return _procedure(row)
+        raise Conflict(f"What was under way with tenant {slug!r} has ended just now: try again")
 
     def _refuse_others(self, found: Procedure, kind: str, slug: str, tenant: int | None) -> None:
-        begun = f"{found.kind}, begun {found.begun_at:%Y-%m-%d %H:%M}"
         if tenant is not None and found.tenant not in (None, tenant):
-            told = f"Under way is the {begun}, of tenant {found.tenant}, which was called {slug!r} then"
-            raise Conflict(f"{told}: finish that first, by the slug that it has now")
+            told = (
+                f"Under way is the {_begun(found)}, of tenant {found.tenant}, which was called {slug!r} then"
+            )
+            now = found.given.get("ulid")
+            by = "the slug that it has now, or its ULID" if now is None else f"its ULID, {now}"
+            raise Conflict(f"{told}: finish that first, by {by}")
         if found.kind != kind:
-            raise Conflict(f"Something else is under way with tenant {slug!r}: {begun}")
+            raise _something_else(found, slug)
 
     async def under_way(self, slug: str, tenant: int) -> Procedure | None:
         """Return what is under way with a tenant, whatever it was called when that began."""
@@ -216,8 +242,8 @@ class Procedures:
         """Take a step unless it is taken; return its result, and whether it was taken now.
 
         Raises:
-            ApiError, MigrationError: as the step raises; noted with the procedure, which is forgotten if it
-                was its first, or if the step has put everything back.
+            ApiError, MigrationError: as the step raises; noted with the procedure unless the step is silent.
+                The procedure is forgotten if it was its first, or if the step has put everything back.
         """
         principal = step.principal(results)
         origin = Origin(
@@ -230,6 +256,8 @@ class Procedures:
                 return await self._together(procedure, step, results, principal, origin)
             return await self._apart(procedure, step, results, principal, origin)
         except (ApiError, MigrationError) as error:
+            if step.silent:
+                raise
             async with self._database.system() as transaction:
                 await transaction.execute(_FORGET, procedure.id)
                 told = f"{step.name}: {error.message if isinstance(error, ApiError) else error}"[:1000]
@@ -258,6 +286,8 @@ class Procedures:
                 await unit.transaction.execute(_PUT_BACK, procedure.id)
                 return result
             await unit.transaction.execute(_NOTE, procedure.id, step.name, json.dumps(result))
+            if procedure.tenant is None and step.name == WHOSE:
+                await _refuse_second(unit.transaction, procedure, result["id"])
             if step.last:
                 await unit.transaction.execute(_FINISH, procedure.id)
             taken = True
@@ -342,6 +372,18 @@ class Procedures:
             await transaction.execute(_FINISH, procedure.id)
 
 
+async def _refuse_second(transaction: Transaction, procedure: Procedure, tenant: int) -> None:
+    """See that nothing else is under way with the tenant that a procedure has found.
+
+    Raises:
+        Conflict: something is, begun when the tenant had another slug.
+    """
+    await transaction.execute(_ALONE)
+    row = await transaction.fetchrow(_TWICE, procedure.id, str(tenant))
+    if row is not None:
+        raise _something_else(_procedure(row), procedure.slug)
+
+
 async def _done(transaction: Transaction, procedure: Procedure, step: Step) -> Mapping[str, Any]:
     """Return the results of the steps that are taken; nobody else takes one meanwhile.
 
@@ -379,6 +421,14 @@ def _differing(begun: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
     if "tenant" not in begun:
         names = names - {"tenant"}
     return {name for name in names if begun.get(name) != given.get(name)}
+
+
+def _begun(found: Procedure) -> str:
+    return f"{found.kind}, begun {found.begun_at:%Y-%m-%d %H:%M}"
+
+
+def _something_else(found: Procedure, slug: str) -> Conflict:
+    return Conflict(f"Something else is under way with tenant {slug!r}: {_begun(found)}")
 
 
 def _said_otherwise(found: Procedure, differing: Collection[str]) -> Conflict:
