@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,18 @@ def test_an_account_of_a_program_is_made_renewed_and_removed(shop: Path) -> None
     gone = ran(shop, "service-account", "gamma", "importer", "--remove")
     assert "secret" not in gone
     assert "importer" not in realm(shop).get("clients", {})
+
+
+@pytest.mark.parametrize("name", ["-x", "a b", os.fsdecode(b"odd \xff")])
+def test_an_account_of_an_odd_name_is_not_made_but_removed(shop: Path, name: str) -> None:
+    done = byodpp(shop, "identity", "service-account", "gamma", "--role", "Viewer", "--", name)
+    assert done.returncode == 1 and "must be letters, digits" in done.stderr, done.stderr
+    [path] = [one for one in (shop / ".byodpp" / "realms").glob("*.json") if "ada@gamma" in one.read_text()]
+    document = json.loads(path.read_text())
+    document.setdefault("clients", {})[name] = {"secret": "of old", "roles": []}
+    path.write_text(json.dumps(document))
+    ran(shop, "service-account", "gamma", "--remove", "--", name)
+    assert name not in realm(shop)["clients"]
 
 
 def test_a_second_factor_is_required_and_made_optional_again(shop: Path) -> None:

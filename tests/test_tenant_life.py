@@ -394,7 +394,30 @@ async def test_who_is_given_other_roles_brings_no_token_with_the_former(world: W
     assert await world.rows(revoked) == [{"kind": "user", "subject": str(user["id"])}]
 
 
-@pytest.mark.parametrize("after", ["tenant", "administrator", "user", "former roles", "invitation"])
+async def test_who_is_invited_again_with_the_same_roles_keeps_tokens_and_keys(world: World) -> None:
+    await world.life.onboard(ADA)
+    async with world.application.repositories("platform") as repositories:
+        viewer = await repositories["Roles"].create({"name": "Viewer"})
+    await world.life.invite("gamma", BEN)
+    await world.life.invite("gamma", replace(BEN, roles=("Shift lead", "Manager", "Manager")))
+    revoked = "select subject from revocations where tenant_id > 0 and kind = 'user'"
+    assert await world.rows(revoked) == []
+    # What was given by a row is one of the roles, too, also when the realm knows nothing of it.
+    [user] = await world.rows("select id from users where email = $1", BEN.email)
+    async with world.application.repositories("gamma") as repositories:
+        await repositories["UserRoles"].create({"userId": user["id"], "roleId": viewer["id"]})
+    await world.life.invite("gamma", BEN)
+    assert await world.rows(revoked) == [{"subject": str(user["id"])}]
+    await world.life.invite("gamma", BEN)
+    assert len(await world.rows(revoked)) == 1
+    # Other roles end what was there also when the invitation was cut off after they were given.
+    with pytest.raises(Cut):
+        await world.life.invite("gamma", replace(BEN, roles=("Viewer",)), told=cutting("administrator"))
+    await world.life.invite("gamma", replace(BEN, roles=("Viewer",)))
+    assert len(await world.rows(revoked)) > 1
+
+
+@pytest.mark.parametrize("after", ["tenant", "held", "administrator", "user", "former roles", "invitation"])
 async def test_an_invitation_that_was_cut_off_is_taken_up(world: World, after: str) -> None:
     await world.life.onboard(ADA)
     with pytest.raises(Cut):
@@ -656,10 +679,14 @@ async def test_what_makes_no_sense_is_refused(world: World) -> None:
     await world.life.onboard(ADA)
     with pytest.raises(ValidationFailed, match="payment, policy, admin, security"):
         await world.life.suspend("gamma", "mood")
-    for slug in ("nobody", "GAMMA", "", "0" * 26):
+    for name in ("nobody", "GAMMA", "", "0" * 25 + "9", "7" * 26, "8" * 26):
         with pytest.raises(NotFound):
-            await world.life.suspend(slug, "admin")
-    for call in (world.life.suspend("platform", "admin"), world.life.delete("platform", Path("/nowhere"))):
+            await world.life.suspend(name, "admin")
+    for call in (
+        world.life.suspend("platform", "admin"),
+        world.life.suspend("0" * 26, "admin"),  # its ULID
+        world.life.delete("platform", Path("/nowhere")),
+    ):
         with pytest.raises(Conflict):
             await call
 

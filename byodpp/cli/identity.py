@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["log_out", "provider", "renew", "second_factor", "service_account"]
 
-Slug = Annotated[str, typer.Argument(help="Short name of the tenant.", metavar="SLUG")]
+Slug = Annotated[str, typer.Argument(help="Slug or ULID of the tenant.", metavar="TENANT")]
 _TOLD: Final = (
     "insert into audit_logs (tenant_id, action, resource_type, result, changes)"
     " values ($1, $2, 'Tenants', 'success', jsonb_build_object('name', $3::text))"
@@ -214,8 +214,9 @@ async def _without_provider(settings: Settings, slug: str, alias: str) -> None:
 
 
 async def _note(database: Database, tenant: Tenant, action: str, name: str) -> None:
+    told = name.encode("utf-8", "backslashreplace").decode()  # words of a terminal need not be text
     async with database.at(tenant.database).system() as transaction:
-        await transaction.execute(_TOLD, tenant.id, action, name)
+        await transaction.execute(_TOLD, tenant.id, action, told)
 
 
 @asynccontextmanager
@@ -233,7 +234,7 @@ async def _at_home(
 
     async with migrated_database(settings) as found, open_database(found) as database:
         tenant = await TenantDirectory(database).by_name(slug)
-        if tenant is None or tenant.slug != slug:
+        if tenant is None:
             raise StartError([Problem("", f"there is no tenant {slug!r}")])
         provider = identity_provider(found)
         try:

@@ -24,6 +24,7 @@ __all__ = [
     "RealmPlan",
     "SignInProvider",
     "check_alias",
+    "check_foreign",
     "check_program",
     "check_realm_name",
 ]
@@ -149,6 +150,10 @@ class IdentityAdministration(Protocol):
         """
         ...
 
+    async def roles_of(self, realm: str, email: str) -> frozenset[str] | None:
+        """Return the roles that the user of an address holds; None: there is no such user."""
+        ...
+
     async def sync_roles(self, realm: str, subject: str, roles: Iterable[str]) -> None:
         """Let the user hold these roles and no others, making roles that are missing."""
         ...
@@ -246,7 +251,7 @@ def check_alias(alias: str) -> None:
 
 
 def check_program(client: str, people: str = "") -> None:
-    """Refuse the client id of a program that is not one: by those, people sign in.
+    """Refuse a client id that no program gets.
 
     Args:
         client: its id.
@@ -255,11 +260,28 @@ def check_program(client: str, people: str = "") -> None:
     Raises:
         ValidationFailed: it belongs to somebody else, or is none.
     """
-    reason = ""
-    if client in _KEYCLOAKS_CLIENTS or client == people:
-        reason = "is what people sign in by, and no program's: choose another"
-    elif not _CLIENT.fullmatch(client):
+    check_foreign(client, people)
+    if not _CLIENT.fullmatch(client):
         reason = "must be letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 255"
-    if reason:
-        told = f"No service account is called {client[:80]!r}"
-        raise ValidationFailed(told, details=[Detail("client", "invalid", reason)])
+        raise _no_program(client, reason)
+
+
+def check_foreign(client: str, people: str = "") -> None:
+    """Refuse the client of somebody else: by those, people sign in.
+
+    Nothing else is asked of one that is there, which may have got its name by hand, or by an older program.
+
+    Args:
+        client: its id.
+        people: id of the client of browsers.
+
+    Raises:
+        ValidationFailed: it is not a program's.
+    """
+    if client in _KEYCLOAKS_CLIENTS or client == people:
+        raise _no_program(client, "is what people sign in by, and no program's: choose another")
+
+
+def _no_program(client: str, reason: str) -> ValidationFailed:
+    told = f"No service account is called {client[:80]!r}"
+    return ValidationFailed(told, details=[Detail("client", "invalid", reason)])

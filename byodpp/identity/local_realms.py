@@ -26,6 +26,7 @@ from byodpp.identity.administration import (
     RealmPlan,
     SignInProvider,
     check_alias,
+    check_foreign,
     check_program,
     check_realm_name,
 )
@@ -151,6 +152,13 @@ class LocalRealms:
         await self.sync_roles(realm, found, person.roles)
         return found
 
+    async def roles_of(self, realm: str, email: str) -> frozenset[str] | None:
+        """Return the roles that the user of an address holds; None: there is no such user."""
+        users = (await asyncio.to_thread(self._read, realm)).get("users", {})
+        return next(
+            (frozenset(one["roles"]) for one in users.values() if one["email"] == email.lower()), None
+        )
+
     async def sync_roles(self, realm: str, subject: str, roles: Iterable[str]) -> None:
         """Let the user hold these roles and no others, making roles that are missing."""
         wanted = sorted(set(roles))
@@ -205,7 +213,7 @@ class LocalRealms:
 
     async def renew_secret(self, realm: str, client: str) -> str:
         """Give a service account a new secret, and return it."""
-        check_program(client)
+        check_foreign(client)
 
         def put(document: dict[str, Any]) -> str:
             known = document.get("clients", {}).get(client)
@@ -218,7 +226,7 @@ class LocalRealms:
 
     async def remove_service_account(self, realm: str, client: str) -> None:
         """Delete the client; also when there is none."""
-        check_program(client)
+        check_foreign(client)
         await self._change(realm, lambda document: document.get("clients", {}).pop(client, None))
 
     # --- how people sign in ---------------------------------------------------------------

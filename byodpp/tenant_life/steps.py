@@ -123,9 +123,10 @@ class Steps:
         """Return the steps that give a tenant a user, or a user other roles."""
         return [
             for_platform("tenant", partial(self._known_tenant, tenant)),
+            for_platform("held", partial(self._held_roles, guest)),
             for_platform("administrator", partial(self._put_account, guest)),
-            for_tenant("user", partial(self._put_user, guest), tenant),
-            for_tenant("former roles", self._end_former_roles, tenant),
+            for_tenant("user", partial(self._put_user_anew, guest), tenant),
+            for_tenant("former roles", partial(self._end_former_roles, guest), tenant),
             for_platform("invitation", self._inviting(password, _ACCEPT_INVITATION)),
         ]
 
@@ -164,13 +165,14 @@ class Steps:
             raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
         return found["id"]
 
-    async def _below(self, unit: Unit, slug: str) -> dict[str, Any]:
-        parent = await system(unit)["Tenants"].find({"slug": slug})
+    async def _below(self, unit: Unit, name: str) -> dict[str, Any]:
+        tenants = system(unit)["Tenants"]
+        parent = await tenants.find({"slug": name}) or await tenants.find({"ulid": name})
         if parent is None:
-            fault = Detail("parent", "reference", f"there is no tenant {slug!r}")
+            fault = Detail("parent", "reference", f"there is no tenant {name!r}")
             raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
         if parent["status"] != ACTIVE:
-            raise Conflict(f"Tenant {slug!r}, the parent, is {parent['status']}")
+            raise Conflict(f"Tenant {name!r}, the parent, is {parent['status']}")
         return {"parentId": parent["id"], "tenantClassId": parent["tenantClassId"]}
 
     async def _put_realm(self, newcomer: Newcomer, unit: Unit, results: Results) -> Any:
@@ -189,7 +191,10 @@ class Steps:
         person = Person(
             email=guest.email, first_name=guest.first_name, last_name=guest.last_name, roles=guest.roles
         )
-        return {"subject": await self._identity.put_user(results["tenant"]["realm"], person)}
+        return {
+            "subject": await self._identity.put_user(results["tenant"]["realm"], person),
+            **_held(results),
+        }
 
     async def _put_user(self, guest: Guest, unit: Unit, results: Results) -> Any:
         """Write the user's row, which else would be written when they first sign in, and their roles."""
@@ -202,15 +207,26 @@ class Steps:
             user = await repositories["Users"].create(
                 {**values, "email": guest.email, "phone": guest.phone, "status": "invited"}
             )
-        await _hold_roles(repositories, user["id"], guest.roles)
-        return {"id": user["id"], "known": known}
+        changed = await _hold_roles(repositories, user["id"], guest.roles)
+        return {"id": user["id"], "known": known, "changed": changed}
 
-    async def _end_former_roles(self, unit: Unit, results: Results) -> Any:
-        """Revoke what a user has who was there before: it says the roles that he had then."""
-        if results["user"].get("known"):
-            ends = datetime.now(UTC) + _LONGEST_LIFE
-            values = {"kind": "user", "subject": str(results["user"]["id"]), "expiresAt": ends}
-            await system(unit)["Revocations"].create({**values, "reason": "invited with roles of now"})
+    async def _put_user_anew(self, guest: Guest, unit: Unit, results: Results) -> Any:
+        """The same; and what says roles that the user held by rows is revoked with them, or neither is."""
+        user = await self._put_user(guest, unit, results)
+        if user["known"] and user["changed"]:
+            await _revoke_former(unit, user["id"])
+        return user
+
+    async def _held_roles(self, guest: Guest, unit: Unit, results: Results) -> Any:
+        """Note which roles somebody has before others are given: afterwards nobody knows them."""
+        held = await self._identity.roles_of(results["tenant"]["realm"], guest.email)
+        return {"roles": None if held is None else sorted(held)}
+
+    async def _end_former_roles(self, guest: Guest, unit: Unit, results: Results) -> Any:
+        """Revoke what a user has who was there before with other roles: it says those."""
+        former = results["administrator"].get("held")  # None, too, of what older programs have begun
+        if results["user"].get("known") and former != sorted(set(guest.roles)):
+            await _revoke_former(unit, results["user"]["id"])
         return {}
 
     async def _begin_with(self, newcomer: Newcomer, path: Path, unit: Unit, results: Results) -> Any:
@@ -387,8 +403,22 @@ async def _name(unit: Unit, tenant: Tenant) -> str:
     return str((await system(unit)["Tenants"].read(tenant.id))["name"])
 
 
-async def _hold_roles(repositories: Repositories, user: Any, roles: Sequence[str]) -> None:
-    """Let a user hold these roles and no others, as far as they are rows of Roles."""
+def _held(results: Results) -> dict[str, Any]:
+    """Return what was noted of somebody's roles before others were given."""
+    return {"held": results["held"]["roles"]} if "held" in results else {}
+
+
+async def _revoke_former(unit: Unit, user: Any) -> None:
+    values = {"kind": "user", "subject": str(user), "expiresAt": datetime.now(UTC) + _LONGEST_LIFE}
+    await system(unit)["Revocations"].create({**values, "reason": "invited with roles of now"})
+
+
+async def _hold_roles(repositories: Repositories, user: Any, roles: Sequence[str]) -> bool:
+    """Let a user hold these roles and no others, as far as they are rows of Roles.
+
+    Returns:
+        Whether others were held before.
+    """
     known = await repositories["Roles"].list({"name": {"in": list(roles)}})
     wanted = {role["id"] for role in known}
     held = {one["roleId"]: one["id"] for one in await repositories["UserRoles"].list({"userId": user})}
@@ -396,3 +426,4 @@ async def _hold_roles(repositories: Repositories, user: Any, roles: Sequence[str
         await repositories["UserRoles"].create({"userId": user, "roleId": role})
     for role in held.keys() - wanted:
         await repositories["UserRoles"].delete(held[role])
+    return held.keys() != wanted

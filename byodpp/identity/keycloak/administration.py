@@ -20,6 +20,7 @@ from byodpp.identity.administration import (
     RealmPlan,
     SignInProvider,
     check_alias,
+    check_foreign,
     check_program,
     check_realm_name,
 )
@@ -135,6 +136,15 @@ class KeycloakAdministration:
             await _hold_roles(admin, subject, person.roles)
             return str(subject)
 
+    async def roles_of(self, realm: str, email: str) -> frozenset[str] | None:
+        """Return the roles that the user of an address holds; None: there is no such user."""
+        check_realm_name(realm)
+        async with self._server.realm(realm) as admin:
+            subject = await admin.a_get_user_id(representations.person(Person(email=email))["username"])
+            if subject is None:
+                return None
+            return frozenset(representations.role_names(await admin.a_get_realm_roles_of_user(subject)))
+
     async def sync_roles(self, realm: str, subject: str, roles: Iterable[str]) -> None:
         """Let the user hold these roles and no others, making roles that are missing."""
         _check(realm, subject)
@@ -206,7 +216,7 @@ class KeycloakAdministration:
     async def renew_secret(self, realm: str, client: str) -> str:
         """Give a service account a new secret, and return it."""
         check_realm_name(realm)
-        check_program(client, self._standard.browser_client)
+        check_foreign(client, self._standard.browser_client)
         async with self._server.realm(realm) as admin:
             made = await _client_id(admin, client)
             return str((await admin.a_generate_client_secrets(made))["value"])
@@ -214,7 +224,7 @@ class KeycloakAdministration:
     async def remove_service_account(self, realm: str, client: str) -> None:
         """Delete the client; also when there is none."""
         check_realm_name(realm)
-        check_program(client, self._standard.browser_client)
+        check_foreign(client, self._standard.browser_client)
         async with self._server.realm(realm) as admin:
             if (made := await admin.a_get_client_id(client)) is not None:
                 with tolerated(404):
