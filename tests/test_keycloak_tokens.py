@@ -338,7 +338,7 @@ async def test_a_service_account_uses_the_api_and_its_own_tenant_only(
         answer = await caller.get("/api/v1/notes", headers={"Authorization": f"Bearer {foreign}"})
         assert (answer.status_code, answer.json()["count"]) == (200, 0)
         checks = {one["name"]: one["healthy"] for one in (await caller.get("/health")).json()["checks"]}
-        assert checks == {"database": True, "identity": True, "background": True}
+        assert checks == {"database": True, "identity": True, "background": True, "tenants": True}
 
 
 async def test_without_keycloak_the_application_starts_answers_503_and_recovers(

@@ -379,6 +379,7 @@ async def test_two_servers_with_a_redis_share_the_budget_of_a_tenant(
                 ("database", True),
                 ("identity", True),
                 ("background", True),
+                ("tenants", True),
                 ("redis", True),
             ]
             redis.stop()

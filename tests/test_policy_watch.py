@@ -97,12 +97,13 @@ async def test_health_tells_that_policies_are_not_looked_at(
         document = (await watched.client(role=None).get("/health")).json()
         return document["status"], {one["name"]: one["healthy"] for one in document["checks"]}
 
-    assert await health() == ("healthy", {"database": True, "identity": True, "background": True})
+    checks = {"database": True, "identity": True, "background": True, "tenants": True}
+    assert await health() == ("healthy", checks)
     async with _owner(watched) as owner:
         await owner.execute("alter table byodpp.access_versions rename to gone")
-        await soon(health, ("degraded", {"database": True, "identity": True, "background": False}))
+        await soon(health, ("degraded", {**checks, "background": False}))
         await owner.execute("alter table byodpp.gone rename to access_versions")
-    await soon(health, ("healthy", {"database": True, "identity": True, "background": True}))
+    await soon(health, ("healthy", checks))
 
 
 async def test_a_burst_of_policy_writes_by_many_loses_none(watched: TestedApplication) -> None:

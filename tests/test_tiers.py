@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import urllib.request
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,12 +20,14 @@ import pytest_asyncio
 
 from byodpp import migrations
 from byodpp.bootstrap import Application, Blueprint
+from byodpp.cli.preparation import running_database
 from byodpp.database import SessionContext
 from byodpp.exceptions import ApiError, Conflict, NotFound, TenantMoving
 from byodpp.places import PlaceBuilder, dedicated, fences, place_name
-from byodpp.places.following import follow, make_way
+from byodpp.places.following import are_behind, follow, make_way
 from byodpp.places.placement import Tier
 from byodpp.service.units import Unit
+from byodpp.settings import load_settings
 from byodpp.tenant_life import Newcomer, TenantLife, moves
 from byodpp.tenant_life.acting import for_platform
 from byodpp.tenant_life.procedures import Procedures
@@ -791,8 +794,56 @@ def test_tenants_whose_rows_stand_against_a_revision_keep_nobody_else_from_being
     ran("migrate", "new", "-m", "shorter")
     serving = Serving(tmp_path, **own)
     try:
-        assert "byodpp_t1: folders: change column code" in serving.output
+        assert "tenant gamma: byodpp_t1: folders: change column code" in serving.output
         assert "place north: " in serving.output and "22001" in serving.output
+        assert health_of(serving)["status"] == "degraded"
+        assert health_of(serving)["tenants"] is False
+        serving.wait_for(lambda: "schemas of tenants are behind, which are refused: gamma." in serving.output)
+        listed = byodpp("--app", tmp_path, "tenants", "list", **own).stdout
+        assert "schema, behind" in listed and "`byodpp migrate apply` says why" in listed
     finally:
         assert serving.end() == 0
         serving.clear_away()
+    # As long as they stand against it they are tried at each start, and told of; afterwards it follows.
+    for stands in (True, False):
+        if not stands:
+            asyncio.run(_shorten(tmp_path))
+        serving = Serving(tmp_path, **own)
+        try:
+            assert ("tenant gamma: byodpp_t1: folders: change column code" in serving.output) is stands
+            assert ("byodpp_t1: 1 steps" in serving.output) is not stands
+            assert health_of(serving)["tenants"] is not stands
+        finally:
+            assert serving.end() == 0
+            serving.clear_away()
+    assert "behind" not in byodpp("--app", tmp_path, "tenants", "list", **own).stdout
+
+
+def health_of(serving: Serving) -> dict[str, Any]:
+    """How the server says it is, and each of its checks."""
+    with urllib.request.urlopen(serving.address + "/health", timeout=10) as answer:
+        document = json.loads(answer.read())
+    return {"status": document["status"], **{one["name"]: one["healthy"] for one in document["checks"]}}
+
+
+async def _shorten(folder: Path) -> None:
+    """Mend the rows that stand against the revision, as an operator does by SQL."""
+    async with running_database(load_settings(folder, {}, environment="test")) as settings:
+        owner = await asyncpg.connect(settings.postgres_system_uri, timeout=30)
+        try:
+            await owner.execute("update byodpp_t1.folders set code = 'short'")
+        finally:
+            await owner.close()
+
+
+async def test_an_older_program_takes_nothing_from_schemas_that_are_behind(
+    world: World, tmp_path: Path
+) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "schema")
+    older = world.application.blueprint
+    settings = world.application.settings
+    async with migrated(world, tmp_path, changed(color={"type": "string"})) as (newer, _):
+        assert [one.slug for one in await newer.life.list() if one.behind] == ["acme"]
+        assert await are_behind(str(settings.postgres_system_uri), newer.application.blueprint.fingerprint)
+        assert not await are_behind(str(settings.postgres_system_uri), older.fingerprint)

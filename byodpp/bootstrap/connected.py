@@ -77,6 +77,7 @@ from byodpp.settings.places import place_addresses
 from byodpp.settings.secret_key import application_secret
 from byodpp.tenant_life import TenantLife
 from byodpp.tenant_life.database_moves import DatabaseMoves
+from byodpp.tenant_life.locating import require_followed
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
 from byodpp.transfer.chunks import Chunks
@@ -249,6 +250,7 @@ class Application:
             HealthCheck(name="database", check=self.database.ping),
             HealthCheck(name="identity", check=self.issuer.health, critical=False),
             HealthCheck(name="background", check=self._recurring_work_is_well, critical=False),
+            HealthCheck(name="tenants", check=partial(require_followed, self.database), critical=False),
         ]
         if not isinstance(self.rate_limiter, SlidingWindows):
             # Without it each process counts alone: worse, but it serves.

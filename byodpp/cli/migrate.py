@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from byodpp.cli.place_plans import PlacePlan
     from byodpp.migrations import Outside, Plan, Step
     from byodpp.places import PlaceBuilder
+    from byodpp.places.following import Followed
     from byodpp.settings import Settings
 
 __all__ = ["apply_revisions", "bring_up_to_date", "new_revision", "plan"]
@@ -142,7 +143,8 @@ async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
     registry, fingerprint = blueprint.registry, blueprint.fingerprint
     status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
     # Alembic is slow to import, and the usual start has nothing for it to do.
-    if status.pending and not (status.serves and _loses_data(settings, status.pending[0])):
+    applying = bool(status.pending) and not (status.serves and _loses_data(settings, status.pending[0]))
+    if applying:
         refused = await _refusal(_apply(settings, allow_destructive=False))
         status = await migrations.status(settings.app_dir, registry, owner, fingerprint=fingerprint)
         # What may wait keeps nobody from serving: rows that stand in its way are changed by requests, too.
@@ -155,8 +157,28 @@ async def bring_up_to_date(settings: Settings, blueprint: Blueprint) -> None:
         raise MigrationError([Problem("database", status.reason)])
     if status.reason:
         typer.echo(status.reason, err=True)
-    if (behind := await _refusal(_apply_places(settings, allow_destructive=False))) is not None:
-        typer.echo(shown(str(behind)), err=True)
+    later = [_apply_places(settings, allow_destructive=False)]
+    if not applying:
+        later.insert(0, _catch_up(settings, blueprint))
+    for work in later:
+        if (behind := await _refusal(work)) is not None:
+            typer.echo(shown(str(behind)), err=True)
+
+
+async def _catch_up(settings: Settings, blueprint: Blueprint) -> None:
+    """Bring schemas of tenants up to date that could not follow before; others are left alone.
+
+    Raises:
+        MigrationError: some still cannot.
+    """
+    from byodpp.places import PlaceBuilder
+    from byodpp.places.following import are_behind, follow
+
+    system = settings.postgres_system_uri
+    if system is None or not await are_behind(system, blueprint.fingerprint):
+        return
+    builder = PlaceBuilder(blueprint.registry, blueprint.tables, _owner(settings))
+    _tell(await follow(builder, system, lossy=True, only_behind=True))
 
 
 async def _refusal(applying: Awaitable[Any]) -> MigrationError | None:
@@ -297,7 +319,15 @@ async def _follow(settings: Settings, builder: PlaceBuilder) -> None:
         advice = "Set POSTGRES_SYSTEM_URI: it knows which tenants have a schema of their own."
         raise MigrationError([Problem("postgres_system_uri", "is needed to migrate", advice)])
     status = await migrations.status(settings.app_dir, builder.registry, _owner(settings))
-    followed = await follow(builder, settings.postgres_system_uri, lossy=not status.pending)
+    _tell(await follow(builder, settings.postgres_system_uri, lossy=not status.pending))
+
+
+def _tell(followed: Sequence[Followed]) -> None:
+    """Print what became of tenants' schemas.
+
+    Raises:
+        MigrationError: for those that could not follow.
+    """
     for one in followed:
         if one.steps:
             print_step("followed", f"{one.place}: {one.steps} steps")

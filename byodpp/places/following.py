@@ -16,12 +16,13 @@ from byodpp.exceptions import MigrationError
 from byodpp.places.building import PlaceBuilder
 from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone, claim_keys, hold
-from byodpp.places.placement import LOCATED, Located
+from byodpp.places.placement import BEHIND, LOCATED, Located
 
-__all__ = ["Followed", "follow", "follow_in_database", "make_way"]
+__all__ = ["Followed", "are_behind", "follow", "follow_in_database", "make_way"]
 
 _ANY: Final = "select exists (select from pg_namespace where nspname ~ '^byodpp_t[0-9]+$')"
 _NEWEST: Final = "select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1"
+_SLUG: Final = "select slug from tenants where id = $1"
 _TENANT: Final = "select tenant_id from byodpp.tenant_places where place = $1 and tenant_id >= 0"
 _TOLD: Final = "insert into byodpp.directory_changes (tenant_id) values (0)"
 _FOLLOWED: Final = "update byodpp.tenant_places set fingerprint = $2 where tenant_id = $1"
@@ -45,13 +46,34 @@ async def make_way(builder: PlaceBuilder) -> bool:
         return True
 
 
-async def follow(builder: PlaceBuilder, system_uri: str, *, lossy: bool) -> list[Followed]:
+async def are_behind(system_uri: str, fingerprint: str) -> bool:
+    """Whether schemas of tenants lack what the shared tables have got, and a program can mend that.
+
+    Args:
+        system_uri: of the role that passes row-level security.
+        fingerprint: of the schema that the program wants. One that is older than the tables serves, but
+            would take from a tenant's schema what it does not know.
+    """
+    system = await asyncpg.connect(system_uri, timeout=30)
+    try:
+        return await system.fetchval(_NEWEST) == fingerprint and bool(await system.fetch(BEHIND))
+    finally:
+        await system.close()
+
+
+async def follow(
+    builder: PlaceBuilder, system_uri: str, *, lossy: bool, only_behind: bool = False
+) -> list[Followed]:
     """Bring every place up to date.
 
     Args:
         builder: makes places.
         system_uri: of the role that passes row-level security.
         lossy: whether the shared tables have everything by now, what loses data included.
+        only_behind: leave alone what has followed before; for servers that start while others serve.
+
+    Returns:
+        What became of each that was looked at.
 
     Raises:
         MigrationError: tables are in use all the time, or tenants are being moved.
@@ -64,12 +86,16 @@ async def follow(builder: PlaceBuilder, system_uri: str, *, lossy: bool) -> list
         found, now = [], []
         async with builder.connected() as owner:
             for one in located:
-                if one.schema is not None:
-                    found.append(await _follow(builder, owner, one, one.schema, lossy=lossy))
-                    if found[-1].failure is None:
-                        await system.execute(_FOLLOWED, one.tenant_id, newest)
-                behind = one.schema is not None and found[-1].failure is not None
-                now.append(replace(one, behind=behind))
+                if one.schema is None or (only_behind and not one.behind):
+                    now.append(one)
+                    continue
+                slug = await system.fetchval(_SLUG, one.tenant_id)
+                found.append(await _follow(builder, owner, one, one.schema, slug, lossy=lossy))
+                if found[-1].failure is None:
+                    await system.execute(_FOLLOWED, one.tenant_id, newest)
+                now.append(replace(one, behind=found[-1].failure is not None))
+            if only_behind and all(one.failure is not None for one in found):
+                return found  # nothing has changed
             shared = [one for one in fenced(builder.tables) if one not in builder.dedicated]
             claimed = [one for one in claiming(builder.tables) if one not in builder.dedicated]
             await claim_keys(owner, builder.dedicated, now, further=claimed)
@@ -99,12 +125,20 @@ async def follow_in_database(places: PlaceDatabases, name: str, system_uri: str)
 
 
 async def _follow(
-    builder: PlaceBuilder, owner: asyncpg.Connection[Any], one: Located, place: str, *, lossy: bool
+    builder: PlaceBuilder,
+    owner: asyncpg.Connection[Any],
+    one: Located,
+    place: str,
+    slug: str | None,
+    *,
+    lossy: bool,
 ) -> Followed:
     # A place that a move is still filling gets its references when all rows are there.
     filled = one.tier != "shared"
     try:
         steps = await builder.build(owner, place, one.tenant_id, references=filled, lossy=lossy)
     except MigrationError as error:
-        return Followed(place=place, steps=0, failure=error)
+        whose = f"tenant {slug}: " if slug else ""
+        problems = [replace(fault, path=f"{whose}{fault.path}") for fault in error.problems]
+        return Followed(place=place, steps=0, failure=MigrationError(problems))
     return Followed(place=place, steps=len(steps))

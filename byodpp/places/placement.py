@@ -9,6 +9,7 @@ from byodpp.definitions import Scope
 from byodpp.tables import StoredTable, Tables
 
 __all__ = [
+    "BEHIND",
     "EVERYWHERE",
     "LOCATED",
     "PLATFORM_WIDE",
@@ -72,6 +73,14 @@ LOCATED: Final = """
     from byodpp.tenant_places
     where tenant_id >= 0 and (state <> 'gone' or place is not null or changed_at > now() - interval '1 day')
     order by tenant_id
+"""
+#: Asks the system role for the slugs of tenants whose schema lacks what the shared tables have got.
+BEHIND: Final = """
+    select t.slug from byodpp.tenant_places p join tenants t on t.id = p.tenant_id
+    where p.tier = 'schema' and p.state <> 'gone' and p.fingerprint is distinct from (
+        select fingerprint from byodpp.schema_state order by applied_at desc, revision desc limit 1
+    )
+    order by t.slug
 """
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from byodpp.database import Transaction
-from byodpp.exceptions import Conflict
+from byodpp.database import Database, Transaction
+from byodpp.exceptions import Conflict, MigrationError
 from byodpp.places import Located
-from byodpp.places.placement import LOCATED
+from byodpp.places.placement import BEHIND, LOCATED
 
-__all__ = ["is_settling", "located", "put_located", "require_moving", "used_by"]
+__all__ = ["is_settling", "located", "put_located", "require_followed", "require_moving", "used_by"]
+
+#: How many are named.
+_NAMED: Final = 10
 
 _PUT: Final = """
     insert into byodpp.tenant_places (tenant_id, tier, place, state, fingerprint)
@@ -29,6 +32,23 @@ async def located(transaction: Transaction) -> list[Located]:
         transaction: of the system role.
     """
     return [Located(**dict(row)) for row in await transaction.fetch(LOCATED)]
+
+
+async def require_followed(database: Database) -> None:
+    """See that every tenant's schema has what the shared tables have got.
+
+    Args:
+        database: open, with its system role.
+
+    Raises:
+        MigrationError: naming tenants that are refused meanwhile.
+    """
+    async with database.system() as transaction:
+        behind = [row["slug"] for row in await transaction.fetch(BEHIND)]
+    if behind:
+        more = f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
+        told = f"schemas of tenants are behind, which are refused: {', '.join(behind[:_NAMED])}{more}"
+        raise MigrationError(f"{told}. Run `byodpp migrate apply`, which says why")
 
 
 def require_moving(there: Iterable[Located], tenant: int) -> None:
