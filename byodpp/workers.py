@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -26,6 +27,7 @@ from typing import Final
 
 from byodpp.exceptions import StartError
 from byodpp.logs import configure_logging
+from byodpp.out_of_service import out_of_service
 from byodpp.server import Factory, address, listen, serve
 from byodpp.settings import Settings
 
@@ -143,7 +145,7 @@ class _Supervisor:
             self._child_end.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        if self._failed and not self._reload:
+        if self._failed:
             raise StartError("a server process could not start; its report stands above")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -158,15 +160,13 @@ class _Supervisor:
                 self._on_ready()
                 self._on_ready = None
             if self._reload:
-                if not self._processes:
-                    time.sleep(_TICK_SECONDS)
                 if (now := _fingerprint(self._settings.app_dir)) != seen:
                     seen = now
                     _log.info("files have changed: starting anew")
                     self._stop()
                     self._fill()
             self._replace_dead()
-            if self._failed and not self._reload:
+            if self._failed:
                 return
 
     def _fill(self) -> None:
@@ -175,6 +175,7 @@ class _Supervisor:
             process = self._context.Process(
                 target=_work,
                 args=(self._settings, self._factory, self._listener, self._child_end, self._ready),
+                kwargs={"stays": self._reload},
             )
             process.start()
             self._processes[process] = time.monotonic()
@@ -187,8 +188,6 @@ class _Supervisor:
             process.join()
             if process.exitcode == _CANNOT_START:
                 self._failed = True
-                if self._reload:
-                    _log.warning("nothing is served until a file changes again")
             elif not self._signals:
                 short = time.monotonic() - started < _SHORT_LIFE_SECONDS
                 self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE_SECONDS) if short else 0.0
@@ -217,9 +216,24 @@ class _Supervisor:
 
 
 def _work(
-    settings: Settings, factory: Factory, listener: socket.socket, parent: Connection, ready: Event
+    settings: Settings,
+    factory: Factory,
+    listener: socket.socket,
+    parent: Connection,
+    ready: Event,
+    *,
+    stays: bool,
 ) -> None:
-    """Serve in a child process."""
+    """Serve in a child process.
+
+    Args:
+        settings: of the application.
+        factory: makes it.
+        listener: accepts already: who connects waits until somebody answers.
+        parent: ends when the parent does.
+        ready: is set when requests are answered.
+        stays: whether one that cannot start answers 503 until it is ended, for somebody is about to mend it.
+    """
     # A group of its own: Ctrl-C reaches the parent only, which tells us in its order.
     os.setpgrp()
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
@@ -228,7 +242,10 @@ def _work(
     except StartError as failure:
         sys.stderr.write(f"{failure}\n")
         sys.stderr.flush()
-        sys.exit(_CANNOT_START)
+        if not stays:
+            sys.exit(_CANNOT_START)
+        _log.warning("nothing is served until a file changes again: every request is answered with 503")
+        serve(settings, partial(out_of_service, settings), listener)
 
 
 def _follow(parent: Connection) -> None:

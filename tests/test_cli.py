@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -589,6 +590,14 @@ def test_a_server_that_reloads_survives_mistakes_and_applies_new_revisions(shop:
         manifest.write_text(text.replace('"maxLength"', '"maxLenght"', 1), encoding="utf-8")
         serving.wait_for(lambda: "nothing is served until a file changes again" in serving.output, 60)
         assert "Did you mean 'maxLength'?" in serving.output
+        for path in ("/health/ready", "/api/v1/products", "/anything?at=all"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(serving.address + path, timeout=30)
+            told = json.loads(refused.value.read())
+            assert (refused.value.code, told["error"]["code"]) == (503, "unavailable")
+            assert "its terminal says why" in told["error"]["message"] and "maxLenght" not in str(told)
+            assert int(refused.value.headers["Retry-After"]) > 0
+            assert refused.value.headers["X-Request-ID"] == told["error"]["requestId"]
         manifest.write_text(text.replace('"maxLength": 100', '"maxLength": 101'), encoding="utf-8")
         serving.wait_for(lambda: "byodpp migrate new" in serving.output, 60)
         assert byodpp("migrate", "new", "-m", "longer", cwd=shop).returncode == 0

@@ -367,5 +367,8 @@ def test_a_changed_file_starts_the_application_anew(start: Start, tmp_path: Path
     until(lambda: not alive(second))
     time.sleep(1)
     assert served.process.poll() is None, "what cannot start waits for the next change"
+    status, told = served.get("/pid")
+    assert (status, told["success"], told["error"]["code"]) == (503, False, "unavailable")
     (tmp_path / "broken.json").unlink()
+    until(lambda: served.get("/pid")[0] == 200)
     assert served.pid() not in (first, second)

@@ -30,7 +30,11 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="3000")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes.", show_default="1")] = None,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Start anew when a file changes; apply new revisions then, too.")
+        bool,
+        typer.Option(
+            "--reload",
+            help="Start anew when a file changes, apply new revisions then; 503 while it cannot start.",
+        ),
     ] = False,
     migrate: Annotated[
         bool | None,
