@@ -37,13 +37,14 @@ from byodpp.exceptions import ApiError, Problem, StartError
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["Seeder", "loading_alone", "waiting_seeds"]
+__all__ = ["STEP_KEYS", "Seeder", "loading_alone", "waiting_seeds"]
 
 _LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp seeds', 0))"
 #: How long another process may load before this one gives up, and how long this one may itself.
 _PATIENCE_SECONDS, _LONGEST_SECONDS = 120.0, 3_600.0
 _ORIGIN: Final = Origin(request_id="seed", correlation_id="seed", user_agent="byodpp seed")
-_STEP_KEYS: Final = frozenset({"tenant", "resource", "rows", "action", "where", "body", "version"})
+#: Of a step.
+STEP_KEYS: Final = frozenset({"tenant", "resource", "rows", "action", "where", "body", "version"})
 
 
 async def waiting_seeds(app_dir: Path, database: Database, *, again: bool = False) -> list[Path]:
@@ -165,11 +166,12 @@ class Seeder:
         return await self._service.together(principal, _ORIGIN, work, bounded=False)
 
     async def _step(self, unit: Unit, place: str, step: Mapping[str, Any]) -> int:
-        if unknown := sorted(set(step) - _STEP_KEYS):
+        if unknown := sorted(set(step) - STEP_KEYS):
             raise StartError([Problem(place, f"unknown keys: {', '.join(unknown)}")])
-        resource = self._service.parts.registry.find(step["resource"], step.get("version", "v1"))
+        name, version = str(step.get("resource", "")), str(step.get("version", "v1"))
+        resource = self._service.parts.registry.find(name, version)
         if resource is None:
-            raise StartError([Problem(place, f"there is no resource {step['resource']!r}")])
+            raise StartError([Problem(place, f"there is no resource {name!r}")])
         system = unit.repositories(resource.version, system=True)
         rows = step.get("rows", ())
         for number, row in enumerate(rows):
@@ -182,12 +184,15 @@ class Seeder:
             except ApiError as error:
                 raise StartError([Problem(f"{place}.rows[{number}]", _told(error))]) from error
         if "action" in step:
-            for found in await system[resource.name].list(step.get("where"), limit=resource.bounds.max_limit):
-                try:
+            try:
+                rows_there = await system[resource.name].list(
+                    step.get("where"), limit=resource.bounds.max_limit
+                )
+                for found in rows_there:
                     body = await _resolved(step.get("body"), system)
                     await unit.ask(resource, step["action"], body, {"id": str(found["id"])})
-                except ApiError as error:
-                    raise StartError([Problem(place, _told(error))]) from error
+            except ApiError as error:
+                raise StartError([Problem(place, _told(error))]) from error
         return len(rows)
 
 
@@ -199,6 +204,10 @@ async def _resolved(value: Any, repositories: Any) -> Any:
         return value
     if set(value) == {"$find"}:
         wanted = value["$find"]
+        if not isinstance(wanted, dict) or wanted.keys() != {"resource", "filter"}:
+            raise ApiError(f"$find must be an object with `resource` and `filter`: {json.dumps(wanted)}")
+        if wanted["resource"] not in list(repositories):
+            raise ApiError(f"$find looks in {wanted['resource']!r}, and there is no such resource")
         row = await repositories[wanted["resource"]].find(wanted["filter"])
         if row is None:
             raise ApiError(f"$find finds nothing: {json.dumps(wanted)}")

@@ -22,7 +22,7 @@ __all__ = ["check", "logics", "openapi", "routes"]
 
 
 def check(context: typer.Context) -> None:
-    """Read everything and tell every mistake: manifest, settings, logic and schema classes.
+    """Read everything and tell every mistake: manifest, settings, logic and schema classes, seeds.
 
     Starts nothing and changes nothing. Exit code 0 means the application would start. Fields that may
     be filtered by though no index serves them are told too; with the setting strict_indexes they
@@ -36,14 +36,16 @@ def check(context: typer.Context) -> None:
     from byodpp.part_logics import PART_LOGICS
     from byodpp.schemas import SchemaMap
     from byodpp.schemas.overrides import load_schema_overrides
+    from byodpp.seed_check import check_seeds
     from byodpp.tables import Tables
+    from byodpp.tenant_life.plans import given_names
 
     app_dir = place_of(context).application()
     problems: list[Problem] = []
     strict = False
     with _collecting(problems):
         strict = place_of(context).settings().strict_indexes
-    registry, slow, found = None, list[Problem](), list[LogicMap]()
+    registry, slow, found, schemas = None, list[Problem](), list[LogicMap](), list[SchemaMap]()
     with _collecting(problems):
         registry = load_manifest(app_dir)
     # What fits nowhere can be said only of a manifest that stands.
@@ -52,10 +54,11 @@ def check(context: typer.Context) -> None:
             lambda: slow.extend(unindexed(registry, Tables.build(registry))),
             lambda: base_policies(registry),
             lambda: found.append(load_logics(app_dir, registry, PART_LOGICS)[0]),
-            lambda: SchemaMap.build(registry, load_schema_overrides(app_dir)),
+            lambda: schemas.append(SchemaMap.build(registry, load_schema_overrides(app_dir))),
         ):
             with _collecting(problems):
                 part()
+        problems += check_seeds(app_dir, registry, schemas[0], given_names()) if schemas else []
     if strict:
         problems += slow
     if problems or registry is None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from byodpp.authentication.tenants import PLATFORM_SLUG
 from byodpp.exceptions import Detail, ValidationFailed
 
-__all__ = ["SUSPENSION_REASONS", "Guest", "Newcomer"]
+__all__ = ["SUSPENSION_REASONS", "Guest", "Newcomer", "given_names"]
 
 #: Why a tenant may be locked out.
 SUSPENSION_REASONS: Final = ("payment", "policy", "admin", "security")
@@ -73,7 +73,7 @@ class Newcomer:
     last_name: str = ""
     phone: str | None = None
     tenant_class: str | None = None  # name of a TenantClass; None is the default class
-    parent: str | None = None  # slug of the tenant above it; gives its class where none is named
+    parent: str | None = None  # slug or ULID of the tenant above it; gives its class where none is named
     domain: str | None = None  # of its own pages, e.g. `passports.acme.example`
     industry: str | None = None  # folder of `seeds/tenants/` whose files it begins with as well
     region: str | None = None  # of a database of its own; None is what its class says, or anywhere
@@ -135,3 +135,8 @@ class Newcomer:
             "region": self.region,
             "values": dict(self.values),
         }
+
+
+def given_names() -> frozenset[str]:
+    """Return what `{"$given": …}` may name in a file that tenants begin with."""
+    return frozenset(Newcomer(slug="a", name="A", email="a@a").document()) | {"tenantId", "administratorId"}
