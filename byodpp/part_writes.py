@@ -2,7 +2,8 @@
 
 Put by `stores` around each write to a part's resource, inside its transaction. Rules of access are
 judged, and counted, so that every process reads them anew. Changes of tenants, users, grants, and
-classes are recorded: this process forgets at once what it believes of them, the others soon.
+classes are recorded: this process forgets at once what it believes of them, the others soon. The realm of a
+tenant that is called otherwise is told so after the commit.
 May reject: what `authorization` rejects of a rule, parents that would be a circle, an operator who agrees
 for a tenant, and QuotaExceeded, for users beyond what the tenant's class allows.
 """
@@ -25,6 +26,7 @@ from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import PLATFORM_TENANT, Transaction
 from byodpp.definitions import ResourceDefinition
+from byodpp.identity.renaming import RealmNames
 from byodpp.limits import ClassDirectory, keep_consent
 
 __all__ = ["PartWrites", "PartWritten"]
@@ -64,6 +66,7 @@ class PartWrites:
         forget: Forget,
         classes: ClassDirectory,
         tenants: TenantDirectory,
+        realms: RealmNames,
     ) -> None:
         """Args:
         watch: puts changed policies in force before the answer goes out.
@@ -72,6 +75,7 @@ class PartWrites:
         forget: drops what is remembered of tenants and users.
         classes: tells how many users a tenant may have.
         tenants: tells the class of a tenant.
+        realms: tells realms what their tenants are called.
         """
         self._watch = watch
         self._changes = changes
@@ -79,6 +83,7 @@ class PartWrites:
         self._forget = forget
         self._classes = classes
         self._tenants = tenants
+        self._realms = realms
 
     @asynccontextmanager
     async def __call__(
@@ -92,7 +97,11 @@ class PartWrites:
             transaction.after_commit(partial(self._watch.announce, transaction.context.database))
             return
         if kind == _TENANTS:
-            async with keep_family(transaction), keep_consent(transaction, author):
+            async with (
+                keep_family(transaction),
+                keep_consent(transaction, author),
+                self._realms.around(transaction),
+            ):
                 yield
         else:
             yield

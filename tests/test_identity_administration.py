@@ -452,6 +452,13 @@ async def test_e5_the_browsers_client_needs_pkce_and_leads_only_to_our_own_pages
     moved = RealmPlan(name=home, display_name="Home", addresses=("https://new.acme.example",))
     await real.administration.put_realm(moved)
     assert "https://new.acme.example/*" in (await real.clients(home))["byodpp-web"]["redirectUris"]
+    await real.administration.update_realm(
+        home, display_name="At home", addresses=["https://own.acme.example"]
+    )
+    changed = (await real.clients(home))["byodpp-web"]["redirectUris"]
+    assert set(changed) == {f"{APPLICATION}/*", "https://own.acme.example/*", DOCUMENTATION}
+    assert (await real.realm(home))["displayName"] == "At home"
+    await real.administration.put_realm(moved)
 
 
 @pytest.mark.keycloak

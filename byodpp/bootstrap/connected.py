@@ -48,6 +48,7 @@ from byodpp.exceptions import ManifestError, MigrationError, Problem, StartError
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
+from byodpp.identity.renaming import RealmNames
 from byodpp.ids import Ids
 from byodpp.index_check import unindexed
 from byodpp.limits import CallMeter, ClassDirectory, SlidingWindows, StorageQuota, figures_by_class
@@ -108,6 +109,7 @@ class Application:
     keepers: tuple[PlaceKeeper, ...]
     classes: ClassDirectory
     rate_limiter: SlidingWindows | SharedWindows
+    realm_names: RealmNames
     service: Service
     importer: Importer
     exporter: Exporter
@@ -165,6 +167,7 @@ class Application:
         )
         following, of_places = followings(followed, database, changes)
         encryption = EncryptionKeys.of(settings)
+        realm_names = RealmNames(issuer.administration, database)
         part_written = PartWrites(
             following.policies,
             AccessChanges(blueprint.registry, authorizer),
@@ -172,6 +175,7 @@ class Application:
             forget,
             classes,
             tenants,
+            realm_names,
         )
         store = _store(settings, blueprint, database, encryption, following.quota, tenants, part_written)
         bus = EventBus(blueprint.handlers)
@@ -206,6 +210,7 @@ class Application:
             keepers=place_keepers(followed, database, of_places, blueprint.app_dir, blueprint.fingerprint),
             classes=classes,
             rate_limiter=rate_limiter,
+            realm_names=realm_names,
             service=service,
             importer=Importer(service, sessions, chunks, authenticator.require_standing),
             exporter=Exporter(
@@ -355,9 +360,11 @@ class Application:
                 await follower.start()
             for keeper in self.keepers:
                 await keeper.start()
+            await self.realm_names.start()
             yield
             await self.service.drain()
         finally:
+            await self.realm_names.stop()
             await self.policy_watch.stop()
             await self.revocation_watch.stop()
             await self.trail.stop()

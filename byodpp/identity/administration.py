@@ -8,7 +8,7 @@ ValidationFailed, BadGateway when the provider refuses us or fails, AuthUnavaila
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
@@ -126,8 +126,20 @@ class IdentityAdministration(Protocol):
         display_name: str | None = None,
         enabled: bool | None = None,
         theme: str | None = None,
+        addresses: Collection[str] | None = None,
     ) -> None:
-        """Change what is given. Nobody signs in at a realm that is not enabled."""
+        """Change what is given. Nobody signs in at a realm that is not enabled.
+
+        Args:
+            realm: that is there.
+            display_name: what people read where they sign in.
+            enabled: whether anybody signs in.
+            theme: of its pages.
+            addresses: of the tenant's own browser applications, beside the platform's.
+
+        Raises:
+            NotFound: there is no such realm.
+        """
         ...
 
     async def renew_realm(self, plan: RealmPlan) -> None:

@@ -14,7 +14,7 @@ import secrets
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -100,9 +100,11 @@ class LocalRealms:
         display_name: str | None = None,
         enabled: bool | None = None,
         theme: str | None = None,
+        addresses: Collection[str] | None = None,
     ) -> None:
         """Change what is given."""
-        changes = {"displayName": display_name, "enabled": enabled, "theme": theme}
+        own = None if addresses is None else sorted(addresses)
+        changes = {"displayName": display_name, "enabled": enabled, "theme": theme, "addresses": own}
         given = {name: value for name, value in changes.items() if value is not None}
         await self._change(realm, lambda document: document.update(given))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -82,6 +82,7 @@ class KeycloakAdministration:
         display_name: str | None = None,
         enabled: bool | None = None,
         theme: str | None = None,
+        addresses: Collection[str] | None = None,
     ) -> None:
         """Change what is given."""
         check_realm_name(realm)
@@ -90,6 +91,9 @@ class KeycloakAdministration:
             await admin.a_update_realm(
                 realm, {name: value for name, value in changes.items() if value is not None}
             )
+            if addresses is not None:
+                plan = RealmPlan(name=realm, display_name=display_name or "", addresses=tuple(addresses))
+                await self._put_clients(admin, plan)
 
     async def remove_realm(self, realm: str) -> None:
         """Delete the realm with everybody in it; also when there is none."""

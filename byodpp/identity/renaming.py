@@ -1,0 +1,119 @@
+"""Tells realms what their tenants are called now, after a name or a domain was changed over the API.
+
+In: transactions that write tenants. Out: nothing; the realm is told once that is committed, beside the
+answer. Best effort: an identity provider that is away neither fails nor delays a request, and what it was not
+told is a line in the log that says what mends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from byodpp.authentication.tenants import PLATFORM_REALM
+from byodpp.database import PLATFORM_TENANT, Database, Transaction
+from byodpp.exceptions import ApiError, NotFound
+from byodpp.identity.administration import IdentityAdministration
+from byodpp.recurring import Recurring
+
+__all__ = ["RealmNames"]
+
+_log: Final = logging.getLogger("byodpp.identity")
+
+#: Between two looks when nothing was said.
+_IDLE_SECONDS: Final = 60.0
+#: How long one realm may take.
+_PATIENCE_SECONDS: Final = 20.0
+#: How long the end of the process waits for what was not told yet.
+_LEAVING_SECONDS: Final = 2.0
+
+_CALLED: Final = "select id, name, domain from tenants"
+_OF: Final = "select ulid, slug, name, domain from tenants where id = $1"
+
+
+class RealmNames:
+    """Notes which tenants are called otherwise, and tells their realms."""
+
+    def __init__(self, administration: IdentityAdministration | None, database: Database) -> None:
+        """Args:
+        administration: of the identity provider; None: this process may change nothing there.
+        database: with its system role.
+        """
+        self._administration = administration
+        self._database = database
+        self._waiting: set[int] = set()
+        self._woken = asyncio.Event()
+        trouble = "realms are not told what their tenants are called"
+        self._rounds = Recurring(
+            self._tell_all, seconds=_IDLE_SECONDS, log=_log, trouble=trouble, woken=self._woken
+        )
+
+    async def start(self) -> None:
+        """Begin."""
+        self._rounds.start()
+
+    async def stop(self) -> None:
+        """End; what waits is told first, as long as that takes no longer than a moment."""
+        if await self._rounds.stop() and self._waiting:
+            try:
+                async with asyncio.timeout(_LEAVING_SECONDS):
+                    await self._tell_all()
+            except TimeoutError:
+                _log.warning("%s: %s", self._rounds.trouble, f"{len(self._waiting)} of them, by the end")
+
+    @asynccontextmanager
+    async def around(self, transaction: Transaction) -> AsyncIterator[None]:
+        """Note which tenants are called otherwise after the write inside the block, once it is committed."""
+        before = await _called(transaction)
+        yield
+        after = await _called(transaction)
+        changed = {id for id, one in after.items() if before.get(id, one) != one}
+        if changed:
+            transaction.after_commit(partial(self._note, changed))
+
+    async def _note(self, changed: Collection[int]) -> None:
+        self._waiting.update(changed)
+        self._woken.set()
+
+    async def _tell_all(self) -> None:
+        while self._waiting:
+            id = next(iter(self._waiting))
+            async with self._database.system() as transaction:
+                row = await transaction.fetchrow(_OF, id)
+            self._waiting.discard(id)  # before it is told: what changes meanwhile is told again
+            if row is not None:
+                await self._tell(PLATFORM_REALM if id == PLATFORM_TENANT else str(row["ulid"]), row)
+
+    async def _tell(self, realm: str, row: Any) -> None:
+        if self._administration is None:
+            self._not_told(row["slug"], "this process has no right to (keycloak_admin_secret)")
+            return
+        own = () if row["domain"] is None else (f"https://{row['domain']}",)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._administration.update_realm(realm, display_name=row["name"], addresses=own)
+        except NotFound:
+            return  # it has no realm, and gets one with today's name
+        except ApiError as error:
+            self._not_told(row["slug"], error.message)
+        except TimeoutError:
+            self._not_told(row["slug"], f"it took longer than {_PATIENCE_SECONDS:.0f} seconds")
+
+    def _not_told(self, slug: str, reason: str) -> None:
+        told = "the realm of tenant %s has the former name or domain: %s. Run `byodpp identity renew %s`"
+        _log.warning(told, slug, reason, slug)
+
+
+async def _called(transaction: Transaction) -> Mapping[int, tuple[str, str | None]]:
+    """Return what the tenants are called that a transaction may change."""
+    tenant = transaction.context.tenant_id
+    rows = (
+        await transaction.fetch(_CALLED)
+        if tenant == PLATFORM_TENANT
+        else await transaction.fetch(f"{_CALLED} where id = $1", tenant)
+    )
+    return {row["id"]: (row["name"], row["domain"]) for row in rows}

@@ -1,0 +1,153 @@
+"""A tenant's name and domain reach its realm after the commit, and no request waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.exceptions import AuthUnavailable
+from byodpp.testing import Bench
+from tests.patience import soon
+from tests.test_tenant_life import ADA, World
+from tests.worlds import SHOP, build
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("called"), SHOP)
+
+
+@pytest_asyncio.fixture
+async def world(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[World]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield World(tested)
+
+
+async def changed(world: World, slug: str, **fields: Any) -> float:
+    """Change a tenant as an operator does, and return how many seconds that took."""
+    [row] = await world.rows("select id from tenants where slug = $1", slug)
+    begun = time.monotonic()
+    operator = world.application.client(tenant="platform")
+    answer = await operator.patch(f"/api/v1/tenants/{row['id']}", json=fields)
+    assert answer.status_code == 200, answer.text
+    return time.monotonic() - begun
+
+
+async def realm_of(world: World, slug: str) -> dict[str, Any]:
+    [row] = await world.rows("select ulid from tenants where slug = $1", slug)
+    return world.issuer.administration.describe(row["ulid"])
+
+
+async def test_a_changed_name_or_domain_reaches_the_realm(world: World) -> None:
+    await world.life.onboard(ADA)
+
+    async def called() -> tuple[str, list[str]]:
+        realm = await realm_of(world, "gamma")
+        return realm["displayName"], realm["addresses"]
+
+    before = await realm_of(world, "gamma")
+    await changed(world, "gamma", name="Gamma & Sons", domain="new.gamma.example")
+    await soon(called, ("Gamma & Sons", ["https://new.gamma.example"]))
+    await changed(world, "gamma", domain=None)
+    await soon(called, ("Gamma & Sons", []))
+    after = await realm_of(world, "gamma")
+    told = ("displayName", "addresses")
+    assert {k: v for k, v in after.items() if k not in told} == {
+        k: v for k, v in before.items() if k not in told
+    }
+    # By its own Admin as well.
+    [row] = await world.rows("select id, ulid from tenants where slug = 'gamma'")
+    token = world.issuer.issue(row["ulid"], "somebody", roles=["Admin"])
+    own = world.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+    answer = await own.patch(f"/api/v1/tenants/{row['id']}", json={"name": "Gamma again"})
+    assert answer.status_code == 200, answer.text
+    await soon(called, ("Gamma again", []))
+
+
+async def test_what_was_undone_and_what_changed_nothing_reaches_no_realm(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    [row] = await world.rows("select id from tenants where slug = 'gamma'")
+    told: list[str] = []
+    update = world.issuer.administration.update_realm
+
+    async def noting(realm: str, **named: Any) -> None:
+        told.append(str(named["display_name"]))
+        await update(realm, **named)
+
+    monkeypatch.setattr(world.issuer.administration, "update_realm", noting)
+    operator = world.application.client(tenant="platform")
+    path = f"/api/v1/tenants/{row['id']}"
+    refused = await operator.patch(path, json={"name": "Other", "parentId": row["id"]})
+    assert refused.status_code == 422, refused.text
+    await changed(world, "gamma", address="Street 1")
+    await changed(world, "gamma", name="Last")
+
+    async def known() -> list[str]:
+        return list(told)
+
+    await soon(known, ["Last"])
+
+
+async def test_an_identity_provider_that_is_away_or_hangs_neither_fails_nor_delays_a_change(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.life.onboard(ADA)
+    called = asyncio.Event()
+
+    async def hangs(*arguments: Any, **named: Any) -> None:
+        called.set()
+        await asyncio.sleep(60)
+
+    async def away(*arguments: Any, **named: Any) -> None:
+        raise AuthUnavailable("Keycloak is away")
+
+    async def warned() -> bool:
+        return "Run `byodpp identity renew gamma`" in caplog.text
+
+    monkeypatch.setattr("byodpp.identity.renaming._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(world.issuer.administration, "update_realm", hangs)
+    with caplog.at_level(logging.WARNING, "byodpp.identity"):
+        assert await changed(world, "gamma", name="Gamma I") < 10
+        async with asyncio.timeout(20):
+            await called.wait()
+        await soon(warned, True)
+        assert "longer than" in caplog.text
+        caplog.clear()
+        monkeypatch.setattr(world.issuer.administration, "update_realm", away)
+        await changed(world, "gamma", name="Gamma II")
+        await soon(warned, True)
+        assert "Keycloak is away" in caplog.text
+
+
+async def test_a_tenant_without_a_realm_gets_none_by_a_new_name(world: World) -> None:
+    tenant = await world.application.add_tenant("gamma")
+    await changed(world, "gamma", name="Called otherwise")
+
+    async def waiting() -> bool:
+        return bool(world.application.connected.realm_names._waiting)
+
+    await soon(waiting, False)
+    await world.application.connected.realm_names.stop()
+    assert not (world.application.settings.app_dir / ".byodpp" / "realms" / f"{tenant.ulid}.json").exists()
+
+
+async def test_what_was_not_told_yet_is_told_at_the_end(byodpp_bench: Bench, blueprint: Blueprint) -> None:
+    async with byodpp_bench.application(blueprint) as tested:
+        world = World(tested)
+        await world.life.onboard(ADA)
+        names = tested.connected.realm_names
+        [row] = await world.rows("select id from tenants where slug = 'gamma'")
+        async with tested.connected.database.system() as transaction:
+            await transaction.execute("update tenants set name = 'By SQL' where id = $1", row["id"])
+        names._waiting.add(row["id"])  # and nobody was woken
+        await names.stop()
+        assert (await realm_of(world, "gamma"))["displayName"] == "By SQL"
