@@ -290,7 +290,7 @@ def check_foreign(client: str, people: str = "") -> None:
     Raises:
         ValidationFailed: it is not a program's.
     """
-    if client in _KEYCLOAKS_CLIENTS or client == people:
+    if client in _KEYCLOAKS_CLIENTS or (people and client == people):
         raise _no_program(client, "is what people sign in by, and no program's: choose another")
 
 
