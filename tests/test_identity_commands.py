@@ -70,6 +70,27 @@ def test_an_account_of_a_program_is_made_renewed_and_removed(shop: Path) -> None
     assert "importer" not in realm(shop).get("clients", {})
 
 
+def test_a_secret_is_renewed_and_the_roles_stay_when_none_is_named(shop: Path) -> None:
+    first = ran(shop, "service-account", "gamma", "exporter", "--role", "Viewer").split()[-1]
+    renewed = ran(shop, "service-account", "gamma", "exporter", "--renew").split()[-1]
+    assert renewed == realm(shop)["clients"]["exporter"]["secret"] != first
+    assert realm(shop)["clients"]["exporter"]["roles"] == ["Viewer"]
+    assert byodpp(shop, "identity", "service-account", "gamma", "nobody", "--renew").returncode == 1
+    assert "nobody" not in realm(shop)["clients"]
+
+
+def test_tokens_are_revoked_also_when_nobody_can_be_logged_out(shop: Path) -> None:
+    path = next(one for one in (shop / ".byodpp" / "realms").glob("*.json") if "ada@gamma" in one.read_text())
+    kept = path.with_suffix(".kept")
+    path.rename(kept)
+    try:
+        done = byodpp(shop, "identity", "log-out", "gamma")
+    finally:
+        kept.rename(path)
+    assert done.returncode == 1 and "no such realm" in done.stderr, done.stdout + done.stderr
+    assert "revoked tokens and keys of gamma" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize("name", ["-x", "a b", os.fsdecode(b"odd \xff")])
 def test_an_account_of_an_odd_name_is_not_made_but_removed(shop: Path, name: str) -> None:
     done = byodpp(shop, "identity", "service-account", "gamma", "--role", "Viewer", "--", name)
@@ -78,6 +99,8 @@ def test_an_account_of_an_odd_name_is_not_made_but_removed(shop: Path, name: str
     document = json.loads(path.read_text())
     document.setdefault("clients", {})[name] = {"secret": "of old", "roles": []}
     path.write_text(json.dumps(document))
+    ran(shop, "service-account", "gamma", "--renew", "--", name)
+    assert realm(shop)["clients"][name]["secret"] != "of old"
     ran(shop, "service-account", "gamma", "--remove", "--", name)
     assert name not in realm(shop)["clients"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from byodpp.cli.output import print_step
+from byodpp.cli.output import print_step, shown
 from byodpp.cli.place import place_of
 from byodpp.cli.revoke import revoke_in
 from byodpp.exceptions import ApiError, Problem, StartError
@@ -46,10 +46,15 @@ def renew(context: typer.Context, slug: Slug) -> None:
 
 
 def log_out(context: typer.Context, slug: Slug) -> None:
-    """Log all users of a tenant out: no session is renewed, and no token or key made before now is good."""
+    """Log all users of a tenant out: no session is renewed, and no token or key made before now is good.
+
+    Tokens and keys are revoked first, also when the identity provider is away: call it again then.
+    """
     settings = place_of(context).settings()
-    _run(_logged_out(settings, slug))
+    # First what is ours to do: it holds whatever the identity provider says.
     _run(revoke_in(settings, slug, "tenant", ""))
+    print_step("revoked", f"tokens and keys of {slug}")
+    _run(_logged_out(settings, slug))
     print_step("logged out", f"everyone of {slug}")
 
 
@@ -65,13 +70,14 @@ def service_account(
 
     `byodpp identity service-account acme importer --role Manager`
 
-    Called again it gets the roles that are named now, and no others.
+    Called again it gets the roles that are named now, and no others; with `--renew` and none it keeps
+    those that it has.
     """
     settings = place_of(context).settings()
     secret = _run(_account(settings, slug, name, role or [], renew_secret=renew_secret, remove=remove))
     print_step("removed" if remove else "made", name)
     if secret is not None:
-        typer.echo(f"\n  client id      {name}\n  client secret  {secret}")
+        typer.echo(f"\n  client id      {shown(name)}\n  client secret  {secret}")
 
 
 def second_factor(
@@ -184,7 +190,8 @@ async def _account(
             await administration.remove_service_account(tenant.realm, name)
             await _note(database, tenant, "REMOVE_SERVICE_ACCOUNT", name)
             return None
-        secret = await administration.put_service_account(tenant.realm, name, roles)
+        if roles or not renew_secret:
+            secret = await administration.put_service_account(tenant.realm, name, roles)
         if renew_secret:
             secret = await administration.renew_secret(tenant.realm, name)
         await _note(database, tenant, "PUT_SERVICE_ACCOUNT", name)
