@@ -26,10 +26,12 @@ from byodpp.exceptions import (
     Problem,
     ReferencedConflict,
     StartError,
+    Unavailable,
     ValidationFailed,
 )  # fmt: skip
 from byodpp.identity import LocalIssuer
 from byodpp.tenant_life import Guest, Newcomer, TenantLife
+from byodpp.tenant_life.export import TenantExport
 from byodpp.testing import Bench, TestedApplication
 from tests import commands
 from tests.commands import Done
@@ -814,6 +816,49 @@ async def test_g16_an_export_holds_every_row_of_the_tenant_and_nobody_elses(
     [product] = [json.loads(line) for line in files["data/Products.ndjson"].splitlines()]
     assert (product["name"], product["price"], product["categoryId"]) == ("Ünïcode\n", 12.5, category["id"])
     assert [path] == files_in(tmp_path / "a folder"), "nothing half-written is left"
+
+
+async def test_an_export_is_of_one_moment(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    rows = TenantExport._rows
+    read: list[str] = []
+
+    async def beside(self: TenantExport, transaction: Any, member: Any, tenant: Any, archive: Any) -> int:
+        """Somebody makes a category and a product of it after the first of both tables was read."""
+        count = await rows(self, transaction, member, tenant, archive)
+        if member.name in ("Categories", "Products"):
+            read.append(member.name)
+        if len(read) == 1 and member.name == read[0]:
+            async with world.application.repositories("gamma") as repositories:
+                new = await repositories["Categories"].create({"name": "Later"})
+                await repositories["Products"].create({"name": "Late", "categoryId": new["id"]})
+        return count
+
+    monkeypatch.setattr(TenantExport, "_rows", beside)
+    path = await world.life.export("gamma", tmp_path)
+    assert sorted(read) == ["Categories", "Products"]
+    with zipfile.ZipFile(path) as archive:
+        whole = "".join(archive.read(name).decode() for name in archive.namelist())
+    assert "Later" not in whole and '"Late"' not in whole
+
+
+async def test_an_export_that_fails_leaves_no_half_of_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    rows = TenantExport._rows
+
+    async def fails(self: TenantExport, transaction: Any, member: Any, tenant: Any, archive: Any) -> int:
+        if member.name == "Users":
+            raise Unavailable("The database is away")
+        return await rows(self, transaction, member, tenant, archive)
+
+    monkeypatch.setattr(TenantExport, "_rows", fails)
+    with pytest.raises(Unavailable):
+        await world.life.export("gamma", tmp_path)
+    assert files_in(tmp_path) == []
 
 
 DELETION = ["status", "hold", "export", "realm", "rows", "place"]

@@ -63,17 +63,24 @@ class TenantExport:
         path = folder / f"tenant-{tenant.id}-{time.time_ns() // 1_000_000}.zip"
         unfinished = path.with_suffix(".part")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        counts = {}
-        with os.fdopen(descriptor, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for member in self._members():
-                    counts[member.name] = await self._rows(transaction, member, tenant, archive)
-                about = {"tenant": tenant.slug, "ulid": tenant.ulid, "rows": counts}
-                archive.writestr("manifest.json", json.dumps(about, indent=1))
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        await asyncio.to_thread(_named, unfinished, path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                    await self._everything(transaction, tenant, archive)
+                file.flush()
+                await asyncio.to_thread(os.fsync, file.fileno())
+            await asyncio.to_thread(_named, unfinished, path)
+        except BaseException:  # nobody asks for half of it, and it holds names and addresses of people
+            unfinished.unlink(missing_ok=True)
+            raise
         return path
+
+    async def _everything(self, transaction: Transaction, tenant: Tenant, archive: zipfile.ZipFile) -> None:
+        counts = {}
+        for member in self._members():
+            counts[member.name] = await self._rows(transaction, member, tenant, archive)
+        about = {"tenant": tenant.slug, "ulid": tenant.ulid, "rows": counts}
+        archive.writestr("manifest.json", json.dumps(about, indent=1))
 
     def _members(self) -> Iterator[_Member]:
         """Yield tables with a tenant, and Tenants; of two with one name the later has its version in it."""

@@ -37,6 +37,8 @@ from byodpp.tenant_life.steps import Steps
 __all__ = ["TenantLife"]
 
 _ROLES: Final = "select name from roles where tenant_id in (0, $1)"
+#: No row of an export refers to one that came after the table of that was read.
+_OF_ONE_MOMENT: Final = "set transaction isolation level repeatable read, read only"
 #: Procedures beside which a tenant is suspended: they may wait for an identity provider, or for hours.
 _NOT_WAITED_FOR: Final = frozenset({"move", "onboard", "invite"})
 
@@ -199,7 +201,7 @@ class TenantLife:
         await run(self._procedures, "reactivate", tenant.slug, {"tenant": tenant.id}, steps, told)
 
     async def export(self, name: str, folder: Path) -> Path:
-        """Write everything that belongs to a tenant into a zip file, and return its path.
+        """Write everything that belongs to a tenant at one moment into a zip file, and return its path.
 
         Raises:
             NotFound: there is no such tenant.
@@ -207,6 +209,7 @@ class TenantLife:
         tenant = await self._finder.find(name, "")
         context = SessionContext(tenant_id=PLATFORM_TENANT, place=tenant.place, database=tenant.database)
         async with self._database.system(context) as transaction:
+            await transaction.execute(_OF_ONE_MOMENT)
             return await self._export.write(transaction, tenant, folder)
 
     async def move(
