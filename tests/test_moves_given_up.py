@@ -111,6 +111,33 @@ async def test_a_move_whose_giving_up_is_refused_goes_nowhere_else_and_loses_not
     assert await counts(world) == (0, 5)
 
 
+async def test_copies_are_deleted_also_while_something_is_under_way_with_who_had_the_slug(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.fill("acme", 5)
+    await world.fill("beta", 1)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting("compare"))
+    life = world.life
+
+    async def dies(*args: Any) -> None:
+        raise Cut
+
+    monkeypatch.setattr(life._moves.databases, "clear", dies)
+    with pytest.raises(Cut):
+        await life.abandon("acme")
+    monkeypatch.undo()
+    assert await counts(world) == (6, 5)
+    beta = await world.application.tenant("beta")
+    begun = (
+        "insert into byodpp.tenant_procedures (kind, slug, given)"
+        " values ('invite', 'acme', jsonb_build_object('tenant', $1::bigint))"
+    )
+    await world.rows(begun, beta.id)
+    assert await world.life.abandon("acme") == {"abandon": {"left": ""}}
+    assert await counts(world) == (6, 0)
+
+
 FORGET = "update byodpp.tenant_procedures set done = done - $1::text[] where finished_at is null"
 
 

@@ -22,9 +22,11 @@ from byodpp.tenant_life.procedures import GIVING_UP, Step
 __all__ = ["begun_of", "is_free", "marking"]
 
 _DONE: Final = "select done from byodpp.tenant_procedures where id = $1"
+#: A slug tells only of whom something is that knows no tenant yet: another one may have had it.
 _FREE: Final = (
     "select not exists (select from byodpp.tenant_procedures where finished_at is null"
-    " and (slug = $1 or given->>'tenant' = $2::text))"
+    " and coalesce(given->>'tenant', done->'tenant'->>'id', case when slug = $1 then $2::text end)"
+    " = $2::text)"
 )
 
 
