@@ -329,7 +329,7 @@ async def test_two_operators_do_not_mix_two_moves_of_one_tenant(
     async def nothing_yet(*args: Any) -> None:
         """Both have looked before either has begun."""
 
-    monkeypatch.setattr(second, "_move_begun", nothing_yet)
+    monkeypatch.setattr(second._relocation, "_move_begun", nothing_yet)
     with pytest.raises(Conflict, match=r'was begun with .*to "schema"'):
         await second.move("acme", "database")
     await world.life.move("acme", None)

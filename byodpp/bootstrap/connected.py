@@ -6,7 +6,7 @@ In: settings and a Blueprint. Out: an Application. May reject: StartError.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.applications import Starlette
 
 from byodpp import application, migrations
-from byodpp.access_guide import AccessGuide
 from byodpp.aside import Workroom
 from byodpp.audit import Sealer
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import Authenticator
 from byodpp.authentication.keys import KeyDirectory
 from byodpp.authentication.revocations import Revocations, RevocationWatch
-from byodpp.authentication.tenants import Tenant, TenantDirectory, ensure_platform
-from byodpp.authentication.tokens import TokenVerifier
-from byodpp.authentication.users import UserDirectory
+from byodpp.authentication.tenants import TenantDirectory, ensure_platform
 from byodpp.authorization import Authorizer
 from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
@@ -37,6 +34,7 @@ from byodpp.bootstrap.databases import (
     followings,
     place_keepers,
 )
+from byodpp.bootstrap.parts import authenticator_of, rate_limiter_of, store_of, unit_parts
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.database import Database, Sessions
 from byodpp.definitions import ResourceDefinition
@@ -49,33 +47,25 @@ from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.identity import IdentityProvider
 from byodpp.identity.choice import identity_provider
 from byodpp.identity.renaming import RealmNames
-from byodpp.ids import Ids
 from byodpp.index_check import unindexed
-from byodpp.limits import CallMeter, ClassDirectory, SlidingWindows, StorageQuota, figures_by_class
+from byodpp.limits import CallMeter, ClassDirectory, SlidingWindows, StorageQuota
 from byodpp.mails import mailer_of
 from byodpp.openapi import openapi_bytes
 from byodpp.part_writes import PartWrites
 from byodpp.places import PlaceBuilder
 from byodpp.places.databases import PlaceDatabases
 from byodpp.places.keeping import PlaceKeeper
-from byodpp.query.cursors import Cursors
-from byodpp.query.reader import QueryReader
 from byodpp.recurring import require_well
 from byodpp.repository.row_reads import RowReads
-from byodpp.repository.stores import Store
 from byodpp.routes import Route
-from byodpp.routes.finding import RouteFinder
 from byodpp.routes.identity import identity_routes
 from byodpp.routes.resources import resource_routes
 from byodpp.routes.sessions import session_routes
 from byodpp.routes.transfers import transfer_routes
 from byodpp.row_security import check_views
-from byodpp.sealed_fields import SealedFields
 from byodpp.service import Service
-from byodpp.service.units import UnitParts
 from byodpp.settings import Settings
 from byodpp.settings.places import place_addresses
-from byodpp.settings.secret_key import application_secret
 from byodpp.tenant_life import TenantLife
 from byodpp.tenant_life.database_moves import DatabaseMoves
 from byodpp.tenant_life.locating import require_followed
@@ -140,9 +130,9 @@ class Application:
         changes, is_followed = directory_changes(database)
         tenants = TenantDirectory(database, followed=is_followed)
         classes = ClassDirectory.of(settings, database, shares)
-        rate_limiter = _rate_limiter(settings)
+        rate_limiter = rate_limiter_of(settings)
         keys, revocations = KeyDirectory(database, followed=is_followed), Revocations()
-        authenticator = _authenticator(
+        authenticator = authenticator_of(
             settings, database, issuer, tenants, classes, is_followed, keys=keys, revocations=revocations
         )
 
@@ -177,9 +167,9 @@ class Application:
             tenants,
             realm_names,
         )
-        store = _store(settings, blueprint, database, encryption, following.quota, tenants, part_written)
+        store = store_of(settings, blueprint, database, encryption, following.quota, tenants, part_written)
         bus = EventBus(blueprint.handlers)
-        parts = _unit_parts(
+        parts = unit_parts(
             blueprint,
             store,
             bus,
@@ -419,89 +409,3 @@ class Application:
                 **options,
             )
         )
-
-
-def _store(
-    settings: Settings,
-    blueprint: Blueprint,
-    database: Database,
-    encryption: EncryptionKeys,
-    quota: StorageQuota,
-    tenants: TenantDirectory,
-    part_written: PartWrites,
-) -> Store:
-    return Store(
-        registry=blueprint.registry,
-        tables=blueprint.tables,
-        statements=blueprint.statements,
-        writes=blueprint.writes,
-        schemas=blueprint.schemas,
-        database=database,
-        ids=Ids(),
-        reader=QueryReader(blueprint.registry, Cursors(application_secret(settings))),
-        sealed=SealedFields(blueprint.registry, encryption),
-        quota=quota,
-        part_written=part_written,
-        everywhere=tenants.everywhere,
-        dispersed=tenants.dispersed,
-    )
-
-
-def _unit_parts(
-    blueprint: Blueprint,
-    store: Store,
-    bus: EventBus,
-    trail: AuditTrail,
-    tenants: TenantDirectory,
-    database: Database,
-    *,
-    authorizer: Authorizer,
-    encryption: EncryptionKeys,
-    issuer: IdentityProvider,
-    calls: CallMeter,
-) -> UnitParts:
-    routes = RouteFinder(blueprint.registry, blueprint.logics)
-    return UnitParts(
-        registry=blueprint.registry,
-        store=store,
-        logics=blueprint.logics,
-        schemas=blueprint.schemas,
-        authorizer=authorizer,
-        ids=store.ids,
-        trail=trail,
-        encryption=encryption,
-        dependents=blueprint.dependents,
-        tenants=tenants,
-        guide=AccessGuide(blueprint.registry, authorizer, store, routes),
-        hears=bus.hears,
-        calls=calls,
-        figures=lambda: figures_by_class(database),
-        identity=issuer.administration,
-    )
-
-
-def _rate_limiter(settings: Settings) -> SlidingWindows | SharedWindows:
-    if settings.redis_uri is None:
-        return SlidingWindows()
-    from byodpp.limits.shared import SharedWindows  # and the client of Redis
-
-    return SharedWindows(settings.redis_uri)
-
-
-def _authenticator(
-    settings: Settings,
-    database: Database,
-    issuer: IdentityProvider,
-    tenants: TenantDirectory,
-    classes: ClassDirectory,
-    followed: Callable[[], bool],
-    *,
-    keys: KeyDirectory,
-    revocations: Revocations,
-) -> Authenticator:
-    async def most_users(tenant: Tenant) -> int | None:
-        return (await classes.limits_of(tenant)).users
-
-    users = UserDirectory(database, most_users, followed=followed)
-    verifier = TokenVerifier.of(settings, issuer, tenants.serves)
-    return Authenticator(verifier, tenants, users, keys=keys, revocations=revocations, followed=followed)
