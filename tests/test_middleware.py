@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -58,6 +60,20 @@ async def test_safe_ids_come_back_and_others_are_replaced() -> None:
         made = reply.headers["x-request-id"]
         assert len(made) == 32 and made.isalnum()
         assert reply.headers["x-correlation-id"] == made == reply.json()["meta"]["requestId"]
+
+
+async def test_ids_that_are_made_ascend_so_that_the_trails_index_of_them_grows_at_its_end() -> None:
+    call = client_of(READ)
+    made = []
+    for _ in range(5):
+        made.append((await call("GET", "/api/v1/products/1")).headers["x-request-id"])
+        begun = time.time_ns() // 1_000_000
+        while time.time_ns() // 1_000_000 == begun:
+            pass  # within a millisecond they are in no order
+    assert made == sorted(made)
+    read = [UUID(hex=one) for one in made]
+    assert {(one.version, one.variant) for one in read} == {(7, RFC_4122)}
+    assert len({one.int & (1 << 60) - 1 for one in read}) == 5
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ Rejects nothing: an id that is not safe to log is replaced.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Final
 from starlette.types import Message, Receive, Scope, Send
 
 from byodpp.header_lines import HeaderLines
+from byodpp.ids import request_id
 from byodpp.requests import REQUEST, Request
 
 __all__ = ["ClientAddress", "RequestContext", "completing"]
@@ -107,7 +107,7 @@ class RequestContext:
         client = scope.get("client")
         peer = client[0] if client else ""
         request.client_ip = self._clients.of(peer, request.header(b"x-forwarded-for"))
-        own = request.request_id = _safe(request.header(b"x-request-id")) or os.urandom(16).hex()
+        own = request.request_id = _safe(request.header(b"x-request-id")) or request_id()
         request.correlation_id = _safe(request.header(b"x-correlation-id")) or own
         ids = f"x-request-id: {own}\r\nx-correlation-id: {request.correlation_id}\r\n"
         request.prepared.append(ids.encode("ascii"))
