@@ -861,6 +861,20 @@ async def test_an_export_that_fails_leaves_no_half_of_it(
     assert files_in(tmp_path) == []
 
 
+async def test_an_export_that_cannot_be_written_stops_a_deletion_which_goes_on_elsewhere(
+    world: World, tmp_path: Path
+) -> None:
+    await world.life.onboard(ADA)
+    no_folder = tmp_path / "a file"
+    no_folder.touch()
+    for going_on in (world.life.export, world.life.delete):
+        with pytest.raises(Conflict, match=r"cannot be written into .*a file: .*--to"):
+            await going_on("gamma", no_folder)
+    [told] = [one.under_way for one in await world.life.list() if one.under_way]
+    assert told.failure is not None and told.failure.startswith("export: The export cannot be written")
+    assert (await world.life.delete("gamma", tmp_path)).is_file()
+
+
 DELETION = ["status", "hold", "export", "realm", "rows", "place"]
 
 

@@ -22,7 +22,7 @@ from byodpp import migrations
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.cli.preparation import running_database
 from byodpp.database import SessionContext
-from byodpp.exceptions import ApiError, Conflict, NotFound, TenantMoving
+from byodpp.exceptions import ApiError, Conflict, MigrationError, NotFound, TenantMoving
 from byodpp.places import PlaceBuilder, dedicated, fences, place_name
 from byodpp.places.following import are_behind, follow, make_way
 from byodpp.places.placement import Tier
@@ -834,6 +834,22 @@ async def _shorten(folder: Path) -> None:
             await owner.execute("update byodpp_t1.folders set code = 'short'")
         finally:
             await owner.close()
+
+
+@pytest.mark.parametrize("uri", ["postgresql://nobody@127.0.0.1:1/none", "postgresql://nobody@{at}"])
+async def test_an_owner_who_cannot_be_connected_stops_a_move_with_a_word(
+    world: World, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    await world.fill("acme", 1)
+    life, settings = world.life, world.application.settings
+    at = str(settings.postgres_admin_uri).rpartition("@")[2]
+    monkeypatch.setattr(life._moves._builder, "_owner_uri", uri.replace("{at}", at))
+    with pytest.raises(MigrationError, match="the owner of the tables cannot be connected"):
+        await life.move("acme", "schema")
+    monkeypatch.undo()
+    [told] = [one.under_way for one in await world.life.list() if one.under_way]
+    assert told.failure is not None and told.failure.startswith("place: ")
+    await world.life.move("acme", None)
 
 
 async def test_an_older_program_takes_nothing_from_schemas_that_are_behind(

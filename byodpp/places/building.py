@@ -74,9 +74,14 @@ class PlaceBuilder:
         """Yield a connection of the owner.
 
         Raises:
-            MigrationError: this process has no right to make tables.
+            MigrationError: this process has no right to make tables, or cannot sign in as who has it.
         """
-        connection = await asyncpg.connect(self.require_owner(), timeout=30)
+        try:
+            connection = await asyncpg.connect(self.require_owner(), timeout=30)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            reason = f"the owner of the tables cannot be connected: {error or type(error).__name__}"
+            advice = "Look at POSTGRES_ADMIN_URI, and call the same again: it goes on where it stopped."
+            raise MigrationError([Problem("postgres_admin_uri", reason, advice)]) from error
         try:
             await connection.execute(LOCK_TIMEOUT.format(local="false"))
             yield connection

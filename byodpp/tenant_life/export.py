@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Transaction
 from byodpp.definitions import Kind, ResourceDefinition
+from byodpp.exceptions import Conflict
 from byodpp.places.portions import portions
 from byodpp.registry import Registry
 from byodpp.sealed_fields import SealedFields
@@ -57,7 +58,18 @@ class TenantExport:
         self._sealed = sealed
 
     async def write(self, transaction: Transaction, tenant: Tenant, folder: Path) -> Path:
-        """Write the file, readable by its owner only, and return its path."""
+        """Write the file, readable by its owner only, and return its path.
+
+        Raises:
+            Conflict: it cannot be written there.
+        """
+        try:
+            return await self._written(transaction, tenant, folder)
+        except OSError as error:
+            told = f"The export cannot be written into {folder}: {error.strerror or error}"
+            raise Conflict(f"{told}. Name another folder with --to, or make room there") from error
+
+    async def _written(self, transaction: Transaction, tenant: Tenant, folder: Path) -> Path:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         await transaction.be_patient(_LONGEST_SECONDS)
         path = folder / f"tenant-{tenant.id}-{time.time_ns() // 1_000_000}.zip"
