@@ -621,6 +621,18 @@ def test_an_occupied_port_is_told_before_anything_is_started(shop: Path) -> None
     assert not (shop / ".byodpp").exists()
 
 
+@pytest.mark.parametrize("words", [("migrate", "plan"), ("migrate", "apply"), ("serve", "--port", "0")])
+def test_a_database_that_is_not_there_is_told_without_a_traceback(shop: Path, words: tuple[str, ...]) -> None:
+    with socket.socket() as nobody:  # bound and not listening: whoever connects is refused
+        nobody.bind(("127.0.0.1", 0))
+        uri = f"postgresql://byodpp_owner@127.0.0.1:{nobody.getsockname()[1]}/none"
+        away = {f"POSTGRES_{name}_URI": uri for name in ("DB", "ADMIN", "SYSTEM")}
+        done = byodpp(*words, cwd=shop, **away)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the owner of the tables cannot be connected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_several_processes_and_reload_exclude_each_other(shop: Path) -> None:
     done = byodpp("serve", "--reload", "--workers", "2", cwd=shop)
     assert done.returncode == 1

@@ -10,7 +10,7 @@ import typer
 
 from byodpp.cli.output import print_step, shown
 from byodpp.cli.place import place_of
-from byodpp.exceptions import MigrationError, Problem
+from byodpp.exceptions import DatabaseStartError, MigrationError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -258,9 +258,10 @@ async def _apply_places(settings: Settings, *, allow_destructive: bool) -> None:
                 await _follow_in(settings, place.name)
         except MigrationError as error:
             problems += [replace(one, path=f"place {place.name}: {one.path}") for one in error.problems]
-        except (OSError, PostgresError, InterfaceError) as error:
+        except (DatabaseStartError, OSError, PostgresError, InterfaceError) as error:
             advice = "The others have been migrated; run `byodpp migrate apply` again when it is back."
-            problems.append(Problem(f"place {place.name}", f"is away: {type(error).__name__}", advice))
+            kind = type(error.__cause__ or error).__name__
+            problems.append(Problem(f"place {place.name}", f"is away: {kind}", advice))
         else:
             for revision in applied:
                 print_step("applied", f"place {place.name}: {revision.revision}")

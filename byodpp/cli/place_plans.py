@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from byodpp.exceptions import MigrationError
+from byodpp.exceptions import DatabaseStartError, MigrationError
 
 if TYPE_CHECKING:
     from byodpp.migrations import Step
@@ -64,7 +64,7 @@ async def _of_databases(settings: Settings, registry: Registry) -> AsyncIterator
             found = await migrations.plan(registry, place.admin_uri)
         except MigrationError as error:
             yield PlacePlan(name=name, trouble="; ".join(str(one) for one in error.problems))
-        except (OSError, PostgresError, InterfaceError) as error:
-            yield PlacePlan(name=name, trouble=f"is away: {type(error).__name__}")
+        except (DatabaseStartError, OSError, PostgresError, InterfaceError) as error:
+            yield PlacePlan(name=name, trouble=f"is away: {type(error.__cause__ or error).__name__}")
         else:
             yield PlacePlan(name=name, steps=found.steps)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from byodpp.exceptions import MigrationError
+from byodpp.exceptions import DatabaseStartError, MigrationError, Problem
 from byodpp.migrations.catalog import SEAL_POLICIES
 from byodpp.migrations.locales import NO_LOCALE, fields_with_locales, fields_without_order
 from byodpp.migrations.plan import Plan, Step, batches
@@ -190,11 +190,20 @@ def _lossy(found: Plan) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def _connected(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """Yield a connection; one that was given is left open."""
+    """Yield a connection; one that was given is left open.
+
+    Raises:
+        DatabaseStartError: there is none to be had.
+    """
     if not isinstance(database, str):
         yield database
         return
-    connection = await asyncpg.connect(database, timeout=_CONNECT_SECONDS)
+    try:
+        connection = await asyncpg.connect(database, timeout=_CONNECT_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = f"the owner of the tables cannot be connected: {error or type(error).__name__}"
+        problem = Problem("postgres_admin_uri", reason, "Is the address right, and the database there?")
+        raise DatabaseStartError([problem]) from error
     try:
         yield connection
     finally:
