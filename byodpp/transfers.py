@@ -356,7 +356,8 @@ def _unreadable(progress: Progress, written: bool) -> ApiError:
     fault = progress.fault or {}
     error, line = fault["error"], fault["line"]
     done = progress.created + progress.updated if written else 0
-    before = f" {done} rows before it were imported." if done else " Nothing was imported."
+    rows = "1 row before it was" if done == 1 else f"{done} rows before it were"
+    before = f" {rows} imported." if done else " Nothing was imported."
     kind = next((one for one in error_classes() if one.code == error["code"]), Malformed)
     details = [Detail(one["field"], one["code"], one["message"]) for one in error["details"]]
     return kind(f"Line {line}: {error['message']}{before}", details=details)

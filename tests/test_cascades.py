@@ -13,6 +13,7 @@ import pytest_asyncio
 from byodpp.bootstrap import Blueprint
 from byodpp.exceptions import ManifestError
 from byodpp.testing import Bench, TestedApplication
+from tests.patience import blocked
 from tests.worlds import build
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 100, "required": True, "index": True}
@@ -288,6 +289,27 @@ SHARED_LISTS: dict[str, Any] = {
         },
     ],
 }
+
+
+async def test_a_row_that_leaves_while_its_parent_goes_stays_where_it_went(
+    library: TestedApplication,
+) -> None:
+    client = library.client()
+    book, other = await make(client, "books", name="b"), await make(client, "books", name="o")
+    moved, gone = [await make(client, "chapters", name=name, bookId=book) for name in ("m", "g")]
+    loan = await make(client, "loans", name="l", bookId=book)
+    async with library.connected.database.system() as transaction:
+        await transaction.execute("update loans set book_id = $1 where id = $2", other, loan)
+        await transaction.execute("update chapters set book_id = $1 where id = $2", other, moved)
+        await transaction.execute("delete from chapters where id = $1", gone)
+        deleting = asyncio.create_task(client.delete(f"/api/v1/books/{book}"))
+        await blocked(transaction)
+    async with asyncio.timeout(60):
+        deleted = await deleting
+    assert deleted.status_code == 204, deleted.text
+    for where in (f"chapters/{moved}", f"loans/{loan}"):
+        left = await client.get(f"/api/v1/{where}")
+        assert (left.status_code, left.json()["data"]["bookId"]) == (200, other), where
 
 
 async def test_rows_that_the_service_cannot_see_are_not_deleted_behind_its_back(

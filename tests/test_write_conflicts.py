@@ -266,3 +266,26 @@ async def test_sixteen_clients_that_write_the_same_rows_in_other_ways_are_all_an
     rows = (await client.get(f"{ITEMS}?fields=total")).json()["data"]
     assert sum(row["total"] for row in rows) == 3 * done
     assert done
+
+
+async def test_a_row_that_leaves_while_all_others_are_replaced_stays_where_it_went(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    shelf, other = await a_shelf(client, "s"), await a_shelf(client, "o")
+    keep, moved, gone = [one["id"] for one in shelf["items"]]
+    async with store.connected.database.system() as transaction:
+        await transaction.execute("delete from parts")
+        await transaction.execute(
+            "update items set shelf_id = $1, name = 'm' where id = $2", other["id"], moved
+        )
+        await transaction.execute("delete from items where id = $1", gone)
+        body = {"items": {"$replace": [{"id": keep, "stock": 1}]}}
+        waiting = asyncio.create_task(client.patch(f"{SHELVES}/{shelf['id']}", json=body))
+        await blocked(transaction)
+    async with asyncio.timeout(60):
+        done = await waiting
+    assert done.status_code == 200, done.text
+    rows = (await client.get(f"{ITEMS}?fields=id,shelfId&sort=id")).json()["data"]
+    assert {"id": moved, "shelfId": other["id"]} in rows
+    assert [row["id"] for row in rows if row["shelfId"] == shelf["id"]] == [keep]

@@ -9,11 +9,12 @@ ReferencedConflict (something else refers to one of them), and what a class reje
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.authorization import Decision
 from byodpp.calls import Call
-from byodpp.conditions import Comparison, Parameter, Query, Shape
+from byodpp.conditions import AllOf, Comparison, Condition, Parameter, Query, Shape
 from byodpp.definitions import ResourceDefinition
 from byodpp.dependents import Dependent
 from byodpp.exceptions import Conflict, ReferencedConflict
@@ -83,7 +84,8 @@ class Cascades:
                 raise Conflict(f"More than {_MOST_ROWS} rows would be deleted or changed with it.")
             repository = self._repository(one.resource)
             await repository.lock_all(found)
-            for id in found:
+            # Until they were locked, others may have deleted them, or let them refer to another row.
+            for id in await self._referring(one, key, found):
                 if str(id) in done:
                     raise Conflict(f"{one.resource.name} {id} goes with it, and has not been deleted.")
                 done.add(str(id))
@@ -114,13 +116,16 @@ class Cascades:
             told = f"{resource.name} {id} would go with it, and cannot: {error.message}"
             raise ReferencedConflict(told, details=error.details) from error
 
-    async def _referring(self, one: Dependent, key: Any) -> list[Any]:
-        """Return keys of rows that refer to a row, as many as are looked for at once."""
-        condition = Comparison((), one.field.name, "eq", Parameter(0))
-        shape = Shape(fields=("id",), filter=condition, limit=_PAGE, count="none")
-        bound = one.field.type.bind(key, one.field)
-        page = await self._repository(one.resource).page(Query(shape=shape, values=(bound,), limit=_PAGE))
-        return [row["id"] for row in page]
+    async def _referring(self, one: Dependent, key: Any, among: Sequence[Any] = ()) -> list[Any]:
+        """Return keys of rows, or of some rows, that refer to a row, as many as are looked for at once."""
+        condition: Condition = Comparison((), one.field.name, "eq", Parameter(0))
+        values: list[Any] = [one.field.type.bind(key, one.field)]
+        if among:
+            condition = AllOf((condition, Comparison((), "id", "in", Parameter(1))))
+            values.append([self._unit.parts.store.key(one.resource, each) for each in among])
+        shape = Shape(fields=("id",), filter=condition, limit=_PAGE, count="none", answers=False)
+        asked = Query(shape=shape, values=tuple(values), limit=_PAGE)
+        return [row["id"] for row in await self._repository(one.resource).page(asked)]
 
     def _repository(self, resource: ResourceDefinition) -> Repository:
         return self._unit.repositories(resource.version, system=True)[resource.name]
