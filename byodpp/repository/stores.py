@@ -434,9 +434,11 @@ class Store:
         arguments = self._arguments(compiled, acting, (), {"ids": [id]})
         return bool(await acting.transaction.fetch(compiled.sql, *arguments))
 
-    async def visible_keys(self, acting: Acting, target: ResourceDefinition, keys: set[Any]) -> set[Any]:
-        """Return those keys of rows that whoever acts may read, as values and as texts."""
-        compiled = self.writes.keys.visible(target, acting.visibility(target))
+    async def visible_keys(
+        self, acting: Acting, target: ResourceDefinition, keys: set[Any], *, held: bool = False
+    ) -> set[Any]:
+        """Return those keys of rows that whoever acts may read, as values and as texts; `held`: they stay."""
+        compiled = self.writes.keys.visible(target, acting.visibility(target), held=held)
         definition = target.fields["id"]
         named = {"ids": [definition.type.bind(key, definition) for key in keys]}
         records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))

@@ -49,12 +49,22 @@ class KeyStatements:
         rows = (self._statements.scope(resource, table, writing=True), table.c.id == sa.any_(wanted))
         return sa.select(table.c.id).where(*rows).order_by(table.c.id).with_for_update(of=table)
 
-    def visible(self, resource: ResourceDefinition, visibility: Visibility) -> Compiled:
-        """Of the keys in parameter `ids`, those of rows that may be read: one column, `id`."""
-        key = ("keys", resource.id, visibility)
-        return self._statements.cached(key, lambda: self._build_visible(resource, visibility))
+    def visible(
+        self, resource: ResourceDefinition, visibility: Visibility, *, held: bool = False
+    ) -> Compiled:
+        """Of the keys in parameter `ids`, those of rows that may be read: one column, `id`.
 
-    def _build_visible(self, resource: ResourceDefinition, visibility: Visibility) -> sa.Select[Any]:
+        Args:
+            resource: of the rows.
+            visibility: which of them may be read.
+            held: nobody deletes them, softly neither, before the transaction ends; others may change them.
+        """
+        key = ("keys", resource.id, visibility, held)
+        return self._statements.cached(key, lambda: self._build_visible(resource, visibility, held=held))
+
+    def _build_visible(
+        self, resource: ResourceDefinition, visibility: Visibility, *, held: bool
+    ) -> sa.Select[Any]:
         table = self._tables[resource]
         wanted = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
         rows = [self._statements.scope(resource, table), table.c.id == sa.any_(wanted)]
@@ -62,7 +72,10 @@ class KeyStatements:
             rows.append(table.c.deleted_at.is_(None))
         if visibility.rows is not None:
             rows.append(self._statements.condition(resource, visibility.rows, table))
-        return sa.select(table.c.id).where(*rows)
+        found = sa.select(table.c.id).where(*rows)
+        if held:
+            found = found.order_by(table.c.id).with_for_update(of=table, key_share=True, read=True)
+        return found
 
     def matches(
         self, resource: ResourceDefinition, columns: tuple[str, ...], visibility: Visibility
