@@ -74,6 +74,23 @@ async def test_who_refers_to_a_row_waits_for_its_deletion(office: TestedApplicat
     assert (await client.get(NOTES)).json()["count"] == 0
 
 
+async def test_an_import_waits_for_the_deletion_of_what_it_refers_to(office: TestedApplication) -> None:
+    client = office.client()
+    folder, other = await a_folder(client), await a_folder(client)
+    async with office.connected.database.system() as transaction:
+        await transaction.execute("select from folders where id = $1 for update", folder)
+        await transaction.execute("update folders set deleted_at = now() where id = $1", folder)
+        csv = f"name,folderId\nn,{folder}\nm,{other}\no,\n"
+        sent = client.post(f"{NOTES}/import", content=csv, headers={"Content-Type": "text/csv"})
+        importing = asyncio.create_task(sent)
+        await blocked(transaction)
+    async with asyncio.timeout(60):
+        found = (await importing).json()["data"]
+    assert (found["created"], found["rejected"]) == (2, 1)
+    rows = (await client.get(f"{NOTES}?sort=id&fields=name,folderId")).json()["data"]
+    assert rows == [{"name": "m", "folderId": other}, {"name": "o", "folderId": None}]
+
+
 async def test_of_a_row_that_others_change_meanwhile_is_not_waited_for(office: TestedApplication) -> None:
     client = office.client()
     folder = await a_folder(client)

@@ -150,7 +150,8 @@ async def test_related_rows_are_written_at_once_and_looked_up_at_once(counted: C
     shelf = await counted("POST", SHELVES, around("insert", *inserting), json=body)
     changed = [{"id": item["id"], "stock": 5} for item in shelf["items"]]
     body = {"items": [*changed, *({"name": f"new{n}"} for n in range(number))]}
-    steps = ["change", "select", "select", "select", *["change"] * number, *inserting]
+    locking = ["select", "select"]  # the rows of both tables that the body names, before the first is written
+    steps = [*locking, "change", "select", "select", "select", *["change"] * number, *inserting]
     await counted("PATCH", f"{SHELVES}/{shelf['id']}", around(*steps), json=body)
 
 

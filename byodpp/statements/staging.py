@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.conditions import Condition, Visibility
-from byodpp.definitions import ResourceDefinition
+from byodpp.definitions import ResourceDefinition, Scope
 from byodpp.statements.parameters import array_parameter
 from byodpp.statements.reads import Compiled, Statements
 from byodpp.statements.writes import WriteStatements
@@ -100,12 +100,23 @@ class StagingStatements:
         column, table = resource.columns[field], self._tables[target]
         staged = self._staged([column])
         value = staged.c[column]
-        seen = [self._statements.scope(target, table), table.c.id == _typed(value, table.c.id.type)]
+        seen = [self._statements.scope(target, table)]
         if target.soft_delete:
             seen.append(table.c.deleted_at.is_(None))
         if visibility.rows is not None:
             seen.append(self._statements.condition(target, visibility.rows, table))
-        found = sa.exists(sa.select(table.c.id).where(*seen).correlate(staged))
+        wanted = _typed(value, table.c.id.type)
+        if target.soft_delete and target.scope is Scope.TENANT:
+            # Nobody deletes them before the rows are there: as where a single row refers to another.
+            texts = array_parameter(_parameter(column), sa.Text())
+            held = sa.select(table.c.id).where(
+                *seen, table.c.id == sa.any_(sa.cast(texts, ARRAY(table.c.id.type)))
+            )
+            held = held.order_by(table.c.id).with_for_update(of=table, key_share=True, read=True)
+            kept = held.cte("_held")
+            found = sa.exists(sa.select(kept.c.id).where(kept.c.id == wanted).correlate(staged))
+        else:
+            found = sa.exists(sa.select(table.c.id).where(*seen, table.c.id == wanted).correlate(staged))
         return _places(staged).where(*_meant(staged), value.is_not(None), sa.not_(found))
 
     def taken(self, resource: ResourceDefinition, columns: Sequence[str]) -> Compiled:
