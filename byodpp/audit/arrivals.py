@@ -47,7 +47,8 @@ class Arrivals:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Arrivals:
         """Return what a row of the statements below holds."""
-        return cls(**{name: record[name] for name in cls.__dataclass_fields__})
+        entries = [int(id) for id in record["entries"].split(",")]
+        return cls(**{name: record[name] for name in cls.__dataclass_fields__} | {"entries": entries})
 
 
 def last_of(found: Sequence[Arrivals]) -> tuple[str, int, int]:
@@ -100,7 +101,8 @@ def _gathered(table: sa.Table, found: str) -> str:
     digests = f"select tenant_id, id, arrival, {digest_sql(columns)} as digest from ({texts}) t offset 0"
     order = "order by d.arrival, d.id"
     return (
-        f"select tenant_id, array_agg(d.id {order}) as entries,"
+        # As a text: of an array of numbers the driver would look up the type, once per connection.
+        f"select tenant_id, string_agg(d.id::text, ',' {order}) as entries,"
         f" string_agg(d.digest, ''::bytea {order}) as digests,"
         f" (array_agg(d.arrival {order}))[count(*)]::text as arrival"
         f" from ({digests}) d group by tenant_id"
