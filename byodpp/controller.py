@@ -95,15 +95,15 @@ class Controller:
     async def read(self, request: Request) -> Answer:
         """GET one row."""
         principal, reads = request.principal, self._service.row_reads
-        rules = self._authorizer.rules(principal.tenant_id)
-        read = reads.known(principal, self.resource, request.query_string, rules)
+        standing = self._authorizer.standing(principal)
+        read = reads.known(standing, self.resource, request.query_string)
         if read is None:
             query = self._query(request, "read")
             if not self._is_plain("read", query):
                 return await self._run_read(request, query)
             read = self._service.row_read(principal, self.resource, query)
-            reads.keep(read, request.query_string, rules)
-        row = await self._service.read_row(read, request.params["id"])
+            reads.keep(read, standing, request.query_string)
+        row = await self._service.read_row(read, principal, request.params["id"])
         return self._unchanged(request, row) or self._row(request, row)
 
     async def _run_read(self, request: Request, query: Query) -> Answer:

@@ -10,6 +10,9 @@ import pytest_asyncio
 
 from byodpp.authentication import ANONYMOUS, Principal
 from byodpp.authentication.tenants import Tenant
+from byodpp.authorization.decisions import Authorizer
+from byodpp.authorization.in_force import TenantRows
+from byodpp.authorization.policies import PolicyRow
 from byodpp.bootstrap import Blueprint
 from byodpp.repository.row_reads import RowReads
 from byodpp.testing import Bench, TestedApplication
@@ -40,7 +43,7 @@ async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[Tes
         yield application
 
 
-async def test_a_read_is_kept_for_its_caller_and_its_query_alone(tested: TestedApplication) -> None:
+async def test_a_read_is_kept_for_a_standing_and_a_query(tested: TestedApplication) -> None:
     admin, viewer = tested.client(), tested.client(role="Viewer", user="vic")
     ids = [
         (await admin.post(THINGS, json={"name": name, "cost": 5})).json()["data"]["id"] for name in ("a", "b")
@@ -73,59 +76,63 @@ async def test_a_changed_rule_is_in_force_for_the_very_next_read(tested: TestedA
     assert (await viewer.get(f"{THINGS}/{id}")).json()["data"]["cost"] == 5
 
 
-async def test_kept_reads_are_bounded_and_belong_to_one_object_and_one_state_of_the_rules(
+async def test_callers_of_one_standing_share_what_is_kept_and_get_their_own_rows(
     tested: TestedApplication,
 ) -> None:
-    service, resource = tested.connected.service, tested.blueprint.registry.get("Things")
-    reads, rules = RowReads(max_remembered=3), object()
-    callers = [Principal(user_id=number, tenant_id=1, anonymous=False) for number in range(1, 6)]
-    for caller in callers:
-        query = service.parts.store.reader.read(
-            b"", resource, service.parts.authorizer.lookup(caller), "read", 1
-        )
-        reads.keep(service.row_read(caller, resource, query), b"", rules)
-    assert len(reads) == 3
-    assert reads.known(callers[0], resource, b"", rules) is None
-    kept = reads.known(callers[-1], resource, b"", rules)
-    assert kept is not None and kept.principal is callers[-1]
-    assert reads.known(callers[-1], resource, b"", object()) is None, "the rules are others"
-    assert reads.known(replace(callers[-1]), resource, b"", rules) is None, "an equal caller is another"
-    reads.keep(replace(kept, principal=ANONYMOUS), b"", rules)
-    reads.keep(replace(kept, principal=replace(callers[-1], guest=True)), b"", rules)
-    reads.keep(kept, b"x" * 201, rules)
-    assert len(reads) == 3
-    assert reads.known(ANONYMOUS, resource, b"", rules) is None
-
-
-async def test_the_read_that_was_used_longest_ago_leaves_and_those_of_a_changed_tenant_do(
-    tested: TestedApplication,
-) -> None:
-    service, resource = tested.connected.service, tested.blueprint.registry.get("Things")
-    reads, rules = RowReads(max_remembered=2), object()
-    callers = [
-        Principal(user_id=1, tenant_id=tenant, home_tenant_id=tenant, anonymous=False) for tenant in (1, 2, 3)
-    ]
-    for caller in callers:
-        query = service.parts.store.reader.read(
-            b"", resource, service.parts.authorizer.lookup(caller), "read", 1
-        )
-        reads.keep(service.row_read(caller, resource, query), b"", rules)
-        assert reads.known(callers[0], resource, b"", rules) is not None, "it is used all the time"
-    assert reads.known(callers[1], resource, b"", rules) is None
-    reads.forget({1})
-    assert reads.known(callers[0], resource, b"", rules) is None and len(reads) == 1
-    reads.forget()
-    assert len(reads) == 0
-
-
-async def test_reads_of_what_has_changed_are_let_go_by_the_process(tested: TestedApplication) -> None:
-    admin, reads = tested.client(), tested.connected.service.row_reads
-    id = (await admin.post(THINGS, json={"name": "a", "cost": 5})).json()["data"]["id"]
-    assert (await admin.get(f"{THINGS}/{id}")).status_code == 200
+    reads, tenants = tested.connected.service.row_reads, ("acme", "beta")
+    clients = [tested.client(tenant=tenant, user=f"of {tenant}") for tenant in tenants]
+    made = []
+    for client, tenant in zip(clients, tenants, strict=True):
+        made.append((await client.post(THINGS, json={"name": tenant, "cost": 1})).json()["data"]["id"])
+    for _ in range(2):
+        for client, id, tenant in zip(clients, made, tenants, strict=True):
+            assert (await client.get(f"{THINGS}/{id}")).json()["data"]["name"] == tenant
     assert len(reads) == 1
-    user = (await admin.get("/api/v1/users")).json()["data"][0]["id"]
-    assert (await admin.patch(f"/api/v1/users/{user}", json={"name": "another"})).status_code == 200
-    assert len(reads) == 0
+    hides = {"subject": "Admin", "object": "Things", "action": "read", "effect": "deny", "fields": ["cost"]}
+    assert (await clients[1].post("/api/v1/policies", json=hides)).status_code == 201
+    shown = [(await one.get(f"{THINGS}/{id}")).json()["data"] for one, id in zip(clients, made, strict=True)]
+    assert ["cost" in row for row in shown] == [True, False], "the rules of one tenant are no other's"
+    assert len(reads) == 2
+
+
+async def test_a_standing_tells_apart_whoever_may_see_something_else(tested: TestedApplication) -> None:
+    authorizer, other = tested.connected.authorizer, Authorizer(tested.blueprint.registry)
+    caller = Principal(user_id=1, tenant_id=1, home_tenant_id=1, roles=frozenset({"Viewer"}), anonymous=False)
+    standing = authorizer.standing(caller)
+    assert authorizer.standing(caller) is standing
+    assert authorizer.standing(replace(caller, user_id=2, tenant_id=2, home_tenant_id=2)) is standing
+    others = [
+        replace(caller, roles=frozenset({"Admin"})),
+        replace(caller, operations=frozenset({"Things:read"})),
+        replace(caller, tenant_id=2, guest=True),
+        replace(caller, tenant_id=2, platform=True),
+        replace(caller, key_id="k", maker_roles=frozenset()),
+        Principal(tenant_id=1),
+        ANONYMOUS,
+    ]
+    found = {authorizer.standing(one) for one in (caller, *others)}
+    assert len(found) == len(others) + 1
+    assert other.standing(caller) is not standing, "another application's rules are others"
+    assert authorizer.standing(caller) is standing
+    row = PolicyRow(id=1, tenant_id=1, role="Viewer", resource="Things", operation="read")
+    authorizer.change_policies({1: TenantRows(policies=(row,))}, version=1)
+    assert authorizer.standing(caller) is not standing
+    assert authorizer.standing(replace(caller, tenant_id=2, home_tenant_id=2)) is standing
+
+
+async def test_kept_reads_are_bounded_and_the_one_used_longest_ago_leaves(tested: TestedApplication) -> None:
+    service, resource = tested.connected.service, tested.blueprint.registry.get("Things")
+    caller = Principal(user_id=1, tenant_id=1, anonymous=False)
+    lookup = service.parts.authorizer.lookup(caller)
+    query = service.parts.store.reader.read(b"", resource, lookup, "read", 1)
+    read, reads = service.row_read(caller, resource, query), RowReads(max_remembered=2)
+    for standing in ("one", "two", "three"):
+        reads.keep(read, standing, b"")
+        assert reads.known("one", resource, b"") is read, "it is used all the time"
+    assert reads.known("two", resource, b"") is None
+    assert reads.known("one", resource, b"fields=id") is None
+    reads.keep(read, "one", b"x" * 201)
+    assert len(reads) == 2
 
 
 def test_a_caller_of_the_control_plane_is_one_object_for_all_requests() -> None:

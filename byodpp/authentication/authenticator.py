@@ -66,6 +66,8 @@ class Principal:
     session: SessionContext = field(init=False, repr=False, compare=False)
     #: What `$user`, `$tenant` and `$now` of rules stand for; None makes a comparison unknown.
     variables: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+    #: What the authorizer has found out of the caller: it alone writes this, and knows how long it holds.
+    standing: Any = field(init=False, default=None, repr=False, compare=False)
     #: What `of_control_plane` returns, as soon as it was asked for.
     _controlling: Principal | None = field(init=False, default=None, repr=False, compare=False)
 

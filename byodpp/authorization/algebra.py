@@ -47,20 +47,16 @@ class Decision:
         return self.fields is None or name in self.fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Caller:
-    """Of a principal, all that a decision depends on."""
+    """Of a principal, all that a decision depends on. Compared by identity: what is decided is kept by it."""
 
     held: frozenset[str]  # typed names of who it is and of every role it has
     barred: frozenset[str] = frozenset()  # the same of which only the denies hold: an API key's maker
     anonymous: bool = False
     at_home: bool = True  # signed in at the tenant whose rows are asked for
     on_platform: bool = False  # an operator who acts for the platform itself
-    flags: int = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Fill in the three answers as one number."""
-        object.__setattr__(self, "flags", self.anonymous + 2 * self.at_home + 4 * self.on_platform)
+    state: object = field(default=None, repr=False)  # of the rules by which this was found out
 
 
 def decided(

@@ -130,7 +130,9 @@ class Authorizer:
         if principal.guest and operation_key not in READ_OPERATIONS:
             return Decision(allowed=False, reason="another tenant's rows are opened to be read only")
         try:
-            rules, caller, key = self._key(principal, resource, operation_key)
+            rules = self._in_force.of(principal.tenant_id)
+            caller = self._caller(rules, principal)
+            key = (caller, resource.version, resource.name, operation_key)
             decision = self._decisions.get(key)
             if decision is None:
                 with self._lock:
@@ -148,13 +150,14 @@ class Authorizer:
         if principal.operations is not None and not within(principal.operations, resource, operation):
             return None
         try:
-            _, _, key = self._key(principal, resource, operation)
+            caller = self._caller(self._in_force.of(principal.tenant_id), principal)
         except Exception:
             _log.exception("no decision on %s of %s: refused", operation, resource.name)
             return None
         if principal.guest:
             decision = self.decide(principal, resource, operation)
             return _visibility(decision, resource) if decision.allowed else None
+        key = (caller, resource.version, resource.name, operation)
         try:
             return self._visibilities[key]
         except KeyError:
@@ -196,18 +199,26 @@ class Authorizer:
 
         return found
 
-    def _key(
-        self, principal: Principal, resource: ResourceDefinition, operation: str
-    ) -> tuple[TenantRules, Caller, Hashable]:
-        """Return everything a decision depends on, and the same as a key."""
-        rules = self._in_force.of(principal.tenant_id)
-        caller = self._caller(rules, principal)
-        key = (
-            rules.number, caller.held, caller.barred, caller.flags, resource.version, resource.name, operation
-        )  # fmt: skip
-        return rules, caller, key
+    def standing(self, principal: Principal) -> Hashable:
+        """Return what all callers share who may do and see the same; another one after a change of the rules.
+
+        Which rows are theirs, their own tenant and their own variables decide beside it.
+        """
+        caller = self._caller(self._in_force.of(principal.tenant_id), principal)
+        if principal.operations is None and not principal.guest and not principal.anywhere:
+            return caller
+        return caller, principal.operations, principal.guest, principal.anywhere
 
     def _caller(self, rules: TenantRules, principal: Principal) -> Caller:
+        known: Caller | None = principal.standing
+        if known is not None and known.state is rules.state:
+            return known
+        found = self._shared_caller(rules, principal)
+        object.__setattr__(principal, "standing", found)
+        return found
+
+    def _shared_caller(self, rules: TenantRules, principal: Principal) -> Caller:
+        """Return the one object for all callers who are the same to these rules."""
         user = principal.user_id if principal.user_id in rules.users else 0
         at_home = principal.home_tenant_id == principal.tenant_id
         key = (
@@ -225,11 +236,18 @@ class Authorizer:
 def caller_of(rules: TenantRules, principal: Principal) -> Caller:
     """Return what decisions depend on: who somebody is, and every role that he has in a tenant."""
     if principal.anonymous:
-        return Caller(held=rules.held(own_subjects(rules, principal)), anonymous=True, at_home=False)
+        held = rules.held(own_subjects(rules, principal))
+        return Caller(held=held, anonymous=True, at_home=False, state=rules.state)
     at_home = principal.home_tenant_id == principal.tenant_id
     held = rules.held(own_subjects(rules, principal))
     barred = rules.held(makers_subjects(rules, principal)) - held
-    return Caller(held=held, barred=barred, at_home=at_home, on_platform=principal.at_home_on_platform)
+    return Caller(
+        held=held,
+        barred=barred,
+        at_home=at_home,
+        on_platform=principal.at_home_on_platform,
+        state=rules.state,
+    )
 
 
 def own_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:

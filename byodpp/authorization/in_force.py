@@ -47,6 +47,7 @@ class TenantRules:
         "number",
         "platform",
         "rows",
+        "state",
         "users",
     )
 
@@ -73,6 +74,8 @@ class TenantRules:
         self.domain = domain
         self.rows = rows
         self.number = number
+        #: Stands for this state of the rules with those who must not keep the rules alive.
+        self.state = object()
         found: list[PolicyRow | RoleLink] = [*rows.policies, *rows.links]
         #: Users who have rules or roles by themselves.
         self.users = frozenset(one.user_id for one in found if one.user_id is not None)

@@ -56,7 +56,6 @@ from byodpp.places import PlaceBuilder
 from byodpp.places.databases import PlaceDatabases
 from byodpp.places.keeping import PlaceKeeper
 from byodpp.recurring import require_well
-from byodpp.repository.row_reads import RowReads
 from byodpp.routes import Route
 from byodpp.routes.identity import identity_routes
 from byodpp.routes.resources import resource_routes
@@ -136,11 +135,8 @@ class Application:
             settings, database, issuer, tenants, classes, is_followed, keys=keys, revocations=revocations
         )
 
-        row_reads = RowReads()
-
         def forget(tenants: Collection[int] | None) -> None:
             authenticator.forget(tenants)
-            row_reads.forget(tenants)
             if tenants is None:
                 classes.forget()
 
@@ -181,7 +177,7 @@ class Application:
             issuer=issuer,
             calls=CallMeter(rate_limiter, classes, counts=settings.rate_limit_enabled),
         )
-        service = Service(parts, database, bus, row_reads)
+        service = Service(parts, database, bus)
         sessions = Sessions(
             database,
             most=settings.transfer_sessions,

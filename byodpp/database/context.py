@@ -71,6 +71,8 @@ def _literal(text: str) -> str:
 
 
 def _array_literal(texts: tuple[str, ...]) -> str:
+    if not texts:
+        return "{}"  # one object for all who were lent nothing
     for text in texts:
         if "\0" in text:
             raise ValueError("a grant holds U+0000")

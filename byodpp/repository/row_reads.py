@@ -1,13 +1,13 @@
-"""Reading rows by their keys: what one caller's reads have in common is found out once.
+"""Reading rows by their keys: what reads of many callers have in common is found out once.
 
-In: a caller, a resource, a judged query. Out: a `RowRead`, which reads as often as it is asked;
-`RowReads` keeps those of callers who come again. Rejects what reading rejects.
+In: a standing of callers, a resource, a judged query. Out: a `RowRead`, which reads for each of them as often
+as it is asked; `RowReads` keeps those that were asked for last. Rejects what reading rejects.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,21 +30,24 @@ _LONGEST: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowRead:
-    """The statement that reads a row for a caller, and whose it is."""
+    """The statement that reads a row for all callers of one standing."""
 
     store: Store
-    principal: Principal
     resource: ResourceDefinition
     query: Query
     compiled: Compiled
     plain: bool  # its JSON goes out as it comes: nothing in it is sealed, and there is one such row at most
 
-    async def row(self, key: Any) -> Row | None:
-        """Read a row with one trip and no transaction of its own; None when there is none to be seen."""
+    async def row(self, principal: Principal, key: Any) -> Row | None:
+        """Read a row with one trip and no transaction of its own; None when there is none to be seen.
+
+        Args:
+            principal: for whom, of that standing.
+            key: of the row.
+        """
         id = self.store.key(self.resource, key)
         if id is None:
             return None
-        principal = self.principal
         arguments = self.compiled.arguments(
             self.query.values,
             principal.variables,
@@ -63,55 +66,36 @@ class RowRead:
 
 
 class RowReads:
-    """Remembers reads: as long as the caller is the same object and the rules are those of then."""
+    """Remembers reads. A standing belongs to one state of the rules: with another one nothing is found."""
 
     def __init__(self, *, max_remembered: int = 4_000) -> None:
         """Args:
         max_remembered: reads kept; the one that was used longest ago leaves when there are too many.
         """
         self._max_remembered = max_remembered
-        self._remembered: OrderedDict[tuple[int, tuple[str, str], bytes], tuple[object, RowRead]] = (
-            OrderedDict()
-        )
+        self._remembered: OrderedDict[tuple[Hashable, tuple[str, str], bytes], RowRead] = OrderedDict()
 
-    def known(
-        self, principal: Principal, resource: ResourceDefinition, query_string: bytes, rules: object
-    ) -> RowRead | None:
+    def known(self, standing: Hashable, resource: ResourceDefinition, query_string: bytes) -> RowRead | None:
         """Return what was kept of the same question.
 
         Args:
-            principal: who asks.
+            standing: of who asks, of the authorizer.
             resource: of the row.
             query_string: as it was sent.
-            rules: in force in the caller's tenant.
         """
-        key = (id(principal), resource.id, query_string)
+        key = (standing, resource.id, query_string)
         found = self._remembered.get(key)
-        # The number of an object that is no more may be another one's by now.
-        if found is not None and found[1].principal is principal and found[0] is rules:
+        if found is not None:
             self._remembered.move_to_end(key)
-            return found[1]
-        return None
+        return found
 
-    def keep(self, read: RowRead, query_string: bytes, rules: object) -> None:
-        """Keep a read; not for callers who are made anew for each request."""
-        if read.principal.anonymous or read.principal.guest or len(query_string) > _LONGEST:
+    def keep(self, read: RowRead, standing: Hashable, query_string: bytes) -> None:
+        """Keep a read for all callers of a standing."""
+        if len(query_string) > _LONGEST:
             return
-        self._remembered[id(read.principal), read.resource.id, query_string] = rules, read
+        self._remembered[standing, read.resource.id, query_string] = read
         if len(self._remembered) > self._max_remembered:
             self._remembered.popitem(last=False)
-
-    def forget(self, tenants: Collection[int] | None = None) -> None:
-        """Let go of the callers of these tenants, who are made anew from now on; None: of all."""
-        if tenants is None:
-            self._remembered.clear()
-            return
-        for key in [
-            key
-            for key, (_, read) in self._remembered.items()
-            if read.principal.home_tenant_id in tenants or read.principal.tenant_id in tenants
-        ]:
-            del self._remembered[key]
 
     def __len__(self) -> int:
         return len(self._remembered)

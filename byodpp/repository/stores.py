@@ -136,12 +136,10 @@ class Store:
     def row_read(
         self, principal: Principal, resource: ResourceDefinition, query: Query, lookup: Lookup
     ) -> RowRead:
-        """Return what reads rows with one trip each and no transaction of their own."""
+        """Return what reads rows with one trip each and no transaction, for all callers of one standing."""
         compiled = self.statements.row(resource, query, lookup, anywhere=principal.anywhere)
         plain = not (principal.anywhere or self.sealed.concern(resource, query.shape.touched))
-        return RowRead(
-            store=self, principal=principal, resource=resource, query=query, compiled=compiled, plain=plain
-        )
+        return RowRead(store=self, resource=resource, query=query, compiled=compiled, plain=plain)
 
     async def versions_once(
         self, principal: Principal, resource: ResourceDefinition, key: Any, query: Query, lookup: Lookup

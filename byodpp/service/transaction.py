@@ -47,9 +47,7 @@ class _Undone(Exception):
 class Service:
     """Runs calls for all resources; holds nothing of any of them."""
 
-    def __init__(
-        self, parts: UnitParts, database: Database, bus: EventBus, row_reads: RowReads | None = None
-    ) -> None:
+    def __init__(self, parts: UnitParts, database: Database, bus: EventBus) -> None:
         self.parts = parts
         # What is encrypted in its table must not lie open beside it.
         encryption = parts.encryption if parts.store.sealed.any else None
@@ -57,7 +55,7 @@ class Service:
         self._database = database
         self._bus = bus
         self._handling: set[asyncio.Task[None]] = set()
-        self.row_reads = RowReads() if row_reads is None else row_reads
+        self.row_reads = RowReads()
 
     async def run(self, call: Call) -> Any:
         """Run one call.
@@ -111,34 +109,34 @@ class Service:
         Raises:
             NotFound: there is none that the caller may read.
         """
-        return await self.read_row(self.row_read(principal, resource, query or ONE_ROW), key)
+        return await self.read_row(self.row_read(principal, resource, query or ONE_ROW), principal, key)
 
     def row_read(self, principal: Principal, resource: ResourceDefinition, query: Query) -> RowRead:
-        """Return what reads such rows for a caller."""
+        """Return what reads such rows for a caller, and for all others of the same standing."""
         lookup = self.parts.authorizer.lookup(principal)
         return self.parts.store.row_read(principal, resource, query, lookup)
 
-    async def read_row(self, read: RowRead, key: str) -> Row:
+    async def read_row(self, read: RowRead, principal: Principal, key: str) -> Row:
         """Read a row.
 
         Raises:
             NotFound: there is none that the caller may read.
         """
-        row = await read.row(key)
-        if row is None and read.principal.anywhere and self._database.places:
-            row = await self._row_of_places(read, key)
+        row = await read.row(principal, key)
+        if row is None and principal.anywhere and self._database.places:
+            row = await self._row_of_places(read, principal, key)
         if row is None:
             raise NotFound(f"{read.resource.name} {key[:100]!r} does not exist.")
         return row
 
-    async def _row_of_places(self, read: RowRead, key: str) -> Row | None:
+    async def _row_of_places(self, read: RowRead, principal: Principal, key: str) -> Row | None:
         """Look for a published row of whichever tenant in the databases of those that have one.
 
         Raises:
             PlaceUnavailable: there is none in those that answer, and one does not.
         """
-        for looking in self._elsewhere(read.principal):
-            row = await self.row_read(looking, read.resource, read.query).row(key)
+        for looking in self._elsewhere(principal):
+            row = await self.row_read(looking, read.resource, read.query).row(looking, key)
             if row is not None:
                 return row
         self._refuse_unless_all_serve()

@@ -186,7 +186,9 @@ class Compiled:
         """
         if scope_tenant_id is None:
             scope_tenant_id = context.tenant_id if context is not None else 0
-        sources = Sources(values, variables or _NOTHING, named or _NOTHING, context, scope_tenant_id)
+        if variables is None:
+            variables = _NOTHING
+        sources = Sources(values, variables, named or _NOTHING, context, scope_tenant_id)
         return [source(sources) for source in self.order]
 
 
