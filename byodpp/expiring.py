@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-__all__ = ["Expiring"]
+__all__ = ["Expiring", "Kept"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -19,6 +19,20 @@ V = TypeVar("V")
 
 def _nobody() -> bool:
     return False
+
+
+class Kept(Generic[V]):
+    """An entry. Whoever comes by it again and again keeps it, and asks `Expiring.of` what it is worth."""
+
+    __slots__ = ("since", "value")
+
+    def __init__(self, since: float, value: V) -> None:
+        """Args:
+        since: when it was looked up, by the clock of its `Expiring`.
+        value: that was found.
+        """
+        self.since = since
+        self.value: V | None = value  # None: it was forgotten
 
 
 class Expiring(Generic[K, V]):
@@ -47,19 +61,29 @@ class Expiring(Generic[K, V]):
         self._followed_seconds = followed_seconds
         self._followed = followed
         self._clock = clock
-        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        self._entries: OrderedDict[K, Kept[V]] = OrderedDict()
         #: Counts how often something was forgotten; see `put`.
         self.turn = 0
 
     def get(self, key: K) -> V | None:
         """Return the entry, None when there is none or it is too old."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        age = self._clock() - entry[0]
-        if age < self._seconds or (age < self._followed_seconds and self._followed()):
-            return entry[1]
+        kept = self.kept(key)
+        return None if kept is None else kept.value
+
+    def kept(self, key: K) -> Kept[V] | None:
+        """Return the entry itself; None where `get` returns None."""
+        kept = self._entries.get(key)
+        if kept is None or self.of(kept) is not None:
+            return kept
         del self._entries[key]
+        return None
+
+    def of(self, kept: Kept[V]) -> V | None:
+        """Return what an entry is worth now; None when it was forgotten, or has left, or is too old."""
+        if (value := kept.value) is not None:
+            age = self._clock() - kept.since
+            if age < self._seconds or (age < self._followed_seconds and self._followed()):
+                return value
         return None
 
     def put(self, key: K, value: V, asked: int | None = None) -> None:
@@ -73,19 +97,22 @@ class Expiring(Generic[K, V]):
         """
         if asked is not None and asked != self.turn:
             return
-        self._entries[key] = (self._clock(), value)
-        self._entries.move_to_end(key)
+        if (former := self._entries.pop(key, None)) is not None:
+            former.value = None
+        self._entries[key] = Kept(self._clock(), value)
         if len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+            self._entries.popitem(last=False)[1].value = None
 
     def forget(self, which: Callable[[K, V], bool] | None = None) -> None:
         """Forget the entries of which this is true; everything, when nothing is asked."""
         self.turn += 1
-        if which is None:
-            self._entries.clear()
-            return
-        for key in [key for key, (_, value) in self._entries.items() if which(key, value)]:
-            del self._entries[key]
+        entries = self._entries.items()
+        for key in [
+            key
+            for key, kept in entries
+            if which is None or (kept.value is not None and which(key, kept.value))
+        ]:
+            self._entries.pop(key).value = None
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -35,6 +35,14 @@ class Caller:
     rights: frozenset[str] = frozenset()
     key_id: str | None = None
 
+    @property
+    def counted_as(self) -> str:
+        return f"{self.home_tenant_id}/{self.user_id}"
+
+    @property
+    def counted_for(self) -> str:
+        return str(self.home_tenant_id)
+
     def of_control_plane(self) -> Caller:
         return self
 

@@ -17,11 +17,11 @@ from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.authentication.keys import KEY_PREFIX, ApiKey, KeyDirectory
 from byodpp.authentication.revocations import Revocations
 from byodpp.authentication.tenants import PLATFORM_REALM, Tenant, TenantDirectory
-from byodpp.authentication.tokens import Claims, TokenVerifier
+from byodpp.authentication.tokens import Claims, KnownToken, TokenVerifier
 from byodpp.authentication.users import User, UserDirectory
 from byodpp.database import NOBODY, PLATFORM_TENANT, SessionContext
 from byodpp.exceptions import Forbidden, InvalidHeader, NotFound, TenantMoving, Unauthenticated
-from byodpp.expiring import Expiring
+from byodpp.expiring import Expiring, Kept
 
 __all__ = ["ANONYMOUS", "Authenticator", "BrowserSession", "Principal"]
 
@@ -66,6 +66,10 @@ class Principal:
     session: SessionContext = field(init=False, repr=False, compare=False)
     #: What `$user`, `$tenant` and `$now` of rules stand for; None makes a comparison unknown.
     variables: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+    #: As whom budgets count it: a user, or an API key, which has a budget of its own.
+    counted_as: str = field(init=False, repr=False, compare=False)
+    #: As whose the budgets of tenants count it, which are its own tenant's.
+    counted_for: str = field(init=False, repr=False, compare=False)
     #: What the authorizer has found out of the caller: it alone writes this, and knows how long it holds.
     standing: Any = field(init=False, default=None, repr=False, compare=False)
     #: What `of_control_plane` returns, as soon as it was asked for.
@@ -83,6 +87,11 @@ class Principal:
             database=self.looking_in if tenant is None else tenant.database,
         )
         object.__setattr__(self, "session", session)
+        # Texts are made and hashed once, and one object where they are equal: every request needs them.
+        home, key = self.home_tenant_id, self.key_id
+        counted_for = session.settings[0] if home == self.session_tenant_id else str(home)
+        object.__setattr__(self, "counted_for", counted_for)
+        object.__setattr__(self, "counted_as", f"{home}/{self.user_id}" if key is None else f"key {key}")
         object.__setattr__(self, "variables", _Variables(self))
 
     @property
@@ -204,12 +213,24 @@ class Authenticator:
         if authorization is None:
             return ANONYMOUS if x_tenant is None else None
         # What follows the scheme was a token of the right form when it was remembered.
-        claims = self._verifier.remembered(authorization[7:]) if authorization[:7] == "Bearer " else None
-        principal = None if claims is None else self._principals.get((claims, x_tenant, None))
-        if principal is None or claims is None:
+        token = self._verifier.remembered(authorization[7:]) if authorization[:7] == "Bearer " else None
+        if token is None:
             return None
-        self.refuse_revoked(principal, claims.issued_at, claims.token_id)
+        principal = self._of_token(token) if x_tenant is None else self._of_claims(token.claims, x_tenant)
+        if principal is not None and self._revocations.concern(principal.home_tenant_id):
+            self.refuse_revoked(principal, token.claims.issued_at, token.claims.token_id)
         return principal
+
+    def _of_token(self, token: KnownToken) -> Principal | None:
+        """Return who calls by a token alone, found by the token itself the next time."""
+        kept: Kept[Principal] | None = token.caller
+        if kept is not None and (principal := self._principals.of(kept)) is not None:
+            return principal
+        kept = token.caller = self._principals.kept((token.claims, None, None))
+        return None if kept is None else kept.value
+
+    def _of_claims(self, claims: Claims, x_tenant: str | None) -> Principal | None:
+        return self._principals.get((claims, x_tenant, None))
 
     async def authenticate(self, authorization: str | None, x_tenant: str | None = None) -> Principal:
         """Return who calls; the anonymous Principal when no Authorization header was sent.

@@ -56,6 +56,11 @@ class Revocations:
         self._before: dict[
             tuple[int, int], tuple[float, float]
         ] = {}  # (tenant, user) -> made until, forgotten
+        self._tenants: set[int] = set()  # of which either knows anything
+
+    def concern(self, tenant_id: int) -> bool:
+        """Whether anything of a tenant is revoked."""
+        return tenant_id in self._tenants
 
     def refuses(self, tenant_id: int, user_id: int, issued_at: float, token_id: str | None = None) -> bool:
         """Whether a token or key is revoked: by itself, with its user, or with its tenant.
@@ -77,6 +82,7 @@ class Revocations:
         """Take rows of Revocations in force."""
         for row in rows:
             tenant, end = row["tenant_id"], row["expires_at"].timestamp()
+            self._tenants.add(tenant)
             if row["kind"] == "token":
                 self._tokens[tenant, row["subject"]] = end
                 continue
@@ -91,6 +97,7 @@ class Revocations:
         now = self._clock()
         self._tokens = {key: end for key, end in self._tokens.items() if end > now}
         self._before = {key: until for key, until in self._before.items() if until[1] > now}
+        self._tenants = {tenant for tenant, _ in (*self._tokens, *self._before)}
 
     def __len__(self) -> int:
         return len(self._tokens) + len(self._before)

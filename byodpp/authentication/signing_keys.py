@@ -105,6 +105,8 @@ class SigningKeys:
         self._max_realms = max_realms
         self._clock = clock
         self._rings: OrderedDict[str, KeyRing] = OrderedDict()
+        #: Counts how often a key was gone or replaced, or is to be looked for earlier than was told.
+        self.turn = 0
 
     def now(self) -> float:
         """Return the time by which rings are judged fresh."""
@@ -127,6 +129,7 @@ class SigningKeys:
         if ring is not None:
             ring.keys = {}
             ring.look_again_at = float("-inf")
+            self.turn += 1
 
     async def find(self, realm: str, key_id: str) -> VerificationKey | None:
         """Return the key, None when the realm has no such key.
@@ -189,22 +192,28 @@ class SigningKeys:
             # Shielded: a client that goes away must not take the fetch of the others with it.
             return await asyncio.wait_for(asyncio.shield(self._start(ring)), self._wait)
         except TimeoutError:
-            ring.failed_at = self._clock()
-            ring.look_again_at = ring.failed_at + self._cooldown
+            self._failed(ring)
             return False
+
+    def _failed(self, ring: KeyRing) -> None:
+        ring.failed_at = self._clock()
+        ring.look_again_at = ring.failed_at + self._cooldown
+        self.turn += 1
 
     async def _fetch(self, ring: KeyRing) -> bool:
         asked_at = self._clock()
         try:
-            ring.keys = _usable_keys(await self._source.signing_keys(ring.realm), ring.keys)
+            found = _usable_keys(await self._source.signing_keys(ring.realm), ring.keys)
         except Exception as error:
             # Whatever the provider did, the answer to the client is 503, never 500.
             _log.warning("signing keys of realm %s are not available: %r", ring.realm, error)
-            ring.failed_at = self._clock()
-            ring.look_again_at = ring.failed_at + self._cooldown
+            self._failed(ring)
             return False
         finally:
             ring.task = None
+        former, ring.keys = ring.keys, found
+        if any(found.get(id) is not key for id, key in former.items()):
+            self.turn += 1
         ring.failed_at = float("-inf")
         ring.fetched_at = asked_at
         ring.look_again_at = asked_at + self._refresh

@@ -1,7 +1,8 @@
 """Access tokens: text in, checked claims out, everything else is 401.
 
 Only `signing_keys` may add 503 (the issuer is away and the key unknown). A token that was
-checked is remembered by its hash until it expires, so the second request costs a lookup.
+checked is remembered by its hash until it expires, so the second request costs a lookup. All that is
+asked of it then lies in one object: with many callers, each further one would have to be fetched from memory.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from byodpp.authentication.signing_keys import KEY_ID, KeyRing, KeySource, Signi
 from byodpp.exceptions import Problem, SettingsError, Unauthenticated
 from byodpp.settings import Settings
 
-__all__ = ["ASYMMETRIC_ALGORITHMS", "MAX_TOKEN_BYTES", "Claims", "TokenVerifier"]
+__all__ = ["ASYMMETRIC_ALGORITHMS", "MAX_TOKEN_BYTES", "Claims", "KnownToken", "TokenVerifier"]
 
 #: Algorithms that may be allowed at all: with a symmetric one, who checks tokens could make them.
 ASYMMETRIC_ALGORITHMS: Final = frozenset(
@@ -42,6 +43,8 @@ _HEADER_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _LATEST: Final = 253_402_300_799  # the end of year 9999
 _LONGEST_NAME: Final = 255
 _MOST_ROLES: Final = 256
+#: Tokens of which a newcomer asks at most whether they were used; then the oldest leaves, used or not.
+_MOST_SPARED: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,14 +66,20 @@ class Claims:
     expires_at: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Verified:
+@dataclass(slots=True, eq=False)
+class KnownToken:
     """A token that was checked, and by which key: when the key goes, so does the token."""
 
     claims: Claims
     good_until: float  # wall clock, leeway included
     ring: KeyRing
     key: VerificationKey
+    #: Until then, and while `SigningKeys.turn` is this one, the key is where it was.
+    fresh_until: float = float("-inf")
+    turn: int = -1
+    used: bool = True  # since it was remembered, or spared for its use
+    #: What the authenticator has found out by it: it alone writes this.
+    caller: Any = None
 
 
 class TokenVerifier:
@@ -118,7 +127,7 @@ class TokenVerifier:
         self._known_realm = known_realm
         self._max_remembered = max_remembered
         self._clock = clock
-        self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._remembered: OrderedDict[bytes, KnownToken] = OrderedDict()
         self._registry = jws.JWSRegistry(algorithms=sorted(self._algorithms), strict_check_header=False)
 
     @classmethod
@@ -138,18 +147,37 @@ class TokenVerifier:
         """Check every token anew."""
         self._remembered.clear()
 
-    def remembered(self, token: str) -> Claims | None:
-        """Return the claims of a token that was checked, and of which nothing has to be asked; else None."""
-        known = self._remembered.get(digest := hashlib.sha256(token.encode("utf-8", "replace")).digest())
-        if (
-            known is None
-            or self._clock() >= known.good_until
-            or known.ring.look_again_at <= self._keys.now()
-            or known.ring.keys.get(known.key.key_id) is not known.key
-        ):
+    def remembered(self, token: str) -> KnownToken | None:
+        """Return a token that was checked, and of which nothing has to be asked; else None."""
+        known = self._remembered.get(hashlib.sha256(token.encode("utf-8", "replace")).digest())
+        if known is None or self._clock() >= known.good_until or not self._is_fresh(known):
             return None
-        self._remembered.move_to_end(digest)
-        return known.claims
+        known.used = True
+        return known
+
+    def _is_fresh(self, known: KnownToken) -> bool:
+        """Whether the key of a token is known to be where it was."""
+        now, turn = self._keys.now(), self._keys.turn
+        if known.turn == turn and now < known.fresh_until:
+            return True
+        ring = known.ring
+        if ring.look_again_at <= now or ring.keys.get(known.key.key_id) is not known.key:
+            return False
+        known.turn, known.fresh_until = turn, ring.look_again_at
+        return True
+
+    def _remember(self, digest: bytes, known: KnownToken) -> None:
+        """Remember a token; of too many the oldest leaves that was not used since it was spared."""
+        self._remembered[digest] = known
+        if len(self._remembered) <= self._max_remembered:
+            return
+        for _ in range(_MOST_SPARED):
+            digest, oldest = self._remembered.popitem(last=False)
+            if not oldest.used:
+                return
+            oldest.used = False
+            self._remembered[digest] = oldest
+        self._remembered.popitem(last=False)
 
     async def verify(self, token: str) -> Claims:
         """Return the claims of a good token.
@@ -165,24 +193,18 @@ class TokenVerifier:
             if self._clock() >= known.good_until:
                 del self._remembered[digest]
                 raise _expired()
-            if (
-                known.ring.look_again_at <= self._keys.now()
-                or known.ring.keys.get(known.key.key_id) is not known.key
-            ):
-                # The key may be gone, or only known anew; in the second case the token is checked anew.
-                if await self._keys.find(known.claims.realm, known.key.key_id) is known.key:
-                    return known.claims
-                self._remembered.pop(digest, None)
-            else:
-                self._remembered.move_to_end(digest)
+            known.used = True
+            if self._is_fresh(known):
                 return known.claims
-        verified = await self._check(token)
-        self._remembered[digest] = verified
-        if len(self._remembered) > self._max_remembered:
-            self._remembered.popitem(last=False)
-        return verified.claims
+            # The key may be gone, or only known anew; in the second case the token is checked anew.
+            if await self._keys.find(known.claims.realm, known.key.key_id) is known.key:
+                return known.claims
+            self._remembered.pop(digest, None)
+        checked = await self._check(token)
+        self._remember(digest, checked)
+        return checked.claims
 
-    async def _check(self, token: str) -> _Verified:
+    async def _check(self, token: str) -> KnownToken:
         if len(token) > MAX_TOKEN_BYTES:
             raise _invalid("The token is too long")
         parts = _TOKEN.fullmatch(token)
@@ -199,7 +221,7 @@ class TokenVerifier:
             raise _invalid("The token's key is not known")
         self._check_signature(token, key)
         good_until = claims.expires_at + self._leeway
-        return _Verified(claims, good_until, self._keys.ring(realm), key)
+        return KnownToken(claims, good_until, self._keys.ring(realm), key)
 
     def _check_header(self, header: dict[str, Any]) -> tuple[str, str]:
         """Return algorithm and key id."""

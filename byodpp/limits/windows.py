@@ -13,6 +13,10 @@ from typing import Final, NamedTuple, Protocol
 
 __all__ = ["Budget", "RateLimiter", "SlidingWindows", "Usage", "usage_of", "used_of"]
 
+#: Of a number of requests in one window.
+_BITS: Final = 40
+_MOST: Final = (1 << _BITS) - 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -23,9 +27,12 @@ class Budget:
     window_seconds: int  # at least 1
     #: Lines of headers that tell all this and, by two numbers, how it stands: what remains, and until when.
     lines: bytes = field(init=False, repr=False, compare=False)
+    #: Name and window: budgets that have both in common count together.
+    kind: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Write them once."""
+        """Write both once."""
+        object.__setattr__(self, "kind", f"{self.name} {self.window_seconds}")
         name = self.name.encode("ascii")
         policy = b'ratelimit-policy: "%b";q=%d;w=%d\r\n' % (name, self.limit, self.window_seconds)
         object.__setattr__(self, "lines", policy + b'ratelimit: "%b";r=%%d;t=%%d\r\n' % name)
@@ -64,7 +71,7 @@ class RateLimiter(Protocol):
 
 
 class SlidingWindows:
-    """Counts in memory: two numbers per key, whatever the budget.
+    """Counts in memory: one number per key, whatever the budget.
 
     The window slides by weighting the count of the fixed window before with the part of it
     that still lies inside. At most `max_keys` keys are held; when more are busy at once, the
@@ -77,18 +84,19 @@ class SlidingWindows:
     def __init__(self, *, max_keys: int = 100_000, clock: Callable[[], float] = time.monotonic) -> None:
         """Args:
         max_keys: keys held at once, the shared ones not counted.
-        clock: seconds that never go back.
+        clock: seconds that never go back, and begin above zero.
         """
         self._max_keys = max_keys
         self._clock = clock
-        self._counts: dict[
-            tuple[str, str], list[float]
-        ] = {}  # (budget, key) -> window, count, count before, expiry
+        #: By kind of budget, what is held of each key: window, requests before it, and in it, in one number.
+        #: Three numbers by themselves would lie in three places of memory, to be fetched by every request.
+        self._counts: dict[str, dict[str, int]] = {}
+        self._seconds: dict[str, int] = {}  # length of the windows, by kind of budget
         self._next_sweep = 0.0
         self._blocks: dict[str, float] = {}  # key -> end, the oldest first
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return sum(map(len, self._counts.values()))
 
     async def hit(self, key: str, budget: Budget) -> Usage:
         """Count one request of `key` if the budget allows it."""
@@ -98,22 +106,24 @@ class SlidingWindows:
         """Count one request of `key` if the budget allows it."""
         now = self._clock()
         window, past = divmod(now, budget.window_seconds)
-        entry = self._entry((budget.name, key), now)
-        if entry[0] != window:
-            entry[2] = entry[1] if entry[0] == window - 1 else 0
-            entry[0], entry[1] = window, 0
-        entry[3] = now + 2 * budget.window_seconds
-        usage = usage_of(entry[1], entry[2], past, budget)
+        counts = self._counts.get(budget.kind)
+        held = None if counts is None else counts.get(key)
+        if counts is None or held is None:
+            counts, key = self._room(key, budget, now)
+            held = counts.get(key, 0)
+        number = int(window)
+        current, before = _in_window(held, number)
+        usage = usage_of(current, before, past, budget)
         if usage.allowed:
-            entry[1] += 1
+            current += 1
+        counts[key] = (number << 2 * _BITS) + (before << _BITS) + current
         return usage
 
     async def used(self, key: str, budget: Budget) -> int:
         """Return how much of a budget this process has counted."""
         window, past = divmod(self._clock(), budget.window_seconds)
-        last, current, before, _ = self._counts.get((budget.name, key), (0.0, 0.0, 0.0, 0.0))
-        if last != window:
-            before, current = (current if last == window - 1 else 0.0), 0.0
+        held = self._counts.get(budget.kind, {}).get(key, 0)
+        current, before = _in_window(held, int(window))
         return used_of(current, before, past, budget)
 
     async def block(self, key: str, seconds: int) -> bool:
@@ -133,16 +143,28 @@ class SlidingWindows:
         self._blocks.pop(key, None)
         return 0.0
 
-    def _entry(self, key: tuple[str, str], now: float) -> list[float]:
-        entry = self._counts.get(key)
-        if entry is None:
-            if len(self._counts) >= self._max_keys and now >= self._next_sweep:
-                self._next_sweep = now + 1.0
-                self._counts = {held: counts for held, counts in self._counts.items() if counts[3] > now}
-            if len(self._counts) >= self._max_keys:
-                key = (key[0], f"shared {hash(key[1]) % self._SHARED}")
-            entry = self._counts.setdefault(key, [0.0, 0.0, 0.0, 0.0])
-        return entry
+    def _room(self, key: str, budget: Budget, now: float) -> tuple[dict[str, int], str]:
+        """Return where a new key is counted, and as which."""
+        if len(self) >= self._max_keys and now >= self._next_sweep:
+            self._next_sweep = now + 1.0
+            self._sweep(now)
+        counts = self._counts.setdefault(budget.kind, {})
+        self._seconds[budget.kind] = budget.window_seconds
+        return counts, f"shared {hash(key) % self._SHARED}" if len(self) >= self._max_keys else key
+
+    def _sweep(self, now: float) -> None:
+        """Forget the keys whose windows count no more."""
+        for kind, counts in self._counts.items():
+            oldest = (int(now // self._seconds[kind]) - 1) << 2 * _BITS
+            self._counts[kind] = {key: held for key, held in counts.items() if held >= oldest}
+
+
+def _in_window(held: int, window: int) -> tuple[int, int]:
+    """Return how many requests of a key one window has counted, and the window before it."""
+    last, current = held >> 2 * _BITS, held & _MOST
+    if last == window:
+        return current, held >> _BITS & _MOST
+    return 0, current if last == window - 1 else 0
 
 
 def usage_of(current: float, before: float, past: float, budget: Budget) -> Usage:

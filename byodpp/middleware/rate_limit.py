@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Final
 
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.exceptions import TooManyRequests, Unauthenticated
@@ -81,13 +81,6 @@ class AddressRateLimit:
         return count(self._limiter, address_key(request.client_ip), self._budget, request)
 
 
-def _caller_key(principal: Any) -> str:
-    """Return what a signed-in caller is counted as: a user, or an API key with a budget of its own."""
-    if principal.key_id is not None:
-        return f"key {principal.key_id}"
-    return f"{principal.home_tenant_id}/{principal.user_id}"
-
-
 class UserRateLimit:
     """Counts by signed-in user; anonymous callers are counted by address only."""
 
@@ -104,7 +97,7 @@ class UserRateLimit:
         principal = request.principal
         if principal.anonymous:
             return None
-        return count(self._limiter, _caller_key(principal), self._budget, request)
+        return count(self._limiter, principal.counted_as, self._budget, request)
 
 
 class SignInRateLimit:
@@ -155,5 +148,5 @@ class RouteRateLimit:
         if principal.anonymous:
             caller = address_key(request.client_ip)
         else:
-            caller = _caller_key(principal)
+            caller = principal.counted_as
         return count(self._limiter, f"{self._route} {caller}", self._budget, request)

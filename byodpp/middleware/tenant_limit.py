@@ -96,12 +96,12 @@ class TenantLimit:
         self, request: Request, limits: TenantLimits, budgets: Iterator[Budget]
     ) -> Awaitable[None] | None:
         """Count the request in what is left of the budgets, then as one that runs."""
-        tenant_id: int = request.principal.home_tenant_id
+        principal = request.principal
         for budget in budgets:
-            waiting = count(self._limiter, str(tenant_id), budget, request)
+            waiting = count(self._limiter, principal.counted_for, budget, request)
             if waiting is not None:
                 return self._awaited(waiting, request, limits, budgets)
-        if not self._running.enter(tenant_id, limits.concurrent_requests):
+        if not self._running.enter(principal.home_tenant_id, limits.concurrent_requests):
             told = f"At most {limits.concurrent_requests} requests of an organisation run at a time."
             raise TooManyRequests(told, headers={"Retry-After": "1"})
         return None
