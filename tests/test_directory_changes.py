@@ -19,7 +19,7 @@ from byodpp.authentication.tenants import TenantDirectory
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.database import PLATFORM_TENANT, Transaction
 from byodpp.exceptions import ApiError
-from byodpp.expiring import Expiring
+from byodpp.expiring import Expiring, Kept
 from byodpp.tables.roles import SYSTEM
 from byodpp.testing import Bench, TestedApplication
 from tests.patience import soon
@@ -435,3 +435,27 @@ def test_of_entries_some_may_be_forgotten_and_answers_asked_for_before_are_not_k
     for key in "defg":
         entries.put(key, 4, entries.turn)
     assert len(entries) == 3
+
+
+def test_who_keeps_an_entry_learns_when_it_is_worth_nothing_any_more() -> None:
+    now = [0.0]
+    entries: Expiring[str, int] = Expiring(seconds=1, max_entries=2, clock=lambda: now[0])
+
+    def put(key: str, value: int) -> Kept[int]:
+        entries.put(key, value)
+        kept = entries.kept(key)
+        assert kept is not None and entries.of(kept) == value
+        return kept
+
+    first, second = put("a", 1), put("b", 2)
+    put("c", 3)
+    assert (entries.of(first), entries.of(second)) == (None, 2), "the oldest has left"
+    assert (put("b", 4) is second, entries.of(second)) == (False, None), "another took its place"
+    third, fourth = put("d", 5), put("e", 6)
+    entries.forget(lambda key, value: value == 5)
+    assert (entries.of(third), entries.of(fourth)) == (None, 6)
+    entries.forget()
+    assert entries.of(fourth) is None and len(entries) == 0
+    last = put("f", 7)
+    now[0] = 1.5
+    assert entries.of(last) is None and entries.kept("f") is None

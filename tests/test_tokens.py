@@ -187,6 +187,42 @@ async def test_the_memory_of_tokens_is_bounded(provider: Provider) -> None:
     assert len(verifier._remembered) == 3
 
 
+async def test_of_too_many_tokens_those_stay_that_are_used(provider: Provider) -> None:
+    verifier = TokenVerifier(provider, audience="byodpp-api", max_remembered=3)
+    used = signed(good_claims(jti="used"))
+    await verifier.verify(used)
+    for number in range(20):
+        await verifier.verify(signed(good_claims(jti=str(number))))
+        assert verifier.remembered(used) is not None
+    for number in range(20, 27):
+        await verifier.verify(signed(good_claims(jti=str(number))))
+    assert verifier.remembered(used) is None
+    assert len(verifier._remembered) == 3
+
+
+async def test_what_is_known_of_a_token_without_waiting_ends_with_its_key(provider: Provider) -> None:
+    now = [1_000.0]
+    keys = SigningKeys(provider, clock=lambda: now[0])
+    verifier = TokenVerifier(provider, audience="byodpp-api", keys=keys)
+    token = signed(good_claims())
+    await verifier.verify(token)
+    assert verifier.remembered(token) is verifier.remembered(token) is not None
+    keys.forget(OTHER)
+    assert verifier.remembered(token) is not None, "another realm's keys are no matter"
+    now[0] += 31
+    assert verifier.remembered(token) is None, "the keys are to be looked at"
+    await verifier.verify(token)
+    fetching = keys.ring(TENANT).task
+    assert fetching is not None and await fetching
+    assert verifier.remembered(token) is not None, "they were found as they were"
+    keys.forget(TENANT)
+    assert verifier.remembered(token) is None
+    await verifier.verify(token)
+    provider.realms[TENANT] = made_key("key-3")
+    assert await keys.find(TENANT, "key-3") is not None
+    assert verifier.remembered(token) is None, "the key has gone before anybody was to look for it"
+
+
 async def test_the_same_token_again_costs_a_lookup(verifier: TokenVerifier) -> None:
     token = signed(good_claims())
     await verifier.verify(token)

@@ -43,7 +43,7 @@ _HEADER_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _LATEST: Final = 253_402_300_799  # the end of year 9999
 _LONGEST_NAME: Final = 255
 _MOST_ROLES: Final = 256
-#: Tokens of which a newcomer asks at most whether they were used; then the oldest leaves, used or not.
+#: How many tokens are spared at most when one must leave; then the oldest does, used or not.
 _MOST_SPARED: Final = 100
 
 
@@ -77,7 +77,7 @@ class KnownToken:
     #: Until then, and while `SigningKeys.turn` is this one, the key is where it was.
     fresh_until: float = float("-inf")
     turn: int = -1
-    used: bool = True  # since it was remembered, or spared for its use
+    used: bool = False  # since it was remembered, or spared for its use
     #: What the authenticator has found out by it: it alone writes this.
     caller: Any = None
 
@@ -168,16 +168,16 @@ class TokenVerifier:
 
     def _remember(self, digest: bytes, known: KnownToken) -> None:
         """Remember a token; of too many the oldest leaves that was not used since it was spared."""
+        if len(self._remembered) >= self._max_remembered:
+            for _ in range(_MOST_SPARED):
+                oldest, other = self._remembered.popitem(last=False)
+                if not other.used:
+                    break
+                other.used = False
+                self._remembered[oldest] = other
+            else:
+                self._remembered.popitem(last=False)
         self._remembered[digest] = known
-        if len(self._remembered) <= self._max_remembered:
-            return
-        for _ in range(_MOST_SPARED):
-            digest, oldest = self._remembered.popitem(last=False)
-            if not oldest.used:
-                return
-            oldest.used = False
-            self._remembered[digest] = oldest
-        self._remembered.popitem(last=False)
 
     async def verify(self, token: str) -> Claims:
         """Return the claims of a good token.
