@@ -47,7 +47,7 @@ class Growth:
     """One kind of request on all sizes."""
 
     title: str
-    #: Least part of the first one's throughput that the last one must have; None where it must cost more.
+    #: Least part of the first one's throughput that the last one must have; None where nothing is promised.
     target: float | None
     samples: dict[str, list[Sample]]  # size, as it is told, smallest first
     remark: str = ""
@@ -140,10 +140,14 @@ def _reads_of(port: int, resources: int, token: str) -> list[str]:
 
 
 def by_tenants(place: Path, scale: Scale, generator: Generator) -> Iterator[Growth]:
-    """Let all of so many tenants ask in turn; together they have as many rows, however many they are."""
+    """Let all of so many tenants ask in turn; together they have as many rows, however many they are.
+
+    The bare limit does the same beside it: what a thousand tokens and as many rows cost any server, and whoever
+    asks it.
+    """
     rows = max(scale.tenants) * 20
     with ExitStack() as stack:
-        reads, lists = {}, {}
+        reads, lists, bare = {}, {}, {}
         for number in scale.tenants:
             size = Size(tenants=number, categories=5, products=rows // number, parts=0)
             world = stack.enter_context(made(place / f"tenants-{number}", size))
@@ -153,10 +157,18 @@ def by_tenants(place: Path, scale: Scale, generator: Generator) -> Iterator[Grow
             reads[f"{number:,}"] = _side(world, server, requests)
             pages = [_get(tenant, f"{_LIST}&count=none") for tenant in world.tenants]
             lists[f"{number:,}"] = _side(world, server, pages)
-        for title, sides in (("read by id", reads), ("list of 20, no count", lists)):
+            limit = stack.enter_context(started(CONTESTANTS["bare"], world))
+            greet(limit, requests)
+            bare[f"{number:,}"] = _side(world, limit, requests)
+        works = (
+            ("read by id", reads, 0.95),
+            ("list of 20, no count", lists, 0.95),
+            ("read by id at the bare limit", bare, None),
+        )
+        for title, sides, target in works:
             yield Growth(
                 title=f"{title}, by the number of tenants that ask",
-                target=0.95,
+                target=target,
                 samples=_alternate(generator, scale, sides),
             )
 

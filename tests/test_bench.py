@@ -191,7 +191,7 @@ def test_all_works_are_done_alike_by_the_bare_limit_and_by_byodpp(world: World) 
     ("kind", "sizes"),
     [
         pytest.param("resources", [("1", "2")], marks=pytest.mark.slow),
-        pytest.param("tenants", [("1", "2")] * 2, marks=pytest.mark.slow),
+        pytest.param("tenants", [("1", "2")] * 3, marks=pytest.mark.slow),
         ("rows", [("40", "100")] * 4 + [("the first", "behind row 90")] * 2),
     ],
 )
