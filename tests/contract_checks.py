@@ -56,9 +56,12 @@ RULES: Final = (
     ("/api/v1/policies", "condition", {"unsupported", "unfit", "unknown_field", "unknown_operator", "type"}),
     ("/api/v1/policies", "fields", {"unsupported", "unknown_field", "too_few"}),
     ("/api/v1/policies", "preset", {"unsupported", "unknown_field", "type"}),
-    # What there is to ask about; a resource and an operation, unless a route is named.
+    # What there is to ask about, by names of this application: a route, or a resource and an operation.
     ("/api/v1/policies/explain", "resource", {"unknown_resource", "required"}),
-    ("/api/v1/policies/explain", "operation", {"required"}),
+    ("/api/v1/policies/explain", "operation", {"unknown_operation", "required"}),
+    ("/api/v1/policies/explain", "route", {"unknown_route", "invalid"}),
+    ("/api/v1/policies/explain", "version", {"enum"}),
+    ("/api/v1/policies/explain", "id", {"unsupported"}),
     ("/api/v1/policies/matrix", "resource", {"unknown_resource"}),
 )
 #: Parameters that only the server can make.
