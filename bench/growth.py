@@ -142,8 +142,7 @@ def _reads_of(port: int, resources: int, token: str) -> list[str]:
 def by_tenants(place: Path, scale: Scale, generator: Generator) -> Iterator[Growth]:
     """Let all of so many tenants ask in turn; together they have as many rows, however many they are.
 
-    The bare limit does the same beside it: what a thousand tokens and as many rows cost any server, and whoever
-    asks it.
+    The bare limit does the same beside it: what so many tokens and rows cost any server, and whoever asks.
     """
     rows = max(scale.tenants) * 20
     with ExitStack() as stack:

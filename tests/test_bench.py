@@ -203,7 +203,8 @@ def test_growth_is_measured_from_the_smallest_to_the_largest(
     growths = measure_growth(tmp_path, scale, [kind], told.append)
     assert [tuple(growth.samples) for growth in growths] == sizes
     assert len(told) == len(growths)
-    assert all(one.rate > 0 for growth in growths for ones in growth.samples.values() for one in ones)
+    # A turn of a tenth of a second may pass without an answer where others compute; not all of a side's.
+    assert all(any(one.rate > 0 for one in ones) for growth in growths for ones in growth.samples.values())
     text = "\n".join([*growth_report(growths, scale), *growth_rounds(growths)])
     for growth in growths:
         assert text.count(f"### {growth.title[0].upper()}{growth.title[1:]}\n") == 2
