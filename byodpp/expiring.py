@@ -75,7 +75,7 @@ class Expiring(Generic[K, V]):
         kept = self._entries.get(key)
         if kept is None or self.of(kept) is not None:
             return kept
-        del self._entries[key]
+        self._entries.pop(key).value = None  # whoever has kept it must not find it worth anything again
         return None
 
     def of(self, kept: Kept[V]) -> V | None:

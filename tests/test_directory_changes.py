@@ -423,6 +423,21 @@ def test_entries_live_long_while_somebody_follows_and_shortly_otherwise() -> Non
     assert entries.get("a") is None, "nothing is believed for ever"
 
 
+def test_an_entry_that_was_too_old_once_is_worth_nothing_again() -> None:
+    now, following = [0.0], [True]
+    entries: Expiring[str, int] = Expiring(
+        seconds=1, max_entries=3, followed_seconds=30, followed=lambda: following[0], clock=lambda: now[0]
+    )
+    entries.put("a", 1)
+    kept = entries.kept("a")
+    now[0] = 5.0
+    assert kept is not None and entries.of(kept) == 1
+    following[0] = False
+    assert entries.get("a") is None
+    following[0] = True  # what has changed meanwhile was told to entries that are still there
+    assert entries.of(kept) is None
+
+
 def test_of_entries_some_may_be_forgotten_and_answers_asked_for_before_are_not_kept() -> None:
     entries: Expiring[str, int] = Expiring(seconds=1, max_entries=3)
     entries.put("a", 1)
