@@ -70,6 +70,7 @@ class MultiResourceBatch:
         return await answer_write(self._service, request, work)
 
     async def _run(self, unit: Unit, operations: list[Mapping[str, Any]], aside: Aside) -> list[Any]:
+        await self._refuse_many_inside(unit, operations)
         await self._lock(unit, operations)
         inside, schemas = 0, unit.parts.schemas
         results: list[Any] = []
@@ -87,7 +88,7 @@ class MultiResourceBatch:
                         partial(schemas.rows_inside, resource, step["operation"], data), data
                     )
                     if inside > MOST_INSIDE:
-                        raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
+                        raise _too_many_inside()
                 result = await unit.ask(resource, step["operation"], data, params, version=version)
                 result = unit.answer.count(result, resource)
             except ApiError as error:
@@ -95,6 +96,23 @@ class MultiResourceBatch:
             results.append(result)
             seen.append(await _json_values(result))
         return results
+
+    async def _refuse_many_inside(self, unit: Unit, operations: list[Mapping[str, Any]]) -> None:
+        """Refuse more rows inside rows than a request may hold, before any of them is locked.
+
+        What templates bring is counted when they are known.
+
+        Raises:
+            PayloadTooLarge: there are more.
+        """
+        inside, schemas = 0, unit.parts.schemas
+        for index, step in enumerate(operations):
+            resource = unit.parts.registry.find(step["resource"], self._version)
+            if resource is not None and resource.relations and step["operation"] in SCHEMA_OPERATIONS:
+                data = step.get("data")
+                inside += await by_size(partial(schemas.rows_inside, resource, step["operation"], data), data)
+                if inside > MOST_INSIDE:
+                    raise at_index(_too_many_inside(), index)
 
     async def _lock(self, unit: Unit, operations: list[Mapping[str, Any]]) -> None:
         """Lock the rows that operations name and change, before the first of them runs.
@@ -203,3 +221,7 @@ async def _json_values(result: Any) -> Any:
         return result
     read = partial(wire.loads, result.json)
     return await in_thread(read) if len(result.json) > LARGE_BYTES else read()
+
+
+def _too_many_inside() -> PayloadTooLarge:
+    return PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -302,3 +303,23 @@ async def test_logic_classes_have_their_say_on_every_level(store: TestedApplicat
     assert (lost.status_code, details(lost)) == (422, {"lids": "unknown_field"})
     assert (await client.post(boxes, json={"name": "own way"})).status_code == 201
     assert [box["name"] for box in (await client.get(f"{boxes}?sort=id")).json()["data"]] == ["a!", "own way"]
+
+
+async def test_more_rows_inside_than_a_request_may_hold_are_refused_before_any_is_locked(
+    store: TestedApplication,
+) -> None:
+    client = store.client()
+    shelf = await a_shelf(client, "a")
+    item = shelf["items"][0]["id"]
+    most = 1_000  # of one list
+    bodies = [
+        {"items": [{"id": item, "parts": [{"id": n * most + one} for one in range(most)]}]} for n in range(11)
+    ]
+    operations = [
+        {"operation": "patch", "resource": "Shelves", "id": shelf["id"], "data": body} for body in bodies
+    ]
+    async with store.connected.database.system() as transaction:
+        await transaction.execute("select from items where id = $1 for update", item)
+        async with asyncio.timeout(20):
+            refused = await client.post("/api/v1/batch", json=operations)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "payload_too_large"), refused.text
