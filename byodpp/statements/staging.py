@@ -114,7 +114,9 @@ class StagingStatements:
             )
             held = held.order_by(table.c.id).with_for_update(of=table, key_share=True, read=True)
             kept = held.cte("_held")
-            found = sa.exists(sa.select(kept.c.id).where(kept.c.id == wanted).correlate(staged))
+            found: sa.ColumnElement[bool] = wanted.in_(
+                sa.select(kept.c.id)
+            )  # hashed: neither side is ever null
         else:
             found = sa.exists(sa.select(table.c.id).where(*seen, table.c.id == wanted).correlate(staged))
         return _places(staged).where(*_meant(staged), value.is_not(None), sa.not_(found))
