@@ -15,6 +15,7 @@ from tests.patience import blocked
 from tests.worlds import build
 
 FOLDERS, NOTES = "/api/v1/folders", "/api/v1/notes"
+DRAWERS, CARDS = "/api/v1/drawers", "/api/v1/cards"
 _OPEN: Final = {"read": ["Admin"], "write": ["Admin"]}
 _WORLD: Final[dict[str, Any]] = {
     "resources": [
@@ -23,6 +24,19 @@ _WORLD: Final[dict[str, Any]] = {
             "name": "Notes",
             "fields": {"name": {"type": "string"}, "folderId": {"references": "Folders"}},
             "access": _OPEN,
+        },
+        {
+            "name": "Drawers",
+            "scope": "user",
+            "softDelete": True,
+            "fields": {"name": {"type": "string"}},
+            "access": {"read": ["Admin", "Viewer"], "write": ["Admin"]},
+        },
+        {
+            "name": "Cards",
+            "scope": "user",
+            "fields": {"name": {"type": "string"}, "drawerId": {"references": "Drawers"}},
+            "access": {"read": ["Admin", "Viewer"], "write": ["Admin", "Viewer"]},
         },
     ]
 }
@@ -118,3 +132,40 @@ async def test_deletions_and_references_at_the_same_time_leave_none_that_leads_n
             "select count(*) from notes n join folders f on f.id = n.folder_id where f.deleted_at is not null"
         )
         assert await transaction.fetchval(lost) == 0
+
+
+@pytest.mark.parametrize("role", ["Admin", "Viewer"])  # the latter may only read his drawers
+async def test_who_refers_to_a_row_of_his_own_waits_for_its_deletion(
+    office: TestedApplication, role: str
+) -> None:
+    owner, client = office.client(user="bob"), office.client(role=role, user="bob")
+    drawer, other = [(await owner.post(DRAWERS, json={"name": "d"})).json()["data"]["id"] for _ in range(2)]
+    async with office.connected.database.system() as transaction:
+        await transaction.execute("select from drawers where id = $1 for update", drawer)
+        await transaction.execute("update drawers set deleted_at = now() where id = $1", drawer)
+        creating = asyncio.create_task(client.post(CARDS, json={"name": "c", "drawerId": drawer}))
+        await blocked(transaction)
+    async with asyncio.timeout(60):
+        refused = await creating
+    assert refused.status_code == 422, refused.text
+    assert [one["field"] for one in refused.json()["error"]["details"]] == ["drawerId"]
+    made = await client.post(CARDS, json={"name": "c", "drawerId": other})
+    assert made.status_code == 201, made.text
+    stranger = office.client(role=role, user="carol")
+    refused = await stranger.post(CARDS, json={"name": "c", "drawerId": other})
+    assert refused.status_code == 422, refused.text
+
+
+async def test_an_import_waits_for_the_deletion_of_what_is_its_callers_own(office: TestedApplication) -> None:
+    owner, client = office.client(user="bob"), office.client(role="Viewer", user="bob")
+    drawer, other = [(await owner.post(DRAWERS, json={"name": "d"})).json()["data"]["id"] for _ in range(2)]
+    async with office.connected.database.system() as transaction:
+        await transaction.execute("select from drawers where id = $1 for update", drawer)
+        await transaction.execute("update drawers set deleted_at = now() where id = $1", drawer)
+        csv = f"name,drawerId\nn,{drawer}\nm,{other}\n"
+        sent = client.post(f"{CARDS}/import", content=csv, headers={"Content-Type": "text/csv"})
+        importing = asyncio.create_task(sent)
+        await blocked(transaction)
+    async with asyncio.timeout(60):
+        found = (await importing).json()["data"]
+    assert (found["created"], found["rejected"]) == (1, 1)

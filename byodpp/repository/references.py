@@ -53,7 +53,7 @@ async def check_references(
             continue
         acting.transaction.needs_more()
         wanted = {index: item[name] for index, item in enumerate(items) if item.get(name) is not None}
-        held = target.soft_delete and target.scope is Scope.TENANT  # of others, some may only be read
+        held = target.soft_delete and target.tenant_bound  # of others, some may only be read
         seen = await store.visible_keys(acting, target, set(wanted.values()), held=held)
         if standing is not None and not seen.issuperset(wanted.values()):
             stored = await standing() if stored is None else stored

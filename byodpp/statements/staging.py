@@ -106,7 +106,7 @@ class StagingStatements:
         if visibility.rows is not None:
             seen.append(self._statements.condition(target, visibility.rows, table))
         wanted = _typed(value, table.c.id.type)
-        if target.soft_delete and target.scope is Scope.TENANT:
+        if target.soft_delete and target.scope in (Scope.TENANT, Scope.USER):
             # Nobody deletes them before the rows are there: as where a single row refers to another.
             texts = array_parameter(_parameter(column), sa.Text())
             held = sa.select(table.c.id).where(
