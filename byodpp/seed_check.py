@@ -16,11 +16,12 @@ from typing import Any, Final
 from byodpp import wire
 from byodpp.authentication.tenants import PLATFORM_SLUG
 from byodpp.definitions import ResourceDefinition
-from byodpp.exceptions import ApiError, Problem
+from byodpp.exceptions import ApiError, Detail, Problem
 from byodpp.query.judge import judge
 from byodpp.query.text import parse_json
 from byodpp.registry import Registry
 from byodpp.schemas import SchemaMap
+from byodpp.schemas.unseen import certain_of_own
 from byodpp.seeding import STEP_KEYS
 from byodpp.suggestion import nearest
 
@@ -171,16 +172,36 @@ class _File:
             return
         rules = (rule for rules in resource.access.values() for rule in rules)
         filled = later.union(*(rule.preset for rule in rules)) if operation == "create" else later
+        for one in self._faults(resource, operation, now, filled):
+            self._tell(f"{at}.{one.field}" if one.field else at, one.message)
+
+    def _faults(
+        self, resource: ResourceDefinition, operation: str, now: dict[str, Any], filled: frozenset[str]
+    ) -> list[Detail]:
+        """Return what is wrong in a row of which some fields are filled in later, whatever is in them."""
+        missing = filled - now.keys()
+        own = bool(missing) and (*resource.id, operation) in self.schemas.overridden()
         try:
             if operation == "patch":
                 self.schemas.judge_unseen(resource, now, None, partial=filled)
             else:
                 self.schemas.load(resource, operation, now, partial=filled)
         except ApiError as error:
-            for one in error.details:
-                self._tell(f"{at}.{one.field}" if one.field else at, one.message)
-            if not error.details:
-                self._tell(at, error.message)
+            found = [*error.details] or [Detail("", error.error_code, error.message)]
+            return self._lasting(resource, operation, found, missing) if own else found
+        except Exception:
+            if not own:
+                raise  # it would also fail in a request
+            # The class reads what is not there yet. What it says of the row is told when that is loaded.
+        return []
+
+    def _lasting(
+        self, resource: ResourceDefinition, operation: str, found: list[Detail], missing: frozenset[str]
+    ) -> list[Detail]:
+        """Return the faults that an application's class finds in a row, whatever its missing fields hold."""
+        schema, nested = self.schemas.schema(resource, operation), self.schemas.nestable(resource, operation)
+        kept = certain_of_own(found, schema, "", missing, nested)
+        return [one for one in kept if one.field and one.field.partition(".")[0] not in missing]
 
     def _later(self, at: str, resource: ResourceDefinition, name: str, value: Any) -> None:
         """Judge a field with something in it that stands for another value."""

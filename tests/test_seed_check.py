@@ -74,9 +74,9 @@ def put(document: dict[str, Any], *path: Any) -> dict[str, Any]:
     return document
 
 
-def said(folder: Path, blueprint: Blueprint) -> list[str]:
-    schemas = SchemaMap.build(blueprint.registry)
-    found = check_seeds(folder, blueprint.registry, schemas, given_names())
+def said(folder: Path, blueprint: Blueprint, schemas: SchemaMap | None = None) -> list[str]:
+    judging = schemas or SchemaMap.build(blueprint.registry)
+    found = check_seeds(folder, blueprint.registry, judging, given_names())
     return [f"{one.path} | {one.reason} {one.suggestion}" for one in found]
 
 
@@ -162,6 +162,48 @@ async def test_what_is_told_without_a_database_is_refused_with_one(
         with pytest.raises(StartError, match=r"seeds/1\.json: "):
             await load(tested, tmp_path / "bad")
         assert await load(tested, tmp_path / "good") == 2
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "if data['categoryId'] == -1:\n            raise ValidationError('no')",
+        "if not data.get('categoryId'):\n            raise ValidationError('no category')",
+        "if not data.get('categoryId'):\n            raise ValidationError('Not a valid one', 'categoryId')",
+    ],
+)
+def test_what_is_filled_in_later_is_not_missed_by_a_class_that_looks_at_the_row(
+    tmp_path: Path, look: str
+) -> None:
+    schema = (
+        "from marshmallow import Schema, ValidationError, validates_schema\n\n\n"
+        "class ProductsCreate(Schema):\n    resource = 'Products'\n    operation = 'create'\n"
+        "    extends = True\n\n    @validates_schema\n    def look(self, data, **_):\n"
+        f"        {look}\n"
+    )
+    blueprint = build(tmp_path, SHOP, {"schemas/v1/products.py": schema})
+    written(tmp_path, GOOD)
+    assert said(tmp_path, blueprint, blueprint.schemas) == []
+    arc = {"name": "Arc", "categoryId": FIND, "price": "much", "siez": 1}
+    written(tmp_path, put(json.loads(json.dumps(GOOD)), "steps", 1, "rows", 0, arc))
+    found = said(tmp_path, blueprint, blueprint.schemas)
+    assert [one.split(" | ")[0].rpartition(".")[2] for one in found] == ["price", "siez"]
+
+
+def test_a_class_that_looks_at_single_fields_is_heard_though_others_are_filled_in_later(
+    tmp_path: Path,
+) -> None:
+    schema = (
+        "from marshmallow import Schema, fields, validate\n\n\n"
+        "class ProductsCreate(Schema):\n    resource = 'Products'\n    operation = 'create'\n"
+        "    extends = True\n    name = fields.String(required=True, validate=validate.Length(min=3))\n"
+    )
+    blueprint = build(tmp_path, SHOP, {"schemas/v1/products.py": schema})
+    written(tmp_path, GOOD)
+    assert said(tmp_path, blueprint, blueprint.schemas) == []
+    written(tmp_path, put(json.loads(json.dumps(GOOD)), "steps", 1, "rows", 0, "name", "A"))
+    (found,) = said(tmp_path, blueprint, blueprint.schemas)
+    assert "rows[0].name | Shorter than minimum length 3" in found
 
 
 def test_check_ends_with_1_when_seeds_are_wrong(tmp_path: Path) -> None:
