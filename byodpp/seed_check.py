@@ -236,6 +236,9 @@ class _File:
             self._filter(f"{at}.$find.filter", target, wanted["filter"])
 
     def _filter(self, at: str, resource: ResourceDefinition, tree: Any) -> None:
+        if _is(tree, "$find") or _is(tree, "$given"):
+            self._tell(at, "must be an object of fields, not what stands for a value")
+            return
         if _holds_placeholder(tree):
             self._placeholders(at, tree)
             return

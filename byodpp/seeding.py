@@ -185,9 +185,8 @@ class Seeder:
                 raise StartError([Problem(f"{place}.rows[{number}]", _told(error))]) from error
         if "action" in step:
             try:
-                rows_there = await system[resource.name].list(
-                    step.get("where"), limit=resource.bounds.max_limit
-                )
+                where = await _resolved(step.get("where"), system)
+                rows_there = await system[resource.name].list(where, limit=resource.bounds.max_limit)
                 for found in rows_there:
                     body = await _resolved(step.get("body"), system)
                     await unit.ask(resource, step["action"], body, {"id": str(found["id"])})
@@ -208,7 +207,9 @@ async def _resolved(value: Any, repositories: Any) -> Any:
             raise ApiError(f"$find must be an object with `resource` and `filter`: {json.dumps(wanted)}")
         if wanted["resource"] not in list(repositories):
             raise ApiError(f"$find looks in {wanted['resource']!r}, and there is no such resource")
-        row = await repositories[wanted["resource"]].find(wanted["filter"])
+        row = await repositories[wanted["resource"]].find(
+            await _resolved(wanted["filter"], repositories)  # which may hold others
+        )
         if row is None:
             raise ApiError(f"$find finds nothing: {json.dumps(wanted)}")
         return wire.loads(row.json)["id"]

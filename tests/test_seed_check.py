@@ -59,6 +59,9 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
     "action": (lambda one: put(one, "steps", 2, "action", "publsh:post"),
                "steps[2].action", "'publish:post'?"),
     "where": (lambda one: put(one, "steps", 2, "where", {"nmae": "Arc"}), "steps[2].where", "'name'"),
+    "where at all": (lambda one: put(one, "steps", 2, "where", FIND), "steps[2].where", "must be an object"),
+    "found where by": (lambda one: put(one, "steps", 2, "where", {"categoryId": {"$find": 7}}),
+                       "steps[2].where", "$find must"),
     "body": (lambda one: put(put(one, "steps", 2, "action", "patch"), "steps", 2, "body", {"nmae": 1}),
              "steps[2].body.nmae", "'name'"),
 }  # fmt: skip
@@ -151,6 +154,8 @@ async def load(tested: TestedApplication, folder: Path) -> int:
         "found how",
         "found nowhere",
         "where",
+        "where at all",
+        "found where by",
     ],
 )
 async def test_what_is_told_without_a_database_is_refused_with_one(
@@ -162,6 +167,22 @@ async def test_what_is_told_without_a_database_is_refused_with_one(
         with pytest.raises(StartError, match=r"seeds/1\.json: "):
             await load(tested, tmp_path / "bad")
         assert await load(tested, tmp_path / "good") == 2
+
+
+async def test_what_is_found_may_be_what_something_else_is_found_by(
+    byodpp_bench: Bench, blueprint: Blueprint, tmp_path: Path
+) -> None:
+    inside = {"$find": {"resource": "Categories", "filter": {"parentId": FIND}}}
+    inner = {"tenant": "acme", "resource": "Categories", "rows": [{"name": "Inner", "parentId": FIND}]}
+    bow = put(json.loads(json.dumps(ARC)), "rows", 0, {"name": "Bow", "categoryId": inside, "price": 1})
+    cheaper = {"action": "patch", "body": {"price": 7}, "where": {"categoryId": {"in": [inside]}}}
+    step = {"tenant": "acme", "resource": "Products", **cheaper}
+    written(tmp_path, {**GOOD, "steps": [LAMPS, ARC, inner, bow, step]})
+    assert said(tmp_path, blueprint) == []
+    async with byodpp_bench.application(blueprint) as tested:
+        assert await load(tested, tmp_path) == 4
+        rows = (await tested.client().get("/api/v1/products?sort=name&fields=name,price")).json()["data"]
+    assert [(one["name"], float(one["price"])) for one in rows] == [("Arc", 9.5), ("Bow", 7)]
 
 
 @pytest.mark.parametrize(
