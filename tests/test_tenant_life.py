@@ -419,6 +419,38 @@ async def test_who_is_invited_again_with_the_same_roles_keeps_tokens_and_keys(wo
     assert len(await world.rows(revoked)) > 1
 
 
+async def test_an_invitation_that_takes_the_place_of_one_that_stopped_ends_what_that_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    await world.life.invite("gamma", replace(BEN, roles=("Admin",)))
+    ulid = (await world.rows("select ulid from tenants where slug = 'gamma'"))[0]["ulid"]
+    [user] = await world.rows("select id, subject from users where email = $1", BEN.email)
+    admin = world.issuer.issue(ulid, user["subject"], roles=["Admin"])
+    client = world.application.client(role=None, headers={"Authorization": f"Bearer {admin}"})
+    revoked = "select subject from revocations where tenant_id > 0 and kind = 'user'"
+    viewer = replace(BEN, roles=("Viewer",))
+
+    async def away(*arguments: Any, **named: Any) -> None:
+        raise Unavailable("The database is away")
+
+    # It has told the realm, and no more; neither has one after it, nor one of somebody else.
+    monkeypatch.setattr("byodpp.tenant_life.steps._hold_roles", away)
+    for guest in (viewer, replace(viewer, last_name="One"), replace(viewer, email="eve@gamma.example")):
+        with pytest.raises(Unavailable):
+            await world.life.invite("gamma", guest)
+    monkeypatch.undo()
+    assert (await client.get("/api/v1/notes")).status_code == 200
+    assert await world.rows(revoked) == []
+    await world.life.invite("gamma", replace(viewer, email="BEN@gamma.example", first_name="Benjamin"))
+    await world.application.connected.revocation_watch.refresh()
+    assert (await client.get("/api/v1/notes")).status_code == 401
+    assert await world.rows(revoked) == [{"subject": str(user["id"])}]
+    # Once is enough.
+    await world.life.invite("gamma", viewer)
+    assert len(await world.rows(revoked)) == 1
+
+
 @pytest.mark.parametrize("after", ["tenant", "held", "administrator", "user", "former roles", "invitation"])
 async def test_an_invitation_that_was_cut_off_is_taken_up(world: World, after: str) -> None:
     await world.life.onboard(ADA)

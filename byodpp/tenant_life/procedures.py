@@ -21,7 +21,7 @@ from byodpp.exceptions import ApiError, Conflict, MigrationError
 from byodpp.service import Service
 from byodpp.service.units import Unit
 
-__all__ = ["GIVING_UP", "PATIENT", "Procedure", "Procedures", "PutBack", "Step"]
+__all__ = ["GIVING_UP", "PATIENT", "Procedure", "Procedures", "PutBack", "Step", "left_open"]
 
 #: Held while something is begun, so that of two at the same moment the second one sees the first; but for
 #: an onboarding whose tenant nobody knows yet: when it does.
@@ -90,6 +90,12 @@ _BESIDE: Final = (
 _DONE_LAST: Final = (
     "select done from byodpp.tenant_procedures where finished_at is not null and kind = $1"
     f" and {_WHOSE} = $2::text order by id desc limit 1"
+)
+#: What was noted by a step of the last procedure of a kind that has taken it, of a tenant and an address.
+_NOTED_LAST: Final = (
+    "select done->$4::text as noted, done ? $5::text as ended from byodpp.tenant_procedures"
+    f" where kind = $1 and {_WHOSE} = $2::text and lower(given->>'email') = lower($3) and done ? $4::text"
+    " order by id desc limit 1"
 )
 #: What goes on under another slug is found by that one, also when the tenant is gone; the former is free.
 _CALL: Final = (
@@ -370,6 +376,29 @@ class Procedures:
         """Note that nothing is left to do."""
         async with self._database.system() as transaction:
             await transaction.execute(_FINISH, procedure.id)
+
+
+async def left_open(
+    transaction: Transaction, kind: str, tenant: int, email: str, step: str, ending: str
+) -> Mapping[str, Any] | None:
+    """Return what a step noted that another one was to end, of a procedure that gave its place to others.
+
+    Args:
+        transaction: that reads procedures.
+        kind: of procedure.
+        tenant: its id.
+        email: whom the procedure is about.
+        step: whose result it is, an object.
+        ending: step that ends what that one began.
+
+    Returns:
+        None: there is no such procedure, or the last one has taken the step that ends it.
+    """
+    row = await transaction.fetchrow(_NOTED_LAST, kind, str(tenant), email, step, ending)
+    if row is None or row["ended"]:
+        return None
+    noted: Mapping[str, Any] = wire.loads(row["noted"].encode())
+    return noted
 
 
 async def _refuse_second(transaction: Transaction, procedure: Procedure, tenant: int) -> None:

@@ -33,7 +33,7 @@ from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import Guest, Newcomer
-from byodpp.tenant_life.procedures import Step
+from byodpp.tenant_life.procedures import Step, left_open
 from byodpp.tenant_life.removal import TenantRemoval
 
 __all__ = ["Steps"]
@@ -47,6 +47,9 @@ _LONGEST_LIFE: Final = timedelta(days=366)
 _COMPLETE_SETUP: Final = "/complete-setup"
 #: Where everybody else's leads.
 _ACCEPT_INVITATION: Final = "/accept-invitation"
+#: Step of an invitation that notes which roles somebody has, and the one that ends what says those.
+_HELD: Final = "held"
+_FORMER: Final = "former roles"
 
 
 class Steps:
@@ -123,10 +126,10 @@ class Steps:
         """Return the steps that give a tenant a user, or a user other roles."""
         return [
             for_platform("tenant", partial(self._known_tenant, tenant)),
-            for_platform("held", partial(self._held_roles, guest)),
+            for_platform(_HELD, partial(self._held_roles, guest)),
             for_platform("administrator", partial(self._put_account, guest)),
             for_tenant("user", partial(self._put_user_anew, guest), tenant),
-            for_tenant("former roles", partial(self._end_former_roles, guest), tenant),
+            for_tenant(_FORMER, partial(self._end_former_roles, guest), tenant),
             for_platform("invitation", self._inviting(password, _ACCEPT_INVITATION)),
         ]
 
@@ -218,14 +221,24 @@ class Steps:
         return user
 
     async def _held_roles(self, guest: Guest, unit: Unit, results: Results) -> Any:
-        """Note which roles somebody has before others are given: afterwards nobody knows them."""
-        held = await self._identity.roles_of(results["tenant"]["realm"], guest.email)
-        return {"roles": None if held is None else sorted(held)}
+        """Note which roles somebody has before others are given: afterwards nobody knows them.
+
+        An invitation that gave its place to this one may have given roles, and ended nothing: then what
+        says the former ones is `unended`.
+        """
+        tenant = results["tenant"]
+        held = await self._identity.roles_of(tenant["realm"], guest.email)
+        noted: dict[str, Any] = {"roles": None if held is None else sorted(held)}
+        before = await left_open(unit.transaction, "invite", tenant["id"], guest.email, _HELD, _FORMER)
+        if before is not None and (before.get("unended") or before["roles"] != noted["roles"]):
+            noted["unended"] = True
+        return noted
 
     async def _end_former_roles(self, guest: Guest, unit: Unit, results: Results) -> Any:
         """Revoke what a user has who was there before with other roles: it says those."""
         former = results["administrator"].get("held")  # None, too, of what older programs have begun
-        if results["user"].get("known") and former != sorted(set(guest.roles)):
+        others = former != sorted(set(guest.roles)) or results[_HELD].get("unended", False)
+        if results["user"].get("known") and others:
             await _revoke_former(unit, results["user"]["id"])
         return {}
 
@@ -405,7 +418,7 @@ async def _name(unit: Unit, tenant: Tenant) -> str:
 
 def _held(results: Results) -> dict[str, Any]:
     """Return what was noted of somebody's roles before others were given."""
-    return {"held": results["held"]["roles"]} if "held" in results else {}
+    return {"held": results[_HELD]["roles"]} if _HELD in results else {}
 
 
 async def _revoke_former(unit: Unit, user: Any) -> None:
