@@ -6,13 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint
-from byodpp.exceptions import AuthUnavailable
+from byodpp.exceptions import AuthUnavailable, Unavailable
 from byodpp.testing import Bench
 from tests.patience import soon
 from tests.test_tenant_life import ADA, World
@@ -151,3 +153,109 @@ async def test_what_was_not_told_yet_is_told_at_the_end(byodpp_bench: Bench, blu
         names._waiting.add(row["id"])  # and nobody was woken
         await names.stop()
         assert (await realm_of(world, "gamma"))["displayName"] == "By SQL"
+
+
+async def test_a_change_that_is_committed_while_another_one_is_read_is_told_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    database, names = world.application.connected.database, world.application.connected.realm_names
+    [row] = await world.rows("select id from tenants where slug = 'gamma'")
+    system, read = database.system, asyncio.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[Any]:
+        async with system() as transaction:
+            yield transaction
+        if asyncio.current_task() is names._rounds._task and not read.is_set():
+            read.set()
+            await later.wait()
+
+    async def called() -> str:
+        return str((await realm_of(world, "gamma"))["displayName"])
+
+    later = asyncio.Event()
+    monkeypatch.setattr(database, "system", slow)
+    await changed(world, "gamma", name="First")
+    async with asyncio.timeout(20):
+        await read.wait()
+    await changed(world, "gamma", name="Second")
+    later.set()
+    await soon(called, "Second")
+    assert row["id"] not in names._waiting
+
+
+async def test_a_defect_while_one_realm_is_told_names_its_tenant_and_keeps_no_other_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.life.onboard(ADA)
+    await world.life.onboard(replace(ADA, slug="delta", domain=None))
+    [gamma] = await world.rows("select id, ulid from tenants where slug = 'gamma'")
+    update, names = world.issuer.administration.update_realm, world.application.connected.realm_names
+
+    async def faulty(realm: str, **named: Any) -> None:
+        if realm == gamma["ulid"]:
+            raise RuntimeError("no such field")
+        await update(realm, **named)
+
+    async def called() -> str:
+        return str((await realm_of(world, "delta"))["displayName"])
+
+    async def waiting() -> bool:
+        return bool(names._waiting)
+
+    monkeypatch.setattr(world.issuer.administration, "update_realm", faulty)
+    with caplog.at_level(logging.WARNING, "byodpp.identity"):
+        await changed(world, "gamma", name="Gamma II")
+        await changed(world, "delta", name="Delta II")
+        await soon(called, "Delta II")
+        await soon(waiting, False)
+    assert "realm of tenant gamma has the former name or domain: RuntimeError: no such field" in caplog.text
+    assert "Run `byodpp identity renew gamma`" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_a_realm_whose_telling_is_cut_off_by_the_end_is_told_or_named(
+    byodpp_bench: Bench,
+    blueprint: Blueprint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with byodpp_bench.application(blueprint) as tested:
+        world = World(tested)
+        await world.life.onboard(ADA)
+        [row] = await world.rows("select id from tenants where slug = 'gamma'")
+        called = asyncio.Event()
+
+        async def hangs(*arguments: Any, **named: Any) -> None:
+            called.set()
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr("byodpp.identity.renaming._LEAVING_SECONDS", 0.2)
+        monkeypatch.setattr(world.issuer.administration, "update_realm", hangs)
+        await changed(world, "gamma", name="Gamma II")
+        async with asyncio.timeout(20):
+            await called.wait()
+        with caplog.at_level(logging.WARNING, "byodpp.identity"):
+            await tested.connected.realm_names.stop()
+    assert f"tenants with these ids were told their names and domains: {row['id']}. Run" in caplog.text
+
+
+async def test_a_database_that_is_away_at_the_end_is_told_with_whose_realms_were_left(
+    byodpp_bench: Bench,
+    blueprint: Blueprint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away() -> Any:
+        raise Unavailable("The database is away.")
+
+    async with byodpp_bench.application(blueprint) as tested:
+        names = tested.connected.realm_names
+        names._waiting.update({7, 5})
+        with caplog.at_level(logging.WARNING, "byodpp.identity"):
+            monkeypatch.setattr(tested.connected.database, "system", away)
+            await names.stop()
+            monkeypatch.undo()
+    assert "The database is away." in caplog.text
+    assert "with these ids were told their names and domains: 5, 7. Run `byodpp identity" in caplog.text

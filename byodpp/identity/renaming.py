@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from byodpp.authentication.tenants import PLATFORM_REALM
 from byodpp.database import PLATFORM_TENANT, Database, Transaction
@@ -31,6 +31,10 @@ _PATIENCE_SECONDS: Final = 20.0
 #: How long the end of the process waits for what was not told yet.
 _LEAVING_SECONDS: Final = 2.0
 
+_LEFT: Final = (
+    "the end came before the realms of the tenants with these ids were told their names and domains: %s. Run"
+    " `byodpp identity renew` for each"
+)
 _CALLED: Final = "select id, name, domain from tenants"
 _OF: Final = "select ulid, slug, name, domain from tenants where id = $1"
 
@@ -57,13 +61,21 @@ class RealmNames:
         self._rounds.start()
 
     async def stop(self) -> None:
-        """End; what waits is told first, as long as that takes no longer than a moment."""
-        if await self._rounds.stop() and self._waiting:
-            try:
-                async with asyncio.timeout(_LEAVING_SECONDS):
-                    await self._tell_all()
-            except TimeoutError:
-                _log.warning("%s: %s", self._rounds.trouble, f"{len(self._waiting)} of them, by the end")
+        """End; what waits is told first, as long as that takes no longer than a moment.
+
+        What is left then is a line in the log. Harmless when not started.
+        """
+        if not await self._rounds.stop() or not self._waiting:
+            return
+        try:
+            async with asyncio.timeout(_LEAVING_SECONDS):
+                await self._rounds.once()  # a failure is told by it, and hinders no other part's end
+        except TimeoutError:
+            _log.warning("%s: it takes longer than %.0f seconds", self._rounds.trouble, _LEAVING_SECONDS)
+        finally:
+            if self._waiting:
+                left = ", ".join(str(id) for id in sorted(self._waiting))
+                _log.warning(_LEFT, left)
 
     @asynccontextmanager
     async def around(self, transaction: Transaction) -> AsyncIterator[None]:
@@ -81,17 +93,22 @@ class RealmNames:
 
     async def _tell_all(self) -> None:
         while self._waiting:
-            id = next(iter(self._waiting))
-            async with self._database.system() as transaction:
-                row = await transaction.fetchrow(_OF, id)
-            self._waiting.discard(id)  # before it is told: what changes meanwhile is told again
-            if row is not None:
-                await self._tell(PLATFORM_REALM if id == PLATFORM_TENANT else str(row["ulid"]), row)
+            id = self._waiting.pop()  # before its row is read: what changes from then on is told again
+            try:
+                await self._tell(id)
+            except BaseException:  # also when it is cut off: it waits until its realm is told, or it is named
+                self._waiting.add(id)
+                raise
 
-    async def _tell(self, realm: str, row: Any) -> None:
+    async def _tell(self, id: int) -> None:
+        async with self._database.system() as transaction:
+            row = await transaction.fetchrow(_OF, id)
+        if row is None:
+            return
         if self._administration is None:
             self._not_told(row["slug"], "this process has no right to (keycloak_admin_secret)")
             return
+        realm = PLATFORM_REALM if id == PLATFORM_TENANT else str(row["ulid"])
         own = () if row["domain"] is None else (f"https://{row['domain']}",)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -102,10 +119,12 @@ class RealmNames:
             self._not_told(row["slug"], error.message)
         except TimeoutError:
             self._not_told(row["slug"], f"it took longer than {_PATIENCE_SECONDS:.0f} seconds")
+        except Exception as error:  # a defect, which keeps no other tenant waiting
+            self._not_told(row["slug"], f"{type(error).__name__}: {error}", error)
 
-    def _not_told(self, slug: str, reason: str) -> None:
+    def _not_told(self, slug: str, reason: str, defect: Exception | None = None) -> None:
         told = "the realm of tenant %s has the former name or domain: %s. Run `byodpp identity renew %s`"
-        _log.warning(told, slug, reason, slug)
+        _log.warning(told, slug, reason, slug, exc_info=defect)
 
 
 async def _called(transaction: Transaction) -> Mapping[int, tuple[str, str | None]]:
