@@ -6,15 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from byodpp.bootstrap import Blueprint
+from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import AuthUnavailable, Unavailable
+from byodpp.identity.renaming import RealmNames
 from byodpp.testing import Bench
 from tests.patience import soon
 from tests.test_tenant_life import ADA, World
@@ -259,3 +260,25 @@ async def test_a_database_that_is_away_at_the_end_is_told_with_whose_realms_were
             monkeypatch.undo()
     assert "The database is away." in caplog.text
     assert "with these ids were told their names and domains: 5, 7. Run `byodpp identity" in caplog.text
+
+
+async def test_a_part_that_cannot_end_keeps_no_other_one_from_ending(
+    byodpp_bench: Bench, blueprint: Blueprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = RealmNames.stop
+
+    async def away(names: RealmNames) -> None:
+        await stop(names)
+        raise Unavailable("The database is away.")
+
+    def working(connected: Application) -> list[bool]:
+        works = [connected.policy_watch.looks, connected.sealer.passes, connected.quota.looks]
+        return [connected.database._system is not None, *(work._task is not None for work in works)]
+
+    monkeypatch.setattr(RealmNames, "stop", away)
+    async with AsyncExitStack() as opened:
+        tested = await opened.enter_async_context(byodpp_bench.application(blueprint))
+        assert working(tested.connected) == [True] * 4
+        with pytest.raises(Unavailable, match=r"The database is away\."):
+            await opened.aclose()
+    assert working(tested.connected) == [False] * 4

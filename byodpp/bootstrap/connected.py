@@ -6,8 +6,8 @@ In: settings and a Blueprint. Out: an Application. May reject: StartError.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -339,7 +339,10 @@ class Application:
                 may not be used.
         """
         await self.database.open()
-        try:
+        async with AsyncExitStack() as ends:  # one that fails keeps no other part from ending
+            ends.callback(self.workroom.close)
+            for end in reversed(self._ends()):
+                ends.push_async_callback(end)
             await self._refuse_other_schema()
             await self.issuer.open()
             for follower in self.following.running(self.settings):
@@ -349,20 +352,22 @@ class Application:
             await self.realm_names.start()
             yield
             await self.service.drain()
-        finally:
-            await self.realm_names.stop()
-            await self.policy_watch.stop()
-            await self.revocation_watch.stop()
-            await self.trail.stop()
-            for keeper in self.keepers:
-                await keeper.stop()
-            await self.sealer.stop()
-            await self.quota.stop()
-            await self.issuer.close()
-            if not isinstance(self.rate_limiter, SlidingWindows):
-                await self.rate_limiter.close()
-            await self.database.close()
-            self.workroom.close()
+
+    def _ends(self) -> list[Callable[[], Awaitable[None]]]:
+        """Return what ends the parts, in this order."""
+        shared = [] if isinstance(self.rate_limiter, SlidingWindows) else [self.rate_limiter.close]
+        return [
+            self.realm_names.stop,
+            self.policy_watch.stop,
+            self.revocation_watch.stop,
+            self.trail.stop,
+            *(keeper.stop for keeper in self.keepers),
+            self.sealer.stop,
+            self.quota.stop,
+            self.issuer.close,
+            *shared,
+            self.database.close,
+        ]
 
     async def _recurring_work_is_well(self) -> None:
         serving = [one for name, one in self.of_places.items() if self.database.places[name].refusal is None]
