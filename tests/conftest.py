@@ -37,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak-report", action="store_true", help="write what is marked soak to docs/soak.md")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are cores: a test that waits leaves its core to another."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SoakReport(config), "soak-report")
