@@ -138,9 +138,11 @@ class NestedWork:
         if others and nested.target.version_required:
             told = "and rows that are not named have none: delete them by `id` and `version`."
             raise PreconditionRequired(f"{nested.target.name} is written with a version only, {told}")
+        if not others:
+            return
         await self._rows(nested.target).lock_all(others)
         # Until they were locked, others may have deleted them, or given them to another row.
-        for key in await self._keys(nested, parent, others) if others else ():
+        for key in await self._keys(nested, parent, others):
             await self._unit.ask(nested.target, "delete", None, {"id": str(key)})
 
     async def _keys(self, nested: NestedRows, parent: Any, among: Sequence[Any] = ()) -> list[Any]:
