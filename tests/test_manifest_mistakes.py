@@ -497,3 +497,11 @@ def test_a_malformed_version_does_not_make_twins() -> None:
         {"name": "b", "version": "2", "resources": [resource()]},
     ]
     assert problem(services).path == "$[1].version"
+
+
+@pytest.mark.parametrize("kind", ["actions", "crud"])
+def test_a_wrong_method_hides_no_wrong_address(kind: str) -> None:
+    routes = {kind: [{"url": "api/v1/products/{id}/sail", "method": "fetch"}]}
+    found = problems({"resources": [resource(routes=routes)]})
+    place = f"$.resources[0].routes.{kind}[0]"
+    assert {one.path for one in found} == {f"{place}.method", f"{place}.url"}

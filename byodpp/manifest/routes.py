@@ -96,10 +96,8 @@ def _apply_batch_switch(draft: Draft, found: dict[str, str], routes: Checked, ch
 
 def _operation_of(draft: Draft, spec: Checked, checker: Checker) -> str | None:
     """Return the operation of a `{url, method}` route and note its address when it is not the usual one."""
-    if spec.broken:
-        return None
-    url = _url(spec["url"], spec.at("url"), checker)
-    if url is None:
+    url = None if "url" in spec.broken else _url(spec["url"], spec.at("url"), checker)
+    if url is None or spec.broken:
         return None
     operation = _by_method(spec["method"], url)
     parameters = _PARAMETER.findall(url)
@@ -161,10 +159,8 @@ def _url(url: str, path: str, checker: Checker) -> str | None:
 
 
 def _add_action(draft: Draft, spec: Checked, checker: Checker) -> None:
-    if spec.broken & {"url", "method", "name"}:
-        return
-    url = _url(spec["url"], spec.at("url"), checker)
-    if url is None:
+    url = None if "url" in spec.broken else _url(spec["url"], spec.at("url"), checker)
+    if url is None or spec.broken & {"method", "name"}:
         return
     method = spec.get("method", "post").lower()
     last = url.rsplit("/", 1)[-1]
