@@ -271,18 +271,29 @@ async def test_two_processes_that_onboard_the_same_tenant_do_each_step_once(worl
     assert len((await world.state("gamma"))["realm"]["users"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (
+            ValidationFailed("No mail can be sent: smtp_host is not set"),
+            "No mail can be sent: smtp_host is not set",
+        ),
+        (KeyError("smtp_host"), "KeyError: 'smtp_host'"),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+    ],
+)
 async def test_a_step_that_fails_is_told_in_the_list_and_tried_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str
 ) -> None:
     async def fails(*arguments: Any, **named: Any) -> None:
-        raise ValidationFailed("No mail can be sent: smtp_host is not set")
+        raise failure
 
     monkeypatch.setattr(world.issuer.administration, "invite", fails)
-    with pytest.raises(ValidationFailed):
+    with pytest.raises(type(failure)):
         await world.life.onboard(ADA)
     [line] = [line for line in await world.life.list() if line.slug == "gamma"]
     assert line.under_way is not None
-    assert line.under_way.failure == "invitation: No mail can be sent: smtp_host is not set"
+    assert line.under_way.failure == f"invitation: {told}"
     monkeypatch.undo()
     await world.life.onboard(ADA)
     assert (await world.state("gamma"))["tenant"]["status"] == "activated"

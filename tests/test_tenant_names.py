@@ -119,6 +119,30 @@ async def test_an_onboarding_is_refused_that_finds_a_tenant_with_which_something
     assert all(line.under_way is None for line in await world.life.list())
 
 
+async def test_who_onboards_with_other_words_waits_for_the_step_that_makes_the_tenant_and_never_in_a_circle(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    execute = Transaction.execute
+
+    async def slow(self: Transaction, sql: str, *arguments: Any) -> Any:
+        if "jsonb_build_object" in sql and arguments[1] == "tenant":  # the note that the tenant is there
+            begun.set()
+            await asyncio.wait_for(go_on.wait(), timeout=10)
+        return await execute(self, sql, *arguments)
+
+    monkeypatch.setattr(Transaction, "execute", slow)
+    first = asyncio.create_task(world.life.onboard(ADA))
+    await asyncio.wait_for(begun.wait(), timeout=10)
+    second = asyncio.create_task(world.life.onboard(replace(ADA, phone="+46 1")))
+    async with asyncio.timeout(10):
+        while not await world.rows("select 1 from pg_stat_activity where wait_event_type = 'Lock'"):
+            await asyncio.sleep(0.01)
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(first, second), timeout=30)
+    assert len(await world.rows("select id from tenants where slug = 'gamma'")) == 1
+
+
 async def test_what_ends_while_something_is_begun_stands_in_nobodys_way(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,8 +23,8 @@ from byodpp.service.units import Unit
 
 __all__ = ["GIVING_UP", "PATIENT", "Procedure", "Procedures", "PutBack", "Step", "left_open"]
 
-#: Held while something is begun, so that of two at the same moment the second one sees the first; but for
-#: an onboarding whose tenant nobody knows yet: when it does.
+#: Held while something is begun, so that of two at the same moment the second one sees the first, and by the step
+#: of an onboarding that finds out whose it is; always before the row of a procedure.
 _ALONE: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp procedures', 0))"
 #: How often what is under way is looked for, as it may end between two statements.
 _LOOKS: Final = 3
@@ -248,8 +248,9 @@ class Procedures:
         """Take a step unless it is taken; return its result, and whether it was taken now.
 
         Raises:
-            ApiError, MigrationError: as the step raises; noted with the procedure unless the step is silent.
-                The procedure is forgotten if it was its first, or if the step has put everything back.
+            ApiError, MigrationError: as the step raises; noted with the procedure unless the step is silent, as
+                any defect is. The procedure is forgotten if it was its first, or if the step has put
+                everything back.
         """
         principal = step.principal(results)
         origin = Origin(
@@ -261,15 +262,19 @@ class Procedures:
             if principal.session.database is None:
                 return await self._together(procedure, step, results, principal, origin)
             return await self._apart(procedure, step, results, principal, origin)
-        except (ApiError, MigrationError) as error:
-            if step.silent:
-                raise
-            async with self._database.system() as transaction:
-                await transaction.execute(_FORGET, procedure.id)
-                told = f"{step.name}: {error.message if isinstance(error, ApiError) else error}"[:1000]
-                undone = step.undoes if isinstance(error, (step.undone_by, MigrationError)) else ()
-                await transaction.execute(_FAIL, procedure.id, told, list(undone))
+        except Exception as error:  # a defect, too, has to be seen in the list of tenants
+            if not step.silent:
+                await self._stopped(procedure, step, error)
             raise
+
+    async def _stopped(self, procedure: Procedure, step: Step, error: Exception) -> None:
+        """Note why a procedure has stopped; forget it if that was its first step."""
+        undone = step.undoes if isinstance(error, (step.undone_by, MigrationError)) else ()
+        async with self._database.system() as transaction:
+            await transaction.execute(_FORGET, procedure.id)
+            await transaction.execute(
+                _FAIL, procedure.id, f"{step.name}: {_why(error)}"[:1000], list(undone)
+            )
 
     async def _together(
         self,
@@ -281,9 +286,12 @@ class Procedures:
     ) -> tuple[Any, bool]:
         """Take a step in one transaction with the note that it is done."""
         taken = False
+        finds = procedure.tenant is None and step.name == WHOSE
 
         async def work(unit: Unit) -> Any:
             nonlocal taken
+            if finds:  # before the procedure itself: who begins something holds both, in this order
+                await unit.transaction.execute(_ALONE)
             done = await _done(unit.transaction, procedure, step)
             if step.name in done:
                 return done[step.name]
@@ -292,7 +300,7 @@ class Procedures:
                 await unit.transaction.execute(_PUT_BACK, procedure.id)
                 return result
             await unit.transaction.execute(_NOTE, procedure.id, step.name, json.dumps(result))
-            if procedure.tenant is None and step.name == WHOSE:
+            if finds:
                 await _refuse_second(unit.transaction, procedure, result["id"])
             if step.last:
                 await unit.transaction.execute(_FINISH, procedure.id)
@@ -352,7 +360,7 @@ class Procedures:
         for step in steps:
             try:
                 results[step.name] = await self._once(step, dict(results), origin)
-            except ApiError:
+            except Exception:  # nothing of it was cut off: it has ended, a defect or not
                 async with self._database.system() as transaction:
                     await transaction.execute(_FORGET, id)
                 raise
@@ -402,12 +410,11 @@ async def left_open(
 
 
 async def _refuse_second(transaction: Transaction, procedure: Procedure, tenant: int) -> None:
-    """See that nothing else is under way with the tenant that a procedure has found.
+    """See that nothing else is under way with the tenant that a procedure has found; nothing begins meanwhile.
 
     Raises:
         Conflict: something is, begun when the tenant had another slug.
     """
-    await transaction.execute(_ALONE)
     row = await transaction.fetchrow(_TWICE, procedure.id, str(tenant))
     if row is not None:
         raise _something_else(_procedure(row), procedure.slug)
@@ -442,6 +449,15 @@ def _procedure(row: Any) -> Procedure:
         begun_at=row["begun_at"],
         tenant=None if row["whose"] is None else int(row["whose"]),
     )
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case ApiError():
+            return error.message
+        case MigrationError():
+            return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _differing(begun: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
