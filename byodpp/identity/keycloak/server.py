@@ -72,12 +72,16 @@ class KeycloakServer:
         """Return the version of the server, e.g. `26.6.4`.
 
         Raises:
-            StartError: our administrator may not sign in, or may not ask.
+            StartError: our administrator may not sign in, or may not ask, or it is no Keycloak.
             AuthUnavailable: it is away.
         """
         try:
             async with self.realm(self._credentials.realm) as admin:
                 return str((await admin.a_get_server_info())["systemInfo"]["version"])
+        except (_NoKeycloak, TypeError) as error:
+            reason = "something answers there that is no Keycloak, or not all of it"
+            advice = "Look at it, and at keycloak_internal_url."
+            raise StartError([Problem("issuer_base_url", reason, advice)]) from error
         except BadGateway as refusal:
             advice = "Look at keycloak_admin_client and its secret, or keycloak_admin_user and its password."
             raise StartError([Problem("keycloak_admin_client", refusal.message, advice)]) from refusal
@@ -92,7 +96,7 @@ class KeycloakServer:
 
         Raises:
             AuthUnavailable: Keycloak is away, or the whole took too long.
-            BadGateway: it refused us, or failed.
+            BadGateway: it refused us, or failed, or is no Keycloak.
             NotFound: what the address names does not exist.
             UniqueConflict: it exists already.
             ValidationFailed: it is not valid.
@@ -108,6 +112,11 @@ class KeycloakServer:
                     if _ends_session(error):
                         await self._forget()
                     raise _translated(error) from error
+                except TypeError as error:
+                    if not _of_library(error):
+                        raise
+                    await self._forget()
+                    raise _NoKeycloak() from error
         except TimeoutError as error:
             raise AuthUnavailable("The identity provider did not answer in time") from error
 
@@ -194,6 +203,21 @@ def tolerated(status: int) -> Iterator[None]:
     except _errors() as error:
         if error.response_code != status:
             raise
+
+
+class _NoKeycloak(BadGateway):
+    """An answer of another shape than Keycloak's."""
+
+    def __init__(self) -> None:
+        super().__init__("Something answers in the identity provider's place that is no Keycloak")
+
+
+def _of_library(error: BaseException) -> bool:
+    """Whether python-keycloak has raised an error: it does so by its type checks, and where it is not safe."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] == "keycloak"
 
 
 def _errors() -> type[KeycloakError]:
