@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from byodpp import migrations
+from byodpp.exceptions import MigrationError
 from byodpp.testing import Bench
 from tests.worlds import build
 
@@ -56,6 +59,9 @@ async def test_rows_outside_of_their_fields_bounds_are_counted(byodpp_bench: Ben
             f"Things.name: 2 rows are outside of maxLength 4: {end}",
         ]
         assert [one async for one in migrations.rows_outside(before.registry, uri)] == []
+        nobody = uri.replace("byodpp_system", "nobody")
+        with pytest.raises(MigrationError, match="postgres_system_uri: .* cannot be connected: .*nobody"):
+            [one async for one in migrations.rows_outside(before.registry, nobody)]
         other = build(tmp_path / "other", manifest({"word": {"type": "integer", "minimum": 1}}))
         told = [str(one) async for one in migrations.rows_outside(other.registry, uri)]
         assert len(told) == 1 and told[0].startswith("Things: not counted (operator does not exist: text <")

@@ -23,7 +23,7 @@ from byodpp.bootstrap import Application, Blueprint
 from byodpp.cli.preparation import running_database
 from byodpp.database import SessionContext
 from byodpp.exceptions import ApiError, Conflict, MigrationError, NotFound, TenantMoving
-from byodpp.places import PlaceBuilder, dedicated, fences, place_name
+from byodpp.places import EVERYWHERE, PlaceBuilder, dedicated, fences, place_name
 from byodpp.places.following import are_behind, follow, make_way
 from byodpp.places.placement import Tier
 from byodpp.service.units import Unit
@@ -633,13 +633,32 @@ async def migrated(world: World, folder: Path, manifest: dict[str, Any]) -> Asyn
     settings = world.application.settings
     assert settings.postgres_admin_uri is not None
     builder = PlaceBuilder(blueprint.registry, blueprint.tables, settings.postgres_admin_uri)
-    assert await make_way(builder)
+    assert await make_way(builder, settings.postgres_system_uri)
     await migrations.synchronise(blueprint.registry, settings.postgres_admin_uri, allow_destructive=True)
     connected = Application.connect(settings, blueprint)
     tested = replace(world.application, blueprint=blueprint, connected=connected, asgi=connected.asgi())
     async with connected.lifespan():
         connected.lifecycle.ready = True
         yield World(tested), lambda: follow(builder, str(settings.postgres_system_uri), lossy=True)
+
+
+async def test_a_migration_whose_places_could_not_follow_begins_nothing(world: World) -> None:
+    await world.fill("acme", 2)
+    await world.life.move("acme", "schema")
+    settings, blueprint = world.application.settings, world.application.blueprint
+    builder = PlaceBuilder(blueprint.registry, blueprint.tables, settings.postgres_admin_uri)
+    nobody = str(settings.postgres_system_uri).replace("byodpp_system", "nobody")
+    assert nobody != settings.postgres_system_uri
+    for uri, told in ((nobody, "cannot be connected: .*nobody"), (None, "is needed to migrate")):
+        with pytest.raises(MigrationError, match=f"postgres_system_uri: .*{told}"):
+            await make_way(builder, uri)
+        with pytest.raises(MigrationError, match=f"postgres_system_uri: .*{told}"):
+            await follow(builder, uri, lossy=True)
+    with pytest.raises(MigrationError, match="cannot be connected"):
+        await are_behind(nobody, blueprint.fingerprint)
+    async with world.application.connected.database.system() as transaction:
+        views = "select exists (select from pg_views where schemaname = $1)"
+        assert await transaction.fetchval(views, EVERYWHERE), "what unites the places was dropped"
 
 
 async def test_places_follow_the_shared_tables_and_are_refused_until_they_have(

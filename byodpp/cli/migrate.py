@@ -277,7 +277,6 @@ async def _follow_in(settings: Settings, place: str) -> None:
     from byodpp.tables import Tables
 
     places = PlaceDatabases(Tables.build(load_manifest(settings.app_dir)), place_addresses(settings))
-    assert settings.postgres_system_uri is not None  # `_follow` has asked for it
     await follow_in_database(places, place, settings.postgres_system_uri)
 
 
@@ -296,7 +295,7 @@ async def _apply(settings: Settings, *, allow_destructive: bool) -> list[str]:
     owner = _owner(settings)
     registry = load_manifest(settings.app_dir)
     builder = PlaceBuilder(registry, Tables.build(registry), owner)
-    places = await make_way(builder)
+    places = await make_way(builder, settings.postgres_system_uri)
     try:
         revisions = await migrations.apply(
             settings.app_dir,
@@ -316,9 +315,6 @@ async def _follow(settings: Settings, builder: PlaceBuilder) -> None:
     from byodpp import migrations
     from byodpp.places.following import follow
 
-    if settings.postgres_system_uri is None:
-        advice = "Set POSTGRES_SYSTEM_URI: it knows which tenants have a schema of their own."
-        raise MigrationError([Problem("postgres_system_uri", "is needed to migrate", advice)])
     status = await migrations.status(settings.app_dir, builder.registry, _owner(settings))
     _tell(await follow(builder, settings.postgres_system_uri, lossy=not status.pending))
 

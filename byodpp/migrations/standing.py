@@ -2,7 +2,8 @@
 
 In: the resources and a connection of the system role. Out: of each bound, how many living rows are outside
 of it. No migration changes them: they are read as before, and refused when they are written. Reads whole
-tables, each for a minute at most. Rejects nothing: a table that cannot be counted says so.
+tables, each for a minute at most. A table that cannot be counted says so. May reject: MigrationError, when
+there is no connection.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 import asyncpg
 
 from byodpp.definitions import FieldDefinition, Kind, ResourceDefinition
+from byodpp.exceptions import MigrationError, Problem
 from byodpp.fields.numbers import exact
 from byodpp.registry import Registry
 from byodpp.sql_text import quote
@@ -58,8 +60,15 @@ async def rows_outside(registry: Registry, uri: str) -> AsyncIterator[Outside]:
     Args:
         registry: the resources.
         uri: of the system role, before which row-level security hides nothing.
+
+    Raises:
+        MigrationError: that role cannot be connected.
     """
-    connection = await asyncpg.connect(uri, timeout=10)
+    try:
+        connection = await asyncpg.connect(uri, timeout=10)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = f"the role that sees the rows of all tenants cannot be connected: {error or type(error).__name__}"
+        raise MigrationError([Problem("postgres_system_uri", reason, "Look at POSTGRES_SYSTEM_URI.")]) from error
     try:
         await connection.execute(_PATIENCE)
         there = {(row["table_name"], row["column_name"]) for row in await connection.fetch(_COLUMNS)}

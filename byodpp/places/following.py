@@ -7,12 +7,14 @@ it can, and the others are served. Revisions are not run again in places: each i
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import asyncpg
 
-from byodpp.exceptions import MigrationError
+from byodpp.exceptions import MigrationError, Problem
 from byodpp.places.building import PlaceBuilder
 from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone, claim_keys, hold
@@ -37,12 +39,21 @@ class Followed:
     failure: MigrationError | None = None
 
 
-async def make_way(builder: PlaceBuilder) -> bool:
-    """Drop what stands in the way of changes to the shared tables; return whether there are places."""
+async def make_way(builder: PlaceBuilder, system_uri: str | None) -> bool:
+    """Drop what stands in the way of changes to the shared tables; return whether there are places.
+
+    Args:
+        builder: makes places.
+        system_uri: of the role by which they `follow` afterwards.
+
+    Raises:
+        MigrationError: that role is not there, and so nothing was dropped.
+    """
     async with builder.connected() as owner:
         if not await owner.fetchval(_ANY):
             return False
-        await builder.hide_everywhere(owner)
+        async with _connected(system_uri):
+            await builder.hide_everywhere(owner)
         return True
 
 
@@ -53,16 +64,16 @@ async def are_behind(system_uri: str, fingerprint: str) -> bool:
         system_uri: of the role that passes row-level security.
         fingerprint: of the schema that the program wants. One that is older than the tables serves, but
             would take from a tenant's schema what it does not know.
+
+    Raises:
+        MigrationError: the role cannot be connected.
     """
-    system = await asyncpg.connect(system_uri, timeout=30)
-    try:
+    async with _connected(system_uri) as system:
         return await system.fetchval(_NEWEST) == fingerprint and bool(await system.fetch(BEHIND))
-    finally:
-        await system.close()
 
 
 async def follow(
-    builder: PlaceBuilder, system_uri: str, *, lossy: bool, only_behind: bool = False
+    builder: PlaceBuilder, system_uri: str | None, *, lossy: bool, only_behind: bool = False
 ) -> list[Followed]:
     """Bring every place up to date.
 
@@ -76,10 +87,10 @@ async def follow(
         What became of each that was looked at.
 
     Raises:
-        MigrationError: tables are in use all the time, or tenants are being moved.
+        MigrationError: tables are in use all the time, or tenants are being moved, or the role that tells
+            which places there are cannot be connected.
     """
-    system = await asyncpg.connect(system_uri, timeout=30)
-    try:
+    async with _connected(system_uri) as system:
         await be_alone(system)
         located = [Located(**dict(row)) for row in await system.fetch(LOCATED)]
         newest = await system.fetchval(_NEWEST)
@@ -103,25 +114,45 @@ async def follow(
             await builder.show_everywhere(owner, now)
         await system.execute(_TOLD)
         return found
-    finally:
-        await system.close()
 
 
-async def follow_in_database(places: PlaceDatabases, name: str, system_uri: str) -> None:
+async def follow_in_database(places: PlaceDatabases, name: str, system_uri: str | None) -> None:
     """Fence and count in a tenant's own database what a migration has brought there.
 
     Args:
         places: does the owner's work.
         name: of the place, which has every revision.
         system_uri: of the database that all tenants share.
+
+    Raises:
+        MigrationError: one of them cannot be connected.
     """
-    system = await asyncpg.connect(system_uri, timeout=30)
-    try:
+    async with _connected(system_uri) as system:
         tenant = await system.fetchval(_TENANT, name)
-    finally:
-        await system.close()
     if tenant is not None:
         await places.prepare(name, tenant)
+
+
+@asynccontextmanager
+async def _connected(system_uri: str | None) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Yield a connection of the role that passes row-level security.
+
+    Raises:
+        MigrationError: it has no address, or cannot be connected.
+    """
+    if system_uri is None:
+        advice = "Set POSTGRES_SYSTEM_URI: it knows which tenants have a schema of their own."
+        raise MigrationError([Problem("postgres_system_uri", "is needed to migrate", advice)])
+    try:
+        system = await asyncpg.connect(system_uri, timeout=30)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = f"the role that knows all tenants cannot be connected: {error or type(error).__name__}"
+        advice = "Look at POSTGRES_SYSTEM_URI, and call the same again: it goes on where it stopped."
+        raise MigrationError([Problem("postgres_system_uri", reason, advice)]) from error
+    try:
+        yield system
+    finally:
+        await system.close()
 
 
 async def _follow(
