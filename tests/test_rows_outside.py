@@ -60,7 +60,7 @@ async def test_rows_outside_of_their_fields_bounds_are_counted(byodpp_bench: Ben
         ]
         assert [one async for one in migrations.rows_outside(before.registry, uri)] == []
         nobody = uri.replace("byodpp_system", "nobody")
-        with pytest.raises(MigrationError, match="postgres_system_uri: .* cannot be connected: .*nobody"):
+        with pytest.raises(MigrationError, match=r"postgres_system_uri: .* cannot be connected: .*nobody"):
             [one async for one in migrations.rows_outside(before.registry, nobody)]
         other = build(tmp_path / "other", manifest({"word": {"type": "integer", "minimum": 1}}))
         told = [str(one) async for one in migrations.rows_outside(other.registry, uri)]

@@ -23,8 +23,8 @@ from byodpp.service.units import Unit
 
 __all__ = ["GIVING_UP", "PATIENT", "Procedure", "Procedures", "PutBack", "Step", "left_open"]
 
-#: Held while something is begun, so that of two at the same moment the second one sees the first, and by the step
-#: of an onboarding that finds out whose it is; always before the row of a procedure.
+#: Held while something is begun, so that of two at the same moment the second one sees the first, and by the
+#: step of an onboarding that finds out whose it is; always before the row of a procedure.
 _ALONE: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp procedures', 0))"
 #: How often what is under way is looked for, as it may end between two statements.
 _LOOKS: Final = 3
@@ -248,8 +248,8 @@ class Procedures:
         """Take a step unless it is taken; return its result, and whether it was taken now.
 
         Raises:
-            ApiError, MigrationError: as the step raises; noted with the procedure unless the step is silent, as
-                any defect is. The procedure is forgotten if it was its first, or if the step has put
+            ApiError, MigrationError: as the step raises; noted with the procedure, as a defect is, unless the
+                step is silent. The procedure is forgotten if it was its first, or if the step has put
                 everything back.
         """
         principal = step.principal(results)
@@ -272,9 +272,7 @@ class Procedures:
         undone = step.undoes if isinstance(error, (step.undone_by, MigrationError)) else ()
         async with self._database.system() as transaction:
             await transaction.execute(_FORGET, procedure.id)
-            await transaction.execute(
-                _FAIL, procedure.id, f"{step.name}: {_why(error)}"[:1000], list(undone)
-            )
+            await transaction.execute(_FAIL, procedure.id, f"{step.name}: {_why(error)}"[:1000], list(undone))
 
     async def _together(
         self,
@@ -410,7 +408,7 @@ async def left_open(
 
 
 async def _refuse_second(transaction: Transaction, procedure: Procedure, tenant: int) -> None:
-    """See that nothing else is under way with the tenant that a procedure has found; nothing begins meanwhile.
+    """See that nothing else is under way with the tenant that a procedure has found.
 
     Raises:
         Conflict: something is, begun when the tenant had another slug.

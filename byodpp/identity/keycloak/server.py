@@ -213,7 +213,7 @@ class _NoKeycloak(BadGateway):
 
 
 def _of_library(error: BaseException) -> bool:
-    """Whether python-keycloak has raised an error: it does so by its type checks, and where it is not safe."""
+    """Whether python-keycloak has raised it: as it does at an answer of another type than it expects."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
