@@ -224,6 +224,32 @@ async def test_a_backlog_that_fills_its_last_pass_is_ended(
     assert await quiet.connected.sealer.seal() == 1
 
 
+async def test_a_trail_that_came_from_another_database_is_sealed_in_portions(
+    quiet: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byodpp.audit.sealer._MOST_ENTRIES", 5)
+    await make(quiet, 3)
+    assert await quiet.connected.sealer.seal() == 3
+    await make(quiet, 12)
+    async with owner(quiet) as connection:
+        await connection.execute("update audit_logs set _arrival = null")
+    heard: list[str] = []
+    async with quiet.connected.database.system() as transaction:
+        transaction.connection.add_query_logger(lambda query: heard.append(query.query))
+        assert await quiet.connected.sealer.take_in(transaction, (await quiet.tenant("acme")).id) == 12
+    assert sum("unnest(entries)" in one for one in heard) <= 1, (
+        "what is sealed is looked up once, not per portion"
+    )
+    found = await verdict(quiet)
+    assert (found.entries, found.seals, found.unsealed, found.broken) == (15, 4, 0, None)
+    async with system(quiet) as connection:
+        seals = await connection.fetch("select entries, since from byodpp.audit_seals order by number")
+    assert [len(one["entries"]) for one in seals] == [3, 5, 5, 2]
+    assert [one["since"] for one in seals[1:]] == [None] * 3
+    entries = [id for one in seals[1:] for id in one["entries"]]
+    assert entries == sorted(entries)
+
+
 async def test_the_sealer_finds_what_is_new_without_reading_the_whole_trail(quiet: TestedApplication) -> None:
     acme = (await quiet.tenant("acme")).id
     many = "insert into audit_logs (tenant_id, action) select $1, 'X' from generate_series(1, 4000)"

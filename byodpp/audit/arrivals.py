@@ -18,7 +18,7 @@ from byodpp.audit.entries import columns_of, digest_sql, named_texts
 from byodpp.sql_text import quote
 from byodpp.tables.framework import ARRIVAL
 
-__all__ = ["BY_ARRIVAL", "IS_SEALED", "Arrivals", "arrived_sql", "come_sql", "last_of"]
+__all__ = ["BY_ARRIVAL", "IS_SEALED", "Arrivals", "arrived_sql", "come_ids_sql", "come_sql", "last_of"]
 
 #: Whether an entry `e` is sealed, as SQL.
 IS_SEALED: Final = (
@@ -75,16 +75,30 @@ def arrived_sql(table: sa.Table) -> str:
     )
 
 
-def come_sql(table: sa.Table) -> str:
-    """Return the statement that finds entries of a tenant that came from another database, by their ids.
+def come_ids_sql(table: sa.Table) -> str:
+    """Return the statement that finds entries of a tenant that came from another database: ids, by ids.
 
-    Its arguments: the tenant, and how many entries at most.
+    Its arguments: the tenant, and how many ids make a row. A row is a text as `come_sql` takes it. What is
+    sealed is looked up once for all of them; once for each row it would be the square of the trail's length.
+    """
+    return (
+        "select string_agg(id::text, ',' order by id) from ("
+        "select id, (row_number() over (order by id) - 1) / $2::integer as place"
+        f" from {quote(str(table.name))} e"
+        f" where tenant_id = $1::bigint and {quote(ARRIVAL)} is null and not {IS_SEALED}"
+        ") p group by place order by place"
+    )
+
+
+def come_sql(table: sa.Table) -> str:
+    """Return the statement that hashes entries of a tenant that came from another database.
+
+    Its arguments: the tenant, and ids with commas between.
     """
     return _gathered(
         table,
-        f"select * from {quote(str(table.name))} e"
-        f" where tenant_id = $1::bigint and {quote(ARRIVAL)} is null and not {IS_SEALED}"
-        " order by id limit $2::integer",
+        f"select * from {quote(str(table.name))}"
+        " where tenant_id = $1::bigint and id = any(string_to_array($2::text, ',')::bigint[])",
     )
 
 

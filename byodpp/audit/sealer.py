@@ -16,6 +16,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -23,7 +24,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from byodpp.array_text import array_text
-from byodpp.audit.arrivals import BY_ARRIVAL, IS_SEALED, Arrivals, arrived_sql, come_sql, last_of
+from byodpp.audit.arrivals import (
+    BY_ARRIVAL,
+    IS_SEALED,
+    Arrivals,
+    arrived_sql,
+    come_ids_sql,
+    come_sql,
+    last_of,
+)
 from byodpp.audit.entries import SESSION
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.database import Database, Transaction
@@ -36,7 +45,7 @@ from byodpp.sql_text import quote
 from byodpp.tables import Tables
 from byodpp.tables.framework import ARRIVAL
 
-__all__ = ["Sealer"]
+__all__ = ["SEALING", "Sealer"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -51,8 +60,10 @@ _TOLD_SECONDS: Final = 600.0
 _NOTHING: Final = "3:3:"
 _FIRST_TRANSACTION: Final = "0"
 
-_LOCK: Final = "select pg_try_advisory_xact_lock(hashtextextended('byodpp audit sealer', 0))"
-_WAIT: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp audit sealer', 0))"
+#: The advisory lock that a process holds while it seals, as SQL.
+SEALING: Final = "hashtextextended('byodpp audit sealer', 0)"
+_LOCK: Final = f"select pg_try_advisory_xact_lock({SEALING})"
+_WAIT: Final = f"select pg_advisory_xact_lock({SEALING})"
 _NOW: Final = "select pg_current_snapshot()::text as snapshot, clock_timestamp() as moment"
 _STATE: Final = (
     "select a.* from byodpp.audit_arrivals a, pg_control_system() c"
@@ -105,7 +116,7 @@ class Sealer:
         self._database = database
         self._key = key
         self._arrived = arrived_sql(entries)
-        self._come = come_sql(entries)
+        self._come, self._come_ids = come_sql(entries), come_ids_sql(entries)
         self._table = quote(str(entries.name))
         self._ends: OrderedDict[int, int] = OrderedDict()  # tenant -> number of its last seal
         self._told: OrderedDict[int, float] = OrderedDict()  # tenant -> when its head was logged
@@ -164,11 +175,14 @@ class Sealer:
         """
         await transaction.execute(_WAIT)
         await transaction.execute(SESSION)
-        taken = 0
-        while records := await transaction.fetch(self._come, tenant_id, _MOST_ENTRIES):
-            found = [Arrivals.of(record) for record in records]
-            self._note(await self._sealed(transaction, _State(sealed=_NOTHING, sealed_at=None), found))
-            taken += _count(found)
+        taken, nothing = 0, _State(sealed=_NOTHING, sealed_at=None)
+        portions = transaction.stream(self._come_ids, tenant_id, _MOST_ENTRIES, first=1, bytes_at_once=1)
+        async with aclosing(portions):
+            async for [ids] in portions:
+                records = await transaction.fetch(self._come, tenant_id, ids)
+                found = [Arrivals.of(record) for record in records]
+                self._note(await self._sealed(transaction, nothing, found))
+                taken += _count(found)
         return taken
 
     async def _seal_all(self) -> None:
