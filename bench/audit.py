@@ -1,25 +1,35 @@
 """What the audit trail costs sixteen writers of one tenant: without entries, with them, and sealed.
 
-Two servers of the same application, each on a PostgreSQL of its own: one of them seals. Comes in: how
-long. Goes out: a `Growth` whose sizes are the three ways of writing. `python -m bench.audit` prints it.
+One server on one PostgreSQL, asked in turn; while its writers are measured without sealing, the
+measurement holds the lock under which a process seals. What has come meanwhile is sealed before the next
+turn, so that each pays for its own. Comes in: how long. Goes out: samples of the three ways of writing.
+`python -m bench.audit` prints their medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
 
 from bench.contestants import UNLIMITED
 from bench.processes import Generator, Request, clean_environment, serving
 from bench.turns import Sample, Side, _turn, turned
+from byodpp.audit.sealer import SEALING
+from byodpp.embedded import RunningServer
+from byodpp.tables.roles import SYSTEM
 from scripts.ports import free_port
 
 __all__ = ["measure"]
@@ -34,37 +44,83 @@ _FIELDS = {
     "remark": {"type": "text"},
 }
 _BODY = {"name": "lamp @@@@@@@@@@@@", "amount": 5, "price": 12.50, "remark": "made for a measurement"}
-#: What was committed in the last second of a turn is sealed after it, and must not cost the next side.
-_SEALING_SECONDS = 1.5
+#: Before each turn: so that what waits to be sealed at its beginning is as much as at its end.
+_WARMING_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 60.0
+_WAITING: Final = (
+    "select exists (select from audit_logs where _arrival >= pg_snapshot_xmin(sealed::pg_snapshot)"
+    " and not pg_visible_in_snapshot(_arrival, sealed::pg_snapshot)) from byodpp.audit_arrivals"
+)
 WITHOUT, WITH, SEALED = "without entries", "with entries, not sealed", "with entries, sealed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sealing:
+    """The sealer of the server under measurement, as PostgreSQL's locks let it work or not."""
+
+    loop: asyncio.AbstractEventLoop
+    connection: asyncpg.Connection[Any]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing be sealed in the block; return once all that came in it is sealed."""
+        self._run(f"select pg_advisory_lock({SEALING})")
+        try:
+            yield
+        finally:
+            self._run(f"select pg_advisory_unlock({SEALING})")
+            self.settle()
+
+    def settle(self) -> None:
+        """Return once everything that is committed now is sealed.
+
+        Raises:
+            TimeoutError: nobody seals.
+        """
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while self._run(_WAITING) is not False:
+            if time.monotonic() > until:
+                raise TimeoutError("the entries of a turn were not sealed")
+            time.sleep(0.1)
+
+    def _run(self, sql: str, *values: Any) -> Any:
+        return self.loop.run_until_complete(self.connection.fetchval(sql, *values, timeout=_PATIENCE_SECONDS))
 
 
 def measure(place: Path, *, rounds: int, seconds: float, connections: int) -> dict[str, list[Sample]]:
     """Return the samples of the three ways of writing."""
-    with Generator() as generator, ExitStack() as stack:
-        open_ = stack.enter_context(_application(place / "open", sealing=False))
-        sealed = stack.enter_context(_application(place / "sealed", sealing=True))
-        sides = {WITHOUT: open_["plain"], WITH: open_["audited"], SEALED: sealed["audited"]}
-        for side in sides.values():
-            _turn(generator, side, 1.0, connections)
+    with Generator() as generator, _application(place) as (asked, sealing):
+        sides = {WITHOUT: asked["plain"], WITH: asked["audited"], SEALED: asked["audited"]}
         samples: dict[str, list[Sample]] = {name: [] for name in sides}
-        for number in range(rounds):
+        for number in range(-1, rounds):  # statements are prepared and tokens remembered before the first
             for name in turned(list(sides), number):
-                samples[name].append(_turn(generator, sides[name], seconds, connections))
-                if name == SEALED:
-                    time.sleep(_SEALING_SECONDS)
+                sample = _sample(generator, sides[name], sealing, name, seconds, connections)
+                if number >= 0:
+                    samples[name].append(sample)
         return samples
 
 
+def _sample(
+    generator: Generator, side: Side, sealing: _Sealing, name: str, seconds: float, connections: int
+) -> Sample:
+    """Return the sample of one turn."""
+    if name != SEALED:
+        with sealing.held():
+            _turn(generator, side, _WARMING_SECONDS, connections)
+            return _turn(generator, side, seconds, connections)
+    _turn(generator, side, _WARMING_SECONDS, connections)
+    sample = _turn(generator, side, seconds, connections)
+    sealing.settle()
+    return sample
+
+
 @contextmanager
-def _application(folder: Path, *, sealing: bool) -> Iterator[dict[str, Side]]:
-    folder.mkdir()
+def _application(folder: Path) -> Iterator[tuple[Mapping[str, Side], _Sealing]]:
     resources = [
         {"name": name, "fields": _FIELDS, "audit": name == "Audited"} for name in ("Plain", "Audited")
     ]
     (folder / "resources.json").write_text(json.dumps({"resources": resources}))
-    switch = {"BYODPP_AUDIT_SEALER": "true" if sealing else "false"}
-    environment = clean_environment(**UNLIMITED, **switch, PYTHONPATH=str(HERE.parent))
+    environment = clean_environment(**UNLIMITED, PYTHONPATH=str(HERE.parent))
     program = [sys.executable, "-m", "byodpp", "--app", str(folder)]
     for step in ("new", "apply"):
         subprocess.run([*program, "migrate", step], env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -74,33 +130,48 @@ def _application(folder: Path, *, sealing: bool) -> Iterator[dict[str, Side]]:
     with serving(command, environment, port, probe, folder / "serve.log") as server:
         words = [*program, "token", "--tenant", "acme"]
         done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
-        pid = json.loads((folder / ".byodpp" / "postgres.json").read_text())["pid"]
+        state = json.loads((folder / ".byodpp" / "postgres.json").read_text())
         sides = {}
         for name in ("plain", "audited"):
             asked = Request(method="POST", path=f"/api/v1/{name}", token=done.stdout.strip(), body=_BODY)
-            sides[name] = Side(server=server, requests=[asked.text()], database=pid, status=201)
-        yield sides
+            sides[name] = Side(server=server, requests=[asked.text()], database=state["pid"], status=201)
+        folder = Path(state["socket_folder"])
+        with _connected(RunningServer(pid=state["pid"], socket_folder=folder, launched=False)) as sealing:
+            yield sides, sealing
+
+
+@contextmanager
+def _connected(database: RunningServer) -> Iterator[_Sealing]:
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(database.uri(SYSTEM)))
+    try:
+        yield _Sealing(loop=loop, connection=connection)
+    finally:
+        loop.run_until_complete(connection.close())
+        loop.close()
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.audit", description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each turn")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each turn")
     parser.add_argument("--connections", type=int, default=16)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="byodpp-bench-") as place:
         samples = measure(
             Path(place), rounds=options.rounds, seconds=options.seconds, connections=options.connections
         )
-    first = samples[WITHOUT]
-    print(f"{'':27}{'per second':>11}{'of the first':>14}{'server us':>11}{'PostgreSQL us':>15}")
+    print(f"{'':27}{'per second':>11}{'of the first, quartiles':>26}{'server us':>11}{'PostgreSQL us':>15}")
     for name, found in samples.items():
-        ratios = [one.rate / other.rate for one, other in zip(found, first, strict=True)]
-        middle = [statistics.median(values) for values in (
-            [one.rate for one in found], ratios, [one.cost for one in found], [one.database for one in found]
-        )]  # fmt: skip
-        print(f"{name:27}{middle[0]:11,.0f}{middle[1]:14.3f}{middle[2]:11.0f}{middle[3]:15.0f}")
+        ratios = [one.rate / other.rate for one, other in zip(found, samples[WITHOUT], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        rate, own, database = (
+            statistics.median(values)
+            for values in zip(*((one.rate, one.cost, one.database) for one in found), strict=True)
+        )
+        told = f"{middle:.3f} ({low:.3f} to {high:.3f})"
+        print(f"{name:27}{rate:11,.0f}{told:>26}{own:11.0f}{database:15.0f}")
 
 
 if __name__ == "__main__":
