@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
-__all__ = ["answered", "blocked", "soon", "turns"]
+__all__ = ["answered", "blocked", "in_turns", "soon", "turns", "waits"]
+
+T = TypeVar("T")
 
 _TURN_SECONDS: Final = 0.05
 #: A bound against hanging; nothing waits that long.
@@ -43,6 +46,29 @@ async def turns(seconds: float) -> None:
         await asyncio.sleep(_TURN_SECONDS)
 
 
+async def in_turns(work: Awaitable[T]) -> tuple[T, float]:
+    """Return what work returns, and the seconds it took, in turns of an event loop that is not kept waiting.
+
+    Waiting that is bounded by a clock takes no more turns on a busy machine than on a quiet one.
+    """
+    passed = 0
+
+    async def count() -> None:
+        nonlocal passed
+        while True:
+            await asyncio.sleep(_TURN_SECONDS)
+            passed += 1
+
+    counting = asyncio.create_task(count())
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await work, passed * _TURN_SECONDS
+    finally:
+        counting.cancel()
+        with suppress(asyncio.CancelledError):
+            await counting
+
+
 def answered(client: Any, url: str) -> Callable[[], Awaitable[object]]:
     """Return what asks for an address, and returns the status of the answer: for `soon`."""
 
@@ -68,4 +94,20 @@ async def blocked(transaction: Any, count: int = 1) -> None:
     )
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while await transaction.fetchval(waiting) < count:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def waits(observer: Any, pid: int) -> None:
+    """Wait until a backend waits for a lock, whoever holds it.
+
+    Args:
+        observer: another connection, anything with `fetchval`.
+        pid: of the backend.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    waiting = "select exists (select from pg_locks where not granted and pid = $1)"
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while not await observer.fetchval(waiting, pid):  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)

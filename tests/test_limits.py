@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from byodpp.exceptions import ManifestError
 from byodpp.limits import Budget, SlidingWindows
 from byodpp.limits.shared import SharedWindows
 from byodpp.testing import Bench, TestedApplication
-from tests.patience import blocked
+from tests.patience import blocked, in_turns
 from tests.redis_server import RedisServer
 from tests.worlds import build
 
@@ -37,6 +38,8 @@ MANIFEST: dict[str, Any] = {
     ],
     "include": ["byodpp:tenancy", "byodpp:access"],
 }
+#: An answer of Redis that is waited for longer is slow, where the bound is twice that.
+SLOW_SECONDS = 2.0
 BUDGET = Budget(name="trial", limit=100, window_seconds=60)
 
 
@@ -231,7 +234,8 @@ async def test_shared_windows_slide(redis: RedisServer) -> None:
 
 async def test_what_is_used_is_told_without_being_counted(redis: RedisServer) -> None:
     budget = Budget(name="told", limit=10, window_seconds=3_600)
-    here, there, alone = SharedWindows(redis.uri), SharedWindows(redis.uri), SlidingWindows()
+    here, there = (SharedWindows(redis.uri, timeout_seconds=5) for _ in range(2))
+    alone = SlidingWindows()
     for limiter in (here, there, alone):
         for _ in range(3):
             assert (await limiter.hit("ada", budget)).allowed
@@ -268,13 +272,13 @@ async def test_a_redis_that_hangs_costs_one_short_wait(redis: RedisServer) -> No
     shared = SharedWindows(redis.uri, timeout_seconds=1.0, retry_seconds=0.1)
     await shared.hit("ada", BUDGET)
     redis.pause()
-    begun = time.monotonic()
-    usages = await asyncio.gather(*(shared.hit("ada", BUDGET) for _ in range(50)))
-    assert time.monotonic() - begun < 1.9, "not one after the other"
+    usages, seconds = await in_turns(asyncio.gather(*(shared.hit("ada", BUDGET) for _ in range(50))))
+    assert seconds < 1.9, "not one after the other"
     assert all(one.allowed for one in usages)
-    begun = time.monotonic()
-    await shared.hit("ada", BUDGET)
-    assert time.monotonic() - begun < 0.9, "not again"
+    assert shared.is_alone()
+    assert shared.count("ada", BUDGET) is not None, "whoever comes then does not wait at all"
+    _, seconds = await in_turns(shared.hit("ada", BUDGET))
+    assert seconds < 0.5, "not again"
     redis.go_on()
     await shared.close()
 
@@ -319,9 +323,8 @@ async def test_a_redis_that_is_slow_again_and_again_is_asked_no_more(redis: Redi
     delay, budget = [0.7], replace(BUDGET, limit=1_000)
     async with slow_way(redis, delay) as uri:
         shared = SharedWindows(uri, timeout_seconds=1.0, retry_seconds=0.1)
-        begun = time.monotonic()
-        usages = await asyncio.gather(*(shared.hit("ada", budget) for _ in range(400)))
-        assert time.monotonic() - begun < 0.7 * 400 / 16 / 3, "not all of them, one turn after the other"
+        usages, seconds = await in_turns(asyncio.gather(*(shared.hit("ada", budget) for _ in range(400))))
+        assert seconds < 0.7 * 400 / 16 / 3, "not all of them, one turn after the other"
         assert shared.is_alone() and all(one.allowed for one in usages)
         assert shared.count("ada", budget) is not None, "whoever comes then waits for nothing"
         await asyncio.sleep(1.0)
@@ -335,17 +338,25 @@ async def test_a_redis_that_is_slow_again_and_again_is_asked_no_more(redis: Redi
 
 
 async def test_a_process_that_is_busy_itself_takes_redis_for_no_slower(redis: RedisServer) -> None:
-    shared, budget = SharedWindows(redis.uri, timeout_seconds=2.0), replace(BUDGET, limit=1_000)
-    await asyncio.gather(*(shared.hit("ada", budget) for _ in range(16)))
-    asked = [asyncio.create_task(shared.hit("ada", budget)) for _ in range(16)]
-    await asyncio.sleep(0)
-    busy_until = time.monotonic() + 1.3
-    while time.monotonic() < busy_until:
-        pass
-    usages = await asyncio.gather(*asked)
-    assert not shared.is_alone()
+    """Its answers are there all the time; that they are not read is the fault of the process alone."""
+    budget = replace(BUDGET, limit=1_000)
+    for attempt in range(10):  # until the machine lets this thread work a part of the time
+        shared, key = SharedWindows(redis.uri, timeout_seconds=SLOW_SECONDS * 2), f"ada {attempt}"
+        await asyncio.gather(*(shared.hit(key, budget) for _ in range(16)))
+        begun, worked = time.monotonic(), time.thread_time()
+        asked = [asyncio.create_task(shared.hit(key, budget)) for _ in range(16)]
+        await asyncio.sleep(0)
+        while time.monotonic() - begun < SLOW_SECONDS * 1.05:
+            pass
+        usages = await asyncio.gather(*asked)
+        idle = (time.monotonic() - begun) - (time.thread_time() - worked)
+        lost = shared.is_alone()
+        await shared.close()
+        if idle < SLOW_SECONDS:
+            break
+    assert idle < SLOW_SECONDS, "the machine gives this thread no time"
+    assert not lost
     assert min(one.remaining for one in usages) == 1_000 - 32, "all counted together"
-    await shared.close()
 
 
 async def test_a_redis_that_comes_and_goes_is_asked_ever_more_rarely(redis: RedisServer) -> None:
@@ -364,8 +375,10 @@ async def test_a_redis_that_comes_and_goes_is_asked_ever_more_rarely(redis: Redi
 
 
 async def test_two_servers_with_a_redis_share_the_budget_of_a_tenant(
-    byodpp_bench: Bench, blueprint: Blueprint, redis: RedisServer
+    byodpp_bench: Bench, blueprint: Blueprint, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # On a busy machine Redis answers late; how late is too late is another test's matter.
+    monkeypatch.setattr("byodpp.limits.shared.SharedWindows", partial(SharedWindows, timeout_seconds=5))
     shared = byodpp_bench.application(blueprint, rate_limit_per_tenant=6, redis_uri=redis.uri)
     async with shared as first:
         connected = Application.connect(first.settings, blueprint)
@@ -396,8 +409,8 @@ class ThingsSlow(Logic):
     resource, action = "Things", "slow:post"
 
     async def execute(self):
-        await self.transaction.execute("select pg_sleep(1)")
-        return {"slept": True}
+        await self.transaction.execute("select pg_advisory_xact_lock(4711)")
+        return {"waited": True}
 """
 _AT_ONCE = 24
 
@@ -419,15 +432,14 @@ async def test_a_noisy_tenant_does_not_slow_a_quiet_one(byodpp_bench: Bench, tmp
         quiet, noisy = tested.client(tenant="acme"), tested.client(tenant="beta")
         for client in (quiet, noisy):
             assert (await client.get(THINGS)).status_code == 200
-        asked = [asyncio.create_task(noisy.post(f"{THINGS}/slow")) for _ in range(_AT_ONCE)]
-        await asyncio.sleep(0.3)
-        waited = []
-        for _ in range(20):
-            begun = time.monotonic()
-            assert (await quiet.get(THINGS)).status_code == 200
-            waited.append(time.monotonic() - begun)
-            await asyncio.sleep(0.05)
-        assert sum(one.done() for one in asked) < _AT_ONCE, "the noise goes on meanwhile"
-        # Somebody who waited behind the others would wait for a second at least, mostly for several.
-        assert max(waited) < 0.8, waited
+        async with tested.connected.database.system() as transaction:
+            await transaction.execute("select pg_advisory_xact_lock(4711)")
+            asked = [asyncio.create_task(noisy.post(f"{THINGS}/slow")) for _ in range(_AT_ONCE)]
+            await blocked(transaction, 3)
+            # Nothing of the noise ends before this block does: whoever waited behind it would wait for ever.
+            async with asyncio.timeout(30):
+                for _ in range(20):
+                    assert (await quiet.get(THINGS)).status_code == 200
+            await blocked(transaction, 3)
+            assert not any(one.done() for one in asked), "the noise goes on meanwhile"
         assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}

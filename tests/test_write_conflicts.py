@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import asyncpg
@@ -13,10 +14,11 @@ import pytest
 from byodpp.authentication import Principal
 from byodpp.bootstrap import Blueprint
 from byodpp.calls import Origin
+from byodpp.embedded import SUPERUSER
 from byodpp.exceptions import ApiError, Conflict, QueryTimeout
 from byodpp.service.units import Unit
 from byodpp.testing import Bench, TestedApplication
-from tests.patience import blocked
+from tests.patience import blocked, waits
 
 ITEMS = "/api/v1/items"
 
@@ -48,20 +50,44 @@ async def test_requests_that_lock_each_other_out_both_succeed(store: TestedAppli
         )
 
 
-async def test_a_deadlock_is_tried_again_and_leaves_one_effect(store: TestedApplication) -> None:
+async def test_a_deadlock_is_tried_again_and_leaves_one_effect(
+    store: TestedApplication, byodpp_bench: Bench
+) -> None:
     client = store.client()
-    first, second = await two_items(client)
-    async with store.connected.database.system() as transaction:
-        await transaction.execute("select from items where id = $1 for update", second)
-        waiting = asyncio.create_task(
-            client.post(f"{ITEMS}/batch", json=both([first, second]), headers={"Idempotency-Key": "once"})
-        )
-        await blocked(transaction)  # it has locked the first, and wants the second
-        await transaction.execute("select from items where id = $1 for update", first)
+    made = await client.post(f"{ITEMS}/batch", json=[{"name": name} for name in "abc"])
+    first, gate, last = [row["id"] for row in made.json()["data"]]
+    lock = "select from items where id = $1 for update"
+    async with patient(store, byodpp_bench) as other:
+        await other.execute(lock, last)
+        async with store.connected.database.system() as transaction:
+            await transaction.execute(lock, gate)
+            waiting = asyncio.create_task(
+                client.post(
+                    f"{ITEMS}/batch", json=both([first, gate, last]), headers={"Idempotency-Key": "once"}
+                )
+            )
+            await blocked(transaction)  # it has locked the first
+            crossing = asyncio.create_task(other.execute(lock, first))
+            await waits(transaction, other.get_server_pid())
+        await crossing  # the request has come to the last meanwhile, and was given up there
     answer = await waiting
     assert answer.status_code == 200, answer.text
-    assert [row["total"] for row in answer.json()["data"]] == [1, 1]
-    assert len([event for event in await store.events() if event.name == "items.updated"]) == 2
+    assert [row["total"] for row in answer.json()["data"]] == [1, 1, 1]
+    assert len([event for event in await store.events() if event.name == "items.updated"]) == 3
+
+
+@contextlib.asynccontextmanager
+async def patient(store: TestedApplication, bench: Bench) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A transaction that never looks for deadlocks, so that it is always the other one who is given up."""
+    async with store.connected.database.system() as transaction:
+        name = await transaction.fetchval("select current_database()")
+    connection = await asyncpg.connect(bench.server.uri(SUPERUSER, name), command_timeout=60)
+    try:
+        async with connection.transaction():
+            await connection.execute("set local deadlock_timeout = '10min'")
+            yield connection
+    finally:
+        await connection.close()
 
 
 async def test_a_serialization_failure_is_tried_a_bounded_number_of_times(store: TestedApplication) -> None:
