@@ -90,6 +90,31 @@ async def patient(store: TestedApplication, bench: Bench) -> AsyncIterator[async
         await connection.close()
 
 
+async def test_rows_come_to_refer_to_one_that_is_being_changed(store: TestedApplication) -> None:
+    client = store.client()
+    shelf = (await client.post("/api/v1/shelves", json={"name": "s"})).json()["data"]["id"]
+    item = (await client.post(ITEMS, json={"name": "a", "shelfId": shelf, "sku": "1"})).json()["data"]["id"]
+    part = {"name": "p", "itemId": item}
+    assert (await client.post("/api/v1/parts", json=part)).status_code == 201
+    async with store.connected.database.system() as transaction:
+        # As a request that has created a part of the item and is not yet committed.
+        await transaction.execute("select from items where id = $1 for key share", item)
+        for body in ({"price": 5}, {"stock": {"$increment": 1}}, {"tags": {"$append": ["x"]}}):
+            async with asyncio.timeout(5):
+                changed = await client.patch(f"{ITEMS}/{item}", json=body)
+            assert changed.status_code == 200, changed.text
+        published = await asyncio.wait_for(client.post(f"{ITEMS}/{item}/publish"), 5)
+        assert published.status_code == 200, published.text
+        waiting = [
+            asyncio.create_task(client.patch(f"{ITEMS}/{item}", json={"sku": "2"})),
+            asyncio.create_task(client.delete(f"{ITEMS}/{item}")),
+        ]
+        await blocked(transaction)
+        assert not any(one.done() for one in waiting)
+    for one in waiting:
+        assert (await asyncio.wait_for(one, 10)).status_code in (200, 204, 404)
+
+
 async def test_a_serialization_failure_is_tried_a_bounded_number_of_times(store: TestedApplication) -> None:
     client = store.client()
     assert (await client.get(ITEMS)).status_code == 200

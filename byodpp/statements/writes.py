@@ -326,7 +326,7 @@ class WriteStatements:
                 (unfit(table, _modifiers(resource, change)) if change.modifiers else null).label("unfit"),
             )
             .where(*rows)
-            .with_for_update(of=table)
+            .with_for_update(of=table, key_share=_leaves_keys(resource, table, change))
         )
 
     def _own(self, resource: ResourceDefinition, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
@@ -446,3 +446,16 @@ def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
 
 def _modifiers(resource: ResourceDefinition, change: Change) -> list[tuple[FieldDefinition, ModifierKind]]:
     return [(resource.fields[name], kind) for name, kind in change.modifiers]
+
+
+def _leaves_keys(resource: ResourceDefinition, table: sa.Table, change: Change) -> bool:
+    """Whether a change lets others refer to the row meanwhile: it neither ends nor begins to be there.
+
+    PostgreSQL takes the stronger lock by itself for a column of a unique index; taken later than the
+    weaker one, it would find those who refer to the row by then, and they it.
+    """
+    if change.kind != "update":
+        return False
+    written = {*change.columns, *(definition.column for definition, _ in _modifiers(resource, change))}
+    whole = (one for one in table.indexes if one.unique and one.dialect_options["postgresql"]["where"] is None)
+    return not any(written & set(index.columns.keys()) for index in whole)
