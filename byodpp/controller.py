@@ -25,7 +25,7 @@ from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, Resource
 from byodpp.exceptions import Detail, InvalidQuery, PayloadTooLarge
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
-from byodpp.patches import apply_steps
+from byodpp.patches import apply_steps, put_below
 from byodpp.preconditions import entity_tag, expected_versions, is_unchanged
 from byodpp.query.judge import judge
 from byodpp.query.parameters import read_parameters
@@ -154,7 +154,10 @@ class Controller:
 
     async def _patch_stored(self, unit: Unit, call: Call, request: Request) -> Any:
         """Apply a patch whose meaning depends on what is stored, with the row locked meanwhile."""
-        stored = await unit.locked(call, request.json)
+        document = request.json
+        if request.media_type == _STEPS and (inside := self._schemas.nestable(self.resource, "patch")):
+            document = await request.aside(partial(put_below, request.json, inside))
+        stored = await unit.locked(call, document)
         if request.media_type == _STEPS:
             # The steps leave whole values behind: merging those would bring back what was removed.
             steps = partial(apply_steps, request.json, stored)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from byodpp import wire
-from byodpp.exceptions import Conflict, Detail, ValidationFailed
+from byodpp.exceptions import ApiError, Conflict, Detail, ValidationFailed
 
-__all__ = ["apply_steps"]
+__all__ = ["apply_steps", "put_below"]
 
 _OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 #: Of RFC 6901, except the empty one: `~` stands before 0 or 1 only.
@@ -54,6 +54,30 @@ def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
         name: value for name, value in document.items() if name not in row or not _equal(row[name], value)
     }
     return changed | {name: None for name in row if name not in document}
+
+
+def put_below(steps: Any, names: Container[str]) -> dict[str, Any]:
+    """Return what the steps put below members that no row shows, such as relations: before there is a row.
+
+    Args:
+        steps: the body.
+        names: of those members. Steps that bring something there from elsewhere in the row are passed over.
+
+    Returns:
+        The members as a merge patch has them; none where the steps cannot be taken, which is told later.
+    """
+    own = [step for step in steps if _is_below(step, names)] if isinstance(steps, list) else []
+    try:
+        return apply_steps(own, {})
+    except ApiError:
+        return {}
+
+
+def _is_below(step: Any, names: Container[str]) -> bool:
+    if not isinstance(step, dict):
+        return False
+    pointers = [step[name] for name in ("path", "from") if name in step]
+    return all(isinstance(one, str) and one[1:].split("/", 1)[0] in names for one in pointers)
 
 
 def _apply(document: dict[str, Any], step: Any, index: int, left: int) -> int:

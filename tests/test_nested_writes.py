@@ -119,6 +119,11 @@ async def test_a_request_holds_only_so_many_rows_inside_rows(store: TestedApplic
         await client.post(SHELVES, json=many),
         await client.put(url, json=many),
         await client.patch(url, json={"items": {"$replace": inside(20, 500)}}),
+        await client.patch(
+            url,
+            json=[{"op": "add", "path": "/items", "value": inside(20, 500)}],
+            headers={"content-type": "application/json-patch+json"},
+        ),
     ):
         assert (refused.status_code, details(refused)) == (422, {"": "too_many"})
     half = {"name": "s", "items": inside(10, 501)}
@@ -318,8 +323,14 @@ async def test_more_rows_inside_than_a_request_may_hold_are_refused_before_any_i
     operations = [
         {"operation": "patch", "resource": "Shelves", "id": shelf["id"], "data": body} for body in bodies
     ]
+    steps = [{"op": "add", "path": "/items", "value": [bodies[0]["items"][0]] * 11}]
+    url, kind = f"{SHELVES}/{shelf['id']}", {"content-type": "application/json-patch+json"}
     async with store.connected.database.system() as transaction:
         await transaction.execute("select from items where id = $1 for update", item)
         async with asyncio.timeout(20):
             refused = await client.post("/api/v1/batch", json=operations)
+            patched = await client.patch(url, json=steps, headers=kind)
+            nowhere = await client.patch(f"{SHELVES}/99", json=steps, headers=kind)
+    assert (patched.status_code, details(patched)) == (422, {"": "too_many"})
+    assert nowhere.status_code == 404
     assert (refused.status_code, refused.json()["error"]["code"]) == (413, "payload_too_large"), refused.text

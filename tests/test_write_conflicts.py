@@ -244,6 +244,7 @@ async def _patient(unit: Unit) -> float:
 
 
 SHELVES: Final = "/api/v1/shelves"
+STEPS: Final = "application/json-patch+json"
 
 
 async def a_shelf(client: Any, name: str) -> dict[str, Any]:
@@ -277,12 +278,25 @@ async def test_rows_inside_a_row_are_locked_in_the_order_of_all_requests(store: 
         ("POST", f"{SHELVES}/batch", {"operation": "patch", "items": [{"id": shelf["id"], **deep}]}, "items"),
         ("POST", "/api/v1/batch", [step], "items"),
         ("POST", "/api/v1/batch", [step, other], "parts"),
+        ("PATCH", url, [{"op": "add", "path": "/items", "value": deep["items"]}], "items"),
+        (
+            "PATCH",
+            url,
+            [
+                {"op": "add", "path": "/place", "value": "z"},
+                {"op": "add", "path": "/items", "value": [{"id": item["id"]}]},
+                {"op": "add", "path": "/items/0/parts", "value": []},
+                {"op": "add", "path": "/items/0/parts/-", "value": {"id": part, "name": "t"}},
+            ],
+            "items",
+        ),
     ]
     database = store.connected.database
     for method, where, body, table in requests:
+        steps = {"content-type": STEPS} if method == "PATCH" and isinstance(body, list) else None
         async with database.system() as transaction:
             await transaction.execute(f"select from {table} for update")
-            waiting = asyncio.create_task(client.request(method, where, json=body))
+            waiting = asyncio.create_task(client.request(method, where, json=body, headers=steps))
             await blocked(transaction)
             later = {"items": ("parts", "shelves"), "parts": ("shelves",)}[table]
             async with database.system() as free:  # nothing that comes later is locked by now

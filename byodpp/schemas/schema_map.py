@@ -145,9 +145,8 @@ class SchemaMap:
         relations = self.nestable(resource, operation) if resource.relations and level < MAX_NESTING else {}
         if relations.keys().isdisjoint(data):
             return self._load_row(resource, operation, data, prefix, stored, partial, presets)
-        if not level and self.rows_inside(resource, operation, data) > MOST_INSIDE:
-            told = f"Must hold at most {MOST_INSIDE:,} rows inside it, in all."
-            raise refuse([Detail(prefix, "too_many", told)])
+        if not level:
+            self.refuse_many_inside(resource, operation, data, prefix)
 
         def load(
             target: ResourceDefinition, operation: str, item: Any, path: str, left: frozenset[str]
@@ -192,6 +191,18 @@ class SchemaMap:
             return LoadedBody(values=_load(schema, whole, prefix, own=own), sent=frozenset(data))
 
         return load
+
+    def refuse_many_inside(
+        self, resource: ResourceDefinition, operation: str, data: Any, prefix: str = ""
+    ) -> None:
+        """Refuse a body of an operation that holds more rows inside it than a request may bring.
+
+        Raises:
+            ValidationFailed: it does.
+        """
+        if self.rows_inside(resource, operation, data) > MOST_INSIDE:
+            told = f"Must hold at most {MOST_INSIDE:,} rows inside it, in all."
+            raise refuse([Detail(prefix, "too_many", told)])
 
     def rows_inside(self, resource: ResourceDefinition, operation: str, data: Any) -> int:
         """Return how many rows lie inside the body of an operation, whatever they are."""

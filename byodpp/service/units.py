@@ -375,16 +375,23 @@ class Unit:
 
         Args:
             call: of a patch.
-            document: its body, whose rows inside are locked, too.
+            document: its body as a merge patch, whose rows inside are locked, too.
 
         Raises:
             NotFound: there is none that the caller may read.
+            ValidationFailed: there are too many rows inside.
         """
-        named = self.parts.schemas.named_inside(call.resource, call.operation, document)
-        await self.lock_named(((call.resource, call.operation, call.params["id"]), *named))
+        schemas, key = self.parts.schemas, call.params["id"]
         repository = self.repositories(call.resource.version, call=call)[call.resource.name]
-        await repository.lock(call.params["id"])
-        row = await repository.row(call.params["id"])
+        try:
+            schemas.refuse_many_inside(call.resource, call.operation, document)
+        except ValidationFailed:
+            await repository.row(key)  # what is not there is told first
+            raise
+        named = schemas.named_inside(call.resource, call.operation, document)
+        await self.lock_named(((call.resource, call.operation, key), *named))
+        await repository.lock(key)
+        row = await repository.row(key)
         read = partial(wire.loads, row.json)
         values: Mapping[str, Any] = await aside(read) if len(row.json) > LARGE_BYTES else read()
         return values
