@@ -237,6 +237,42 @@ async def test_all_tries_of_a_transaction_have_one_bound(byodpp_bench: Bench, wr
         assert await service.together(principal, origin, _patient, bounded=False) == 0.6
 
 
+_NEVER: Final = """
+create sequence public.tries;
+grant usage on sequence public.tries to public;
+create function public.never() returns trigger language plpgsql as $$ begin
+    perform nextval('public.tries');
+    perform pg_sleep(0.3);
+    raise exception 'x' using errcode = 'deadlock_detected';
+end $$;
+create trigger zz_never before insert or update on public.items
+    for each row execute function public.never()
+"""
+
+
+async def test_all_tries_of_a_lone_statement_have_one_bound(byodpp_bench: Bench, writes: Blueprint) -> None:
+    async with byodpp_bench.application(writes, transaction_timeout_seconds=0.5) as store:
+        client = store.client()
+        first, _ = await two_items(client)
+        owner = await asyncpg.connect(str(store.settings.postgres_admin_uri), timeout=30)
+        try:
+            await owner.execute(_NEVER)
+            for method, url, body in (
+                ("POST", ITEMS, {"name": "c"}),
+                ("POST", f"{ITEMS}/batch", [{"name": "c"}]),
+                ("PATCH", f"{ITEMS}/{first}", {"price": 1}),
+            ):
+                await owner.execute("alter sequence public.tries restart")
+                async with asyncio.timeout(20):
+                    late = await client.request(method, url, json=body)
+                assert (late.status_code, late.json()["error"]["code"]) == (503, "query_timeout"), late.text
+                assert (
+                    await owner.fetchval("select nextval('public.tries')") <= 3
+                )  # after two tries; four are 5
+        finally:
+            await owner.close(timeout=5)
+
+
 async def _patient(unit: Unit) -> float:
     for _ in range(3):
         await unit.transaction.execute("select pg_sleep(0.2)")

@@ -166,6 +166,7 @@ class Service:
         commit: bool = True,
         lone: bool = False,
         bounded: bool = True,
+        deadline: Deadline | None = None,
     ) -> T:
         """Run some work in one transaction.
 
@@ -176,17 +177,21 @@ class Service:
             commit: False undoes everything at the end; what waits for the commit does not happen.
             lone: the work is one statement, and as such a transaction (`is_lone`).
             bounded: all tries together have the time of one request; False where nobody waits.
+            deadline: of that time, where the request has tried something before.
 
         Raises:
             QueryTimeout: they took longer.
         """
-        deadline = self._database.deadline() if bounded else None
+        if bounded and deadline is None:
+            deadline = self._database.deadline()
         for attempt in range(1, _TRIES + 1):
             try:
                 if commit:
+                    # What is cut short amid a statement is certainly undone in a transaction only.
+                    whole = attempt == 1 or deadline is None or deadline.left() is None
                     scope = (
                         self._database.lone(principal.session)
-                        if lone
+                        if lone and whole
                         else self._database.transaction(principal.session, deadline=deadline)
                     )
                     result, events = await self._once(scope, principal, origin, work)
@@ -202,7 +207,7 @@ class Service:
                 self._handle(events)
                 return result
         # Not where it was caught: what brought it here, with all it holds, is gone by now.
-        return await self.together(principal, origin, work, commit=commit, bounded=bounded)
+        return await self.together(principal, origin, work, commit=commit, bounded=bounded, deadline=deadline)
 
     async def single(self, call: Call) -> Row:
         """Create or change the row of a call that `is_single`, and nothing else beside its statement.
@@ -214,6 +219,7 @@ class Service:
         write = create_alone if call.operation == "create" else change_alone
         name = past_tense(call.resource.segment, call.operation)
         heard = emits(call.resource, call.operation) and parts.hears(name)
+        deadline = self._database.deadline()
         try:
             row, told = await write(parts.store, self._database, parts.authorizer, call, heard=heard)
         except Forbidden as error:
@@ -228,7 +234,9 @@ class Service:
             if heard:
                 self._handle([event_of(call, row, told)])
             return row
-        return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
+        return await self.together(
+            call.principal, call.origin, lambda unit: unit.execute(call.having()), deadline=deadline
+        )
 
     async def as_system(
         self, principal: Principal, origin: Origin, work: Callable[[Unit], Awaitable[T]]

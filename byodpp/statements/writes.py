@@ -457,5 +457,7 @@ def _leaves_keys(resource: ResourceDefinition, table: sa.Table, change: Change) 
     if change.kind != "update":
         return False
     written = {*change.columns, *(definition.column for definition, _ in _modifiers(resource, change))}
-    whole = (one for one in table.indexes if one.unique and one.dialect_options["postgresql"]["where"] is None)
+    whole = (
+        one for one in table.indexes if one.unique and one.dialect_options["postgresql"]["where"] is None
+    )
     return not any(written & set(index.columns.keys()) for index in whole)
