@@ -32,6 +32,7 @@ from byodpp.middleware.cors import Cors
 from byodpp.middleware.error_writer import ErrorWriter
 from byodpp.middleware.negotiation import Negotiation
 from byodpp.middleware.rate_limit import AddressRateLimit, RouteRateLimit, SignInRateLimit, UserRateLimit
+from byodpp.middleware.references import MissingReferences
 from byodpp.middleware.refusals import Refusals, Trail
 from byodpp.middleware.request_context import ClientAddress, RequestContext, completing
 from byodpp.middleware.row_probe import RowProbe
@@ -123,6 +124,8 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
             stages += _caller_limits(parts, endpoint)
         if endpoint.resource is not None:
             stages.append(Authorization(parts.authorizer, endpoint.resource, endpoint.operation))
+    if endpoint.complete is not None:
+        stages.append(MissingReferences(endpoint.complete))  # not of a row that turns out not to be there
     if endpoint.probe is not None:
         stages.append(RowProbe(endpoint.probe))
     if endpoint.produces:

@@ -19,7 +19,7 @@ from byodpp.repository.acting import Acting
 from byodpp.repository.stores import Store
 from byodpp.schemas.keys import REFERENCE
 
-__all__ = ["check_references", "needs_look", "references_of", "refuse_referenced"]
+__all__ = ["check_references", "missing_references", "needs_look", "references_of", "refuse_referenced"]
 
 
 async def check_references(
@@ -66,6 +66,33 @@ async def check_references(
         )
     if faults:
         raise ValidationFailed(details=faults[:100])
+
+
+async def missing_references(
+    store: Store,
+    acting: Acting,
+    resource: ResourceDefinition,
+    items: Sequence[Mapping[str, Any]],
+    standing: Mapping[str, Any] | None = None,
+) -> list[tuple[int, str]]:
+    """Return the place and the field of each reference that `check_references` or a foreign key would refuse.
+
+    Args:
+        store: looks.
+        acting: who refers.
+        resource: of the rows.
+        items: JSON values of references that no schema refuses, by field.
+        standing: the row to be changed, as the caller sees it.
+    """
+    missing: list[tuple[int, str]] = []
+    for name, target in references_of(store.registry, resource, items):
+        keys = {place: store.key(target, item[name]) for place, item in enumerate(items) if name in item}
+        wanted = {key for key in keys.values() if key is not None}
+        seen = await store.visible_keys(acting, target, wanted) if wanted else set()
+        if standing is not None and standing.get(name) is not None:
+            seen |= {store.key(target, standing[name])}
+        missing.extend((place, name) for place, key in keys.items() if key is not None and key not in seen)
+    return missing
 
 
 def references_of(

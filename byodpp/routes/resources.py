@@ -14,6 +14,7 @@ from byodpp.addresses import Address, Form, addresses
 from byodpp.controller import Controller
 from byodpp.definitions import ActionDefinition, Kind, ResourceDefinition
 from byodpp.judged_calls import refuse_input
+from byodpp.reference_faults import ReferenceFaults
 from byodpp.routes.table import JSON_BODY, PATCH_BODY, Body, Endpoint, Route
 from byodpp.service import Service
 from byodpp.transactions import MultiResourceBatch
@@ -50,13 +51,13 @@ def _endpoint(service: Service, controller: Controller, address: Address) -> End
     if address.action is not None:
         return _action(service, controller, address.action)
     if address.form is Form.OPERATION:
-        return _operation(controller, address)
+        return _operation(service, controller, address)
     if address.form is Form.QUERY:
         return _query(controller)
     return _history(controller) if address.form is Form.HISTORY else None
 
 
-def _operation(controller: Controller, address: Address) -> Endpoint:
+def _operation(service: Service, controller: Controller, address: Address) -> Endpoint:
     resource, operation = controller.resource, address.operation
     load: Callable[[Any, Any], Any] | None = None
     if operation in ("create", "update"):
@@ -73,6 +74,7 @@ def _operation(controller: Controller, address: Address) -> Endpoint:
         media_types=PATCH_BODY if operation == "patch" else JSON_BODY,
         load=load,
         probe=controller.probe if names_row else None,
+        complete=ReferenceFaults(resource, service).of(operation),
         summary=f"{operation} {resource.name}",
     )
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import MethodNotAllowed, NotFound, Problem, StartError
 from byodpp.negotiation import JSON, Negotiator
+from byodpp.reference_faults import Complete
 from byodpp.requests import Request
 from byodpp.responses import Answer
 from byodpp.routes.tree import PARAMETER, Node, check_path, crossing, decoded
@@ -144,6 +145,7 @@ class Endpoint:
     probe: Callable[[Request], Awaitable[object]] | None = (
         None  # raises NotFound or Forbidden when the caller may not see the row
     )
+    complete: Complete | None = None  # raises a refusal of the body anew, with what else is wrong in it
     sign_in: bool = False  # counts against the budget of sign-ins
     renews: bool = False  # that budget is the one of whose session the cookie holds
     lapsed: bool = False  # a session that has ended gets as far as the handler, as nobody
