@@ -17,6 +17,7 @@ from byodpp import wire
 from byodpp.authentication.tenants import PLATFORM_SLUG
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, Problem
+from byodpp.query import OPERATORS
 from byodpp.query.judge import judge
 from byodpp.query.text import parse_json
 from byodpp.registry import Registry
@@ -30,6 +31,8 @@ __all__ = ["check_seeds"]
 _KEYS: Final = ("tenants", "steps")
 _FIND_KEYS: Final = frozenset({"resource", "filter"})
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+#: In place of a value that stands for another.
+_LATER: Final = object()
 #: A file with more mistakes than these has one that repeats itself.
 _MOST: Final = 50
 
@@ -239,11 +242,9 @@ class _File:
         if _is(tree, "$find") or _is(tree, "$given"):
             self._tell(at, "must be an object of fields, not what stands for a value")
             return
-        if _holds_placeholder(tree):
-            self._placeholders(at, tree)
-            return
+        self._placeholders(at, tree)
         try:
-            judge(parse_json({"filter": tree}), resource, self.registry, None, "list")
+            judge(parse_json({"filter": _known(tree)}), resource, self.registry, None, "list")
         except ApiError as error:
             for one in error.details:
                 self._tell(at, f"{one.field}: {one.message}" if one.field else one.message)
@@ -253,6 +254,32 @@ class _File:
 
 def _is(value: Any, name: str) -> bool:
     return isinstance(value, dict) and value.keys() == {name}
+
+
+def _known(tree: Any) -> Any:
+    """Return a filter in which fields stand without the values that are only known later.
+
+    What a field is compared with counts as given: whether it is of the field's type is seen when it is known.
+    """
+    if _is(tree, "$find") or _is(tree, "$given"):
+        return _LATER
+    if isinstance(tree, list):
+        left = [one for one in map(_known, tree) if one is not _LATER]
+        return left or (_LATER if tree else tree)
+    if not isinstance(tree, dict):
+        return tree
+    known: dict[str, Any] = {}
+    for name, value in tree.items():
+        left = _known(value)
+        if name == "between" and isinstance(left, list) and len(left) < len(value):
+            left = left * 2
+        if left is not _LATER:
+            known[name] = left
+        elif name in OPERATORS:
+            known.setdefault("isNull", True)  # every field knows it
+        else:
+            known[name] = {"isNull": True}
+    return known
 
 
 def _placeholders_in(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -62,6 +62,14 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
     "where at all": (lambda one: put(one, "steps", 2, "where", FIND), "steps[2].where", "must be an object"),
     "found where by": (lambda one: put(one, "steps", 2, "where", {"categoryId": {"$find": 7}}),
                        "steps[2].where", "$find must"),
+    "where beside": (lambda one: put(one, "steps", 2, "where", {"categoryId": FIND, "nmae": "Arc"}),
+                     "steps[2].where", "'name'"),
+    "where what": (lambda one: put(one, "steps", 2, "where", {"or": [{"catgoryId": {"in": [FIND]}}]}),
+                   "steps[2].where", "'categoryId'"),
+    "where how": (lambda one: put(one, "steps", 2, "where", {"categoryId": {"gt": FIND, "inn": [FIND]}}),
+                  "steps[2].where", "'in'"),
+    "where type": (lambda one: put(one, "steps", 2, "where", {"categoryId": {"in": [FIND, "x"]}}),
+                   "steps[2].where", "integer"),
     "body": (lambda one: put(put(one, "steps", 2, "action", "patch"), "steps", 2, "body", {"nmae": 1}),
              "steps[2].body.nmae", "'name'"),
 }  # fmt: skip
@@ -156,6 +164,10 @@ async def load(tested: TestedApplication, folder: Path) -> int:
         "where",
         "where at all",
         "found where by",
+        "where beside",
+        "where what",
+        "where how",
+        "where type",
     ],
 )
 async def test_what_is_told_without_a_database_is_refused_with_one(
@@ -175,7 +187,8 @@ async def test_what_is_found_may_be_what_something_else_is_found_by(
     inside = {"$find": {"resource": "Categories", "filter": {"parentId": FIND}}}
     inner = {"tenant": "acme", "resource": "Categories", "rows": [{"name": "Inner", "parentId": FIND}]}
     bow = put(json.loads(json.dumps(ARC)), "rows", 0, {"name": "Bow", "categoryId": inside, "price": 1})
-    cheaper = {"action": "patch", "body": {"price": 7}, "where": {"categoryId": {"in": [inside]}}}
+    where = {"categoryId": {"in": [inside], "between": [inside, 1_000]}, "not": {"categoryId": FIND}}
+    cheaper = {"action": "patch", "body": {"price": 7}, "where": where}
     step = {"tenant": "acme", "resource": "Products", **cheaper}
     written(tmp_path, {**GOOD, "steps": [LAMPS, ARC, inner, bow, step]})
     assert said(tmp_path, blueprint) == []
