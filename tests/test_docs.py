@@ -374,6 +374,7 @@ def test_architecture_names_the_stages_of_a_request_in_their_order(tmp_path: Pat
         operation="create",
         body=Body.REQUIRED,
         load=NOTHING,
+        complete=NOTHING,
         probe=NOTHING,
     )
     around = ["RequestContext", "AccessLog", "ErrorWriter"]
