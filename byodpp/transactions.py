@@ -42,6 +42,7 @@ _MOST_FAULTS: Final = 100
 #: Characters of a name that are shown.
 _SHOWN: Final = 200
 _KEYED: Final = frozenset({"read", "update", "patch", "delete"})
+_KEYLESS: Final = frozenset({"list", "create"})
 _CHANGING: Final = _KEYED - {"read"}
 
 
@@ -163,6 +164,9 @@ class MultiResourceBatch:
             params["id"] = _text(wire.whole(step["id"]))
         if step["operation"] in _KEYED and "id" not in params:
             raise ValidationFailed(details=[Detail("id", "required", "This operation names a row.")])
+        if step["operation"] in _KEYLESS and "id" in params:
+            told = f"{step['operation']} names no row; leave it out."
+            raise ValidationFailed(details=[Detail("id", "unsupported", told)])
         return params
 
 

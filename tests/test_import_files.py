@@ -317,6 +317,8 @@ _NIL = b'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
         (b'<rows n="1"><row ' + _NIL + b' xsi:type="x"><name xml:lang="en">a</name></row></rows>', 1, {}),
         (b'<rows><row><name encoding="json">5</name></row></rows>', 0, {1: ["format"]}),
         (b'<rows><row><name encoding="json">x</name></row></rows>', 0, {1: ["malformed_json"]}),
+        (b'<rows>\n<row><name encoding="hex">61</name></row>\n<row><name encoding="">a</name></row></rows>',
+         0, {2: ["enum"], 3: ["enum"]}),
     ],
 )  # fmt: skip
 def test_xml(blueprint: Blueprint, content: bytes, rows: int, refused: dict[int, list[str]]) -> None:

@@ -708,6 +708,17 @@ async def test_a_batch_creates_in_order_or_not_at_all(shop: TestedApplication) -
     assert await rows(shop, "products") == before
 
 
+async def test_what_names_no_row_is_given_none(shop: TestedApplication) -> None:
+    client, before = shop.client(), await rows(shop, "categories")
+    for step in (
+        {"operation": "create", "resource": "Categories", "id": 7, "data": {"name": "new"}},
+        {"operation": "list", "resource": "Categories", "id": "7"},
+    ):
+        refused = await client.post("/api/v1/batch", json=[step])
+        assert (refused.status_code, details(refused)) == (422, {"0.id": "unsupported"}), refused.text
+    assert await rows(shop, "categories") == before
+
+
 @pytest.mark.parametrize("operation", ["update", "patch", "delete"])
 async def test_a_batch_that_names_one_missing_row_changes_nothing(
     shop: TestedApplication, operation: str

@@ -70,6 +70,20 @@ def test_passing_a_bound_is_refused(ask: Any, text: str, bounds: dict[str, int])
     assert taken.seconds < 0.1
 
 
+@pytest.mark.parametrize("steps", range(4))
+def test_dots_and_brackets_are_equally_deep(ask: Any, steps: int) -> None:
+    way = ["category", *["parent"] * steps, "name"]
+    forms = (f"filter[{'.'.join(way)}]=x", "filter" + "".join(f"[{one}]" for one in way) + "=x")
+    for bound in range(1, 7):
+        refused = []
+        for text in forms:
+            try:
+                ask(text, max_filter_depth=bound)
+            except QueryTooComplex:
+                refused.append(text)
+        assert refused == ([] if bound > steps + 1 else list(forms)), bound
+
+
 @pytest.mark.parametrize(
     "tree",
     [

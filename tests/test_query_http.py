@@ -260,6 +260,7 @@ async def test_both_forms_of_a_filter_find_the_same(world: TestedApplication) ->
     ("query", "code"),
     [
         ("fitler[name]=P1", "unknown_parameter"),
+        ("sort[]=name", "unknown_parameter"),
         ("filter[nmae]=P1", "unknown_field"),
         ("filter[name][equals]=P1", "unknown_operator"),
         ("sort=nmae", "unknown_field"),

@@ -159,7 +159,7 @@ class FilterJudge:
             )
             if relation.many:
                 return self._quantified(".".join(rest), value, below)
-            if below.depth > self.judgement.bounds.max_filter_depth:
+            if rest and place.depth > self.judgement.bounds.max_filter_depth:  # as of objects in each other
                 self.judgement.stop("filter", "The filter is nested too deeply.")
             return self._named(".".join(rest), value, below) if rest else self._node(value, below)
         if names is None or first not in names.fields:

@@ -147,6 +147,9 @@ class _QueryJudge:
         known = [name for name in PARAMETERS[self.mode] if self._knows(name)]
         for name in (*raw.unknown, *(name for name in raw.given if name not in known)):
             word = name.partition("[")[0] or name
+            if word in known:
+                self.judgement.fault(name, "unknown_parameter", f"`{word}` takes no brackets.")
+                continue
             self.judgement.unknown(name, "unknown_parameter", "parameter", word, tuple(known))
 
     def _knows(self, parameter: str) -> bool:

@@ -153,7 +153,12 @@ class _Target:
     def _refuse(self, attributes: dict[str, str], field: str) -> None:
         """Refuse attributes of a record, or of a field, that say something which nobody reads."""
         for name in attributes:
-            if name.startswith(f"{{{XSI}}}") or name.startswith(_XML) or (field and name == "encoding"):
+            if name.startswith(f"{{{XSI}}}") or name.startswith(_XML):
+                continue
+            if field and name == "encoding":
+                if attributes[name] != "json":
+                    told = "An element has the encoding json, or none."
+                    self._fault(ValidationFailed(details=[Detail(f"{field[:100]}.encoding", "enum", told)]))
                 continue
             short = name.rpartition("}")[2][:100]
             path = f"{field[:100]}.{short}" if field else short
