@@ -107,6 +107,24 @@ async def test_rows_without_a_value_are_not_given_by_who_lacks_them(tested: Test
     assert await names(tested.client(role="Editor", user="ed")) == ["c"]
 
 
+async def test_a_field_that_is_shown_in_every_row_that_its_author_reads_may_be_compared(
+    tested: TestedApplication,
+) -> None:
+    admin = await things(tested)
+    await post(admin, "/api/v1/roles", {"name": "Deputy"})
+    await post(admin, POLICIES, {"subject": "Deputy", "object": "Policies", "action": "*"})
+    dear = {"subject": "Deputy", "object": "Things", "action": "read", "condition": {"price": {"gt": 1}}}
+    await post(admin, POLICIES, {**dear, "fields": ["name"]})
+    await post(admin, POLICIES, {**dear, "fields": ["name", "price"]})
+    deputy = tested.client(role="Deputy", user="dora")
+    rule = {"subject": "Editor", "object": "Things", "action": "read", "condition": {"price": {"gt": 9}}}
+    await post(deputy, POLICIES, {**rule, "fields": ["name", "price"]})
+    assert await names(tested.client(role="Editor", user="ed")) == ["c"]
+    # But not where he reads others without it.
+    await post(admin, POLICIES, {**dear, "condition": {"price": {"isNull": True}}, "fields": ["name"]})
+    assert places(await post(deputy, POLICIES, {**rule, "fields": ["name"]}, 403)) == {"condition.price"}
+
+
 async def clerk_of(tested: TestedApplication, admin: httpx2.AsyncClient) -> httpx2.AsyncClient:
     """Somebody who may change rules, and reads names and prices of things, and kinds of level 1."""
     await post(admin, "/api/v1/roles", {"name": "Clerk"})

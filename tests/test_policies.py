@@ -145,6 +145,12 @@ WRONG: Final[list[tuple[dict[str, Any], str, str, str]]] = [
         "type",
         "$user.name",
     ),
+    (
+        {"condition": {"name": {"between": ["$user.emial", "z"]}}},
+        "condition.name.between",
+        "type",
+        "$user.email",
+    ),
     ({"preset": {"name": "$user.nmae"}, "action": "create"}, "preset.name", "type", "$user.name"),
     ({"fields": ["name", "prise"]}, "fields.1", "unknown_field", "price"),
     ({"fields": ["tenantId"]}, "fields.0", "unknown_field", ""),

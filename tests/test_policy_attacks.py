@@ -73,6 +73,8 @@ OFFICE: Final[dict[str, Any]] = {
                     {"roles": ["ByRoles"], "filter": {"to": {"in": "$user.roles"}}},
                     {"roles": ["ByMail"], "filter": {"to": "$user.email"}},
                     {"roles": ["NotByMail"], "filter": {"to": {"ne": "$user.email"}}},
+                    {"roles": ["UpToMail"], "filter": {"to": {"between": ["", "$user.email"]}}},
+                    {"roles": ["FromMail"], "filter": {"to": {"between": ["$user.email", "~"]}}},
                     {"roles": ["NoneOfMail"], "filter": {"not": {"to": {"in": ["x", "y"]}}}},
                 ],
                 "write": ["Admin"],
@@ -453,7 +455,7 @@ async def test_c7_a_rule_about_what_the_caller_lacks_opens_no_row(office: Tested
         await made(admin, "/api/v1/letters", to=to)
     mails: list[Any] = [None, "", [], {"a": 1}]
     for email in mails:
-        for role in ("ByMail", "NotByMail"):
+        for role in ("ByMail", "NotByMail", "UpToMail", "FromMail"):
             token = office.token(role=role, user="eve", email=email)
             client = office.client(role=None, headers={"Authorization": f"Bearer {token}"})
             response = await client.get("/api/v1/letters")

@@ -475,10 +475,36 @@ def test_variables_are_for_rules_only(registry: Registry, products: Any, ask: An
         {"name": {"like": "$user.name"}},
         {"name": "$user.emial"},
         {"metadata": {"a": "$user.id"}},
+        {"name": {"between": ["$user.emial", "z"]}},
+        {"name": {"between": ["a", "$nobody"]}},
+        {"tags": {"has": "$user.email"}},
+        {"tags": {"hasAny": ["a", "$user.email"]}},
+        {"tags": {"hasAll": ["$user.email"]}},
+        {"metadata": {"a": {"in": [["$user.id"]]}}},
+        {"metadata": {"a": {"between": ["$user.email", "z"]}}},
+        {"metadata": {"hasAny": ["$user.email"]}},
         {"nam": 1},
     ):
         with pytest.raises(InvalidQuery):
             condition_from_json(tree, products, registry, None)
+
+
+def test_a_variable_may_be_an_end_of_what_lies_between(registry: Registry, products: Any) -> None:
+    def judged(tree: Any) -> Any:
+        condition, values = condition_from_json(tree, products, registry, None)
+        return with_constants(condition, values)
+
+    assert judged({"name": {"between": ["$user.email", "z"]}}) == AllOf(
+        (
+            Comparison((), "name", "gte", Variable("user.email")),
+            Comparison((), "name", "lte", Constant("z")),
+        )
+    )
+    assert judged({"name": {"between": ["a", "$$z"]}}) == AllOf(
+        (Comparison((), "name", "gte", Constant("a")), Comparison((), "name", "lte", Constant("$z")))
+    )
+    assert judged({"tags": {"hasAny": ["$$x"]}}) == judged({"tags": {"has": "$$x"}})
+    assert "$$" not in str(judged({"tags": {"hasAll": ["$$x", "a"]}}))
 
 
 def test_a_rule_carries_its_values(registry: Registry, products: Any) -> None:

@@ -111,7 +111,7 @@ class Rights:
         for operation in READ_OPERATIONS:
             own = self.of(resource, operation, audiences=True)
             if own.allowed and not (all_rows and own.rows is not None):
-                if own.fields is None or (name in own.fields and own.fields[name] is None):
+                if own.fields is None or _usable(own.fields, name, own.rows):
                     return True
         return False
 

@@ -58,6 +58,9 @@ _INSIDE: Final = frozenset(OPERATORS)
 _PATTERNS: Final = frozenset({"like", "ilike", "contains", "startsWith", "endsWith"})
 _ORDERS: Final = frozenset({"gt", "gte", "lt", "lte"})
 _HAS: Final = frozenset({"has", "hasAny", "hasAll"})
+_LISTS: Final = frozenset({"in", "nin"})
+#: What `between` says of its first value, and of its second.
+_ENDS: Final = ("gte", "lte")
 
 
 def has_paths(definition: FieldDefinition) -> bool:
@@ -245,9 +248,11 @@ class FilterJudge:
         if self.judgement.terms > bound:
             self.judgement.stop("filter", f"The filter has more than {bound} comparisons.")
         try:
-            if self.variables and isinstance(raw, str) and raw.startswith("$"):
+            if self._is_variable(raw):
                 return self._variable(target, word, raw)
-            return self._compare(target, word, raw)
+            if self.variables and word == "between":
+                return self._between_variables(target, raw)
+            return self._compare(target, word, raw if word in _LISTS else self._literal(word, raw))
         except Rejected as error:
             self.judgement.fault(target.place.parameter, error.code, str(error))
             return NOTHING
@@ -290,7 +295,9 @@ class FilterJudge:
 
     def _list(self, target: _Target, word: str, elements: list[Any]) -> Condition:
         """Judge `in` and `nin`; null and variables among the values become terms of their own."""
-        plain = [one for one in elements if one is not None and not self._is_variable(one)]
+        plain = [
+            self._literal(word, one) for one in elements if one is not None and not self._is_variable(one)
+        ]
         others = [
             self._operator(target, "eq", one) for one in elements if one is None or self._is_variable(one)
         ]
@@ -389,6 +396,34 @@ class FilterJudge:
 
     def _is_variable(self, raw: Any) -> bool:
         return self.variables and isinstance(raw, str) and raw.startswith("$")
+
+    def _literal(self, word: str, raw: Any) -> Any:
+        """Return a value of a list or a document in a rule, where a variable would be a text like any other.
+
+        Raises:
+            Rejected: one stands there.
+        """
+        if not self.variables:
+            return raw
+        match raw:
+            case str() if raw.startswith("$$"):
+                return raw[1:]
+            case str() if raw.startswith("$"):
+                raise Rejected(f"A variable cannot be used with {word!r} here; `$$` begins a text with `$`.")
+            case list():
+                return [self._literal(word, one) for one in raw]
+            case Mapping():
+                return {key: self._literal(word, one) for key, one in raw.items()}
+        return raw
+
+    def _between_variables(self, target: _Target, raw: Any) -> Condition:
+        """Judge `between` in a rule: each of its ends may be a variable."""
+        ends = self._pair(raw)
+        if any(self._is_variable(one) for one in ends):
+            return AllOf(
+                tuple(self._operator(target, one, end) for one, end in zip(_ENDS, ends, strict=True))
+            )
+        return self._compare(target, "between", [self._literal("between", one) for one in ends])
 
     def _variable(self, target: _Target, word: str, raw: str) -> Condition:
         """Judge `$user.id` and its like; `$$` at the beginning is a literal `$`."""
