@@ -415,6 +415,29 @@ async def test_a_keycloak_that_is_away_at_the_start_is_told_in_the_log(
     assert "s3cret" not in caplog.text
 
 
+async def test_a_start_does_not_wait_for_a_keycloak_that_says_nothing_as_its_administrator_would(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.proxy.delay = 5.0
+    server = KeycloakServer(url=world.proxy.url, credentials=Credentials(secret="s3cret"), timeout_seconds=300)
+    provider = Keycloak(base_url=world.proxy.url, server=server, timeout_seconds=0.2)
+    try:
+        await provider.open()
+    finally:
+        await provider.close()
+    assert "its version is not checked: no answer in 0.2 s" in caplog.text
+
+
+async def test_a_slow_keycloak_is_told_from_one_that_is_away(world: World) -> None:
+    world.proxy.delay = 5.0
+    server = KeycloakServer(url=world.proxy.url, credentials=Credentials(secret="s3cret"), timeout_seconds=0.2)
+    try:
+        with pytest.raises(AuthUnavailable, match="did not answer in time"):
+            await server.version()
+    finally:
+        await server.close()
+
+
 async def test_a_renewal_fails_by_the_token_or_by_our_own_fault(world: World) -> None:
     def of(client: str) -> Keycloak:
         standard = RealmStandard(audience="byodpp-api", browser_client=client)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from byodpp.cli.output import print_step, shown
+from byodpp.cli.output import print_step, refusals_told, shown
 from byodpp.cli.place import place_of
 from byodpp.cli.revoke import revoke_in
-from byodpp.exceptions import ApiError, Problem, StartError
+from byodpp.exceptions import Problem, StartError
 
 if TYPE_CHECKING:
     from byodpp.authentication.tenants import Tenant
@@ -261,8 +261,5 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         StartError: also for what is refused, with its details.
     """
-    try:
+    with refusals_told(again="The same command may be called again."):
         return asyncio.run(work)
-    except ApiError as error:
-        details = [Problem(one.field, one.message) for one in error.details]
-        raise StartError([Problem("", error.message), *details]) from error

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from byodpp.exceptions import ApiError, AuthUnavailable, Problem, StartError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from byodpp.exceptions import StartError
-
-__all__ = ["print_problems", "print_step", "print_table", "progress_bar", "shown"]
+__all__ = ["print_problems", "print_step", "print_table", "progress_bar", "refusals_told", "shown"]
 
 
 def print_problems(error: StartError) -> None:
@@ -34,6 +34,24 @@ def print_problems(error: StartError) -> None:
     count = len(error.problems)
     if count > 1:
         console.print(Text(f"\n{count} problems; nothing was started.", style="bold"))
+
+
+@contextmanager
+def refusals_told(again: str = "") -> Iterator[None]:
+    """Turn what a procedure is refused with into what a command is.
+
+    Args:
+        again: what is said to whoever was held up by the identity provider.
+
+    Raises:
+        StartError: in place of an ApiError, with its details.
+    """
+    try:
+        yield
+    except ApiError as error:
+        details = [Problem(one.field, one.message) for one in error.details]
+        advice = again if isinstance(error, AuthUnavailable) else ""
+        raise StartError([Problem("", error.message, advice), *details]) from error
 
 
 def print_step(word: str, what: str) -> None:

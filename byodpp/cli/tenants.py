@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 import typer
 
-from byodpp.cli.output import print_step, print_table
+from byodpp.cli.output import print_step, print_table, refusals_told
 from byodpp.cli.place import place_of
-from byodpp.exceptions import ApiError, Problem, StartError
+from byodpp.exceptions import Problem, StartError
 
 if TYPE_CHECKING:
     from byodpp.places.placement import Tier
@@ -276,11 +276,8 @@ def _with_life(context: typer.Context, run: Callable[[TenantLife], Awaitable[T]]
     Raises:
         StartError: also for what is refused, with its details.
     """
-    try:
+    with refusals_told(again="What was done is kept: the same command goes on where it stopped."):
         return asyncio.run(_run(place_of(context).settings(), run))
-    except ApiError as error:
-        details = [Problem(one.field, one.message) for one in error.details]
-        raise StartError([Problem("", error.message), *details]) from error
 
 
 async def _run(settings: Settings, run: Callable[[TenantLife], Awaitable[T]]) -> T:

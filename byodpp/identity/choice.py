@@ -89,7 +89,7 @@ def _server(settings: Settings) -> KeycloakServer | None:
             user=settings.keycloak_admin_user,
             password=settings.keycloak_admin_password,
         ),
-        timeout_seconds=settings.keycloak_timeout_seconds,
+        timeout_seconds=settings.keycloak_admin_timeout_seconds,
     )
 
 

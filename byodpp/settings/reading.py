@@ -340,8 +340,17 @@ class Settings:
         ),
     ] = None
     keycloak_timeout_seconds: Annotated[
-        float, Setting("Longest wait for one answer of Keycloak.", low=0.1, high=60)
+        float,
+        Setting("Longest wait for one answer of Keycloak that a token or a start needs.", low=0.1, high=60),
     ] = 5.0
+    keycloak_admin_timeout_seconds: Annotated[
+        float,
+        Setting(
+            "Longest wait for one answer of Keycloak to its administrator: a realm takes seconds to make.",
+            low=0.1,
+            high=300,
+        ),
+    ] = 30.0
     keycloak_admin_realm: Annotated[
         str, Setting("Realm in which the administrator below signs in.", env="KEYCLOAK_ADMIN_REALM")
     ] = "master"

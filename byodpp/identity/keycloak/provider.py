@@ -149,9 +149,12 @@ class Keycloak:
             _log.warning("Keycloak's version is not checked: there are no credentials to ask for it")
             return
         try:
-            version = await self._server.version()
-        except AuthUnavailable as away:
-            _log.warning("Keycloak cannot be reached at the start, its version is not checked: %s", away)
+            # A start does not wait for Keycloak as long as an administrator does.
+            async with asyncio.timeout(self._timeout):
+                version = await self._server.version()
+        except (AuthUnavailable, TimeoutError) as away:
+            why = str(away) or f"no answer in {self._timeout:g} s"
+            _log.warning("Keycloak cannot be reached at the start, its version is not checked: %s", why)
             return
         found = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
         if found < OLDEST_KEYCLOAK:

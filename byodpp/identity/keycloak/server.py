@@ -38,8 +38,9 @@ __all__ = ["Credentials", "KeycloakServer", "tolerated"]
 
 #: The list of everything a Keycloak can do is some 300 kB, the longest answer we ask for.
 _MOST_BYTES: Final = 4_194_304
-#: One operation of ours is at most this many answers.
-_ANSWERS: Final = 12
+#: Seconds that one operation of ours may take, the wait for whoever came before included; more where
+#: a single answer may take longer.
+_LONGEST: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Credentials:
 class KeycloakServer:
     """Signs in at first use, and again when that is needed."""
 
-    def __init__(self, *, url: str, credentials: Credentials, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, *, url: str, credentials: Credentials, timeout_seconds: float = 30.0) -> None:
         """Args:
         url: where this server reaches Keycloak.
         credentials: of its administrator.
@@ -103,7 +104,7 @@ class KeycloakServer:
         """
         # python-keycloak keeps the realm in its connection: two callers at once would meet there.
         try:
-            async with asyncio.timeout(self._timeout * _ANSWERS), self._lock:
+            async with asyncio.timeout(max(_LONGEST, self._timeout)), self._lock:
                 admin = await self._signed_in()
                 admin.connection.realm_name = name
                 try:
@@ -257,7 +258,10 @@ def _translated(error: KeycloakError) -> ApiError:
     """Return our error. Keycloak's words are for administrators, and hold nothing secret."""
     status, words = error.response_code, _words(error)
     if status is None:
-        return AuthUnavailable(f"The identity provider cannot be reached: {error.__cause__!r}")
+        cause = error.__cause__
+        if isinstance(cause, httpx.ReadTimeout | httpx.WriteTimeout):
+            return AuthUnavailable("The identity provider did not answer in time")
+        return AuthUnavailable(f"The identity provider cannot be reached: {cause!r}")
     if status == 404:
         return NotFound(f"The identity provider does not know it: {words}")
     if status == 409:
