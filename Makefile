@@ -1,7 +1,7 @@
 # Everything a developer does, in one place. Works with GNU make 3.81 (macOS) and later;
 # every path below is relative, so the folder may lie anywhere and have blanks in its name.
 
-PORT ?= 3000
+PORT ?= $(or $(BYODPP_PORT),3000)
 KEYCLOAK_PORT ?= 8080
 SEED ?= 20261120
 PYTEST_ARGS ?=

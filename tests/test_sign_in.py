@@ -263,6 +263,7 @@ def _wrong_ways(here: Place, browser: Browser) -> None:
     try:
         told = here.byodpp("tenants", "onboard", "gamma", "--email", "ada@gamma.example", "--password")
         first = re.search(r"password +(\S+)", told)
+        assert f"sign in   {here.url}/docs\n" in told, "where the browsers' client leads"
         assert first is not None
         begin(browser, here, "nobody")
         browser.wait("return document.body.innerText.includes('There is no such tenant')")

@@ -1045,6 +1045,7 @@ def test_a_tenants_life_on_the_command_line(shop: Path) -> None:
         line.split(maxsplit=1)[1] for line in told.splitlines() if line.strip().startswith("done")
     ] == STEPS
     assert "password  " in told and "ada@gamma.example" in told
+    assert "sign in" not in told, "the local issuer has no page for that"
     told = ran("invite", "gamma", "--email", "ben@gamma.example", "--role", "Manager", "--password")
     assert "ben@gamma.example" in told and "password  " in told
     again = ran("onboard", "gamma", "--email", "ada@gamma.example", "--set", "tenantSize=ten_to_fifty")

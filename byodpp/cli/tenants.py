@@ -130,7 +130,7 @@ def onboard(
             values=_values(more or []),
         )
 
-        telling = _Telling()
+        telling = _Telling(context)
         await life.onboard(newcomer, password=temporary, told=telling)
         telling.password(email, temporary)
 
@@ -159,7 +159,7 @@ def invite(
 
     async def run(life: TenantLife) -> None:
         guest = Guest(email=email, roles=tuple(role), first_name=first_name, last_name=last_name, phone=phone)
-        telling = _Telling()
+        telling = _Telling(context)
         await life.invite(name, guest, password=temporary, told=telling)
         telling.password(email, temporary)
 
@@ -318,7 +318,8 @@ def _temporary(wanted: bool) -> str | None:
 class _Telling:
     """Prints steps, and remembers whether a password was set just now."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: typer.Context) -> None:
+        self._context = context
         self._set = False
 
     def __call__(self, step: str, now: bool) -> None:
@@ -326,11 +327,16 @@ class _Telling:
         _tell(step, now)
 
     def password(self, email: str, password: str | None) -> None:
-        """Print a password that is worth something: one that was set before is another."""
-        if password is not None and self._set:
-            typer.echo(
-                f"\n  user      {email}\n  password  {password}   (to be changed at the first sign-in)"
-            )
+        """Print a password that is worth something (one that was set before is another), and where."""
+        from byodpp.identity.choice import sign_in_page
+
+        if password is None or not self._set:
+            return
+        page = sign_in_page(place_of(self._context).settings())
+        where = "" if page is None else f"\n  sign in   {page}"
+        typer.echo(
+            f"\n  user      {email}\n  password  {password}   (to be changed at the first sign-in){where}"
+        )
 
 
 def _tell(step: str, now: bool) -> None:

@@ -17,7 +17,7 @@ from byodpp.settings import Settings
 if TYPE_CHECKING:
     from byodpp.identity.keycloak import Keycloak, KeycloakServer
 
-__all__ = ["identity_provider", "mail_server"]
+__all__ = ["identity_provider", "mail_server", "sign_in_page"]
 
 
 def identity_provider(settings: Settings, keys: KeyFolder | None = None) -> IdentityProvider:
@@ -56,13 +56,20 @@ def _keycloak(settings: Settings) -> Keycloak:
             audience=settings.token_audience,
             browser_client=settings.frontend_client,
             addresses=settings.frontend_urls,
-            documentation=f"{_public_url(settings)}/docs" if settings.docs_enabled else None,
+            documentation=sign_in_page(settings),
             password_grant=settings.keycloak_password_grant,
             second_factor=settings.keycloak_second_factor,
             theme=settings.keycloak_theme,
             mail=mail_server(settings),
         ),
     )
+
+
+def sign_in_page(settings: Settings) -> str | None:
+    """Return the address at which people sign in here with a browser; None where there is no such page."""
+    if settings.identity != "keycloak" or not settings.docs_enabled:
+        return None
+    return f"{_public_url(settings)}/docs"
 
 
 def _public_url(settings: Settings) -> str:
