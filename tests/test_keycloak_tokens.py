@@ -419,7 +419,8 @@ async def test_a_start_does_not_wait_for_a_keycloak_that_says_nothing_as_its_adm
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.proxy.delay = 5.0
-    server = KeycloakServer(url=world.proxy.url, credentials=Credentials(secret="s3cret"), timeout_seconds=300)
+    told = Credentials(secret="s3cret")
+    server = KeycloakServer(url=world.proxy.url, credentials=told, timeout_seconds=300)
     provider = Keycloak(base_url=world.proxy.url, server=server, timeout_seconds=0.2)
     try:
         await provider.open()
@@ -430,7 +431,8 @@ async def test_a_start_does_not_wait_for_a_keycloak_that_says_nothing_as_its_adm
 
 async def test_a_slow_keycloak_is_told_from_one_that_is_away(world: World) -> None:
     world.proxy.delay = 5.0
-    server = KeycloakServer(url=world.proxy.url, credentials=Credentials(secret="s3cret"), timeout_seconds=0.2)
+    told = Credentials(secret="s3cret")
+    server = KeycloakServer(url=world.proxy.url, credentials=told, timeout_seconds=0.2)
     try:
         with pytest.raises(AuthUnavailable, match="did not answer in time"):
             await server.version()
