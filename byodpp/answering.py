@@ -121,12 +121,13 @@ def _key(request: Request) -> IdempotencyKey | None:
     principal = request.principal
     session = principal.session_tenant_id
     elsewhere = principal.tenant_id if principal.tenant_id != session else None
+    controlled = request.resource is not None and request.resource.control_plane
     sent = (request.body, request.media_type.encode(), request.query_string)
     return IdempotencyKey(
         tenant_id=session,
         user_id=principal.user_id,
         method=request.method,
-        route=route_name(request.route, request.params, elsewhere),
+        route=route_name(request.route, request.params, elsewhere, control_plane=controlled),
         key=key,
         request_hash=fingerprint(sent),
     )

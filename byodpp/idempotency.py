@@ -29,6 +29,7 @@ from byodpp.exceptions import (
     InvalidHeader,
     TenantMoving,
 )
+from byodpp.tables.framework import CONTROL_PLANE_ROUTE
 
 __all__ = [
     "KEYED_METHODS",
@@ -132,18 +133,22 @@ def fingerprint(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def route_name(pattern: str, params: Mapping[str, str], tenant_id: int | None = None) -> str:
+def route_name(
+    pattern: str, params: Mapping[str, str], tenant_id: int | None = None, *, control_plane: bool = False
+) -> str:
     """Return the route of a key.
 
     Args:
         pattern: of the address.
         params: of the address.
         tenant_id: whose rows are meant, where the session does not tell it.
+        control_plane: whether what is written has its place there, wherever the tenant's rows are.
     """
     found = pattern if not params else f"{pattern} {json.dumps(dict(sorted(params.items())))}"
     if tenant_id is not None:
         found = f"{tenant_id} {found}"
-    return found if len(found) <= _LONGEST_ROUTE else fingerprint([found.encode()])
+    name = found if len(found) <= _LONGEST_ROUTE else fingerprint([found.encode()])
+    return f"{CONTROL_PLANE_ROUTE}{name}" if control_plane else name
 
 
 class IdempotencyKeys:

@@ -19,7 +19,7 @@ from byodpp.database import Database, Transaction
 from byodpp.exceptions import Conflict, InternalError
 from byodpp.places.fences import takes_moving
 from byodpp.places.moving import require_rows
-from byodpp.places.placement import carried
+from byodpp.places.placement import carried, staying
 from byodpp.places.portions import PORTION_ROWS, portions
 from byodpp.sql_text import quote
 from byodpp.tables import Tables
@@ -48,12 +48,15 @@ _LOCAL: Final = frozenset({*UNHASHED, NUMBER})
 class Carrier:
     """Carries rows of all tables that a tenant has."""
 
-    def __init__(self, tables: Tables, *, renumber: str) -> None:
+    def __init__(self, tables: Tables, *, shared: Database, renumber: str) -> None:
         """Args:
         tables: of the application.
+        shared: the database of all tenants, and of the control plane.
         renumber: gives numbers of a database to rows that have come without one.
         """
+        self._shared = shared
         self._renumber = renumber
+        self._staying = staying(tables)
         stored = carried(tables)
         order, circular = ordered(one.table for one in stored)
         last = stored[-1].table  # says that rules have changed; nothing refers to it
@@ -69,11 +72,20 @@ class Carrier:
         """Names of the tables in the order in which rows can arrive: those referred to first."""
         return [table.fullname for table in reversed(self._order)]
 
+    def _carried(self, table: sa.Table, tenant: str = "$1") -> str:
+        """Return what holds of the rows of a tenant that are where it is."""
+        stays = self._staying.get(table.fullname)
+        return f"tenant_id = {tenant}" + ("" if stays is None else f" and not {stays.format(row='')}")
+
+    def _here(self, table: sa.Table, database: Database) -> str:
+        """Return what holds of the rows that are taken away with a tenant: of a place, all."""
+        return self._carried(table) if database is self._shared else "tenant_id = $1"
+
     async def any_rows(self, database: Database, tenant: int) -> bool:
         """Whether a tenant has rows of any kind in a database."""
         async with _passing(database) as transaction:
             for table in self._order:
-                sql = f"select exists (select from {_address(table)} where tenant_id = $1)"
+                sql = f"select exists (select from {_address(table)} where {self._carried(table)})"
                 if await transaction.fetchval(sql, tenant):
                     return True
         return False
@@ -96,9 +108,9 @@ class Carrier:
         empty = self._circular.get(name, ())
         columns = [str(one.name) for one in table.c if one.computed is None and one.name not in _LOCAL]
         taken = ", ".join(f"null::{_type(table, one)}" if one in empty else quote(one) for one in columns)
-        sql = f"select {taken} from {_address(table)} where tenant_id = {tenant:d}"
+        sql = f"select {taken} from {_address(table)} where {self._carried(table, f'{tenant:d}')}"
         async with _passing(source) as reading, _passing(target) as writing:
-            await writing.execute(f"delete from {_address(table)} where tenant_id = $1", tenant)
+            await writing.execute(f"delete from {_address(table)} where {self._here(table, target)}", tenant)
             done = await _piped(reading, sql, writing, table, columns)
             if NUMBER in table.c:
                 await writing.execute(self._renumber)
@@ -122,8 +134,8 @@ class Carrier:
         found = {}
         async with _passing(source) as here, _passing(target) as there:
             for table in reversed([one for one in self._order if not takes_moving(one)]):
-                found[table.fullname] = await _digest(here, table, tenant)
-                if found[table.fullname] != await _digest(there, table, tenant):
+                found[table.fullname] = await _digest(here, table, self._carried(table), tenant)
+                if found[table.fullname] != await _digest(there, table, self._carried(table), tenant):
                     raise InternalError(
                         f"{table.fullname} differs between the databases: nothing was switched"
                     )
@@ -140,7 +152,7 @@ class Carrier:
         async with _passing(database) as transaction:
             for table in self._order:
                 if not takes_moving(table):
-                    sql = f"select count(*) from {_address(table)} where tenant_id = $1"
+                    sql = f"select count(*) from {_address(table)} where {self._carried(table)}"
                     found = await transaction.connection.fetchval(sql, tenant, timeout=_LONGEST_SECONDS)
                     require_rows(table.fullname, found, compared.get(table.fullname, ("0",)))
 
@@ -180,7 +192,10 @@ class Carrier:
             await transaction.execute(_MARK, tenant)
 
     async def remove(self, tenant: int, database: Database) -> int:
-        """Delete a tenant's rows from a database, but its audit trail, and return how many there were."""
+        """Delete a tenant's rows from a database, and return how many there were.
+
+        Its audit trail is left, and in the shared database what is kept of its writes to the control plane.
+        """
         removed = 0
         async with _passing(database) as transaction:
             for table in self._order:
@@ -190,9 +205,8 @@ class Carrier:
                         f"update {_address(table)} set {values} where tenant_id = $1", tenant
                     )
             for table in self._order:
-                done = await transaction.execute(
-                    f"delete from {_address(table)} where tenant_id = $1", tenant
-                )
+                sql = f"delete from {_address(table)} where {self._here(table, database)}"
+                done = await transaction.execute(sql, tenant)
                 removed += int(str(done).rpartition(" ")[2] or 0)
         return removed
 
@@ -389,13 +403,13 @@ async def _fill(
         await writing.execute(update, [row["id"] for row in rows], [row["value"] for row in rows])
 
 
-async def _digest(transaction: Transaction, table: sa.Table, tenant: int) -> list[str]:
+async def _digest(transaction: Transaction, table: sa.Table, which: str, tenant: int) -> list[str]:
     columns = ", ".join(f"t.{quote(one.name)}" for one in table.c if one.name not in _LOCAL)
     row = await transaction.connection.fetchrow(
         "select count(*)::text as rows,"
         " coalesce(sum(hashtextextended(r, 0)::numeric), 0)::text as first,"
         " coalesce(sum(hashtextextended(r, 1)::numeric), 0)::text as second"
-        f" from (select row({columns})::text as r from {_address(table)} t where tenant_id = $1) s",
+        f" from (select row({columns})::text as r from {_address(table)} t where {which}) s",
         tenant,
         timeout=_LONGEST_SECONDS,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.exceptions import MigrationError
@@ -35,6 +36,7 @@ _ALONE: Final = "hashtextextended('byodpp places', 0)"
 _PATIENCE_SECONDS: Final = 45.0
 _PAUSE_SECONDS: Final = 0.1
 _SHARED: Final = "public"
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _GATE: Final = "byodpp_gate"
 _CLAIM: Final = "byodpp_claim"
 #: Says in a comment what a gate holds, so that one that holds just that is left alone.
@@ -82,6 +84,7 @@ async def hold(
     located: Iterable[Located],
     *,
     further: Sequence[StoredTable] = (),
+    spared: Mapping[str, str] = _NOTHING,
 ) -> None:
     """Let each tenant write where it is served, and nowhere while it moves.
 
@@ -90,6 +93,7 @@ async def hold(
         tables: that schemas of tenants have.
         located: every tenant's.
         further: tables that only databases of tenants have.
+        spared: by full name of a table, rows that it takes of everybody (`staying`).
     """
     located = sorted(located, key=lambda one: one.tenant_id)
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out)
@@ -108,7 +112,7 @@ async def hold(
                 lacking.add(place.schema)
             held = str(place.tenant_id) if place.held else ""
             wanted |= {(place.schema, one.table.name): held for one in tables}
-    await _gates(connection, wanted, lacking)
+    await _gates(connection, wanted, lacking, spared)
 
 
 async def hold_one(
@@ -157,26 +161,32 @@ async def _gates(
     connection: asyncpg.Connection[Any],
     wanted: Mapping[tuple[str, str], str],
     lacking: Collection[str] = (),
+    spared: Mapping[str, str] = _NOTHING,
 ) -> None:
     present = {row["at"]: row["holds"] or "" for row in await connection.fetch(_GATES)}
     for (schema, name), tenants in wanted.items():
-        if present.get(f"{schema}.{name}", "") != tenants:
+        free = spared.get(f"{schema}.{name}") if tenants else None
+        holds = tenants if free is None else f"{tenants} but {free}"
+        if present.get(f"{schema}.{name}", "") != holds:
             address = f"{schema}.{quote(name)}"
             if schema not in lacking or await connection.fetchval(_IS_THERE, address):
-                await _gate(connection, address, tenants)
+                await _gate(connection, address, tenants, free, holds)
 
 
-async def _gate(connection: asyncpg.Connection[Any], table: str, tenants: str) -> None:
+async def _gate(
+    connection: asyncpg.Connection[Any], table: str, tenants: str, free: str | None, holds: str
+) -> None:
     # A gate that holds nobody any more stays: dropping it would wait for the readers of the table, and keep
     # new ones out, where making it anew waits for writers alone.
     statements = []
     for name, events, row in ((_GATE, "insert or update", "new"), (f"{_GATE}_delete", "delete", "old")):
+        but = "" if free is None else f" and not {free.format(row=f'{row}.')}"
         statements.append(
             f"create or replace trigger {name} before {events} on {table} for each row"
-            f" when ({row}.tenant_id = any('{{{tenants}}}'::bigint[]))"
+            f" when ({row}.tenant_id = any('{{{tenants}}}'::bigint[]){but})"
             " execute function byodpp.refuse_moving()"
         )
-    statements.append(f"comment on trigger {_GATE} on {table} is {quote_text(tenants)}")
+    statements.append(f"comment on trigger {_GATE} on {table} is {quote_text(holds)}")
 
     await patiently(lambda: _all(connection, statements))
 

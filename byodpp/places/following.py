@@ -18,7 +18,7 @@ from byodpp.exceptions import MigrationError, Problem
 from byodpp.places.building import PlaceBuilder
 from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone, claim_keys, hold
-from byodpp.places.placement import BEHIND, LOCATED, Located
+from byodpp.places.placement import BEHIND, LOCATED, Located, staying
 
 __all__ = ["Followed", "are_behind", "follow", "follow_in_database", "make_way"]
 
@@ -110,7 +110,7 @@ async def follow(
             shared = [one for one in fenced(builder.tables) if one not in builder.dedicated]
             claimed = [one for one in claiming(builder.tables) if one not in builder.dedicated]
             await claim_keys(owner, builder.dedicated, now, further=claimed)
-            await hold(owner, builder.dedicated, now, further=shared)
+            await hold(owner, builder.dedicated, now, further=shared, spared=staying(builder.tables))
             await builder.show_everywhere(owner, now)
         await system.execute(_TOLD)
         return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from byodpp.definitions import Scope
+from byodpp.sql_text import quote_text
 from byodpp.tables import StoredTable, Tables
+from byodpp.tables.framework import CONTROL_PLANE_ROUTE
 
 __all__ = [
     "BEHIND",
@@ -19,6 +22,7 @@ __all__ = [
     "carried",
     "dedicated",
     "place_name",
+    "staying",
 ]
 
 #: Schema of views that show the rows of all places together, for readers without a tenant.
@@ -130,6 +134,24 @@ def carried(tables: Tables) -> tuple[StoredTable, ...]:
     """
     found = [one for one in tables.stored if "tenant_id" in one.table.c and one.table.name not in _LEFT]
     return tuple(sorted(found, key=lambda one: one.table.name == "access_versions"))
+
+
+def staying(tables: Tables) -> Mapping[str, str]:
+    """Return which rows of tables that are carried stay in the shared database, wherever their tenant is.
+
+    Those are what the framework keeps of the tenant's writes to the control plane, which has its rows there.
+
+    Returns:
+        By full name of the table, a condition in SQL, never null, in which `{row}` stands before a column.
+    """
+    controlled = [stored for stored in tables.stored if any(one.control_plane for one in stored.resources)]
+    resources = sorted({quote_text(one.name) for stored in controlled for one in stored.resources})
+    names = sorted({quote_text(stored.table.name) for stored in controlled})
+    found = {"byodpp.idempotency_keys": f"starts_with({{row}}route, {quote_text(CONTROL_PLANE_ROUTE)})"}
+    if controlled:
+        found["byodpp.outbox"] = f"coalesce({{row}}resource, '') in ({', '.join(resources)})"
+        found["byodpp.history"] = f"{{row}}resource in ({', '.join(names)})"
+    return found
 
 
 def _movable(stored: StoredTable) -> bool:

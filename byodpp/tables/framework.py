@@ -16,6 +16,7 @@ from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
 __all__ = [
     "ARRIVAL",
+    "CONTROL_PLANE_ROUTE",
     "CORRELATION",
     "EVENT",
     "EVENT_NUMBER",
@@ -72,6 +73,10 @@ def hidden_columns(part: str | None, resource: str) -> tuple[sa.Column[Any], ...
     if (part, resource) == ("keys", "Revocations"):
         return (sa.Column(quoted_name(NUMBER, True), sa.BigInteger, nullable=True),)
     return ()
+
+
+#: Begins the route of an idempotency key where it is one of the control plane: such keys stay there.
+CONTROL_PLANE_ROUTE: Final = "control plane "
 
 
 def framework_tables(metadata: sa.MetaData) -> list[sa.Table]:

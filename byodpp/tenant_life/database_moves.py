@@ -27,6 +27,7 @@ from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
 from byodpp.places.databases import PlaceDatabases, claiming, fenced
 from byodpp.places.fences import be_alone_in, claim_keys, hold
+from byodpp.places.placement import staying
 from byodpp.service.units import Unit
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
@@ -85,9 +86,10 @@ class DatabaseMoves:
         self._sealers = sealers
         self._settle_seconds = settle_seconds
         self._forget = forget
-        self._carrier = Carrier(tables, renumber=BUMP)
+        self._carrier = Carrier(tables, shared=database, renumber=BUMP)
         self.choice = PlaceChoice(database, places, self._carrier)
         self._further = tuple(one for one in fenced(tables) if one not in builder.dedicated)
+        self._spared = staying(tables)
         self._claiming = tuple(one for one in claiming(tables) if one not in builder.dedicated)
 
     def moving(self, tenant: Tenant, to: str, wanted: Wanted) -> list[Step]:
@@ -284,7 +286,7 @@ class DatabaseMoves:
     async def _fence(self, there: list[Located]) -> None:
         async with self._builder.connected() as owner:
             await claim_keys(owner, self._builder.dedicated, there, further=self._claiming)
-            await hold(owner, self._builder.dedicated, there, further=self._further)
+            await hold(owner, self._builder.dedicated, there, further=self._further, spared=self._spared)
 
     async def _empty(self, id: int, unit: Unit, results: Results) -> Any:
         require_moving(await located(unit.transaction), id)
