@@ -116,13 +116,17 @@ async def kill_at(serving: Serving, records: int, sending: asyncio.Task[Any]) ->
     done = 0
     async with httpx2.AsyncClient(base_url=serving.address, timeout=60, headers=headers) as client:
         while done < records:
-            assert not sending.done(), f"ended after {done} records: {sending.result()}"
+            assert not sending.done(), f"ended after {done} records: {_told(sending.result())}"
             answer = await client.get(f"{IMPORT}?key={KEY['Idempotency-Key']}")
             done = answer.json()["data"]["records"] if answer.status_code == 200 else 0
             await asyncio.sleep(0.03)
     await asyncio.sleep(random.uniform(0, 0.1))
     serving.process.kill()
     return done
+
+
+def _told(answer: Any) -> str:
+    return "no answer" if answer is None else f"{answer.status_code} {answer.text}"
 
 
 def megabytes(pid: int) -> float:
