@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer
+from byodpp.authorization.decisions import caller_of
+from byodpp.authorization.delegation import Author, Rights, shown
 from byodpp.authorization.explanation import Explanation, Voice, fields_json, held_by, voices_of
 from byodpp.authorization.matrix import Cell, matrix, roles_of
 from byodpp.authorization.policies import Policy, operation_keys
@@ -119,6 +121,31 @@ class AccessGuide:
         seen = self._authorizer.visibility(asker, policies, "list")
         shown = [name for name, one in policies.fields.items() if not one.write_only]
         return seen is not None and seen.rows is None and dict(seen.fields) == dict.fromkeys(shown)
+
+    async def withheld(
+        self, transaction: Transaction, user: Principal, resource: ResourceDefinition, id: str
+    ) -> list[str]:
+        """Return the fields that somebody does not read of a row, whomever they are meant for.
+
+        Args:
+            transaction: of the user.
+            user: who asks for himself.
+            resource: what of.
+            id: of the row.
+        """
+        rules, key = self._authorizer.rules(user.tenant_id), self._store.key(resource, id)
+        author = Author(caller=caller_of(rules, user), rules=rules, operations=user.operations)
+        fields = shown(Rights(author), resource)
+        hidden = {
+            when
+            for when in set(fields.values()) - {None}
+            if not await self._matches(transaction, user, resource, key, [when])
+        }
+        return [
+            name
+            for name, field in resource.fields.items()
+            if not field.write_only and (name not in fields or fields[name] in hidden)
+        ]
 
     def given_roles(self, user: Principal) -> frozenset[str]:
         """Return the roles that the tenant's own rows give to a user, besides those of the token."""

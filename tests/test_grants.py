@@ -263,6 +263,31 @@ async def test_nobody_opens_rows_of_others_and_only_admins_open_rows(tested: Tes
     assert (await tested.client(tenant="beta").get(GRANTS)).json()["data"] == [], "it is acme's"
 
 
+async def test_nobody_opens_what_he_does_not_read_himself(tested: TestedApplication) -> None:
+    row, _ = await opened(tested)
+    admin = tested.client()
+    await made(admin, "/api/v1/roles", name="Opener")
+    await made(admin, "/api/v1/policies", subject="Opener", object="Grants", action="*")
+    rule: dict[str, Any] = {"subject": "Opener", "object": "Reports", "action": "read"}
+    only = {"condition": {"name": "open"}}
+    narrow = await made(admin, "/api/v1/policies", **rule, **only, fields=["name"])
+    opener = tested.client(role="Opener", user="otto")
+    said = {"object": "Reports", "rowId": str(row["id"]), "grantee": "platform"}
+    refused = await opener.post(GRANTS, json=said)
+    assert refused.status_code == 403, refused.text
+    [detail] = refused.json()["error"]["details"]
+    assert detail["field"] == "rowId" and "secret" in detail["message"], "other roles may read it there"
+    # With every field of the rows that he reads he may, though he belongs to no audience.
+    await made(admin, "/api/v1/policies", **rule, **only)
+    assert (await admin.delete(f"/api/v1/policies/{narrow['id']}")).status_code == 204
+    assert (await opener.get(f"{REPORTS}/{row['id']}")).json()["data"]["name"] == "open"
+    here = {"condition": {"name": "open"}}
+    deny = await made(admin, "/api/v1/policies", **rule, **here, effect="deny", fields=["kindId"])
+    assert (await opener.post(GRANTS, json=said)).status_code == 403
+    assert (await admin.delete(f"/api/v1/policies/{deny['id']}")).status_code == 204
+    assert (await opener.post(GRANTS, json=said)).status_code == 201
+
+
 async def test_opening_and_closing_stand_in_the_audit_trail(tested: TestedApplication) -> None:
     _, grant = await opened(tested)
     await tested.client().delete(f"{GRANTS}/{grant['id']}")

@@ -31,7 +31,7 @@ from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
 from byodpp.exceptions import Detail
 from byodpp.registry import Registry
 
-__all__ = ["Author", "Rights", "gains", "guesses", "lacking"]
+__all__ = ["Author", "Rights", "gains", "guesses", "lacking", "shown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +200,14 @@ def _steps(
             yield _Compared(path, resource, relation.local_field, bool(before))
         resource = target
     return resource
+
+
+def shown(rights: Rights, resource: ResourceDefinition) -> dict[str, Condition | None]:
+    """Return the fields that somebody reads, whomever they are meant for, and in which rows; None is each."""
+    own = rights.of(resource, "read")
+    if not own.allowed:
+        return {}
+    return dict.fromkeys(resource.fields) if own.fields is None else dict(own.fields)
 
 
 def _of_role(rules: TenantRules, role: str, *, deny: bool) -> Iterator[Policy]:

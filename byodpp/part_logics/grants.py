@@ -31,7 +31,7 @@ class GrantsCreate(Logic):
         Raises:
             ValidationFailed: resource, row, tenant, or time cannot be meant; an unreadable row is unknown.
             Conflict: the other tenant has as many as may be, or the caller's has a database of its own.
-            Forbidden: the caller is a guest or an operator's visit to no tenant of rows.
+            Forbidden: the caller is a guest, or does not read the row with all its fields.
         """
         body, user = self.request.body, self.request.user
         if user.anonymous or user.guest:
@@ -41,6 +41,7 @@ class GrantsCreate(Logic):
             raise Conflict(told)
         target = self._target(body["object"])
         await self._require_row(target, body["rowId"])
+        await self._require_fields(target, body["rowId"])
         grantee = await self.tenants.by_name(body["grantee"])
         if grantee is None or grantee.id == user.tenant_id:
             told = "There is no such other tenant."
@@ -71,6 +72,12 @@ class GrantsCreate(Logic):
             raise ValidationFailed(details=[Detail("rowId", "reference", told)]) from error
         if str(row["id"]) != key:
             raise ValidationFailed(details=[Detail("rowId", "format", f"Is written {str(row['id'])!r}.")])
+
+    async def _require_fields(self, target: ResourceDefinition, key: str) -> None:
+        """See that nobody opens what he does not read: others have roles that may be shown every field."""
+        if names := await self.access.withheld(self.transaction, self.request.user, target, key):
+            told = f"You do not read {', '.join(names[:5])} of this row: who has another role would."
+            raise Forbidden("Nobody opens what he cannot read.", details=[Detail("rowId", "forbidden", told)])
 
 
 GRANT_LOGICS: Final[tuple[type[Logic], ...]] = (GrantsCreate,)
