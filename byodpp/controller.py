@@ -219,6 +219,8 @@ class Controller:
             tagged = action.restores and (request.header(b"if-match") or "*").strip() != "*"
             if action.transition is not None or tagged:
                 self._expect(call, request)
+            elif action.is_a_class_on_a_row and self.resource.versioned:
+                self._expect(call, request, asked=False)
             if action.method not in _SAFE:
                 return await self._write(request, call)
             return await self._answered(request, call, await self._service.run(call))
@@ -254,10 +256,18 @@ class Controller:
 
     # --- in ---------------------------------------------------------------------------
 
-    def _expect(self, call: Call, request: Request) -> None:
-        """Let a call have the versions that its row must have one of."""
-        unless = request.header(b"if-none-match")
-        versions = expected_versions(request.header(b"if-match"), unless, self.resource)
+    def _expect(self, call: Call, request: Request, *, asked: bool = True) -> None:
+        """Let a call have the versions that its row must have one of.
+
+        Args:
+            call: that changes a row.
+            request: names them.
+            asked: False where none is ever required, and `If-None-Match` is somebody else's.
+        """
+        tags, unless = request.header(b"if-match"), request.header(b"if-none-match")
+        if not asked and (tags or "*").strip() == "*":
+            return
+        versions = expected_versions(tags, unless if asked else None, self.resource)
         if versions:
             call.expected_version, call.or_versions = versions[0], versions[1:]
 

@@ -233,6 +233,16 @@ class ActionDefinition:
     summary: str | None = None
     path: str = ""
 
+    @property
+    def on_a_row(self) -> bool:
+        """Whether it may change the one row that its address names."""
+        return "{id}" in self.url and self.method not in ("GET", "HEAD")
+
+    @property
+    def is_a_class_on_a_row(self) -> bool:
+        """Whether a class may change the row, of whose version it knows nothing."""
+        return self.on_a_row and self.transition is None and not self.restores
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:

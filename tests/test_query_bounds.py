@@ -57,6 +57,8 @@ def see_all(resource: ResourceDefinition) -> Visibility:
         ("filter" + "[not]" * 33 + "[name]=x", {}),
         ("filter" + "[not]" * 500 + "[name]=x", {}),
         ("filter[metadata]" + "[a]" * 40 + "=x", {}),
+        ("filter[metadata" + ".a" * 7_000 + "]=x", {}),
+        ("filter[metadata][a" + ".a" * 12 + "]=x", {}),
         ("filter[category" + ".parent" * 40 + ".name]=x", {}),
         ("sort=category" + ".parent" * 40 + ".name", {}),
         ("&".join(f"filter[or][{i}][name]=x" for i in range(201)), {}),
@@ -70,9 +72,14 @@ def test_passing_a_bound_is_refused(ask: Any, text: str, bounds: dict[str, int])
     assert taken.seconds < 0.1
 
 
-@pytest.mark.parametrize("steps", range(4))
-def test_dots_and_brackets_are_equally_deep(ask: Any, steps: int) -> None:
-    way = ["category", *["parent"] * steps, "name"]
+@pytest.mark.parametrize(
+    ("way", "steps"),
+    [
+        *((["category", *["parent"] * steps, "name"], steps) for steps in range(4)),
+        *((["metadata", *["a"] * steps], steps) for steps in range(1, 4)),
+    ],
+)
+def test_dots_and_brackets_are_equally_deep(ask: Any, way: list[str], steps: int) -> None:
     forms = (f"filter[{'.'.join(way)}]=x", "filter" + "".join(f"[{one}]" for one in way) + "=x")
     for bound in range(1, 7):
         refused = []

@@ -115,6 +115,35 @@ async def test_rows_come_to_refer_to_one_that_is_being_changed(store: TestedAppl
         assert (await asyncio.wait_for(one, 10)).status_code in (200, 204, 404)
 
 
+async def test_an_action_of_a_class_depends_on_the_version_that_is_named(store: TestedApplication) -> None:
+    client = store.client()
+    item = (await client.post(ITEMS, json={"name": "a"})).json()["data"]["id"]
+    url, lone = f"{ITEMS}/{item}/count", "/api/v1/public-count"
+    step = {"operation": "count:post", "resource": "Items", "id": item}
+    for tag, status, code in (
+        ('"2"', 412, "precondition_failed"),
+        ('"2", "3"', 412, "precondition_failed"),
+        ('W/"1"', 412, "precondition_failed"),
+        ("1", 400, "invalid_header"),
+    ):
+        for address in (url, f"{ITEMS}/{item}/stream"):
+            refused = await client.post(address, headers={"If-Match": tag})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (status, code), refused.text
+    refused = await client.post("/api/v1/batch", json=[{**step, "version": 2}])
+    assert (refused.status_code, refused.json()["error"]["code"]) == (412, "precondition_failed")
+    assert (await client.get(f"{ITEMS}/{item}")).json()["data"]["seen"] == 0
+    assert (await client.post(f"{ITEMS}/999/count", headers={"If-Match": '"1"'})).status_code == 404
+    for version, tag in ((1, '"1"'), (2, '"7", "2"'), (3, "*")):
+        done = await client.post(url, headers={"If-Match": tag})
+        assert (done.status_code, done.json()["data"]) == (200, {"seen": version}), done.text
+    done = await client.post("/api/v1/batch", json=[{**step, "version": 4}])
+    assert (done.status_code, done.json()["data"]) == (200, [{"seen": 4}]), done.text
+    assert (await client.post(lone, headers={"If-Match": '"2"'})).status_code == 200  # names no row
+    # Of two that have read the same version, one is told that it was not the last one.
+    both = await asyncio.gather(*(client.post(url, headers={"If-Match": '"5"'}) for _ in range(2)))
+    assert sorted(one.status_code for one in both) == [200, 412]
+
+
 async def test_a_serialization_failure_is_tried_a_bounded_number_of_times(store: TestedApplication) -> None:
     client = store.client()
     assert (await client.get(ITEMS)).status_code == 200

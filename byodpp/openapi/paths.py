@@ -388,7 +388,7 @@ class ResourceDescription:
         elif reads:
             mode = "list" if resource.fields else "read"
             parameters += query_parameters(resource, self._registry, mode) if resource.fields else []
-        if step is not None or action.restores:
+        if action.on_a_row:
             required = resource.versioned and resource.version_required and step is not None
             parameters += (
                 _shared("If-Match-Required" if required else "If-Match") if resource.versioned else []
@@ -402,6 +402,8 @@ class ResourceDescription:
             found["description"] = f"{told}\n\n{found['description']}"
         changes = step is not None or action.restores
         own: tuple[str, ...] = ("StateConflict",) if changes else ()
+        if action.is_a_class_on_a_row and resource.versioned:
+            own = ("PreconditionFailed",)
         own = ("MalformedQuery", *own)
         if not reads:
             nothing = {"type": "object", "additionalProperties": False}

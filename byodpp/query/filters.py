@@ -7,7 +7,7 @@ grammar for all: `{"price": {"gte": 5}, "or": [{…}, {…}], "not": {…}, "cat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
@@ -169,7 +169,14 @@ class FilterJudge:
             known = (*names.fields, *names.relations) if names else ()
             self.judgement.unknown(place.parameter, "unknown_field", "field", first, known)
             return NOTHING
-        return self._field(names.fields[first], tuple(rest), value, place)
+        return self._field(names.fields[first], tuple(rest), value, self._stepped(place, rest))
+
+    def _stepped(self, place: _Place, steps: Sequence[str]) -> _Place:
+        """Return the place of some steps inside a document, which count like as many brackets."""
+        deeper = replace(place, depth=place.depth + len(steps))
+        if steps and deeper.depth > self.judgement.bounds.max_filter_depth:
+            self.judgement.stop("filter", "The filter is nested too deeply.")
+        return deeper
 
     def _quantified(self, rest: str, value: Any, place: _Place) -> Condition:
         """Judge `{"some": {…}}`; `dpps.some` is no name."""
@@ -229,10 +236,9 @@ class FilterJudge:
         self._look()
         place = target.place.at(word) if shown else target.place
         if word not in OPERATORS and has_paths(target.definition):
-            deeper = replace(place, depth=place.depth + 1)
-            if deeper.depth > self.judgement.bounds.max_filter_depth:
-                self.judgement.stop("filter", "The filter is nested too deeply.")
-            return self._field(target.definition, (*target.inside, *word.split(".")), operand, deeper)
+            steps = word.split(".")
+            deeper = self._stepped(place, steps)
+            return self._field(target.definition, (*target.inside, *steps), operand, deeper)
         known = _INSIDE if target.inside else target.definition.type.operators
         if word not in known:
             ordered = tuple(one for one in OPERATORS if one in known)

@@ -34,7 +34,6 @@ from byodpp.exceptions import (
     BadGateway,
     Detail,
     Forbidden,
-    InvalidHeader,
     MethodNotAllowed,
     NotFound,
     PreconditionFailed,
@@ -58,6 +57,7 @@ from byodpp.service.cascades import Cascades, Deleting
 from byodpp.service.modifiers import as_values
 from byodpp.service.nested import NestedWork
 from byodpp.service.secrets import UserSecrets
+from byodpp.service.versions import require_version, settled
 
 __all__ = ["ONE_ROW", "CallContext", "Unit", "UnitParts"]
 
@@ -162,7 +162,7 @@ class Unit:
 
     async def _executed(self, call: Call) -> Any:
         if call.or_versions:
-            call = await self._settled(call)
+            call = await settled(self, call)
         if call.nested and "id" in call.params:
             await self.lock_named(named_by(call, self.parts.schemas))
         logic = self.parts.logics.get(call.resource, call.operation)
@@ -170,6 +170,8 @@ class Unit:
             return await self.generic(call)
         if call.operation == "patch":
             call = await as_values(self, call)
+        if call.expected_version is not None and call.action is not None and call.action.is_a_class_on_a_row:
+            await require_version(self, call)
         call = await owned(call)
         with self.answer.kept():
             result = await logic(CallContext(self, call)).execute()
@@ -178,23 +180,6 @@ class Unit:
             details = [Detail(one.relation.name, "unknown_field", told) for one in call.nested]
             raise ValidationFailed(details=details)
         return result
-
-    async def _settled(self, call: Call) -> Call:
-        """Return a call that may find one of several versions with the one that its row has, now locked.
-
-        Where it has none of them, the first one stays, and the write refuses it in its turn.
-
-        Raises:
-            NotFound: there is no row that the caller may read.
-            InvalidHeader: the row is deleted, and brought back by one version only.
-        """
-        if call.action is not None and call.action.restores:
-            raise InvalidHeader("A row is restored by one version: send a single entity tag.")
-        repository = self.repositories(call.resource.version, call=call)[call.resource.name]
-        await repository.lock(call.params["id"])
-        row = await repository.row(call.params["id"])
-        expected = row.version if row.version in call.or_versions else call.expected_version
-        return call.having(expected_version=expected, or_versions=())
 
     async def generic(self, call: Call) -> Any:
         """Run the generic operation of a call whose body is validated."""
@@ -404,7 +389,7 @@ def _refuse_version(resource: ResourceDefinition, operation: str, action: Action
         ValidationFailed: the operation changes no row that is there.
         PreconditionFailed: the rows have no versions.
     """
-    changes = action is not None and (action.transition is not None or action.restores)
+    changes = action is not None and action.on_a_row
     if not changes and operation not in ("update", "patch", "delete"):
         told = f"{operation[:100]} depends on no version; leave it out."
         raise ValidationFailed(details=[Detail("version", "unsupported", told)])
