@@ -231,6 +231,9 @@ class _Edge:
             if request.turn is not None:
                 request.end_turn()
             self._log(request)
+            # The request holds the server's functions, and they the scope: with the request in it, all of
+            # that would only be freed by the garbage collector.
+            scope.pop(REQUEST, None)
 
     async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         for gate in self._gates:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -184,3 +185,48 @@ async def test_a_request_leaves_hardly_any_cycles_behind(filled: TestedApplicati
         if left < FEW:
             break
     assert left < FEW, f"{left} containers"
+
+
+class Served:
+    """What a server has of a request: the scope, and the functions by which it is answered, as one object."""
+
+    def __init__(self, target: str, token: str) -> None:
+        self.status = 0
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "path": target,
+            "raw_path": target.encode(),
+            "query_string": b"",
+            "headers": [(b"host", b"testserver"), (b"authorization", f"Bearer {token}".encode())],
+            "client": ("127.0.0.1", 1234),
+            "server": ("127.0.0.1", 80),
+            "scheme": "http",
+            "root_path": "",
+        }
+
+    async def receive(self) -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        self.status = message.get("status", self.status)
+
+
+async def test_what_a_server_has_of_a_request_is_gone_as_soon_as_the_server_lets_go_of_it(
+    filled: TestedApplication,
+) -> None:
+    token = filled.token()
+    for _ in range(2):  # what is made once is made
+        served = Served(f"{ITEMS}/1", token)
+        gone = weakref.ref(served)
+        gc.disable()
+        try:
+            await filled.asgi(served.scope, served.receive, served.send)
+            assert served.status == 200
+            del served
+            left = gone()
+        finally:
+            gc.enable()
+    assert left is None
