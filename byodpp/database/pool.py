@@ -20,6 +20,8 @@ import asyncpg
 __all__ = ["Connection", "ConnectionPool"]
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
+#: Somebody's wait, and until when it may take; None: without end.
+_Turn: TypeAlias = "tuple[asyncio.Future[Connection | None], float | None]"
 
 _NO_SHARES: Final[Mapping[int, int]] = MappingProxyType({})
 
@@ -50,7 +52,9 @@ class ConnectionPool:
         self._used: dict[int, int] = {}  # connections in use, by holder
         #: Those who wait, by holder; the holder whose turn is next comes first. A turn brings a
         #: connection, or None when there is room to open one.
-        self._waiting: dict[int, deque[asyncio.Future[Connection | None]]] = {}
+        self._waiting: dict[int, deque[_Turn]] = {}
+        self._timer: asyncio.TimerHandle | None = None  # looks for waits that take too long
+        self._looks_at = 0.0  # when it does so next, by the clock of the event loop
 
     def take(self, holder: int = 0) -> Connection | None:
         """Return a free connection at once; None when there is none that the holder may have."""
@@ -171,10 +175,12 @@ class ConnectionPool:
         """Wait until there is a connection for the holder, or room to open one."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Connection | None] = loop.create_future()
-        self._waiting.setdefault(holder, deque()).append(turn)
-        # A timer of its own: `asyncio.timeout` takes several times as long, and with more requests than
-        # connections most of them wait here.
-        timer = None if deadline is None else loop.call_at(deadline, _give_up, turn)
+        queue = self._waiting.get(holder)
+        if queue is None:
+            queue = self._waiting[holder] = deque()
+        queue.append((turn, deadline))
+        if deadline is not None and (self._timer is None or deadline < self._looks_at):
+            self._look_at(deadline, loop)
         try:
             return await turn
         except BaseException:
@@ -188,16 +194,41 @@ class ConnectionPool:
             else:
                 self._leave_queue(holder, turn)
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+
+    def _look_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for waits that take too long at a time.
+
+        One timer for all of them: with more requests than connections every other one waits, and a timer
+        for each would cost as much as the wait itself.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = when
+        self._timer = loop.call_at(when, self._end_waits, loop)
+
+    def _end_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now, left = loop.time(), []
+        for turn, deadline in [waiting for queue in self._waiting.values() for waiting in queue]:
+            if deadline is None or turn.done():
+                continue
+            if deadline <= now:
+                turn.set_exception(TimeoutError())
+            else:
+                left.append(deadline)
+        if left:
+            self._look_at(min(left), loop)
 
     def _leave_queue(self, holder: int, turn: asyncio.Future[Connection | None]) -> None:
         queue = self._waiting.get(holder)
-        if queue is not None and turn in queue:
-            queue.remove(turn)
-            if not queue:
-                del self._waiting[holder]
+        if queue is None:
+            return
+        for waiting in queue:
+            if waiting[0] is turn:
+                queue.remove(waiting)
+                break
+        if not queue:
+            del self._waiting[holder]
 
     def _wake(self) -> None:
         """There is room to open a connection: let the next one do so."""
@@ -212,18 +243,12 @@ class ConnectionPool:
                 continue
             queue = self._waiting.pop(holder)
             while queue:
-                turn = queue.popleft()
+                turn, _ = queue.popleft()
                 if not turn.done():  # one whose wait was cancelled has not left the queue yet
                     if queue:
                         self._waiting[holder] = queue  # behind the others
                     return holder, turn
         return None
-
-
-def _give_up(turn: asyncio.Future[Connection | None]) -> None:
-    """End a wait that has taken too long."""
-    if not turn.done():
-        turn.set_exception(TimeoutError())
 
 
 def _is_gone(connection: Connection) -> bool:
