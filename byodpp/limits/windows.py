@@ -7,14 +7,16 @@ store that several processes share. Refuses nothing: it tells how a budget stand
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 __all__ = ["Budget", "RateLimiter", "SlidingWindows", "Usage", "usage_of", "used_of"]
 
-#: Of a number of requests in one window.
-_BITS: Final = 40
+#: Of the requests in one window; beyond that many it counts no further.
+_BITS: Final = 32
 _MOST: Final = (1 << _BITS) - 1
 
 
@@ -46,6 +48,10 @@ class Usage(NamedTuple):
     reset_seconds: float  # until there is room again (refused), or until the window ends (allowed)
 
 
+#: Makes a Usage of its three values in a quarter of the time that calling it takes.
+_usage: Final = partial(tuple.__new__, Usage)
+
+
 class RateLimiter(Protocol):
     """Counts requests."""
 
@@ -70,8 +76,51 @@ class RateLimiter(Protocol):
         ...
 
 
+class _Counts:
+    """What budgets of one kind have counted: two numbers of each key, all in one piece of memory.
+
+    As objects, numbers lie wherever there was room when they were made, and whoever puts a new one in the
+    place of an old one fetches the memory around that, too: with a thousand tenants, each time.
+    """
+
+    __slots__ = ("held", "places", "seconds")
+
+    def __init__(self, seconds: int) -> None:
+        """Args:
+        seconds: length of the windows.
+        """
+        self.seconds = seconds
+        self.places: dict[str, int] = {}  # of the first number of each key
+        #: The last window with a request; then its requests in the lower bits, those of the one before above.
+        self.held = array("Q")
+
+    def place(self, key: str) -> int:
+        """Return the place of a key, which is made where it has none."""
+        place = self.places.get(key)
+        if place is None:
+            place = self.places[key] = len(self.held)
+            self.held.extend((0, 0))
+        return place
+
+    def counted(self, place: int, window: int) -> int:
+        """Return the second number as it is in a window, which may be a new one."""
+        last, counted = self.held[place], self.held[place + 1]
+        if last == window:
+            return counted
+        return (counted & _MOST) << _BITS if last == window - 1 else 0
+
+    def since(self, window: int) -> _Counts:
+        """Return a copy that holds only keys of which something was counted in a window, or later."""
+        copy = _Counts(self.seconds)
+        for key, place in self.places.items():
+            if self.held[place] >= window:
+                copy.places[key] = len(copy.held)
+                copy.held.extend(self.held[place : place + 2])
+        return copy
+
+
 class SlidingWindows:
-    """Counts in memory: one number per key, whatever the budget.
+    """Counts in memory: two numbers per key, whatever the budget.
 
     The window slides by weighting the count of the fixed window before with the part of it
     that still lies inside. At most `max_keys` keys are held; when more are busy at once, the
@@ -88,15 +137,12 @@ class SlidingWindows:
         """
         self._max_keys = max_keys
         self._clock = clock
-        #: By kind of budget, what is held of each key: window, requests before it, and in it, in one number.
-        #: Three numbers by themselves would lie in three places of memory, to be fetched by every request.
-        self._counts: dict[str, dict[str, int]] = {}
-        self._seconds: dict[str, int] = {}  # length of the windows, by kind of budget
+        self._counts: dict[str, _Counts] = {}  # by kind of budget
         self._next_sweep = 0.0
         self._blocks: dict[str, float] = {}  # key -> end, the oldest first
 
     def __len__(self) -> int:
-        return sum(map(len, self._counts.values()))
+        return sum(len(counts.places) for counts in self._counts.values())
 
     async def hit(self, key: str, budget: Budget) -> Usage:
         """Count one request of `key` if the budget allows it."""
@@ -107,24 +153,30 @@ class SlidingWindows:
         now = self._clock()
         window, past = divmod(now, budget.window_seconds)
         counts = self._counts.get(budget.kind)
-        held = None if counts is None else counts.get(key)
-        if counts is None or held is None:
-            counts, key = self._room(key, budget, now)
-            held = counts.get(key, 0)
-        number = int(window)
-        current, before = _in_window(held, number)
-        usage = usage_of(current, before, past, budget)
-        if usage.allowed:
-            current += 1
-        counts[key] = (number << 2 * _BITS) + (before << _BITS) + current
+        place = None if counts is None else counts.places.get(key)
+        if counts is None or place is None:
+            counts, place = self._room(key, budget, now)
+        held, number = counts.held, int(window)
+        if held[place] == number:  # as mostly: something was counted in this window
+            counted = held[place + 1]
+        else:
+            counted = held[place + 1] = counts.counted(place, number)
+            held[place] = number
+        current = counted & _MOST
+        usage = usage_of(current, counted >> _BITS, past, budget)
+        if usage[0] and current < _MOST:
+            held[place + 1] = counted + 1
         return usage
 
     async def used(self, key: str, budget: Budget) -> int:
         """Return how much of a budget this process has counted."""
         window, past = divmod(self._clock(), budget.window_seconds)
-        held = self._counts.get(budget.kind, {}).get(key, 0)
-        current, before = _in_window(held, int(window))
-        return used_of(current, before, past, budget)
+        counts = self._counts.get(budget.kind)
+        place = None if counts is None else counts.places.get(key)
+        if counts is None or place is None:
+            return 0
+        counted = counts.counted(place, int(window))
+        return used_of(counted & _MOST, counted >> _BITS, past, budget)
 
     async def block(self, key: str, seconds: int) -> bool:
         """Shut `key` out for so long; of more than `max_keys` the oldest is let in again."""
@@ -143,28 +195,21 @@ class SlidingWindows:
         self._blocks.pop(key, None)
         return 0.0
 
-    def _room(self, key: str, budget: Budget, now: float) -> tuple[dict[str, int], str]:
-        """Return where a new key is counted, and as which."""
+    def _room(self, key: str, budget: Budget, now: float) -> tuple[_Counts, int]:
+        """Return where a new key is counted; one that finds no room shares a place with others."""
         if len(self) >= self._max_keys and now >= self._next_sweep:
             self._next_sweep = now + 1.0
             self._sweep(now)
-        counts = self._counts.setdefault(budget.kind, {})
-        self._seconds[budget.kind] = budget.window_seconds
-        return counts, f"shared {hash(key) % self._SHARED}" if len(self) >= self._max_keys else key
+        counts = self._counts.get(budget.kind)
+        if counts is None:
+            counts = self._counts[budget.kind] = _Counts(budget.window_seconds)
+        shared = len(self) >= self._max_keys
+        return counts, counts.place(f"shared {hash(key) % self._SHARED}" if shared else key)
 
     def _sweep(self, now: float) -> None:
         """Forget the keys whose windows count no more."""
         for kind, counts in self._counts.items():
-            oldest = (int(now // self._seconds[kind]) - 1) << 2 * _BITS
-            self._counts[kind] = {key: held for key, held in counts.items() if held >= oldest}
-
-
-def _in_window(held: int, window: int) -> tuple[int, int]:
-    """Return how many requests of a key one window has counted, and the window before it."""
-    last, current = held >> 2 * _BITS, held & _MOST
-    if last == window:
-        return current, held >> _BITS & _MOST
-    return 0, current if last == window - 1 else 0
+            self._counts[kind] = counts.since(int(now // counts.seconds) - 1)
 
 
 def usage_of(current: float, before: float, past: float, budget: Budget) -> Usage:
@@ -176,10 +221,10 @@ def usage_of(current: float, before: float, past: float, budget: Budget) -> Usag
         past: seconds that have passed of this window.
         budget: the budget.
     """
-    used = current + before * (1 - past / budget.window_seconds)
+    used = current + before * (1 - past / budget.window_seconds) if before else current
     if used + 1 > budget.limit:
         return Usage(False, 0, _wait(current, before, past, budget))
-    return Usage(True, int(budget.limit - used - 1), budget.window_seconds - past)
+    return _usage((True, int(budget.limit - used - 1), budget.window_seconds - past))
 
 
 def used_of(current: float, before: float, past: float, budget: Budget) -> int:

@@ -39,9 +39,10 @@ async def _asked(limiter: RateLimiter, key: str, budget: Budget, request: Reques
 
 
 def _tell(usage: Usage, budget: Budget, request: Request) -> None:
-    reset = math.ceil(usage.reset_seconds) or 1
-    request.prepared.append(budget.lines % (usage.remaining, reset))
-    if not usage.allowed:
+    allowed, remaining, reset_seconds = usage
+    reset = math.ceil(reset_seconds) or 1
+    request.prepared.append(budget.lines % (remaining, reset))
+    if not allowed:
         told = (
             f"The budget {budget.name!r} of {budget.limit} requests in {budget.window_seconds} seconds"
             f" is spent; go on in {reset} seconds."
