@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Final, overload
 
-__all__ = ["HeaderLines", "StandingHeaders", "header_line"]
+__all__ = ["HeaderLines", "StandingHeaders", "header_line", "header_name"]
 
 Pair = tuple[bytes, bytes]
 
@@ -29,11 +30,22 @@ def header_line(name: str, value: str) -> bytes:
     Raises:
         ValueError: the name is none, or the value holds a line break or another control character.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a header")
+    sent = header_name(name)
     if _UNFIT.search(value):
         raise ValueError(f"header {name} holds a line break or another control character")
-    return b"%b: %b\r\n" % (name.lower().encode("ascii"), value.encode("latin-1"))
+    return b"%b: %b\r\n" % (sent, value.encode("latin-1"))
+
+
+@lru_cache(maxsize=256)
+def header_name(name: str) -> bytes:
+    """Return the name of a header as it goes out, in lower case.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a header")
+    return name.lower().encode("ascii")
 
 
 class HeaderLines(Sequence[Pair]):

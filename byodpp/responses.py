@@ -21,7 +21,7 @@ from starlette.types import Send
 from byodpp import wire
 from byodpp.containment import contained
 from byodpp.exceptions import ApiError
-from byodpp.header_lines import HeaderLines, header_line
+from byodpp.header_lines import HeaderLines, header_line, header_name
 from byodpp.negotiation import PROBLEM, wants_problem
 from byodpp.requests import Request
 
@@ -210,7 +210,7 @@ def _lines(answer: Answer, request: Request) -> HeaderLines:
     lines, own = [b"vary: Accept\r\n"], _NO_NAMES
     if answer.headers:
         lines += [header_line(name, value) for name, value in answer.headers.items()]
-        own = {name.lower().encode("ascii") for name in answer.headers}
+        own = {header_name(name) for name in answer.headers}
         if b"etag" in own and b"cache-control" not in own:
             # What has a validator may be kept by the client itself, if it asks each time.
             lines.append(b"cache-control: private, no-cache\r\n")

@@ -66,6 +66,8 @@ class Principal:
     session: SessionContext = field(init=False, repr=False, compare=False)
     #: What `$user`, `$tenant` and `$now` of rules stand for; None makes a comparison unknown.
     variables: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+    #: Whether rows of every tenant are asked for; row-level security shows the published ones.
+    anywhere: bool = field(init=False, repr=False, compare=False)
     #: As whom budgets count it: a user, or an API key, which has a budget of its own.
     counted_as: str = field(init=False, repr=False, compare=False)
     #: As whose the budgets of tenants count it, which are its own tenant's.
@@ -90,14 +92,10 @@ class Principal:
         # Texts are made and hashed once, and one object where they are equal: every request needs them.
         home, key = self.home_tenant_id, self.key_id
         counted_for = session.settings[0] if home == self.session_tenant_id else str(home)
+        object.__setattr__(self, "anywhere", self.tenant_id == NOBODY)
         object.__setattr__(self, "counted_for", counted_for)
         object.__setattr__(self, "counted_as", f"{home}/{self.user_id}" if key is None else f"key {key}")
         object.__setattr__(self, "variables", _Variables(self))
-
-    @property
-    def anywhere(self) -> bool:
-        """Whether rows of every tenant are asked for; row-level security shows the published ones."""
-        return self.tenant_id == NOBODY
 
     @property
     def visiting_from(self) -> int | None:

@@ -252,7 +252,7 @@ class Database:
         begin = f"begin isolation level read committed; {context.commands}"
         return TransactionScope(self, self._pool(self._system), begin, context)
 
-    async def read(
+    def read(
         self,
         sql: str,
         args: Sequence[Any],
@@ -260,7 +260,7 @@ class Database:
         *,
         place: str | None = None,
         database: str | None = None,
-    ) -> asyncpg.Record | None:
+    ) -> Coroutine[Any, Any, asyncpg.Record | None]:
         """Run one reading statement in one trip and return its only row.
 
         The statement sets its own context: ``select (select ...) from (select
@@ -276,19 +276,35 @@ class Database:
             database: name of the place in whose database they are.
         """
         if database is not None:
-            return await self.at(database).read(sql, args, tenant_id)
+            return self.at(database).read(sql, args, tenant_id)
         if place is not None:
-            return await self._read_placed(sql, args, SessionContext(tenant_id=tenant_id, place=place))
-        try:
-            return await self._read_once(sql, args, tenant_id)
-        except DRIVER_ERRORS as error:
-            if not (is_connection_loss(error) or is_retryable(error)):
-                raise translate(error) from error
+            return self._read_placed(sql, args, SessionContext(tenant_id=tenant_id, place=place))
+        return self._read_here(sql, args, tenant_id)
+
+    async def _read_here(self, sql: str, args: Sequence[Any], tenant_id: int) -> asyncpg.Record | None:
+        """Read, with another connection where the first one was dead."""
+        again = True
+        while True:
+            pool, connection = self._pool(self._app), None
+            try:
+                connection = pool.take(tenant_id) or await self.acquire(pool, tenant_id)
+                record = await connection.fetchrow(sql, *args)
+            except BaseException as error:
+                refused = isinstance(error, DRIVER_ERRORS)
+                lost = refused and is_connection_loss(error)
+                if connection is not None:
+                    if lost:
+                        cut(connection)  # else the next one would get it again
+                    await release(pool, connection, tenant_id)
+                if not refused:
+                    raise
+                if not again or not (lost or is_retryable(error)):
+                    raise translate(error) from error
+            else:
+                pool.give_back(connection, tenant_id)
+                return record
+            again = False
             await self._pool(self._app).expire_connections()
-        try:
-            return await self._read_once(sql, args, tenant_id)
-        except DRIVER_ERRORS as error:
-            raise translate(error) from error
 
     async def _read_placed(
         self, sql: str, args: Sequence[Any], context: SessionContext
@@ -309,19 +325,6 @@ class Database:
             Unavailable: there is none in time.
         """
         await self.read("select 1", ())
-
-    async def _read_once(self, sql: str, args: Sequence[Any], tenant_id: int) -> asyncpg.Record | None:
-        pool = self._pool(self._app)
-        connection = pool.take(tenant_id) or await self.acquire(pool, tenant_id)
-        try:
-            record = await connection.fetchrow(sql, *args)
-        except BaseException as error:
-            if isinstance(error, DRIVER_ERRORS) and is_connection_loss(error):
-                cut(connection)  # else the next one would get it again
-            await release(pool, connection, tenant_id)
-            raise
-        pool.give_back(connection, tenant_id)
-        return record
 
     @staticmethod
     def _pool(pool: ConnectionPool | None) -> ConnectionPool:

@@ -7,7 +7,7 @@ from `database`; those that name a constraint get the names of its fields here.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -168,10 +168,18 @@ class Store:
             offset=query.offset,
         )
 
-    async def asked(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Any:
+    def asked(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Coroutine[Any, Any, Any]:
         """Read outside a transaction, where the caller's rows lie."""
+        if principal.anywhere:
+            return self._asked_everywhere(principal, sql, arguments)
         session = principal.session
-        place = await self._everywhere(session) if principal.anywhere else session.place
+        return self.database.read(
+            sql, arguments, principal.session_tenant_id, place=session.place, database=session.database
+        )
+
+    async def _asked_everywhere(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Any:
+        session = principal.session
+        place = await self._everywhere(session)
         return await self.database.read(
             sql, arguments, principal.session_tenant_id, place=place, database=session.database
         )
@@ -189,8 +197,9 @@ class Store:
         """Return a key as asyncpg takes it; None when it can be no key of this resource."""
         definition = resource.fields["id"]
         try:
-            value = definition.type.from_text(key, definition) if isinstance(key, str) else key
-            return definition.type.bind(definition.type.from_json(_as_json(value), definition), definition)
+            if isinstance(key, str):
+                return definition.type.bind(definition.type.from_text(key, definition), definition)
+            return definition.type.bind(definition.type.from_json(_as_json(key), definition), definition)
         except (ValueError, TypeError, ArithmeticError):
             return None
 

@@ -37,6 +37,16 @@ class Node(Generic[T]):
 
     def find(self, segments: Sequence[bytes], index: int, values: list[bytes]) -> T | None:
         """Walk down from here; `values` collects what parameters matched."""
+        node, length = self, len(segments)
+        while index < length and node.parameter is None:  # one way at most
+            child = node.statics.get(segments[index])
+            if child is None:
+                break
+            node, index = child, index + 1
+        return node._turn(segments, index, values)
+
+    def _turn(self, segments: Sequence[bytes], index: int, values: list[bytes]) -> T | None:
+        """Go on where there may be several ways."""
         if index == len(segments):
             return self.served
         segment = segments[index]

@@ -65,6 +65,7 @@ class Sources:
     named: Mapping[str, Any]
     context: Context | None
     scope_tenant_id: int
+    settings: tuple[str, str, str]  # of the context; of who has none, those of nobody in that tenant
 
 
 Source = Callable[[Sources], Any]
@@ -188,7 +189,8 @@ class Compiled:
             scope_tenant_id = context.tenant_id if context is not None else 0
         if variables is None:
             variables = _NOTHING
-        sources = Sources(values, variables, named or _NOTHING, context, scope_tenant_id)
+        settings = (str(scope_tenant_id), "0", "{}") if context is None else context.settings
+        sources = Sources(values, variables, named or _NOTHING, context, scope_tenant_id, settings)
         return [source(sources) for source in self.order]
 
 

@@ -377,12 +377,6 @@ def _session_tenant(sources: Sources) -> int:
     return sources.context.tenant_id if sources.context is not None else sources.scope_tenant_id
 
 
-def _settings(sources: Sources) -> tuple[str, str, str]:
-    if sources.context is None:
-        return str(sources.scope_tenant_id), "0", "{}"
-    return sources.context.settings
-
-
 def _user(sources: Sources) -> int:
     return sources.context.user_id if sources.context is not None else 0
 
@@ -390,9 +384,9 @@ def _user(sources: Sources) -> int:
 def context_setting() -> sa.Subquery:
     """Return the derived table that sets the context; PostgreSQL runs it before the sub-selects."""
     settings: dict[str, Source] = {
-        "tenant": lambda sources: _settings(sources)[0],
-        "user": lambda sources: _settings(sources)[1],
-        "grants": lambda sources: _settings(sources)[2],
+        "tenant": lambda sources: sources.settings[0],
+        "user": lambda sources: sources.settings[1],
+        "grants": lambda sources: sources.settings[2],
     }
     columns = (
         sa.func.set_config(
