@@ -172,17 +172,13 @@ class Store:
         """Read outside a transaction, where the caller's rows lie."""
         if principal.anywhere:
             return self._asked_everywhere(principal, sql, arguments)
-        session = principal.session
-        return self.database.read(
-            sql, arguments, principal.session_tenant_id, place=session.place, database=session.database
-        )
+        holder, session = principal.session_tenant_id, principal.session
+        return self.database.read(sql, arguments, holder, place=session.place, database=session.database)
 
     async def _asked_everywhere(self, principal: Principal, sql: str, arguments: Sequence[Any]) -> Any:
-        session = principal.session
+        holder, session = principal.session_tenant_id, principal.session
         place = await self._everywhere(session)
-        return await self.database.read(
-            sql, arguments, principal.session_tenant_id, place=place, database=session.database
-        )
+        return await self.database.read(sql, arguments, holder, place=place, database=session.database)
 
     async def _found(self, acting: Acting, sql: str, arguments: Sequence[Any]) -> Any:
         """Read inside the transaction; rows of every tenant may lie elsewhere than those it is about."""
@@ -199,7 +195,8 @@ class Store:
         try:
             if isinstance(key, str):
                 return definition.type.bind(definition.type.from_text(key, definition), definition)
-            return definition.type.bind(definition.type.from_json(_as_json(key), definition), definition)
+            given = key if isinstance(key, int) else str(key)
+            return definition.type.bind(definition.type.from_json(given, definition), definition)
         except (ValueError, TypeError, ArithmeticError):
             return None
 
@@ -500,7 +497,3 @@ def _planned(record: Any) -> int:
     """Return the rows that a plan expects; more than were counted, since so many there are."""
     rows = wire.loads(record[0].encode())[0]["Plan"]["Plan Rows"]
     return max(int(rows), ESTIMATE_LIMIT + 1)
-
-
-def _as_json(value: Any) -> Any:
-    return str(value) if not isinstance(value, int | str) else value
