@@ -458,6 +458,24 @@ async def test_a_chain_that_its_owner_makes_anew_lacks_the_macs(quiet: TestedApp
     assert found.broken.reason == "the seal was not made by this application"
 
 
+async def test_a_tail_that_its_owner_makes_anew_with_a_key_of_his_own_is_found(
+    quiet: TestedApplication,
+) -> None:
+    await sealed_rounds(quiet, 2, 2, 2)
+    forged = "update byodpp.audit_seals set key_id = 'guessed', mac = sha256(hash) where number = $1"
+    async with owner(quiet) as connection:
+        await connection.execute(forged, 3)
+    found = await verdict(quiet)
+    assert found.broken is not None and (found.broken.seal, found.seals) == (3, 2)
+    assert "is not known here, though that of the seals before it is" in found.broken.reason
+    # A former key lies before the present one, and is told of.
+    async with owner(quiet) as connection:
+        for number in (1, 2):
+            await connection.execute(forged, number)
+    found = await verdict(quiet)
+    assert found.intact and found.unknown_keys == {"guessed"} and found.seals == 3
+
+
 async def test_a_tail_that_was_cut_off_is_missed_by_who_has_kept_the_end(quiet: TestedApplication) -> None:
     await sealed_rounds(quiet, 2, 2, 2)
     async with system(quiet) as connection:

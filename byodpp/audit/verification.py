@@ -34,6 +34,7 @@ __all__ = ["Break", "Verdict", "heads", "verify"]
 #: it, by more than this, was dated back.
 _LONGEST_TRANSACTION: Final = timedelta(minutes=10)
 
+_UNKNOWN_AFTER: Final = "the seal's key is not known here, though that of the seals before it is"
 _TENANTS: Final = (
     "select tenant_id from byodpp.audit_seals union select tenant_id from byodpp.audit_heads"
     " union select tenant_id from {table} order by 1"
@@ -143,6 +144,7 @@ class _Chain:
         self._known = known
         self._verdict = Verdict(tenant_id=tenant)
         self._last = Head(tenant_id=tenant)
+        self._proven = False  # whether the mac of a seal was checked
 
     async def verdict(self) -> Verdict:
         try:
@@ -181,11 +183,16 @@ class _Chain:
 
     def _check_mac(self, record: Any) -> None:
         key = self._keys.get(record["key_id"])
+        if key is None and self._proven:
+            # A key is exchanged for another one, and never for one from before.
+            raise _Broken(_UNKNOWN_AFTER, seal=record["number"])
         if key is None:
             unknown = self._verdict.unknown_keys | {record["key_id"]}
             self._verdict = replace(self._verdict, unknown_keys=unknown)
         elif not hmac.compare_digest(key.mac(record["hash"]), record["mac"]):
             raise _Broken("the seal was not made by this application", seal=record["number"])
+        else:
+            self._proven = True
 
     async def _check_entries(self, seal: Seal) -> None:
         sql = (
