@@ -10,10 +10,10 @@ for a tenant, and QuotaExceeded, for users beyond what the tenant's class allows
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from byodpp.authentication import Principal
 from byodpp.authentication.changes import Forget, record_change
@@ -43,7 +43,11 @@ class PartWritten(Protocol):
     """What `stores` puts around a write."""
 
     def __call__(
-        self, transaction: Transaction, resource: ResourceDefinition, author: Principal | None
+        self,
+        transaction: Transaction,
+        resource: ResourceDefinition,
+        author: Principal | None,
+        rows: Sequence[Any] | None = None,
     ) -> AbstractAsyncContextManager[None]:
         """Do what belongs to a write.
 
@@ -51,6 +55,7 @@ class PartWritten(Protocol):
             transaction: of the write.
             resource: of a part.
             author: whose rules hold; None when the application writes for the tenant.
+            rows: ids of all rows that it may change; None: any.
         """
         ...
 
@@ -87,7 +92,11 @@ class PartWrites:
 
     @asynccontextmanager
     async def __call__(
-        self, transaction: Transaction, resource: ResourceDefinition, author: Principal | None
+        self,
+        transaction: Transaction,
+        resource: ResourceDefinition,
+        author: Principal | None,
+        rows: Sequence[Any] | None = None,
     ) -> AsyncIterator[None]:
         """Do what belongs to a write."""
         kind = (resource.part or "", resource.name)
@@ -100,7 +109,7 @@ class PartWrites:
             async with (
                 keep_family(transaction),
                 keep_consent(transaction, author),
-                self._realms.around(transaction),
+                self._realms.around(transaction, rows),
             ):
                 yield
         else:

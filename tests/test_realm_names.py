@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from byodpp.bootstrap import Application, Blueprint
+from byodpp.database import Transaction
 from byodpp.exceptions import AuthUnavailable, Unavailable
 from byodpp.identity.renaming import RealmNames
 from byodpp.testing import Bench
@@ -214,6 +215,62 @@ async def test_a_defect_while_one_realm_is_told_names_its_tenant_and_keeps_no_ot
     assert "realm of tenant gamma has the former name or domain: RuntimeError: no such field" in caplog.text
     assert "Run `byodpp identity renew gamma`" in caplog.text
     assert "Traceback" in caplog.text
+
+
+async def test_what_a_killed_process_has_not_told_is_told_by_one_that_has_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    await world.life.onboard(replace(ADA, slug="delta", domain=None))
+    dead = world.application.connected.realm_names
+    await dead.stop()  # nobody is woken any more: as good as killed
+    told: list[str] = []
+    update = world.issuer.administration.update_realm
+
+    async def noting(realm: str, **named: Any) -> None:
+        told.append(realm)
+        await update(realm, **named)
+
+    async def called() -> str:
+        return str((await realm_of(world, "gamma"))["displayName"])
+
+    await changed(world, "gamma", name="Gamma II")
+    assert await called() == "Gamma Ltd"
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute(
+            "update tenants set updated_at = now() - interval '2 hours' where slug = 'delta'"
+        )
+    monkeypatch.setattr("byodpp.identity.renaming._IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(world.issuer.administration, "update_realm", noting)
+    names = RealmNames(world.issuer.administration, world.application.connected.database)
+    await names.start()
+    try:
+        await soon(called, "Gamma II")
+        [gamma] = await world.rows("select ulid from tenants where slug = 'gamma'")
+        assert told == [gamma["ulid"]], "and once, and nobody who was not changed lately"
+    finally:
+        await names.stop()
+
+
+async def test_one_tenant_that_is_changed_does_not_make_all_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    fetch, asked = Transaction.fetch, list[str]()
+
+    async def noting(self: Transaction, sql: str, *arguments: Any) -> Any:
+        asked.append(sql)
+        return await fetch(self, sql, *arguments)
+
+    async def called() -> str:
+        return str((await realm_of(world, "gamma"))["displayName"])
+
+    monkeypatch.setattr(Transaction, "fetch", noting)
+    await changed(world, "gamma", name="Gamma II")
+    monkeypatch.undo()
+    looks = [sql for sql in asked if "name, domain from tenants" in sql]
+    assert len(looks) == 2 and all("where id = $1" in sql for sql in looks)
+    await soon(called, "Gamma II")
 
 
 async def test_a_realm_whose_telling_is_cut_off_by_the_end_is_told_or_named(

@@ -2,17 +2,19 @@
 
 In: transactions that write tenants. Out: nothing; the realm is told once that is committed, beside the
 answer. Best effort: an identity provider that is away neither fails nor delays a request, and what it was not
-told is a line in the log that says what mends it.
+told is a line in the log that says what mends it. A process that has started tells, a minute later, what
+another one that was killed may have left untold.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from byodpp.authentication.tenants import PLATFORM_REALM
 from byodpp.database import PLATFORM_TENANT, Database, Transaction
@@ -36,6 +38,11 @@ _LEFT: Final = (
     " `byodpp identity renew` for each"
 )
 _CALLED: Final = "select id, name, domain from tenants"
+#: Whom a process that was killed lately may not have told of; it is started anew within minutes.
+_LATELY: Final = (
+    "select id from tenants where updated_at > now() - interval '1 hour' and updated_at > created_at"
+    " order by updated_at desc limit 200"
+)
 _OF: Final = "select ulid, slug, name, domain from tenants where id = $1"
 
 
@@ -50,6 +57,8 @@ class RealmNames:
         self._administration = administration
         self._database = database
         self._waiting: set[int] = set()
+        self._doubted: set[int] = set()  # of these, whose realm may have been told by another process
+        self._look_at: float | None = None  # when to look for such; None: it was done, or is not begun
         self._woken = asyncio.Event()
         trouble = "realms are not told what their tenants are called"
         self._rounds = Recurring(
@@ -58,6 +67,8 @@ class RealmNames:
 
     async def start(self) -> None:
         """Begin."""
+        if self._administration is not None:
+            self._look_at = time.monotonic() + _IDLE_SECONDS
         self._rounds.start()
 
     async def stop(self) -> None:
@@ -78,11 +89,18 @@ class RealmNames:
                 _log.warning(_LEFT, left)
 
     @asynccontextmanager
-    async def around(self, transaction: Transaction) -> AsyncIterator[None]:
-        """Note which tenants are called otherwise after the write inside the block, once it is committed."""
-        before = await _called(transaction)
+    async def around(
+        self, transaction: Transaction, rows: Sequence[Any] | None = None
+    ) -> AsyncIterator[None]:
+        """Note which tenants are called otherwise after the write inside the block, once it is committed.
+
+        Args:
+            transaction: of the write.
+            rows: ids of all tenants that it may change; None: any.
+        """
+        before = await _called(transaction, rows)
         yield
-        after = await _called(transaction)
+        after = await _called(transaction, rows)
         changed = {id for id, one in after.items() if before.get(id, one) != one}
         if changed:
             transaction.after_commit(partial(self._note, changed))
@@ -92,10 +110,17 @@ class RealmNames:
         self._woken.set()
 
     async def _tell_all(self) -> None:
+        if self._look_at is not None and time.monotonic() >= self._look_at:
+            async with self._database.system() as transaction:
+                found = {row["id"] for row in await transaction.fetch(_LATELY)}
+            self._doubted = found - self._waiting
+            self._waiting |= found
+            self._look_at = None
         while self._waiting:
             id = self._waiting.pop()  # before its row is read: what changes from then on is told again
             try:
                 await self._tell(id)
+                self._doubted.discard(id)
             except BaseException:  # also when it is cut off: it waits until its realm is told, or it is named
                 self._waiting.add(id)
                 raise
@@ -106,7 +131,7 @@ class RealmNames:
         if row is None:
             return
         if self._administration is None:
-            self._not_told(row["slug"], "this process has no right to (keycloak_admin_secret)")
+            self._not_told(id, row["slug"], "this process has no right to (keycloak_admin_secret)")
             return
         realm = PLATFORM_REALM if id == PLATFORM_TENANT else str(row["ulid"])
         own = () if row["domain"] is None else (f"https://{row['domain']}",)
@@ -116,23 +141,27 @@ class RealmNames:
         except NotFound:
             return  # it has no realm, and gets one with today's name
         except ApiError as error:
-            self._not_told(row["slug"], error.message)
+            self._not_told(id, row["slug"], error.message)
         except TimeoutError:
-            self._not_told(row["slug"], f"it took longer than {_PATIENCE_SECONDS:.0f} seconds")
+            self._not_told(id, row["slug"], f"it took longer than {_PATIENCE_SECONDS:.0f} seconds")
         except Exception as error:  # a defect, which keeps no other tenant waiting
-            self._not_told(row["slug"], f"{type(error).__name__}: {error}", error)
+            self._not_told(id, row["slug"], f"{type(error).__name__}: {error}", error)
 
-    def _not_told(self, slug: str, reason: str, defect: Exception | None = None) -> None:
-        told = "the realm of tenant %s has the former name or domain: %s. Run `byodpp identity renew %s`"
-        _log.warning(told, slug, reason, slug, exc_info=defect)
+    def _not_told(self, id: int, slug: str, reason: str, defect: Exception | None = None) -> None:
+        has = "may have a" if id in self._doubted else "has the"
+        told = "the realm of tenant %s %s former name or domain: %s. Run `byodpp identity renew %s`"
+        _log.warning(told, slug, has, reason, slug, exc_info=defect)
 
 
-async def _called(transaction: Transaction) -> Mapping[int, tuple[str, str | None]]:
+async def _called(
+    transaction: Transaction, rows: Sequence[Any] | None
+) -> Mapping[int, tuple[str, str | None]]:
     """Return what the tenants are called that a transaction may change."""
     tenant = transaction.context.tenant_id
-    rows = (
-        await transaction.fetch(_CALLED)
-        if tenant == PLATFORM_TENANT
-        else await transaction.fetch(f"{_CALLED} where id = $1", tenant)
-    )
-    return {row["id"]: (row["name"], row["domain"]) for row in rows}
+    if tenant != PLATFORM_TENANT:
+        rows = [tenant] if rows is None else [one for one in rows if one == tenant]
+    if rows is None:
+        found = await transaction.fetch(_CALLED)
+    else:
+        found = [row for id in rows for row in await transaction.fetch(f"{_CALLED} where id = $1", id)]
+    return {row["id"]: (row["name"], row["domain"]) for row in found}

@@ -292,7 +292,7 @@ class Store:
         else:
             named |= {f"v_{column}": value for column, value in values.items()}
         arguments = self._arguments(compiled, acting, (), named)
-        async with self.guard(acting, resource):
+        async with self.guard(acting, resource, []):
             try:
                 return list(await acting.transaction.fetch(compiled.sql, *arguments))
             except ApiError as error:
@@ -332,7 +332,7 @@ class Store:
             "states": list(states),
         }
         arguments = self._arguments(compiled, acting, (), named)
-        async with self.guard(acting, resource):
+        async with self.guard(acting, resource, [id]):
             try:
                 return await acting.transaction.fetchrow(compiled.sql, *arguments)
             except ApiError as error:
@@ -386,15 +386,23 @@ class Store:
         if self._quota is not None and resource.part is None:
             await self._quota.refuse_full(acting.principal.tenant)
 
-    def guard(self, acting: Acting, resource: ResourceDefinition) -> AbstractAsyncContextManager[None]:
+    def guard(
+        self, acting: Acting, resource: ResourceDefinition, rows: Sequence[Any] | None = None
+    ) -> AbstractAsyncContextManager[None]:
         """Return what belongs around a write to the framework's own resources.
+
+        Args:
+            acting: who writes.
+            resource: of the rows.
+            rows: ids of all rows that are changed; None: any.
 
         Around a deletion with all that goes with it, too: what is done to other rows on the way is
         done by the application, and yet by the wish of whoever deletes.
         """
         if resource.part is None or self._part_written is None:
             return nullcontext()
-        return self._part_written(acting.transaction, resource, None if acting.system else acting.principal)
+        author = None if acting.system else acting.principal
+        return self._part_written(acting.transaction, resource, author, rows)
 
     async def lock(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
         """Lock a row until the end of the transaction."""
