@@ -389,12 +389,7 @@ class Store:
     def guard(
         self, acting: Acting, resource: ResourceDefinition, rows: Sequence[Any] | None = None
     ) -> AbstractAsyncContextManager[None]:
-        """Return what belongs around a write to the framework's own resources.
-
-        Args:
-            acting: who writes.
-            resource: of the rows.
-            rows: ids of all rows that are changed; None: any.
+        """Return what belongs around a write to the framework's own resources; None is any of their rows.
 
         Around a deletion with all that goes with it, too: what is done to other rows on the way is
         done by the application, and yet by the wish of whoever deletes.
