@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.abc import SourceLoader
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +40,16 @@ class Found(Generic[T]):
     cls: type[T]
     place: str  # `logics/v1/products/feature.py:12 ProductsFeature`, for messages
     version: str | None  # the folder's, when it lies below one named like a version
+
+
+class _Loader(SourceFileLoader):
+    """Keeps the code that it runs, so that nobody has to compile it once more."""
+
+    code: types.CodeType | None = None
+
+    def get_code(self, fullname: str) -> types.CodeType | None:
+        self.code = super().get_code(fullname)
+        return self.code
 
 
 def find_classes(
@@ -67,12 +80,13 @@ def find_classes(
         module = _import(package, relative, path, f"{folder}/{relative.as_posix()}", problems)
         if module is None:
             continue
+        lines = _lines_of_classes(module)
         for cls in _own_classes(module):
-            place = f"{folder}/{relative.as_posix()}:{inspect.getsourcelines(cls)[1]} {cls.__qualname__}"
+            place = f"{folder}/{relative.as_posix()}:{lines.get(cls.__qualname__, 1)} {cls.__qualname__}"
             reason, advice = _unfit(cls, parents)
             if reason:
                 problems.append(Problem(place, reason, advice))
-            elif issubclass(cls, parents) and not inspect.isabstract(cls):
+            elif _descends(cls, parents) and not inspect.isabstract(cls):
                 version = next((part for part in relative.parts[:-1] if _VERSION.match(part)), None)
                 found.append(Found(cls=cls, place=place, version=version))
     return found, problems
@@ -122,7 +136,7 @@ def _import(
     name = ".".join([package, *parts])
     if name in sys.modules:  # a sibling imported it already
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, os.fspath(path)))
     if spec is None or spec.loader is None:
         problems.append(Problem(shown, "the file cannot be loaded as a Python module"))
         return None
@@ -157,11 +171,30 @@ def _own_classes(module: types.ModuleType) -> Iterator[type[Any]]:
             yield value
 
 
+def _lines_of_classes(module: types.ModuleType) -> dict[str, int]:
+    """Return where the classes of a module begin; those that a function has made are not among them.
+
+    By the code that was run: `inspect` would parse the whole file anew for each class.
+    """
+    loader = module.__spec__ and module.__spec__.loader
+    if isinstance(loader, _Loader):
+        code = loader.code
+    else:  # a sibling imported it
+        code = loader.get_code(module.__name__) if isinstance(loader, SourceLoader) else None
+    found = code.co_consts if code is not None else ()
+    return {one.co_qualname: one.co_firstlineno for one in found if isinstance(one, types.CodeType)}
+
+
+def _descends(cls: type[Any], parents: tuple[type[Any], ...]) -> bool:
+    """Return whether a class is derived from one of several: `issubclass` asks all their descendants, too."""
+    return not set(parents).isdisjoint(cls.__mro__)
+
+
 def _unfit(cls: type[Any], parents: tuple[type[Any], ...]) -> tuple[str, str]:
     """Return why a class that means to serve something cannot, and what to do; empty texts for no reason."""
     own = vars(cls).keys()
     serves = "resource" in own and bool({"operation", "action"} & own)
-    if not issubclass(cls, parents):
+    if not _descends(cls, parents):
         if not serves:
             return "", ""  # it only helps others
         names = " or ".join(parent.__name__ for parent in parents)

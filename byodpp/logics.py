@@ -315,12 +315,12 @@ def load_logics(
     parents: tuple[type[Any], ...] = (Logic, EventHandler)
     found, problems = find_classes(app_dir, "logics", parents)
     for one in found:
-        faults = logic_faults(one.cls) if issubclass(one.cls, Logic) else handler_faults(one.cls)
+        faults = logic_faults(one.cls) if Logic in one.cls.__mro__ else handler_faults(one.cls)
         problems += [Problem(one.place, reason, advice) for reason, advice in faults]
     if problems:
         raise ExtensionError(problems)
-    logics = [one for one in found if issubclass(one.cls, Logic)]
-    handlers = [one.cls() for one in found if issubclass(one.cls, EventHandler)]
+    logics = [one for one in found if Logic in one.cls.__mro__]
+    handlers = [one.cls() for one in found if EventHandler in one.cls.__mro__]
     return LogicMap.build(registry, logics, own), handlers
 
 

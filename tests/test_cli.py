@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from byodpp.bootstrap import Application, assemble
+from byodpp.cli import YOUNG
 from byodpp.cli.manifest_text import insert_resource
 from byodpp.manifest import load_manifest
 from byodpp.settings import load_settings
@@ -109,6 +111,20 @@ def test_help_imports_no_database_and_no_server() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert shown.stderr.strip() == "[]"
+
+
+def test_the_garbage_collector_works_rarely_in_a_command_and_as_usual_in_a_server() -> None:
+    code = (
+        "import gc, sys, byodpp.cli as cli\n"
+        "def program(): return lambda **words: print(gc.get_threshold(), file=sys.stderr)\n"
+        "cli.make_program = program\n"
+        "for words in (['check'], ['--app', '.', 'serve']): cli.main(words)\n"
+        "print(gc.get_threshold(), file=sys.stderr)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    rarely, serving, afterwards = shown.stderr.splitlines()
+    assert rarely == str((YOUNG, *gc.get_threshold()[1:]))
+    assert serving == afterwards != rarely
 
 
 def test_the_version_is_printed_by_the_package_run_as_a_program() -> None:

@@ -15,6 +15,8 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Blueprint, assemble
 from byodpp.exceptions import ExtensionError, StartError
+from byodpp.extensions import find_classes
+from byodpp.logics import Logic
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build, write_application
 
@@ -1008,6 +1010,41 @@ async def test_a_method_in_another_form_is_as_good_as_a_plain_one(tmp_path: Path
     [logic] = [one.logic for one in assemble(folder).logics if "logics/other.py" in one.place]
     context: Any = SimpleNamespace(call=None)
     assert await logic(context).execute() == 42
+
+
+def test_a_class_is_placed_where_it_is_written_however_it_was_made(tmp_path: Path) -> None:
+    text = """
+from byodpp.logics import Logic
+from .sibling import _plain
+
+
+@_plain
+class Written(Logic):
+    resource, operation = "Products", "patch"
+    async def execute(self): ...
+
+
+async def _execute(self): ...
+_made = {"__module__": __name__, "resource": "Products", "operation": "update", "execute": _execute}
+Made = type("Made", (Logic,), _made)
+"""
+    sibling = """
+from byodpp.logics import Logic
+def _plain(cls): return cls
+if True:
+    class Sibling(Logic):
+        resource, operation = "Products", "read"
+        async def execute(self): ...
+"""
+    more = {"logics/other.py": text, "logics/sibling.py": sibling}
+    found, problems = find_classes(write_application(tmp_path / "app", MANIFEST, more), "logics", (Logic,))
+    assert not problems
+    # What a function has made has no line of its own.
+    assert [one.place for one in found] == [
+        "logics/other.py:6 Written",
+        "logics/other.py:1 Made",
+        "logics/sibling.py:5 Sibling",
+    ]
 
 
 def test_the_events_of_a_handler_may_be_a_set(tmp_path: Path) -> None:
