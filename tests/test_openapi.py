@@ -23,10 +23,11 @@ from pydantic_core import to_json
 from byodpp.batches import BATCH_OPERATIONS
 from byodpp.bootstrap import Application, Blueprint, assemble
 from byodpp.documentation import documentation_routes
-from byodpp.exceptions import ValidationFailed, error_classes
+from byodpp.exceptions import InvalidQuery, ValidationFailed, error_classes
 from byodpp.openapi import as_read, openapi_bytes, openapi_document
 from byodpp.openapi.schemas import component, marshmallow_schema
-from byodpp.query.judge import PARAMETERS
+from byodpp.query.judge import PARAMETERS, judge
+from byodpp.query.text import parse_json
 from byodpp.query.values import Rejected, pattern
 from byodpp.routes import RouteTable
 from byodpp.schemas import SCHEMA_OPERATIONS
@@ -332,6 +333,77 @@ def test_a_document_allows_the_patterns_that_the_server_takes(document: dict[str
                     assert not schema.is_valid(text), text
                 else:
                     assert schema.is_valid(text), text
+
+
+PLACES: dict[str, Any] = {
+    "resources": [
+        {
+            "name": "Towns",
+            "filterable": True,
+            "fields": {"label": {"type": "string"}, "foundedOn": {"type": "date"}},
+        },
+        {
+            "name": "Places",
+            "filterable": True,
+            "fields": {
+                "townId": {"references": "Towns", "as": "town"},
+                "tags": {"type": "array", "items": {"type": "string"}},
+                "owner": {
+                    "type": "object",
+                    "properties": {"name": {"type": "text"}, "age": {"type": "integer"}},
+                },
+                "openedAt": {"type": "datetime"},
+            },
+        },
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    folder = tmp_path_factory.mktemp("places")
+    (folder / "resources.json").write_text(json.dumps(PLACES), encoding="utf-8")
+    return assemble(folder)
+
+
+@pytest.mark.parametrize(
+    ("word", "taken"),
+    [
+        *((word, True) for word in ("id", "townId", "town.label", "hour(openedAt)", "month(town.foundedOn)")),
+        *((word, False) for word in ("tags", "town", "town.no", "hour(town.foundedOn)", "month(town.label)")),
+    ],
+)
+def test_groups_are_described_as_they_are_taken(places: Blueprint, word: str, taken: bool) -> None:
+    schema = document_of(places)["components"]["schemas"]["PlacesQuery"]["properties"]["group"]
+    assert jsonschema.Draft202012Validator(schema).is_valid([word]) is taken
+    refused = nullcontext() if taken else pytest.raises(InvalidQuery)
+    with refused:
+        ask(places, {"aggregate": ["count"], "group": [word]})
+
+
+@pytest.mark.parametrize(
+    ("condition", "taken"),
+    [
+        ({"tags": {"0": {"startsWith": "a"}}}, True),
+        ({"tags": {"-1": {"like": "a%"}}}, True),
+        ({"owner": {"name": {"contains": "a"}}}, True),
+        ({"owner": {"name": {"starts": "a"}}}, False),
+        ({"owner": {"age": {"gt": 5}}}, True),
+        ({"owner": {"age": {"gt": "5"}}}, False),
+    ],
+)
+def test_values_inside_documents_are_described_as_they_are_compared(
+    places: Blueprint, condition: Any, taken: bool
+) -> None:
+    whole = {"$ref": "#/components/schemas/PlacesFilter", "components": document_of(places)["components"]}
+    assert jsonschema.Draft202012Validator(whole).is_valid(condition) is taken
+    refused = nullcontext() if taken else pytest.raises(InvalidQuery)
+    with refused:
+        ask(places, {"filter": condition})
+
+
+def ask(blueprint: Blueprint, query: Any) -> None:
+    judge(parse_json(query), blueprint.registry.get("Places"), blueprint.registry, None, "list")
 
 
 def test_no_example_of_a_filter_changes_a_row_of_a_batch(document: dict[str, Any]) -> None:

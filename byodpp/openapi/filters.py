@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from byodpp.definitions import Bounds, FieldDefinition, Kind, ResourceDefinition
-from byodpp.fields import EQUALITY, FIELD_TYPES, ORDER
+from byodpp.fields import FIELD_TYPES
 from byodpp.openapi.schemas import component, nullable, plain
 from byodpp.query.documents import INDEX
 from byodpp.query.filters import OPERATORS, QUANTIFIERS
@@ -225,7 +225,7 @@ def _property_filter(prop: FieldDefinition, bounds: Bounds) -> dict[str, Any]:
     value = _operand(prop)
     comparison = {
         "type": "object",
-        "properties": _operations(value, prop.type.operators & (EQUALITY | ORDER), bounds.max_in_values),
+        "properties": _operations(value, prop.type.operators, bounds.max_in_values),
         "minProperties": 1,
         "additionalProperties": False,
     }

@@ -6,12 +6,12 @@ those of the other: groups are sorted by figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, Final
 
 from byodpp.conditions import Aggregate
-from byodpp.definitions import FieldDefinition, ResourceDefinition
+from byodpp.definitions import ResourceDefinition
 from byodpp.openapi.filters import condition_on, filterable, relations, some_of
 from byodpp.openapi.schemas import component
 from byodpp.openapi.shapes import words
@@ -83,6 +83,15 @@ def _periods(resource: ResourceDefinition) -> Iterator[str]:
             yield f"({'|'.join(found)})\\({name}\\)"
 
 
+def _periods_behind(resource: ResourceDefinition, registry: Registry) -> Iterator[str]:
+    """Yield patterns of the words of periods of fields behind one reference."""
+    for step, target, many in relations(resource, registry):
+        if not many:
+            for name, definition in filterable(target).items():
+                if found := periods_of(definition):
+                    yield f"({'|'.join(found)})\\({step}\\.{name}\\)"
+
+
 def aggregate(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     """Return the figures that can be asked for."""
     figures = [one.word for one in _aggregates(resource)]
@@ -105,14 +114,14 @@ def _aggregates(resource: ResourceDefinition) -> list[Aggregate]:
 
 def group(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
     """Return what groups can be made of."""
-    fields: Mapping[str, FieldDefinition] = filterable(resource)
-    known = _sortable(resource)
-    known += [f"{period}({name})" for name, one in fields.items() for period in periods_of(one)]
+    known = [*_sortable(resource), *_behind(resource, registry), *_periods(resource)]
+    known += _periods_behind(resource, registry)
     told = (
         "What makes a group of `aggregate`: fields, also behind references, and periods of moments in UTC "
         "such as `month(createdAt)`."
     )
-    found = words("group", told, {"type": "string", "enum": known})
+    schema = {"type": "string", "pattern": f"^({'|'.join(known)})$"}
+    found = words("group", told, schema, example=[known[0]])
     found["schema"]["maxItems"] = MAX_GROUPS
     return found
 
