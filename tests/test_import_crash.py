@@ -86,10 +86,11 @@ async def send(serving: Serving, path: Path) -> Any:
     """Send the file; return the answer, None when the server died before it came.
 
     PostgreSQL may take a moment to see that a killed server is gone; until then its import holds the key,
-    and the same again is answered 409 with the time after which to ask again.
+    and the same again is answered 409 with the time after which to ask again. 503 says the same of a machine
+    that is too busy.
     """
     give_up = time.monotonic() + 60
-    while (answer := await send_once(serving, path)) is not None and answer.status_code == 409:
+    while (answer := await send_once(serving, path)) is not None and answer.status_code in (409, 503):
         assert time.monotonic() < give_up, answer.text
         await asyncio.sleep(float(answer.headers["Retry-After"]))
     return answer
