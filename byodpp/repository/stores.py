@@ -476,16 +476,9 @@ class Store:
     def _arguments(
         self, compiled: Any, acting: Asking, values: Sequence[Any], named: Mapping[str, Any] | None = None
     ) -> list[Any]:
-        principal = acting.principal
-        return list(
-            compiled.arguments(
-                values,
-                principal.variables,
-                principal.session,
-                scope_tenant_id=principal.tenant_id,
-                named=named,
-            )
-        )
+        who = acting.principal
+        given = (values, who.variables, who.session)
+        return list(compiled.arguments(*given, scope_tenant_id=who.tenant_id, named=named))
 
 
 def _is_cut(query: Query, total: int | None) -> bool:
