@@ -353,6 +353,7 @@ PLACES: dict[str, Any] = {
                     "properties": {"name": {"type": "text"}, "age": {"type": "integer"}},
                 },
                 "openedAt": {"type": "datetime"},
+                "extra": {"type": "json"},
             },
         },
     ]
@@ -390,6 +391,11 @@ def test_groups_are_described_as_they_are_taken(places: Blueprint, word: str, ta
         ({"owner": {"name": {"starts": "a"}}}, False),
         ({"owner": {"age": {"gt": 5}}}, True),
         ({"owner": {"age": {"gt": "5"}}}, False),
+        ({"town.label": {"in": ["a"]}}, True),
+        ({"town.foundedOn": {"like": "a"}}, False),
+        ({"town.mayor": "a"}, False),
+        ({"extra.a.b": {"gt": 5}}, True),
+        ({"extra.": 5}, False),
     ],
 )
 def test_values_inside_documents_are_described_as_they_are_compared(

@@ -68,8 +68,31 @@ def filter_schema(resource: ResourceDefinition, registry: Registry) -> dict[str,
         "minProperties": 1,
         "additionalProperties": False,
         "properties": {**properties, "and": several, "or": several, "not": own},
+        "patternProperties": _dotted(resource, registry),
         "description": f"Conditions on {resource.name}; the entries of an object are ANDed.",
     }
+
+
+def _dotted(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    """Return what names with dots may be asked: fields behind one reference, and keys inside json.
+
+    Of longer ways, which no pattern describes without allowing others, the last step but one is nested.
+    """
+    found: dict[str, Any] = {
+        f"^{name}(\\.[^.]+)+$": {"$ref": f"#/components/schemas/{INSIDE_JSON}"}
+        for name, definition in filterable(resource).items()
+        if definition.type.name == "json"
+    }
+    for step, target, many in relations(resource, registry):
+        if many:
+            continue
+        by_condition: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        for name, definition in filterable(target).items():
+            condition = _field_filter(definition, target.bounds)
+            by_condition.setdefault(str(condition), (condition, []))[1].append(name)
+        for condition, names in by_condition.values():
+            found[f"^{step}\\.({'|'.join(names)})$"] = condition
+    return found
 
 
 def filter_of(resource: ResourceDefinition) -> dict[str, Any]:
