@@ -33,7 +33,7 @@ def header_line(name: str, value: str) -> bytes:
     sent = header_name(name)
     if _UNFIT.search(value):
         raise ValueError(f"header {name} holds a line break or another control character")
-    return b"%b: %b\r\n" % (sent, value.encode("latin-1"))
+    return b"".join((sent, b": ", value.encode("latin-1"), b"\r\n"))
 
 
 @lru_cache(maxsize=256)

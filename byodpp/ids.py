@@ -26,7 +26,9 @@ def request_id() -> str:
     """
     # Nobody may do more for knowing an id: what the system gives for secrets would cost a call of it each.
     chance = random.getrandbits(72)
-    return f"{time.time_ns() // 1_000_000:012x}7{chance >> 60:03x}8{chance & _LAST:015x}"
+    stamp = time.time_ns() // 1_000_000 << 80
+    value = stamp | 0x7 << 76 | chance >> 60 << 64 | 0x8 << 60 | chance & _LAST
+    return value.to_bytes(16).hex()
 
 
 class Ids:

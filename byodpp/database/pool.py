@@ -59,7 +59,7 @@ class ConnectionPool:
     def take(self, holder: int = 0) -> Connection | None:
         """Return a free connection at once; None when there is none that the holder may have."""
         # Whoever waits could not use it: what comes back goes to them first.
-        if self._free and not self._is_full(holder):
+        if self._free and not (self._shares and self._is_full(holder)):
             connection, since = self._free.pop()
             if not _is_gone(connection):
                 self._enter(holder)

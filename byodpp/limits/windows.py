@@ -27,17 +27,25 @@ class Budget:
     name: str  # of the policy in the headers: letters and hyphens
     limit: int  # requests, at least 1
     window_seconds: int  # at least 1
-    #: Lines of headers that tell all this and, by two numbers, how it stands: what remains, and until when.
-    lines: bytes = field(init=False, repr=False, compare=False)
+    #: Lines of headers that tell all this and how it stands, up to the first of two numbers: what remains.
+    lines: str = field(init=False, repr=False, compare=False)
     #: Name and window: budgets that have both in common count together.
     kind: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Write both once."""
         object.__setattr__(self, "kind", f"{self.name} {self.window_seconds}")
-        name = self.name.encode("ascii")
-        policy = b'ratelimit-policy: "%b";q=%d;w=%d\r\n' % (name, self.limit, self.window_seconds)
-        object.__setattr__(self, "lines", policy + b'ratelimit: "%b";r=%%d;t=%%d\r\n' % name)
+        policy = f'ratelimit-policy: "{self.name}";q={self.limit};w={self.window_seconds}\r\n'
+        object.__setattr__(self, "lines", f'{policy}ratelimit: "{self.name}";r=')
+
+    def told(self, remaining: int, seconds: int) -> bytes:
+        """Return the lines of headers that tell the budget and how it stands.
+
+        Args:
+            remaining: requests that would be allowed now.
+            seconds: until that changes.
+        """
+        return f"{self.lines}{remaining};t={seconds}\r\n".encode("ascii")
 
 
 class Usage(NamedTuple):

@@ -53,7 +53,7 @@ def _line(request: Request) -> str:
         parts.append(f',"query":{json_text(redacted_query(request.query_string[:_LONGEST]))}')
     principal = request.principal
     if principal is not None and not principal.anonymous:
-        parts.append(f',"tenantId":{principal.tenant_id:d},"userId":{principal.user_id:d}')
+        parts.append(f',"tenantId":{principal.tenant_id},"userId":{principal.user_id}')
     parts.append("}")
     return "".join(parts)
 

@@ -41,7 +41,7 @@ async def _asked(limiter: RateLimiter, key: str, budget: Budget, request: Reques
 def _tell(usage: Usage, budget: Budget, request: Request) -> None:
     allowed, remaining, reset_seconds = usage
     reset = math.ceil(reset_seconds) or 1
-    request.prepared.append(budget.lines % (remaining, reset))
+    request.prepared.append(budget.told(remaining, reset))
     if not allowed:
         told = (
             f"The budget {budget.name!r} of {budget.limit} requests in {budget.window_seconds} seconds"

@@ -116,5 +116,5 @@ class SignInBlock:
 
     def _refusal(self, request: Request, left: float) -> TooManyRequests:
         wait = math.ceil(left)
-        request.prepared.append(self._budget.lines % (0, wait))
+        request.prepared.append(self._budget.told(0, wait))
         return TooManyRequests(_TOLD, headers={"Retry-After": str(wait)})

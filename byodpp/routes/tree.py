@@ -22,6 +22,8 @@ T = TypeVar("T")
 #: A segment of a pattern that matches anything.
 PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+#: The byte "%". To look for bytes in bytes is to try them as a number first, and to fail with words.
+_PERCENT: Final = 0x25
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -51,7 +53,7 @@ class Node(Generic[T]):
             return self.served
         segment = segments[index]
         child = self.statics.get(segment)
-        if child is None and b"%" in segment:
+        if child is None and _PERCENT in segment:
             child = self.statics.get(unquote_to_bytes(segment))
         if child is not None:
             found = child.find(segments, index + 1, values)
@@ -94,7 +96,7 @@ def decoded(segment: bytes) -> str:
         InvalidEncoding: it is not UTF-8.
     """
     raw = segment
-    if b"%" in segment:
+    if _PERCENT in segment:
         if _BAD_ESCAPE.search(segment):
             raise Malformed("The path holds a % that no two hexadecimal digits follow.")
         raw = unquote_to_bytes(segment)
