@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import schemathesis
 from schemathesis.core.failures import Failure
+from schemathesis.specs.openapi import examples
 
 #: Faults that no JSON Schema can rule out: they depend on what is stored, or on several values together.
 BEYOND_SCHEMA: Final = frozenset(
@@ -76,6 +80,10 @@ _ITEM: Final = re.compile(r"^(data\.|(items\.)?[0-9]+\.)")
 _INNER_ROW: Final = re.compile("(Create|Update|Patch)Under")
 #: Ends of the names of schemas that contain themselves.
 _ENDLESS: Final = ("Filter", "Having")
+
+
+#: Under this key schemathesis lays whatever the schemas of an operation refer to.
+_BUNDLED: Final = "x-bundled"
 
 
 class RefusedValidData(Failure):
@@ -186,6 +194,35 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
             **components[name],
             "properties": {key: _flat(one) for key, one in properties.items()},
         }
+
+
+def remembering(made: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes the example of a property, once for all properties with that schema.
+
+    Schemathesis draws it from the same seed each time, so that it is the same each time; of the reference
+    application 18,000 were drawn for 300 schemas, which was more than half of what the whole run computed.
+    A schema that refers to others is drawn anew: its references mean something else in each operation.
+    """
+    known: dict[str, Any] = {}
+
+    def remembered(schema: Any, *rest: Any) -> Any:
+        own = (
+            {key: value for key, value in schema.items() if key != _BUNDLED}
+            if isinstance(schema, dict)
+            else schema
+        )
+        key = json.dumps(own, sort_keys=True)
+        if '"$ref"' in key:
+            return made(schema, *rest)
+        if key not in known:
+            known[key] = made(schema, *rest)
+        found = known[key]
+        return copy.deepcopy(found) if isinstance(found, dict | list) else found
+
+    return remembered
+
+
+examples._generate_single_example = remembering(examples._generate_single_example)
 
 
 def _flat(schema: Any) -> Any:
