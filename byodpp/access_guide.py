@@ -22,6 +22,7 @@ from byodpp.authorization.delegation import Author, Rights, shown
 from byodpp.authorization.explanation import Explanation, Voice, fields_json, held_by, voices_of
 from byodpp.authorization.matrix import Cell, matrix, roles_of
 from byodpp.authorization.policies import Policy, operation_keys
+from byodpp.authorization.policy_check import key_faults
 from byodpp.conditions import (
     AllOf,
     AnyOf,
@@ -121,6 +122,10 @@ class AccessGuide:
         seen = self._authorizer.visibility(asker, policies, "list")
         shown = [name for name, one in policies.fields.items() if not one.write_only]
         return seen is not None and seen.rows is None and dict(seen.fields) == dict.fromkeys(shown)
+
+    def key_faults(self, operations: Sequence[str]) -> list[Detail]:
+        """Return what names nothing among the operations that an API key shall have."""
+        return list(key_faults(operations, self._registry))
 
     async def withheld(
         self, transaction: Transaction, user: Principal, resource: ResourceDefinition, id: str

@@ -174,6 +174,23 @@ async def test_a_key_that_makes_no_sense_is_refused(shared: TestedApplication, b
     assert await stored(shared, "select count(*) from api_keys") == 0
 
 
+async def test_operations_of_a_key_that_do_not_exist_are_told_with_what_was_meant(
+    shared: TestedApplication,
+) -> None:
+    operations = ["Things:read", "Thinks:read", "Things:finnish:post", "*:finish:post", "Kinds:finish:post"]
+    answer = await shared.client().post(KEYS, json={"name": "x", "operations": operations})
+    assert answer.status_code == 422, answer.text
+    faults = {one["field"]: (one["code"], one["message"]) for one in answer.json()["error"]["details"]}
+    assert {field: code for field, (code, _) in faults.items()} == {
+        "operations.1": "unknown_resource",
+        "operations.2": "enum",
+        "operations.4": "enum",
+    }
+    assert "Did you mean 'Things'?" in faults["operations.1"][1]
+    assert "Did you mean 'finish:post'?" in faults["operations.2"][1]
+    assert await stored(shared, "select count(*) from api_keys") == 0
+
+
 async def test_an_answer_with_a_key_is_kept_for_no_retry(tested: TestedApplication) -> None:
     client = tested.client(headers={"Idempotency-Key": "once"})
     answer = await client.post(KEYS, json={"name": "x"})

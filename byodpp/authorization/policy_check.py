@@ -21,7 +21,7 @@ from byodpp.query import condition_from_json
 from byodpp.registry import Registry
 from byodpp.suggestion import nearest
 
-__all__ = ["Known", "circles", "manifest_roles", "policy_faults"]
+__all__ = ["Known", "circles", "key_faults", "manifest_roles", "policy_faults"]
 
 _USER: Final = re.compile(r"user:([1-9][0-9]{0,17})")
 _GROUPS: Final = ("read", "write", "*")
@@ -81,11 +81,9 @@ def _meaning_faults(record: Mapping[str, Any], known: Known) -> Iterator[Detail 
         yield from _link_faults(record, known)
         return
     named = record["object"]
-    resources = tuple(known.registry) if named == "*" else known.registry.named(named)
+    resources = _resources(named, known.registry)
     if not resources:
-        names = sorted({resource.name for resource in known.registry})
-        hint = nearest(named, names, list_up_to=0)
-        yield Detail("object", "unknown_resource", f"There is no resource {named[:64]!r}. {hint}".rstrip())
+        yield Detail("object", "unknown_resource", _no_resource(named, known.registry))
         return
     deny = record["effect"] != "allow"
     yield from _operation_faults(record["action"], resources)
@@ -107,11 +105,32 @@ def _link_faults(record: Mapping[str, Any], known: Known) -> Iterator[Detail]:
             yield Detail(name, "unsupported", "Says nothing of a role that inherits: leave it out.")
 
 
-def _operation_faults(word: str, resources: Sequence[ResourceDefinition]) -> Iterator[Detail]:
+def _resources(named: str, registry: Registry) -> Sequence[ResourceDefinition]:
+    return tuple(registry) if named == "*" else registry.named(named)
+
+
+def _no_resource(named: str, registry: Registry) -> str:
+    hint = nearest(named, sorted({resource.name for resource in registry}), list_up_to=0)
+    return f"There is no resource {named[:64]!r}. {hint}".rstrip()
+
+
+def _operation_faults(
+    word: str, resources: Sequence[ResourceDefinition], place: str = "action"
+) -> Iterator[Detail]:
     words = dict.fromkeys((*_GROUPS, *(key for one in resources for key in operation_keys(one))))
     if word not in words:
         told = f"There is no operation or action {word[:64]!r} here. {nearest(word, words, list_up_to=20)}"
-        yield Detail("action", "enum", told.rstrip())
+        yield Detail(place, "enum", told.rstrip())
+
+
+def key_faults(operations: Sequence[str], registry: Registry) -> Iterator[Detail]:
+    """Yield what names nothing among the operations of an API key, each written `Resource:operation`."""
+    for index, written in enumerate(operations):
+        named, _, word = written.partition(":")
+        if resources := _resources(named, registry):
+            yield from _operation_faults(word, resources, f"operations.{index}")
+        else:
+            yield Detail(f"operations.{index}", "unknown_resource", _no_resource(named, registry))
 
 
 def _condition_faults(

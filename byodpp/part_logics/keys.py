@@ -109,6 +109,8 @@ class ApiKeysCreate(_Making):
         own = self.own_roles()
         roles = sorted(own) if body.get("roles") is None else list(body["roles"])
         refuse_lacking(roles, own)
+        if faults := self.access.key_faults(body.get("operations") or ()):
+            raise ValidationFailed(details=faults)
         ends = self._end(body.get("expiresAt"))
         live = {"userId": user.user_id, "revokedAt": {"isNull": True}, "expiresAt": {"gt": _now()}}
         if await self.system["ApiKeys"].count(live) >= _MOST_KEYS:
