@@ -31,7 +31,7 @@ def print_problems(error: StartError) -> None:
         if problem.suggestion:
             line.append("\n  ").append(shown(problem.suggestion), style="cyan")
         console.print(line)
-    count = len(error.problems)
+    count = sum(1 for one in error.problems if one.path)  # what has none is a heading
     if count > 1:
         console.print(Text(f"\n{count} problems; nothing was started.", style="bold"))
 
