@@ -33,6 +33,7 @@ from byodpp.exceptions import (
     SettingsError,
     TenantMoving,
     UniqueConflict,
+    ValidationFailed,
 )
 from byodpp.idempotency import IdempotencyKeys
 from byodpp.places import claims
@@ -1017,6 +1018,30 @@ async def test_a_role_that_row_level_security_would_not_bind_is_refused_at_the_s
     with pytest.raises(DatabaseStartError, match="place north"):
         async with connected.lifespan():
             raise AssertionError("it has started")
+
+
+async def test_a_region_that_cannot_be_kept_is_refused_and_nothing_is_made(world: World) -> None:
+    operator = world.application.client(tenant="platform")
+    for name, tier in (("plain", "shared"), ("apart", "schema"), ("enterprise", "database")):
+        await made(operator, "/api/v1/tenant-classes", name=name, tier=tier)
+    gamma = Newcomer(slug="gamma", name="Gamma", email="g@gamma.example", region="us")
+    for kind in (None, "plain", "apart"):
+        with pytest.raises(ValidationFailed) as refusal:
+            await world.life.onboard(replace(gamma, tenant_class=kind))
+        assert [one.field for one in refusal.value.details] == ["region"]
+    assert await world.value("select count(*) from tenants where slug = 'gamma'") == 0
+    assert all(line.under_way is None for line in await world.life.list())
+    gamma = replace(gamma, tenant_class="enterprise")
+    with pytest.raises(Conflict, match="No place in the region 'mars'"):
+        await world.life.onboard(replace(gamma, region="mars"))
+    assert (await world.life.onboard(gamma))["place"] == {"place": None, "database": "south"}
+    assert (await world.life.onboard(gamma))["place"] == {"place": None, "database": "south"}
+    with pytest.raises(Conflict, match="in the place south, and so not in the region 'eu'"):
+        await world.life.onboard(replace(gamma, region="eu"))
+    for wanted in (Wanted(region="eu"), Wanted(place="north")):
+        for to in (None, "shared", "schema"):
+            with pytest.raises(Conflict, match="say --to database"):
+                await world.life.move("acme", to, wanted=wanted)
 
 
 async def test_a_class_gives_a_new_tenant_its_database_and_a_deletion_empties_it(

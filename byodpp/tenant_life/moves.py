@@ -113,6 +113,13 @@ class Moves:
 
     # --- of other procedures ----------------------------------------------------------
 
+    def _refuse_elsewhere(self, region: str, place: str | None) -> None:
+        regions = {one.name: one.region for one, _ in self.databases.choice.states()}
+        if place is None or regions.get(place) != region:
+            there = "not in a database of its own" if place is None else f"in the place {place}"
+            told = f"The tenant is {there}, and so not in the region {region!r}"
+            raise Conflict(f"{told}: `byodpp tenants migrate` moves it there")
+
     async def put_place(self, region: str | None, unit: Unit, results: Results) -> Any:
         """Give a new tenant the place that its class asks for; one that has rows stays where it is.
 
@@ -122,12 +129,14 @@ class Moves:
             results: of the steps before.
 
         Raises:
-            Conflict: no database is free.
+            Conflict: no database is free, or the tenant is in another region already.
         """
         id, transaction = results["tenant"]["id"], unit.transaction
         await be_alone_in(transaction)
         there = await located(transaction)
         known = next((one for one in there if one.tenant_id == id and one.tier != "shared"), None)
+        if region is not None and (known is not None or not results["tenant"]["begins"]):
+            self._refuse_elsewhere(region, None if known is None else known.database)
         if known is not None:
             found = {"place": known.schema}
             return found if known.database is None else {**found, "database": known.database}

@@ -70,6 +70,9 @@ class Relocation:
             if to is None:
                 async with self._database.system() as transaction:
                     to = await self._moves.tier_of_class(transaction, tenant.id)
+            if to != "database" and wanted is not None and (wanted.place or wanted.region):
+                told_of = "A place and a region are those of a database of the tenant's own"
+                raise Conflict(f"{told_of}, and this leads to {to!r}: say --to database")
             given = _route(tenant, to, wanted or Wanted())
             if given.get("then") == "database":  # before anything is moved
                 await self._moves.databases.choice.require_free(tenant, wanted or Wanted())

@@ -156,10 +156,20 @@ class Steps:
             found = await tenants.create({**values, "ulid": unit.parts.ids.ulid()})
         elif found["status"] in ("deactivated", "rejected"):
             raise Conflict(f"Tenant {newcomer.slug!r} is {found['status']}: reactivate it")
+        await self._refuse_region(unit, newcomer.region, found["tenantClassId"])
         ulid = str(found["ulid"])
         realm = PLATFORM_REALM if ulid == PLATFORM_ULID else ulid
         known = {"id": int(found["id"]), "ulid": ulid, "realm": realm, "name": str(found["name"])}
         return {**known, "domain": found["domain"], "begins": begins}
+
+    async def _refuse_region(self, unit: Unit, region: str | None, kind: int | None) -> None:
+        """See that a region is named for a database only: rows would lie anywhere, and nobody be told."""
+        if region is None:
+            return
+        if kind is None or (await system(unit)["TenantClasses"].read(kind))["tier"] != "database":
+            told = "says where a database lies, and the tenant's class gives it none: name one with that tier"
+            fault = Detail("region", "unsupported", told)
+            raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
 
     async def _class(self, unit: Unit, name: str) -> Any:
         found = await system(unit)["TenantClasses"].find({"name": name})
