@@ -788,8 +788,11 @@ async def test_nobody_is_invited_with_a_misspelt_role(world: World) -> None:
 async def test_a_tenant_that_is_suspended_cannot_be_suspended_or_onboarded(world: World) -> None:
     await world.life.onboard(ADA)
     await world.life.suspend("gamma", "admin")
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="Tenant 'gamma' is suspended already"):
         await world.life.suspend("gamma", "admin")
+    await world.application.add_tenant("delta", status="invited")
+    with pytest.raises(Conflict, match="Tenant 'delta' is not active, but invited"):
+        await world.life.suspend("delta", "admin")
     with pytest.raises(Conflict, match="reactivate"):
         await world.life.onboard(ADA)
     with pytest.raises(Conflict):

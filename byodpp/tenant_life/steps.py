@@ -314,6 +314,10 @@ class Steps:
         ]
 
     async def _deactivate(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
+        status = (await system(unit)["Tenants"].read(tenant.id))["status"]
+        if status != ACTIVE:
+            how = "suspended already" if status == "deactivated" else f"not active, but {status}"
+            raise Conflict(f"Tenant {tenant.slug!r} is {how}")
         noted = {"suspensionReason": reason, "suspendedAt": datetime.now(UTC).isoformat()}
         await self._step(unit, tenant, "deactivate", noted)
         await tell(unit, "tenant.suspended", tenant.id, noted)
