@@ -17,7 +17,8 @@ import pytest_asyncio
 
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import ManifestError
-from byodpp.limits import Budget, SlidingWindows
+from byodpp.limits import Budget, ClassDirectory, SlidingWindows
+from byodpp.limits.classes import TenantLimits
 from byodpp.limits.shared import SharedWindows
 from byodpp.testing import Bench, TestedApplication
 from tests.patience import blocked, in_turns
@@ -443,3 +444,41 @@ async def test_a_noisy_tenant_does_not_slow_a_quiet_one(byodpp_bench: Bench, tmp
             await blocked(transaction, 3)
             assert not any(one.done() for one in asked), "the noise goes on meanwhile"
         assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+
+
+async def test_who_comes_while_the_classes_are_read_for_the_first_time_has_the_limits_of_his_own(
+    limited: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = limited.client(tenant="platform")
+    made = await operator.post(CLASSES, json={"name": "narrow", "maxUsers": 1, "maxConcurrentRequests": 1})
+    acme = await limited.tenant("acme")
+    kind = made.json()["data"]["id"]
+    changed = await operator.patch(f"/api/v1/tenants/{acme.id}", json={"tenantClassId": kind})
+    assert changed.status_code == 200, changed.text
+    tenant, database = await limited.tenant("acme"), limited.connected.database
+    directory = ClassDirectory(database, TenantLimits(budgets=(), concurrent_requests=50), shares={})
+    system, asked, go_on = database.system, list[int](), asyncio.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[Any]:
+        asked.append(1)
+        await asyncio.wait_for(go_on.wait(), timeout=20)
+        async with system() as transaction:
+            yield transaction
+
+    monkeypatch.setattr(database, "system", slow)
+    looks = [asyncio.create_task(directory.limits_of(tenant)) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    go_on.set()
+    found = await asyncio.wait_for(asyncio.gather(*looks), timeout=20)
+    assert [(one.users, one.concurrent_requests) for one in found] == [(1, 1)] * 5
+    assert len(asked) == 1, "and they were read once for all of them"
+    # Later, what was known before goes on while they are read anew.
+    directory.forget()
+    go_on.clear()
+    first = asyncio.create_task(directory.limits_of(tenant))
+    await asyncio.sleep(0.05)
+    known = await asyncio.wait_for(directory.limits_of(tenant), timeout=20)
+    assert (known.users, first.done()) == (1, False)
+    go_on.set()
+    assert (await asyncio.wait_for(first, timeout=20)).users == 1

@@ -6,6 +6,7 @@ with the system role, since no tenant may see what others pay for. Refuses nothi
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ class ClassDirectory:
         self._clock = clock
         self._classes: dict[int, TenantLimits] = {}
         self._read_until = float("-inf")
+        self._was_read = False
+        self._first = asyncio.Lock()  # held while they are read for the first time
+        self._turn = 0  # counts how often the classes were forgotten
 
     @classmethod
     def of(cls, settings: Settings, database: Database, shares: MutableMapping[int, int]) -> ClassDirectory:
@@ -110,13 +114,25 @@ class ClassDirectory:
     def forget(self) -> None:
         """Read the classes anew: one may have changed."""
         self._read_until = float("-inf")
+        self._turn += 1
 
     async def _read(self) -> None:
-        # Whoever comes while they are read uses what was known before.
-        self._read_until = self._clock() + self._seconds
+        if self._was_read:
+            return await self._look()
+        async with self._first:  # nothing is known yet: who comes meanwhile waits, and has no other's limits
+            if not self._was_read:
+                await self._look()
+
+    async def _look(self) -> None:
+        turn, until = self._turn, self._clock() + self._seconds
+        if self._was_read:  # whoever comes while they are read uses what was known before
+            self._read_until = until
         async with self._database.system() as transaction:
             rows = await transaction.fetch(_SELECT)
         self._classes = {row["id"]: _limits(row, self._factor) for row in rows}
+        self._was_read = True
+        if turn == self._turn:
+            self._read_until = until
 
 
 def _limits(row: Any, factor: int) -> TenantLimits:
