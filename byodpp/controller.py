@@ -26,7 +26,7 @@ from byodpp.exceptions import Detail, InvalidQuery, PayloadTooLarge
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps, put_below
-from byodpp.preconditions import entity_tag, expected_versions, is_unchanged
+from byodpp.preconditions import entity_tag, expected_versions, is_unchanged, refuse_tags
 from byodpp.query.judge import judge
 from byodpp.query.parameters import read_parameters
 from byodpp.query.text import parse
@@ -181,6 +181,7 @@ class Controller:
     async def batch(self, request: Request) -> Answer:
         """POST many items."""
         self._refuse_query(request)
+        refuse_tags(request.header(b"if-match"))
         call = self._call(request, "batch")
         presets = self._authorizer.presets(request.principal)
         load = partial(self._load_item, presets, self._schemas.creating(self.resource, presets))

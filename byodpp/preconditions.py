@@ -13,7 +13,7 @@ from typing import Final
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import InvalidHeader, PreconditionFailed, PreconditionRequired
 
-__all__ = ["entity_tag", "expected_versions", "is_unchanged"]
+__all__ = ["entity_tag", "expected_versions", "is_unchanged", "refuse_tags"]
 
 _TAG: Final = re.compile(r'\s*(W/)?"([\x21\x23-\x7e]*)"\s*(?:,|\Z)')
 _MAX_LENGTH: Final = 1_000
@@ -58,6 +58,16 @@ def expected_versions(
     if not resource.versioned or not versions:
         raise PreconditionFailed("No row has this entity tag.")
     return versions
+
+
+def refuse_tags(if_match: str | None) -> None:
+    """Refuse entity tags where several rows are written: passing over them would write in spite of them.
+
+    Raises:
+        PreconditionFailed: there are some.
+    """
+    if if_match is not None and if_match.strip() != "*":
+        raise PreconditionFailed("If-Match is about one row: send `version` beside the `id` of each.")
 
 
 def is_unchanged(if_none_match: str | None, version: int | None) -> bool:

@@ -21,6 +21,7 @@ from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
 from byodpp.judged_calls import at_index
+from byodpp.preconditions import refuse_tags
 from byodpp.repository.answer_bound import AnswerBound
 from byodpp.requests import Request
 from byodpp.responses import Answer
@@ -57,6 +58,7 @@ class MultiResourceBatch:
         """Run all operations, or none."""
         if request.principal.anonymous:
             raise Unauthenticated
+        refuse_tags(request.header(b"if-match"))
         operations = self._operations(request.json)
 
         # A later operation may take what an earlier one returned.

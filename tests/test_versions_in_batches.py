@@ -225,6 +225,25 @@ async def test_operations_of_a_transaction_name_versions(office: TestedApplicati
     assert told(bare)[:2] == (412, "precondition_failed")
 
 
+async def test_entity_tags_are_refused_where_several_rows_are_written(office: TestedApplication) -> None:
+    client = office.client()
+    [a] = await made(client, CARDS, "a")
+    item = {"id": a, "version": 1, "text": "x"}
+    step = {"operation": "patch", "resource": "Cards", "id": a, "version": 1, "data": {"text": "y"}}
+    for url, body in (
+        (f"{CARDS}/batch", {"operation": "patch", "items": [item]}),
+        (f"{CARDS}/batch", [{"name": "b"}]),
+        ("/api/v1/batch", [step]),
+    ):
+        for tag in ('"1"', '"2"', "1"):
+            refused = await client.post(url, json=body, headers={"If-Match": tag})
+            assert told(refused)[:2] == (412, "precondition_failed"), refused.text
+            assert "`version` beside the `id`" in refused.json()["error"]["message"]
+    assert await stored(client) == [("a", None, 1)]
+    anyone = await client.post("/api/v1/batch", json=[step], headers={"If-Match": "*"})
+    assert anyone.status_code == 200, anyone.text
+
+
 async def test_a_filter_names_no_version_and_says_what_does(office: TestedApplication) -> None:
     client = office.client()
     await made(client, CARDS, "a")
