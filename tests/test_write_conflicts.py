@@ -100,10 +100,10 @@ async def test_rows_come_to_refer_to_one_that_is_being_changed(store: TestedAppl
         # As a request that has created a part of the item and is not yet committed.
         await transaction.execute("select from items where id = $1 for key share", item)
         for body in ({"price": 5}, {"stock": {"$increment": 1}}, {"tags": {"$append": ["x"]}}):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 changed = await client.patch(f"{ITEMS}/{item}", json=body)
             assert changed.status_code == 200, changed.text
-        published = await asyncio.wait_for(client.post(f"{ITEMS}/{item}/publish"), 5)
+        published = await asyncio.wait_for(client.post(f"{ITEMS}/{item}/publish"), 20)
         assert published.status_code == 200, published.text
         waiting = [
             asyncio.create_task(client.patch(f"{ITEMS}/{item}", json={"sku": "2"})),
@@ -112,7 +112,7 @@ async def test_rows_come_to_refer_to_one_that_is_being_changed(store: TestedAppl
         await blocked(transaction)
         assert not any(one.done() for one in waiting)
     for one in waiting:
-        assert (await asyncio.wait_for(one, 10)).status_code in (200, 204, 404)
+        assert (await asyncio.wait_for(one, 30)).status_code in (200, 204, 404)
 
 
 async def test_an_action_of_a_class_depends_on_the_version_that_is_named(store: TestedApplication) -> None:
