@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer
+from byodpp.authorization.algebra import left_by_scope
 from byodpp.authorization.decisions import caller_of
 from byodpp.authorization.delegation import Author, Rights, shown
 from byodpp.authorization.explanation import Explanation, Voice, fields_json, held_by, voices_of
@@ -286,6 +287,8 @@ class AccessGuide:
         if readable is None or not await matches(readable.rows):
             reason = "there is no such row that this caller may read"
             return _refused(told, 404, reason)
+        if not await matches(left_by_scope(resource, told.operation)):
+            return _refused(told, 403, "rows of the platform's library are written from the platform only")
         if not await matches(decision.rows):
             return _refused(told, 404 if told.operation in READ_OPERATIONS else 403, _who_refuses(voices))
         fields = {}

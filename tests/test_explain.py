@@ -396,6 +396,19 @@ async def byodpp(tested: TestedApplication, *words: str) -> tuple[int, str, str]
     return done.returncode, done.stdout, done.stderr
 
 
+async def test_rows_of_the_platforms_library_are_read_and_not_changed(desk: TestedApplication) -> None:
+    admin, operator = desk.client(), desk.client(tenant="platform", user="olga")
+    theirs = await made(operator, "/api/v1/roles", name="Everywhere")
+    ours = await made(admin, "/api/v1/roles", name="Here")
+    for id, status in ((theirs, 403), (ours, 200)):
+        assert (await told(admin, resource="Roles", operation="read", id=id))["allowed"] == "yes"
+        for operation in ("patch", "update", "delete"):
+            answer = await told(admin, resource="Roles", operation=operation, id=id)
+            assert (answer["allowed"], answer["status"]) == (("no", 403) if status == 403 else ("yes", None))
+        assert (await admin.patch(f"/api/v1/roles/{id}", json={"description": "x"})).status_code == status
+    assert (await told(operator, resource="Roles", operation="patch", id=theirs))["allowed"] == "yes"
+
+
 async def test_operators_ask_for_the_tenant_that_they_name(desk: TestedApplication) -> None:
     admin, operator = desk.client(), desk.client(tenant="platform", user="olga")
     await made(admin, "/api/v1/policies", subject="Clerk", object="Items", action="list")

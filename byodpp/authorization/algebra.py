@@ -24,7 +24,7 @@ from byodpp.definitions import (
     Scope,
 )
 
-__all__ = ["Caller", "Decision", "decided", "out_of_place", "within"]
+__all__ = ["Caller", "Decision", "decided", "left_by_scope", "out_of_place", "within"]
 
 _NO_PRESETS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -101,6 +101,18 @@ def out_of_place(
     creates = resource.scope is Scope.SELF and operation in ("create", "delete")
     if creates and not caller.on_platform:
         return "tenants are made and deleted from the platform only"
+    return None
+
+
+def left_by_scope(resource: ResourceDefinition, operation: str) -> Condition | None:
+    """Return on which of the rows that are read an operation can be done at all; None is each.
+
+    Of a library a tenant changes its own rows; what an action does is its class's affair.
+    """
+    action = next((one for one in resource.actions if one.key == operation), None)
+    changes = operation in ("update", "patch", "delete") or (action is not None and action.transition)
+    if resource.scope is Scope.LIBRARY and changes:
+        return Comparison((), "tenantId", "eq", Variable("tenant"))
     return None
 
 
