@@ -161,8 +161,9 @@ class FieldDefinition:
 
     @property
     def redacted(self) -> bool:
-        """Whether audit entries and events leave its value out."""
-        return self.write_only or self.personal or self.encrypted
+        """Whether audit entries and events leave its value out, for its own sake or for that of a part of it."""
+        inside = (*self.properties.values(), *(() if self.items is None else (self.items,)))
+        return self.write_only or self.personal or self.encrypted or any(one.redacted for one in inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

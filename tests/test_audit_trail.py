@@ -53,6 +53,17 @@ MANIFEST = {
                 "salary": {"type": "integer", "filterable": True, "controlled": True},
                 "pin": {"type": "string", "writeOnly": True},
                 "notes": {"type": "json", "personal": True},
+                "body": {
+                    "type": "object",
+                    "properties": {
+                        "height": {"type": "integer"},
+                        "inner": {
+                            "type": "object",
+                            "properties": {"blood": {"type": "string", "personal": True}},
+                        },
+                    },
+                },
+                "kin": {"type": "array", "items": {"type": "string", "personal": True}},
                 "teamId": {"references": "Teams"},
             },
             "access": {
@@ -390,6 +401,32 @@ async def test_secrets_and_personal_data_are_told_by_name_only(tested: TestedApp
     assert gone["told"]["after"] is None
     written = str([row["told"] for row in (made, first, second, third, gone)])
     assert not any(word in written for word in ("example.org", "4711", "0815"))
+
+
+async def test_a_field_with_a_personal_part_is_told_by_name_only(tested: TestedApplication) -> None:
+    admin = tested.client()
+    body = {"height": 7, "inner": {"blood": "zero"}}
+    key = await make(tested, PEOPLE, body=body, kin=["Dora"])
+    steps = [{"op": "replace", "path": "/body/inner/blood", "value": "rhesus"}]
+    told = {"Content-Type": "application/json-patch+json"}
+    for sent in (
+        admin.patch(f"{PEOPLE}/{key}", json={"body": {"height": 8}}),
+        admin.patch(f"{PEOPLE}/{key}", content=json.dumps(steps), headers=told),
+        admin.patch(f"{PEOPLE}/{key}", json={"kin": {"$append": ["Eve"]}}),
+        admin.post(f"{PEOPLE}/batch", json={"operation": "patch", "items": [{"id": key, "kin": ["Fay"]}]}),
+    ):
+        answer = await sent
+        assert answer.status_code == 200, answer.text
+    found = await entries(tested, resource_type="People", result="success")
+    assert [row["told"]["redacted"] for row in found] == [
+        ["body", "kin"],
+        ["body"],
+        ["body"],
+        ["kin"],
+        ["kin"],
+    ]
+    written = str([row["told"] for row in found])
+    assert not any(word in written for word in ("zero", "rhesus", "Dora", "Eve", "Fay", "height"))
 
 
 async def test_changes_of_users_roles_and_policies_are_in_the_trail(tested: TestedApplication) -> None:

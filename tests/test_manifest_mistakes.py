@@ -57,6 +57,16 @@ MISTAKES: dict[str, tuple[Json, str, str]] = {
         "fields.x.default",
         "",
     ),
+    "an audience of a part": (
+        {"fields": {"x": {"type": "object", "properties": {"y": {"type": "string", "audience": "Chief"}}}}},
+        "fields.x.properties.y.audience",
+        "field itself",
+    ),
+    "an audience of items": (
+        {"fields": {"x": {"type": "array", "items": {"type": "string", "audience": ["Chief"]}}}},
+        "fields.x.items.audience",
+        "field itself",
+    ),
     "more mandatory properties than an object may have": (
         {
             "fields": {

@@ -69,14 +69,7 @@ PROPERTY_KEYS: Final[tuple[Key, ...]] = (
         name="personal",
         shape=Flag(),
         default=False,
-        doc="Personal data: kept out of the audit trail, events and logs.",
-    ),
-    Key(
-        name="audience",
-        shape=OneOf((Text(), ListOf(Text(), minimum=1))),
-        doc="Classes of readers the value is meant for, no ranking: roles, `public` for everybody, `owner` "
-        "for who is signed in at the row's own tenant; every reader when left out. Opens nothing by itself.",
-        example=["public", "authority"],
+        doc="Personal data: kept out of the audit trail, events and logs, with the whole field it is in.",
     ),
     Key(
         name="term",
@@ -98,6 +91,13 @@ PROPERTY_KEYS: Final[tuple[Key, ...]] = (
 #: Keys of a resource's field: the above, and what concerns its column.
 FIELD_KEYS: Final[tuple[Key, ...]] = (
     *PROPERTY_KEYS,
+    Key(
+        name="audience",
+        shape=OneOf((Text(), ListOf(Text(), minimum=1))),
+        doc="Classes of readers the value is meant for, no ranking: roles, `public` for everybody, `owner` "
+        "for who is signed in at the row's own tenant; every reader when left out. Opens nothing by itself.",
+        example=["public", "authority"],
+    ),
     Key(
         name="references",
         shape=_NAME,
@@ -191,9 +191,12 @@ FIELD_KEYS: Final[tuple[Key, ...]] = (
 #: Keys of a field inside an object or array, where there is no column of its own -> what to do.
 PROPERTY_HINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        key.name.casefold(): "Leave it out: only a field of the resource itself has a column."
-        for key in FIELD_KEYS
-        if key not in PROPERTY_KEYS
+        **{
+            key.name.casefold(): "Leave it out: only a field of the resource itself has a column."
+            for key in FIELD_KEYS
+            if key not in PROPERTY_KEYS
+        },
+        "audience": "Put it on the field itself, which is shown as a whole or not at all.",
     }
 )
 
