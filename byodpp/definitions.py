@@ -161,7 +161,7 @@ class FieldDefinition:
 
     @property
     def redacted(self) -> bool:
-        """Whether audit entries and events leave its value out, for its own sake or for that of a part of it."""
+        """Whether audit entries and events leave its value out, for its own sake or for that of a part."""
         inside = (*self.properties.values(), *(() if self.items is None else (self.items,)))
         return self.write_only or self.personal or self.encrypted or any(one.redacted for one in inside)
 
