@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from byodpp import wire
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
+from tests.computing import computing
 from tests.worlds import WIRE, build
 
 VALUES = "/api/v1/values"
@@ -527,10 +528,10 @@ async def test_b24_long_input_to_patterns_and_formats_is_refused_quickly(world: 
         ("uuid", "0" * 100_000),
         ("datetime", "2" * 100_000),
     ):
-        started = time.perf_counter()
-        response = await client.post(VALUES, json={name: value})
+        with computing() as taken:
+            response = await client.post(VALUES, json={name: value})
         assert response.status_code == 422, (name, response.text[:300])
-        assert time.perf_counter() - started < 2, name
+        assert taken.seconds < 2, name
 
 
 # --- queries ----------------------------------------------------------------------------
