@@ -105,6 +105,29 @@ async def test_a_wait_that_takes_too_long_ends_and_loses_no_connection(pool: Con
         pool.give_back(connection)
 
 
+async def test_many_waits_that_end_one_by_one_are_looked_at_a_few_times(
+    pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = list[float](), ConnectionPool._end_waits
+
+    def noting(self: ConnectionPool, loop: asyncio.AbstractEventLoop) -> None:
+        looks.append(loop.time())
+        look(self, loop)
+
+    monkeypatch.setattr(ConnectionPool, "_end_waits", noting)
+    both = [await pool.acquire() for _ in range(LIMIT)]
+    begun = time.monotonic()
+    waits = [pool.acquire(seconds=0.2 + number / 4_000) for number in range(800)]
+    async with asyncio.timeout(20):
+        ended = await asyncio.gather(*waits, return_exceptions=True)
+    took = time.monotonic() - begun
+    for connection in both:  # before anything fails: the pool ends when they are back
+        pool.give_back(connection)
+    assert {type(one) for one in ended} == {TimeoutError}
+    assert 2 <= len(looks) <= took / 0.02 + 2
+    assert pool._timer is None and not pool._waiting
+
+
 async def test_holders_who_wait_are_served_in_turns(pool: ConnectionPool) -> None:
     held = [await pool.acquire(1) for _ in range(LIMIT)]
     served: list[int] = []

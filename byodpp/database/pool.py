@@ -23,6 +23,10 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
 #: Somebody's wait, and until when it may take; None: without end.
 _Turn: TypeAlias = "tuple[asyncio.Future[Connection | None], float | None]"
 
+#: Between two looks for waits that take too long: each is a walk over all of them, and where a database
+#: hangs thousands wait whose times end one by one.
+_LOOKS_APART_SECONDS: Final = 0.02
+
 _NO_SHARES: Final[Mapping[int, int]] = MappingProxyType({})
 
 
@@ -217,7 +221,7 @@ class ConnectionPool:
             else:
                 left.append(deadline)
         if left:
-            self._look_at(min(left), loop)
+            self._look_at(max(min(left), now + _LOOKS_APART_SECONDS), loop)
 
     def _leave_queue(self, holder: int, turn: asyncio.Future[Connection | None]) -> None:
         queue = self._waiting.get(holder)
