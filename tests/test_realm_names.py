@@ -187,6 +187,29 @@ async def test_a_change_that_is_committed_while_another_one_is_read_is_told_as_w
     assert row["id"] not in names._waiting
 
 
+async def test_a_name_that_another_process_tells_meanwhile_is_the_last_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.life.onboard(ADA)
+    told: list[str] = []
+    update = world.issuer.administration.update_realm
+
+    async def late(realm: str, **named: Any) -> None:
+        told.append(named["display_name"])
+        if len(told) == 1:  # as another process does from its commit on, while this one still waits
+            async with world.application.connected.database.system() as transaction:
+                await transaction.execute("update tenants set name = 'Newer' where slug = 'gamma'")
+            await update(realm, **{**named, "display_name": "Newer"})
+        await update(realm, **named)
+
+    async def called() -> tuple[list[str], str]:
+        return list(told), str((await realm_of(world, "gamma"))["displayName"])
+
+    monkeypatch.setattr(world.issuer.administration, "update_realm", late)
+    await changed(world, "gamma", name="Older")
+    await soon(called, (["Older", "Newer"], "Newer"))
+
+
 async def test_a_defect_while_one_realm_is_told_names_its_tenant_and_keeps_no_other_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

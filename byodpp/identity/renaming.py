@@ -146,6 +146,11 @@ class RealmNames:
             self._not_told(id, row["slug"], f"it took longer than {_PATIENCE_SECONDS:.0f} seconds")
         except Exception as error:  # a defect, which keeps no other tenant waiting
             self._not_told(id, row["slug"], f"{type(error).__name__}: {error}", error)
+        else:
+            # Another process may have told a newer name meanwhile, which this one has then undone.
+            async with self._database.system() as transaction:
+                if await transaction.fetchrow(_OF, id) != row:
+                    self._waiting.add(id)
 
     def _not_told(self, id: int, slug: str, reason: str, defect: Exception | None = None) -> None:
         has = "may have a" if id in self._doubted else "has the"
