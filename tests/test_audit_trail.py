@@ -382,6 +382,26 @@ async def test_reading_inside_a_transaction_is_noted(tested: TestedApplication) 
     assert found["told"]["rows"] == [str(key)]
 
 
+async def test_the_rows_of_a_reading_are_named_also_where_their_keys_were_not_asked_for(
+    tested: TestedApplication,
+) -> None:
+    admin = tested.client()
+    keys = [await make(tested, PEOPLE, email=f"{number}@example.org") for number in range(3)]
+    for url, named in (
+        (f"{PEOPLE}/{keys[1]}?fields=email", keys[1:2]),
+        (f"{PEOPLE}?fields=email", keys),
+        (f"{PEOPLE}?fields=email&limit=1&offset=2", keys[2:]),
+        (f"{PEOPLE}?fields=name&sort=-email&limit=2", [keys[2], keys[1]]),
+        (f"{PEOPLE}?fields=name&filter[email]=1@example.org", keys[1:2]),
+        (f"{PEOPLE}/{keys[0]}/history", keys[:1]),
+    ):
+        answer = await admin.get(url)
+        assert answer.status_code == 200, answer.text
+        last = (await entries(tested, resource_type="People"))[-1]["told"]
+        assert "email" in last["fields"], url
+        assert (last["rows"], last["count"]) == ([str(key) for key in named], len(named)), url
+
+
 # --- changes ----------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
@@ -141,7 +141,14 @@ class AuditTrail:
         return self._controlled.concern(resource, shape)
 
     async def read(
-        self, caller: Caller, origin: Origin, about: About, shape: Shape, lookup: Lookup, result: Row | Page
+        self,
+        caller: Caller,
+        origin: Origin,
+        about: About,
+        shape: Shape,
+        lookup: Lookup,
+        result: Row | Page,
+        find: Callable[[Shape], Awaitable[Page]] | None = None,
     ) -> None:
         """Note what a caller has read, if it holds controlled fields.
 
@@ -152,6 +159,7 @@ class AuditTrail:
             shape: of the query.
             lookup: what the caller may see.
             result: what was found; nothing is noted when that is nothing.
+            find: finds the same rows by another shape, for their keys where the caller has asked for none.
         """
         resource = about.resource
         if resource is None:
@@ -159,7 +167,13 @@ class AuditTrail:
         fields = self._controlled.of(resource, shape, lookup)
         if not fields or (isinstance(await opened(result), Page) and not len(result)):
             return
-        await self._read(of_reading(caller, origin, about, fields, _keys(result)))
+        keys = _keys(result)
+        if keys is None and about.key is not None:
+            keys = [about.key]
+        if keys is None and find is not None and not isinstance(result, GroupPage):
+            named = replace(shape, fields=("id",), includes=(), count="none")
+            keys = _keys(await opened(await find(named)))
+        await self._read(of_reading(caller, origin, about, fields, keys))
 
     async def exported(
         self, caller: Caller, origin: Origin, about: About, shape: Shape, lookup: Lookup
@@ -431,7 +445,8 @@ def _first(notes: deque[Note]) -> list[Note]:
 
 
 def _keys(result: Row | Page) -> list[Any] | None:
+    """Return the keys of rows; None where they are not among what was read."""
     if isinstance(result, GroupPage):
         return None
     rows = [result] if isinstance(result, Row) else list(result)
-    return [row["id"] for row in rows if "id" in row]
+    return [row["id"] for row in rows] if all("id" in row for row in rows) else None

@@ -7,6 +7,7 @@ InvalidQuery, QueryTooComplex, and Conflict where a resource has no rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from byodpp.audit.notes import About
@@ -166,8 +167,12 @@ class Reading:
         """Write into the audit trail what was read as the caller, if it holds controlled fields."""
         acting = self._acting
         if not acting.system and acting.trail.watches(self.resource, query.shape):
+
+            async def find(shape: Shape) -> Page:
+                return await self.page(replace(query, shape=shape))
+
             await acting.trail.read(
-                acting.principal, acting.origin, about, query.shape, acting.lookup, result
+                acting.principal, acting.origin, about, query.shape, acting.lookup, result, find
             )
 
     def _judged(self, asked: Mapping[str, Any], mode: str) -> Query:

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from byodpp.audit.notes import About
 from byodpp.authentication import Principal
 from byodpp.calls import Call, Origin
-from byodpp.conditions import Query
+from byodpp.conditions import Query, Shape
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
@@ -279,7 +279,11 @@ class Service:
             about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
             listed = call.resource if call.operation == "list" else None
             lookup = self.parts.authorizer.lookup(call.principal, listed)
-            await trail.read(call.principal, call.origin, about, query.shape, lookup, result)
+
+            async def find(shape: Shape) -> Page:
+                return await self.page(call.principal, call.resource, replace(query, shape=shape))
+
+            await trail.read(call.principal, call.origin, about, query.shape, lookup, result, find)
         return result
 
     async def require_row(self, call: Call) -> None:
