@@ -89,6 +89,49 @@ async def test_what_is_kept_of_such_a_write_stays_wherever_the_tenant_goes(world
     assert (await world.life.list())[1].under_way is None
 
 
+@pytest.mark.parametrize("to", ["shared", "database"])
+async def test_what_an_older_program_has_taken_along_comes_back_with_the_next_move(
+    world: World, to: Tier
+) -> None:
+    await world.fill("acme", 1)
+    acme, client = await world.application.tenant("acme"), world.client()
+    url = f"/api/v1/tenants/{acme.id}"
+    for number in (1, 2):
+        assert (await client.patch(url, json={"motto": f"No. {number}"})).status_code == 200
+    database = world.application.connected.database
+    there = {table: await world.rows(f"select * from byodpp.{table}") for table in ("outbox", "history")}
+    await world.life.move("acme", "database")
+    [row] = await world.rows("select place from byodpp.tenant_places where tenant_id = $1", acme.id)
+    which = {"outbox": "resource = 'Tenants'", "history": "resource = 'tenants'"}
+    for table, rows in which.items():  # as that program left them
+        async with database.system() as shared, database.at(row["place"]).system() as place:
+            for transaction in (shared, place):
+                await transaction.execute("set local byodpp.moving = 'on'")
+            taken = await shared.fetchval(
+                f"with gone as (delete from byodpp.{table} where tenant_id = $1 and {rows} returning *)"
+                " select json_agg(row_to_json(gone))::text from gone",
+                acme.id,
+            )
+            await place.execute(
+                f"insert into byodpp.{table} select *"
+                f" from json_populate_recordset(null::byodpp.{table}, $1::json)",
+                taken,
+            )
+    assert (await client.patch(url, json={"motto": "No. 3"})).status_code == 200
+    assert (await client.get(f"{url}/history")).json()["count"] == 1
+    await world.life.move("acme", to)
+    assert await counted(world, acme.id) == {"idempotency_keys": 0, "outbox": 3, "history": 3}
+    told = await client.get(f"{url}/history")
+    assert [one["row"]["motto"] for one in told.json()["data"]] == ["No. 3", "No. 2", "No. 1"], told.text
+    for table, kept in there.items():
+        now = {row["id"]: row for row in await world.rows(f"select * from byodpp.{table}")}
+        local = {"_event_number", "dispatched_at"}
+        for row in kept:
+            if row["tenant_id"] == acme.id and row["resource"] in ("Tenants", "tenants"):
+                same = {k: v for k, v in dict(row).items() if k not in local}
+                assert same.items() <= dict(now[row["id"]]).items()
+
+
 async def test_no_row_of_the_tenants_own_is_taken_where_it_is_not(world: World) -> None:
     await world.fill("acme", 1)
     acme = (await world.application.tenant("acme")).id

@@ -114,7 +114,32 @@ class Carrier:
             done = await _piped(reading, sql, writing, table, columns)
             if NUMBER in table.c:
                 await writing.execute(self._renumber)
+        if name in self._staying and source is not self._shared:
+            await self._bring_back(table, tenant, source)
         return done
+
+    async def _bring_back(self, table: sa.Table, tenant: int, place: Database) -> None:
+        """Add to the shared database what an older program let a tenant take from there; may be repeated."""
+        columns = ", ".join(
+            quote(one.name) for one in table.c if one.computed is None and one.name not in _LOCAL
+        )
+        stays = self._staying[table.fullname].format(row="")
+        async with _passing(place) as reading, _passing(self._shared) as writing:
+            cursor = await reading.connection.cursor(
+                f"select row_to_json(s)::text as row from (select {columns} from {_address(table)}"
+                f" where tenant_id = $1 and {stays}) s",
+                tenant,
+                timeout=_LONGEST_SECONDS,
+            )
+            while rows := await cursor.fetch(_AT_ONCE, timeout=_LONGEST_SECONDS):
+                await writing.execute(
+                    f"insert into {_address(table)} ({columns}) select {columns}"
+                    f" from json_populate_recordset(null::{_address(table)}, $1::json)"
+                    " on conflict do nothing",
+                    f"[{','.join(row['row'] for row in rows)}]",
+                )
+            if NUMBER in table.c:
+                await writing.execute(self._renumber)
 
     async def close(self, tenant: int, source: Database, target: Database) -> None:
         """Fill in the references that close circles."""
