@@ -195,7 +195,8 @@ class HttpProtocol(HttpToolsProtocol):
         assert isinstance(cycle, _Cycle)
         self._answering = cycle
         cycle.tasks = self.tasks
-        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        # By one name for all: one with a number would be written for each.
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(app), name="request")
         self.tasks.add(task)
 
     def _await_request(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 import uuid
@@ -19,13 +18,15 @@ __all__ = ["Ids", "request_id"]
 _LAST: Final = (1 << 60) - 1
 
 
-def request_id() -> str:
+def request_id(chance: int) -> str:
     """Return an id for a request: the 32 hex digits of a UUID version 7.
 
     Ids of one moment begin alike, so that an index of them is written at its end and not all over.
+
+    Args:
+        chance: 72 bits. Nobody may do more for knowing an id, so that they need not be fit for secrets: to
+            ask the system for those would be a call of it for each request.
     """
-    # Nobody may do more for knowing an id: what the system gives for secrets would cost a call of it each.
-    chance = random.getrandbits(72)
     stamp = time.time_ns() // 1_000_000 << 80
     value = stamp | 0x7 << 76 | chance >> 60 << 64 | 0x8 << 60 | chance & _LAST
     return value.to_bytes(16).hex()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from random import Random
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
@@ -93,6 +95,8 @@ class RequestContext:
         self._max_json_depth = max_json_depth
         self._max_json_values = max_json_values
         self._body_timeout_seconds = body_timeout_seconds
+        # Of its own: what an application does with the one of the process must not repeat ids.
+        self._chance = partial(Random().getrandbits, 72)
 
     def open(self, scope: Scope, receive: Receive) -> Request:
         """Make the Request of an HTTP scope, and leave it there."""
@@ -107,7 +111,7 @@ class RequestContext:
         client = scope.get("client")
         peer = client[0] if client else ""
         request.client_ip = self._clients.of(peer, request.header(b"x-forwarded-for"))
-        own = request.request_id = _safe(request.header(b"x-request-id")) or request_id()
+        own = request.request_id = _safe(request.header(b"x-request-id")) or request_id(self._chance())
         request.correlation_id = _safe(request.header(b"x-correlation-id")) or own
         ids = f"x-request-id: {own}\r\nx-correlation-id: {request.correlation_id}\r\n"
         request.prepared.append(ids.encode("ascii"))
