@@ -393,6 +393,7 @@ class ValidationFailed(ApiError):
 
     status = 422
     code = "validation_failed"
+    unlisted: int = 0  # faults beside the details, told by their number alone
 
 
 class IdempotencyKeyReused(ValidationFailed):

@@ -91,7 +91,7 @@ class ReferenceFaults:
         if missing:
             paths = list(rows)
             also = [Detail(join_path(paths[at], name), "reference", REFERENCE) for at, name in missing]
-            raise refuse(_ordered([*error.details, *also], bodies)) from error
+            raise refuse(_ordered([*error.details, *also], bodies), error.unlisted) from error
 
 
 def _rows(body: Any, batch: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:

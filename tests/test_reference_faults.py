@@ -113,6 +113,15 @@ async def test_several_bad_references_are_told_together(harbour: TestedApplicati
             assert {(f"{len(batch) - 1}.name", "too_short")} < {*told}, told
 
 
+async def test_of_many_faults_the_first_are_told_and_all_are_counted(harbour: TestedApplication) -> None:
+    rows = [{"fromId": 900 + number} for number in range(150)]
+    answer = await harbour.client().post(f"{TRIPS}/batch", json=rows)
+    told = details(answer)
+    assert told == [(f"{at // 2}.{'name' if at % 2 else 'fromId'}", told[at][1]) for at in range(100)]
+    assert {code for _, code in told} == {"reference", "required"}
+    assert "300 faults, of which the first 100" in answer.json()["error"]["message"]
+
+
 async def test_a_reference_that_stands_is_no_fault(harbour: TestedApplication) -> None:
     admin, clerk = harbour.client(), harbour.client(role="Clerk")
     port = (await admin.post("/api/v1/ports", json={"name": "p"})).json()["data"]["id"]

@@ -313,7 +313,9 @@ def _refuse_faults(items: Sequence[BatchItem]) -> None:
     if faults:
         count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
         message = f"The body is well-formed but not valid: {count}."
-        raise ValidationFailed(message, details=faults[:_MOST_DETAILS])
+        refusal = ValidationFailed(message, details=faults[:_MOST_DETAILS])
+        refusal.unlisted = max(len(faults) - _MOST_DETAILS, 0)
+        raise refusal
 
 
 def _refuse_repeats(items: Sequence[BatchItem], *, atomic: bool) -> None:

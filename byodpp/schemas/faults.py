@@ -52,7 +52,9 @@ def refuse(details: Sequence[Detail], more: int = 0) -> ValidationFailed:
     if count <= MAX_DETAILS:
         return ValidationFailed(details=details)
     message = f"The body is not valid: {count} faults, of which the first {MAX_DETAILS} are listed."
-    return ValidationFailed(message, details=details[:MAX_DETAILS])
+    refusal = ValidationFailed(message, details=details[:MAX_DETAILS])
+    refusal.unlisted = count - MAX_DETAILS
+    return refusal
 
 
 def details_of(messages: Any, prefix: str, order: list[str], names: list[str]) -> list[Detail]:
