@@ -146,6 +146,28 @@ async def test_no_row_of_the_tenants_own_is_taken_where_it_is_not(world: World) 
             await world.rows(sql)
 
 
+@pytest.mark.parametrize("tier", ["shared", "database"])
+async def test_nothing_of_it_is_taken_of_a_tenant_that_is_no_more(
+    world: World, tmp_path: Any, tier: Tier
+) -> None:
+    await world.fill("acme", 1)
+    acme = (await world.application.tenant("acme")).id
+    beta = (await world.application.tenant("beta")).id
+    if tier != "shared":
+        await world.life.move("acme", tier)
+    await world.life.delete("acme", tmp_path)
+    for sql in (  # as a request does that has not heard of it
+        "insert into byodpp.idempotency_keys (tenant_id, user_id, method, route, key, request_hash)"
+        " values ({}, 1, 'PATCH', 'control plane /api/v1/tenants', 'k', 'h')",
+        "insert into byodpp.outbox (tenant_id, name, data, resource) values ({}, 'n', '1', 'Tenants')",
+        "insert into byodpp.history (tenant_id, resource, resource_id, operation, at, row)"
+        " values ({}, 'tenants', '1', 'update', now(), '{{}}')",
+    ):
+        await world.rows(sql.format(beta))
+        with pytest.raises(TenantMoving):
+            await world.rows(sql.format(acme))
+
+
 async def test_nothing_of_it_outlives_the_tenant(world: World, tmp_path: Any) -> None:
     await world.fill("acme", 1)
     acme, client = await world.application.tenant("acme"), world.client()

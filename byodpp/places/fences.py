@@ -93,7 +93,7 @@ async def hold(
         tables: that schemas of tenants have.
         located: every tenant's.
         further: tables that only databases of tenants have.
-        spared: by full name of a table, rows that it takes of everybody (`staying`).
+        spared: by full name of a table, rows that it takes of everybody who is there (`staying`).
     """
     located = sorted(located, key=lambda one: one.tenant_id)
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out)
@@ -101,6 +101,9 @@ async def hold(
     away = ",".join(str(one.tenant_id) for one in located if one.shut_out_of_all)
     gone = ",".join(str(one.tenant_id) for one in located if one.state == "gone")
     wanted |= {_at(one): gone if takes_moving(one.table) else away for one in further}
+    if gone:  # of who is no more nothing is taken anywhere: it would be there for good
+        living = f"{{row}}tenant_id <> all('{{{{{gone}}}}}'::bigint[])"
+        spared = {table: f"({rows} and {living})" for table, rows in spared.items()}
     lacking = set()  # schemas that may lack tables
     for place in located:
         if (
