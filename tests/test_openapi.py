@@ -382,6 +382,23 @@ def test_groups_are_described_as_they_are_taken(places: Blueprint, word: str, ta
         ask(places, {"aggregate": ["count"], "group": [word]})
 
 
+def test_a_list_that_a_class_serves_without_fields_has_nothing_to_group_by(tmp_path: Path) -> None:
+    served = """
+from byodpp.logics import Logic
+
+class Rates(Logic):
+    resource, operation = "Rates", "list"
+
+    async def execute(self):
+        return []
+"""
+    manifest = [{"name": "Rates", "type": "logic", "routes": {"crud": ["list"]}, "access": {"read": ["*"]}}]
+    made = document_of(build(tmp_path, manifest, {"logics/v1/rates/list.py": served}))
+    OpenAPIV31SpecValidator(made).validate()
+    names = [one.get("name") for one in made["paths"]["/api/v1/rates"]["get"]["parameters"]]
+    assert "aggregate" in names and "group" not in names
+
+
 @pytest.mark.parametrize(
     ("condition", "taken"),
     [

@@ -62,8 +62,8 @@ def _sortable(resource: ResourceDefinition) -> list[str]:
 def _behind(resource: ResourceDefinition, registry: Registry) -> Iterator[str]:
     """Yield patterns of fields behind one reference."""
     for step, target, many in relations(resource, registry):
-        if not many:
-            yield f"{step}\\.({'|'.join(_sortable(target))})"
+        if not many and (names := _sortable(target)):
+            yield f"{step}\\.({'|'.join(names)})"
 
 
 def _figures(resource: ResourceDefinition) -> Iterator[str]:
@@ -112,16 +112,19 @@ def _aggregates(resource: ResourceDefinition) -> list[Aggregate]:
     return found
 
 
-def group(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    """Return what groups can be made of."""
-    known = [*_sortable(resource), *_behind(resource, registry), *_periods(resource)]
+def group(resource: ResourceDefinition, registry: Registry) -> dict[str, Any] | None:
+    """Return what groups can be made of; None where a class serves what has no fields."""
+    names = _sortable(resource)
+    known = [*names, *_behind(resource, registry), *_periods(resource)]
     known += _periods_behind(resource, registry)
+    if not known:
+        return None
     told = (
         "What makes a group of `aggregate`: fields, also behind references, and periods of moments in UTC "
         "such as `month(createdAt)`."
     )
     schema = {"type": "string", "pattern": f"^({'|'.join(known)})$"}
-    found = words("group", told, schema, example=[known[0]])
+    found = words("group", told, schema, **({"example": names[:1]} if names else {}))
     found["schema"]["maxItems"] = MAX_GROUPS
     return found
 
