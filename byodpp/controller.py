@@ -26,7 +26,7 @@ from byodpp.exceptions import Detail, InvalidQuery, PayloadTooLarge
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps, put_below
-from byodpp.preconditions import entity_tag, expected_versions, is_unchanged, refuse_tags
+from byodpp.preconditions import NEW_ROW, entity_tag, expected_versions, is_unchanged, refuse_tags
 from byodpp.query.judge import judge
 from byodpp.query.parameters import read_parameters
 from byodpp.query.text import parse
@@ -127,6 +127,7 @@ class Controller:
     async def create(self, request: Request) -> Answer:
         """POST to the collection."""
         self._refuse_query(request)
+        refuse_tags(request.header(b"if-match"), NEW_ROW)
         loaded: LoadedBody = request.validated
         if request.decision.fields is None:
             given = {"body": loaded.values, "sent": loaded.sent, "nested": loaded.nested}

@@ -13,7 +13,20 @@ from typing import Final
 from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import InvalidHeader, PreconditionFailed, PreconditionRequired
 
-__all__ = ["entity_tag", "expected_versions", "is_unchanged", "refuse_tags"]
+__all__ = [
+    "NEW_ROW",
+    "RECORDS",
+    "SEVERAL_ROWS",
+    "entity_tag",
+    "expected_versions",
+    "is_unchanged",
+    "refuse_tags",
+]
+
+#: Why a write has no row to compare.
+SEVERAL_ROWS: Final = "If-Match is about one row: send `version` beside the `id` of each."
+NEW_ROW: Final = "If-Match is about a row that exists: a new one has no entity tag yet."
+RECORDS: Final = "If-Match is about one row: an import compares no versions."
 
 _TAG: Final = re.compile(r'\s*(W/)?"([\x21\x23-\x7e]*)"\s*(?:,|\Z)')
 _MAX_LENGTH: Final = 1_000
@@ -60,14 +73,18 @@ def expected_versions(
     return versions
 
 
-def refuse_tags(if_match: str | None) -> None:
-    """Refuse entity tags where several rows are written: passing over them would write in spite of them.
+def refuse_tags(if_match: str | None, told: str = SEVERAL_ROWS) -> None:
+    """Refuse entity tags where there is no row to compare: passing over them would write in spite of them.
+
+    Args:
+        if_match: the header's value, None when it was not sent.
+        told: why there is none.
 
     Raises:
         PreconditionFailed: there are some.
     """
     if if_match is not None and if_match.strip() != "*":
-        raise PreconditionFailed("If-Match is about one row: send `version` beside the `id` of each.")
+        raise PreconditionFailed(told)
 
 
 def is_unchanged(if_none_match: str | None, version: int | None) -> bool:

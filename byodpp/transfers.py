@@ -37,6 +37,7 @@ from byodpp.exceptions import (
 )
 from byodpp.idempotency import read_key
 from byodpp.negotiation import body_type
+from byodpp.preconditions import RECORDS, refuse_tags
 from byodpp.preferences import ROLLBACK, applied, preferences
 from byodpp.requests import Request
 from byodpp.responses import Answer, success
@@ -106,6 +107,7 @@ class Transfers:
         format = self._judged_type(request)
         options = import_options(_given(request.query_string), self.resource)
         self._refuse_upsert(request, options)
+        refuse_tags(request.header(b"if-match"), RECORDS)
         key = read_key(request.header(b"idempotency-key"))
         received = await self._received(request)
         try:

@@ -244,6 +244,27 @@ async def test_entity_tags_are_refused_where_several_rows_are_written(office: Te
     assert anyone.status_code == 200, anyone.text
 
 
+async def test_entity_tags_are_refused_where_there_is_no_row_yet(office: TestedApplication) -> None:
+    client = office.client()
+    for url, media_type, content in (
+        (CARDS, "application/json", '{"name": "a"}'),
+        (NOTES, "application/json", '{"name": "a"}'),
+        (TAGS, "application/json", '{"name": "a"}'),
+        (f"{CARDS}/import", "text/csv", "name\na\n"),
+        (f"{NOTES}/import?operation=upsert&on=name", "text/csv", "name\na\n"),
+    ):
+        for tag in ('"1"', '"1", "2"', 'W/"1"', "1"):
+            headers = {"If-Match": tag, "Content-Type": media_type}
+            refused = await client.post(url, content=content, headers=headers)
+            assert told(refused)[:2] == (412, "precondition_failed"), refused.text
+        headers = {"If-Match": "*", "Content-Type": media_type}
+        done = await client.post(url, content=content, headers=headers)
+        assert done.status_code in (200, 201), done.text
+    faulty = await client.post(CARDS, json={"name": 1}, headers={"If-Match": '"1"'})
+    assert told(faulty)[:2] == (422, "validation_failed")
+    assert await stored(client) == [("a", None, 1)]
+
+
 async def test_a_filter_names_no_version_and_says_what_does(office: TestedApplication) -> None:
     client = office.client()
     await made(client, CARDS, "a")
