@@ -216,7 +216,7 @@ class Authenticator:
             return None
         principal = self._of_token(token) if x_tenant is None else self._of_claims(token.claims, x_tenant)
         if principal is not None and self._revocations.concern(principal.home_tenant_id):
-            self.refuse_revoked(principal, token.claims.issued_at, token.claims.token_id)
+            self._refuse_revoked_token(principal, token.claims.issued_at, token.claims.token_id)
         return principal
 
     def _of_token(self, token: KnownToken) -> Principal | None:
@@ -276,7 +276,7 @@ class Authenticator:
             if session is not None:
                 principal = replace(principal, browser=session)
             self._principals.put((claims, x_tenant, session), principal, asked)
-        self.refuse_revoked(principal, claims.issued_at, claims.token_id)
+        self._refuse_revoked_token(principal, claims.issued_at, claims.token_id)
         return principal
 
     async def authenticate_session(
@@ -303,7 +303,7 @@ class Authenticator:
         """
         session = BrowserSession(id=session_id, begun_at=begun_at)
         principal = await self._by_header(authorization, x_tenant, session)
-        self.refuse_revoked(principal, begun_at, session_id)
+        self._refuse_revoked_token(principal, begun_at, session_id)
         return principal
 
     async def _by_key(self, text: str, x_tenant: str | None) -> Principal:
@@ -316,11 +316,15 @@ class Authenticator:
             asked = self._principals.turn
             principal = await self._principal_of_key(key, x_tenant)
             self._principals.put((key, x_tenant, None), principal, asked)
-        self.refuse_revoked(principal, key.created_at, key.id)
+        self._refuse_revoked(principal, key.created_at, key.id)
         self._keys.used(key)
         return principal
 
-    def refuse_revoked(self, principal: Principal, made_at: float, token_id: str | None = None) -> None:
+    def _refuse_revoked_token(self, principal: Principal, issued_at: float, id: str | None) -> None:
+        """Refuse a token that was revoked, or a session that began with it: both tell their issuer's time."""
+        self._refuse_revoked(principal, self._verifier.made_after(issued_at), id)
+
+    def _refuse_revoked(self, principal: Principal, made_at: float, token_id: str | None) -> None:
         """Refuse what was revoked by itself, or with its user or tenant.
 
         Args:
@@ -351,9 +355,12 @@ class Authenticator:
             raise Unauthenticated("The token's tenant is not active", error="invalid_token")
         if not (await self._users.resolve(claims, home)).active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
-        self.refuse_revoked(principal, claims.issued_at, principal.key_id or claims.token_id)
+        if principal.key_id is not None:
+            self._refuse_revoked(principal, claims.issued_at, principal.key_id)
+        else:
+            self._refuse_revoked_token(principal, claims.issued_at, claims.token_id)
         if principal.browser is not None:
-            self.refuse_revoked(principal, principal.browser.begun_at, principal.browser.id)
+            self._refuse_revoked_token(principal, principal.browser.begun_at, principal.browser.id)
         if principal.guest:
             await self._require_host(principal, home)
         if principal.key_id is not None and self._keys is not None:

@@ -43,6 +43,8 @@ _HEADER_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _LATEST: Final = 253_402_300_799  # the end of year 9999
 _LONGEST_NAME: Final = 255
 _MOST_ROLES: Final = 256
+#: Two clocks that are kept in time differ by less, in seconds.
+_IN_TIME: Final = 1
 #: How many tokens are spared at most when one must leave; then the oldest does, used or not.
 _MOST_SPARED: Final = 100
 
@@ -127,6 +129,7 @@ class TokenVerifier:
         self._known_realm = known_realm
         self._max_remembered = max_remembered
         self._clock = clock
+        self._ahead = False  # whether a token has come whose time of issue was still to come
         self._remembered: OrderedDict[bytes, KnownToken] = OrderedDict()
         self._registry = jws.JWSRegistry(algorithms=sorted(self._algorithms), strict_check_header=False)
 
@@ -142,6 +145,17 @@ class TokenVerifier:
             leeway_seconds=settings.token_leeway_seconds,
             known_realm=known_realm,
         )
+
+    def made_after(self, issued_at: float) -> float:
+        """Return a time after which a token was made, by the clock here.
+
+        An issuer whose clock was ahead once may be so by the whole leeway: what was revoked then was made
+        before that, whatever it says.
+
+        Args:
+            issued_at: what it says, in seconds since the epoch.
+        """
+        return issued_at - self._leeway if self._ahead else issued_at
 
     def forget(self) -> None:
         """Check every token anew."""
@@ -220,6 +234,8 @@ class TokenVerifier:
         if key is None or key.algorithm not in (None, algorithm):
             raise _invalid("The token's key is not known")
         self._check_signature(token, key)
+        if claims.issued_at > self._clock() + _IN_TIME:
+            self._ahead = True
         good_until = claims.expires_at + self._leeway
         return KnownToken(claims, good_until, self._keys.ring(realm), key)
 
