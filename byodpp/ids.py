@@ -6,13 +6,17 @@ import os
 import threading
 import time
 import uuid
+import weakref
+from collections.abc import Callable
+from functools import partial
+from random import Random
 from typing import Final
 
 from ulid import ULID
 
 from byodpp.definitions import ResourceDefinition
 
-__all__ = ["Ids", "request_id"]
+__all__ = ["Ids", "chance_of_requests", "request_id"]
 
 #: The last 60 bits of a request's id.
 _LAST: Final = (1 << 60) - 1
@@ -30,6 +34,24 @@ def request_id(chance: int) -> str:
     stamp = time.time_ns() // 1_000_000 << 80
     value = stamp | 0x7 << 76 | chance >> 60 << 64 | 0x8 << 60 | chance & _LAST
     return value.to_bytes(16).hex()
+
+
+def chance_of_requests() -> Callable[[], int]:
+    """Return what gives the 72 bits of each `request_id`.
+
+    It is a source of its own: what an application does with the one of the process must not repeat ids.
+    Nor must a server that forks after loading: each process that it makes begins anew.
+    """
+    source = Random()
+    known = weakref.ref(source)
+
+    def begin_anew() -> None:
+        here = known()
+        if here is not None:
+            here.seed()
+
+    os.register_at_fork(after_in_child=begin_anew)
+    return partial(source.getrandbits, 72)
 
 
 class Ids:

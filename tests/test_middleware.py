@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -74,6 +76,27 @@ async def test_ids_that_are_made_ascend_so_that_the_trails_index_of_them_grows_a
     read = [UUID(hex=one) for one in made]
     assert {(one.version, one.variant) for one in read} == {(7, RFC_4122)}
     assert len({one.int & (1 << 60) - 1 for one in read}) == 5
+
+
+#: What a server does that loads an application once, and forks its workers then.
+FORKING = """
+import os
+from byodpp.middleware.request_context import ClientAddress, RequestContext
+context = RequestContext(ClientAddress(()))
+for _ in range(3):
+    if os.fork() == 0:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+        request = context.open(scope, None)
+        print(request.request_id[-15:], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_workers_that_are_forked_make_ids_of_their_own() -> None:
+    command = [sys.executable, "-c", FORKING]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert len(told) == len(set(told)) == 3
 
 
 @pytest.mark.parametrize(

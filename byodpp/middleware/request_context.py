@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from random import Random
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
 from byodpp.header_lines import HeaderLines
-from byodpp.ids import request_id
+from byodpp.ids import chance_of_requests, request_id
 from byodpp.requests import REQUEST, Request
 
 __all__ = ["ClientAddress", "RequestContext", "completing"]
@@ -95,8 +93,7 @@ class RequestContext:
         self._max_json_depth = max_json_depth
         self._max_json_values = max_json_values
         self._body_timeout_seconds = body_timeout_seconds
-        # Of its own: what an application does with the one of the process must not repeat ids.
-        self._chance = partial(Random().getrandbits, 72)
+        self._chance = chance_of_requests()
 
     def open(self, scope: Scope, receive: Receive) -> Request:
         """Make the Request of an HTTP scope, and leave it there."""
