@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -276,6 +276,10 @@ class View:
         field = self._field_at(resource, comparison)
         value = self.value_at(resource, table, comparison.path, comparison.field)
         test = compare(value, value.type, field, comparison, operator)
+        if (comparison.inside or comparison.kind) and operator != "isNull":
+            # Inside json, what is not there or is its null may compare as false.
+            present = replace(comparison, operator="isNull", operand=Constant(False))
+            test = sa.case((compare(value, value.type, field, present, "isNull"), test))
         return sa.func.coalesce(test, sa.true() if unknown else sa.false())
 
     def _guarded(

@@ -140,10 +140,9 @@ def _compare_json(
         test = _like(typed, parameter(operand, kind), operator)
     else:
         test = typed.bool_op(_SYMBOLS[operator])(parameter(operand, kind))
-    # CASE, not AND: PostgreSQL may evaluate the parts of AND in any order, and a cast can fail.
-    return sa.case(
-        (_is(document, "number" if comparison.kind == "number" else "string"), test), else_=sa.false()
-    )
+    # CASE, not AND: PostgreSQL may evaluate the parts of AND in any order, and a cast can fail. A value of
+    # another type has no place in the order: null, as if there were none.
+    return sa.case((_is(document, "number" if comparison.kind == "number" else "string"), test))
 
 
 def _compare_digits(
@@ -173,7 +172,7 @@ def _compare_digits(
         (sa.func.char_length(digits) <= _MOST_DIGITS, digits.bool_op("~")(sa.literal_column(_NUMBER))),
         else_=sa.false(),
     )
-    return sa.case((spelled, test), else_=sa.false())
+    return sa.case((spelled, test))
 
 
 def _is(document: sa.ColumnElement[Any], kind: str) -> sa.ColumnElement[Any]:
