@@ -102,6 +102,9 @@ async def test_an_opened_row_is_read_by_the_other_tenant_and_no_other_row_is(
     assert found.status_code == 200, found.text
     assert found.json()["data"]["name"] == "open"
     assert "secret" not in found.json()["data"], "who is a guest is no owner"
+    called_so = tested.client(tenant="beta", role=["Viewer", "owner"], headers={"X-Tenant": "acme"})
+    answer = await called_so.get(f"{REPORTS}/{row['id']}")
+    assert "secret" not in answer.json()["data"], "whatever the other tenant calls his role"
     assert found.json()["data"].get("kind") is None, "what the row refers to was not opened"
     listed = (await reader.get(f"{REPORTS}?sort=name")).json()
     assert [one["name"] for one in listed["data"]] == ["open"] and listed["count"] == 1

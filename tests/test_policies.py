@@ -562,6 +562,10 @@ async def test_a_field_is_shown_to_its_audience_only(desk: TestedApplication) ->
     operator = desk.client(tenant="platform")
     seen = (await operator.get(f"{ITEMS}/{id}", headers={"X-Tenant": "acme"})).json()["data"]
     assert not {"report", "recipe"} & set(seen)
+    # Nor does a role of that name make an owner of somebody.
+    called_so = desk.client(tenant="platform", role=["Admin", "owner"])
+    seen = (await called_so.get(f"{ITEMS}/{id}", headers={"X-Tenant": "acme"})).json()["data"]
+    assert not {"report", "recipe"} & set(seen)
     unknown = await admin.get(f"{ITEMS}?filter[recipe]=salt")
     assert unknown.status_code == 400
     assert unknown.json()["error"]["details"][0]["code"] == "unknown_field"

@@ -212,7 +212,8 @@ def _grants(policy: Policy, name: str, operation: str) -> bool:
 def _audience(definition: FieldDefinition, resource: ResourceDefinition, caller: Caller) -> Condition | None:
     """Return on which rows a caller belongs to those whom a field is meant for; NOTHING is on none."""
     words = definition.audience
-    if PUBLIC in words or any(subject_of(word) in caller.held for word in words):
+    # `owner` is no role: one that is called so, by another tenant's realm for example, makes nobody one.
+    if PUBLIC in words or any(subject_of(word) in caller.held for word in words if word != OWNER):
         return None
     if OWNER not in words or not caller.at_home:
         return NOTHING
