@@ -248,8 +248,7 @@ class Upserts:
     async def _update(self, item: BatchItem, match: Match) -> Any:
         """Replace the row that is there."""
         if not match.visible:
-            self._work.item_call(self._call, "create")  # whoever may create would be told, nobody else
-            raise at_index(self._taken(), item.index)
+            return await self._create_beside(item)
         found = replace(item, operation="update", key=match.key)
         try:
             return await self._work.item(self._call, replace(found, values=await self._loaded(item)))
@@ -260,6 +259,19 @@ class Upserts:
             raise _Overtaken from error
         except ApiError as error:
             raise at_index(error, item.index) from error
+
+    async def _create_beside(self, item: BatchItem) -> Any:
+        """Create a row in spite of one that the caller may not read: he is told what any creation is told.
+
+        Raises:
+            UniqueConflict: it is there. Who may not have the new one is refused for that, and learns nothing.
+            PreconditionFailed: the item names a version, which no row has that he could know of.
+        """
+        try:
+            async with self._unit.transaction.savepoint():
+                return (await self._create([item]))[item.index]
+        except _Overtaken as error:
+            raise at_index(self._taken(), item.index) from error
 
     async def _create(self, items: Sequence[BatchItem]) -> dict[int, Any]:
         """Create rows; return them by the index of their items.

@@ -42,6 +42,8 @@ async def insert_rows(
 ) -> list[Any]:
     """Insert rows; with one statement, unless they do not all bring the same columns.
 
+    There are no records where the caller may not have all of the rows; some may be inserted by then.
+
     Args:
         store: the application's.
         acting: who does.
@@ -58,5 +60,7 @@ async def insert_rows(
     for places in groups:
         part = [items[place] for place in places]
         records = await store.insert(acting, resource, part, permitted, seen)
+        if len(records) < len(part):
+            return []
         found.update(zip(places, records, strict=True))
     return [found[place] for place in range(len(items))]

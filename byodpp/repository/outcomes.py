@@ -57,6 +57,8 @@ def refusal(
         return StateConflict(f"{step} starts from {starts}; the row is {found}.")
     if record["unfit"]:
         return unfit(record["unfit"])
+    if record["fits"] is False:
+        return Forbidden(f"You may not make the row of {resource.name} like this.")
     if not record["changed"]:
         return Conflict("Another request changed the row at the same time; try again.")
     return None

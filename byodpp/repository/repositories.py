@@ -142,7 +142,7 @@ class Repository(Reading):
             )
             return Rows(record["data"].encode(), self.resource, self._store.registry, len(items))
         records = await insert_rows(self._store, self._acting, self.resource, prepared, permitted, seen)
-        if not all(record["permitted"] for record in records):
+        if len(records) < len(items) or not all(record["permitted"] for record in records):
             raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))
         rows = await self._all_shown(records)
         self._remember_events("create", rows, records)
@@ -431,8 +431,6 @@ class Repository(Reading):
         refused = refusal(self.resource, record, operation, expected_version, visibility, sources)
         if refused is not None:
             raise refused
-        if record["still_permitted"] is False and operation != "delete":
-            raise self._undo(Forbidden(f"You may not make the row of {self.resource.name} like this."))
 
     async def _all_shown(self, records: Sequence[Any]) -> list[Row]:
         rows = []

@@ -22,6 +22,7 @@ from byodpp.repository.constraint_errors import already_there, explained
 from byodpp.repository.references import needs_look
 from byodpp.repository.stores import Store
 from byodpp.schemas.keys import REFERENCE
+from byodpp.statements.intended import is_foreseeable
 from byodpp.statements.staging import StagedRows, StagingStatements
 
 __all__ = ["Refused", "Staging", "Written"]
@@ -88,10 +89,10 @@ class Staging:
         # Refuses all of it where there is no right.
         permitted = self._acting.permitted(self._resource, "create", self._rows.sent)
         await self._store.refuse_full(self._acting, self._resource)
-        await self._sift(self._rows.records, everything=wary)
+        await self._sift(self._rows.records, permitted, everything=wary)
         if not await self._inserted(self._left(), permitted, written):
             if not wary:
-                await self._sift(self._left(), everything=True)
+                await self._sift(self._left(), permitted, everything=True)
             left = self._left()
             if wary or not await self._inserted(left, permitted, written):
                 await self._halve(left, permitted, written)
@@ -123,7 +124,7 @@ class Staging:
                     compiled.sql, *store.arguments(compiled, acting, named)
                 )
                 if record["refused"]:
-                    raise Forbidden(f"You may not create such a row of {resource.name}.")
+                    raise self._forbidden()
         except ApiError as error:
             if _is_no_rows_fault(error):
                 raise
@@ -158,11 +159,12 @@ class Staging:
 
     # --- asking -----------------------------------------------------------------------
 
-    async def _sift(self, records: Sequence[int], *, everything: bool) -> None:
-        """Refuse the rows whose references or unique keys are wrong.
+    async def _sift(self, records: Sequence[int], permitted: Condition | None, *, everything: bool) -> None:
+        """Refuse the rows whose references or unique keys are wrong, and those that the caller may not have.
 
         Args:
             records: the rows.
+            permitted: which of them he may have; None is all.
             everything: False asks only what nothing else would find.
         """
         looks = [one for one in self._resource.fields if self._looked_at(one, everything=everything)]
@@ -172,6 +174,7 @@ class Staging:
             async with self._acting.transaction.savepoint():
                 meant = self._meant(records)
                 unseen = [(name, place) for name in looks for place in await self._unseen(name, meant)]
+                barred = await self._barred(permitted, meant) if everything else []
                 keys = await self._wrong_keys(meant) if everything else []
         except ApiError as error:
             if _is_no_rows_fault(error):
@@ -182,7 +185,12 @@ class Staging:
             faults.setdefault(place, []).append(Detail(name, "reference", REFERENCE))
         for (record, line), details in faults.items():
             self._refuse(record, line, ValidationFailed(details=details))
+        for record, line in barred:  # before it is told what is taken
+            self._refuse(record, line, self._forbidden())
         self._refuse_keys(keys)
+
+    def _forbidden(self) -> Forbidden:
+        return Forbidden(f"You may not create such a row of {self._resource.name}.")
 
     def _looked_at(self, name: str, *, everything: bool) -> bool:
         references = self._resource.fields[name].references
@@ -198,6 +206,13 @@ class Staging:
         target = self._store.registry.target(self._resource, references)
         visibility = self._acting.lookup(target) or Visibility(NOTHING, {})
         found = await self._asked(self._statements.unseen(self._resource, name, target, visibility), meant)
+        return [(row["record"], row["line"]) for row in found]
+
+    async def _barred(self, permitted: Condition | None, meant: Mapping[str, Any]) -> list[tuple[int, int]]:
+        """Return the places of rows that the caller may not have, as far as that can be seen before."""
+        if permitted is None or not is_foreseeable(self._resource, permitted):
+            return []
+        found = await self._asked(self._statements.barred(self._resource, permitted), meant)
         return [(row["record"], row["line"]) for row in found]
 
     async def _wrong_keys(self, meant: Mapping[str, Any]) -> list[_WrongKey]:

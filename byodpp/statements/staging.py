@@ -18,6 +18,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import ResourceDefinition, Scope
+from byodpp.statements.intended import FITS
 from byodpp.statements.parameters import array_parameter
 from byodpp.statements.reads import Compiled, Statements
 from byodpp.statements.writes import WriteStatements
@@ -75,17 +76,32 @@ class StagingStatements:
         key = ("insert staged", resource.id, visibility, permitted, event, shown)
 
         def build() -> sa.Select[Any]:
-            columns = [resource.columns[name] for name in staged_fields(resource)]
-            staged = self._staged(columns)
-            table = self._tables[resource]
-            values = {name: _typed(staged.c[name], table.c[name].type) for name in columns}
-            rows = sa.select(*values.values()).select_from(staged).where(*_meant(staged))
-            rows = rows.order_by(_record(staged))
+            columns, _, rows = self._rows(resource)
             return self._writes.insert_selected(
                 resource, columns, rows, visibility, permitted, event=event, shown=shown
             )
 
         return self._statements.cached(key, build)
+
+    def barred(self, resource: ResourceDefinition, permitted: Condition) -> Compiled:
+        """Rows that the caller may not have, of a rule that is foreseeable: `record` and `line`."""
+
+        def build() -> sa.Select[Any]:
+            columns, staged, rows = self._rows(resource)
+            where = {_RECORD: _record(staged), _LINE: sa.cast(staged.c[_LINE], sa.BigInteger())}
+            found = self._writes.intended(resource, columns, rows, permitted, where)
+            places = found.c[_RECORD].label("record"), found.c[_LINE].label("line")
+            return sa.select(*places).where(sa.not_(found.c[FITS]))
+
+        return self._statements.cached(("staged barred", resource.id, permitted), build)
+
+    def _rows(self, resource: ResourceDefinition) -> tuple[list[str], sa.TableValuedAlias, sa.Select[Any]]:
+        """Return the columns that a creation fills, the rows as texts, and a select of their values."""
+        columns = [resource.columns[name] for name in staged_fields(resource)]
+        staged, table = self._staged(columns), self._tables[resource]
+        values = [_typed(staged.c[name], table.c[name].type) for name in columns]
+        rows = sa.select(*values).select_from(staged).where(*_meant(staged)).order_by(_record(staged))
+        return columns, staged, rows
 
     def unseen(
         self, resource: ResourceDefinition, field: str, target: ResourceDefinition, visibility: Visibility

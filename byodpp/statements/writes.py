@@ -19,9 +19,11 @@ from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
 from byodpp.registry import Registry
 from byodpp.schemas.modifiers import ModifierKind
+from byodpp.statements.answers import Answers
 from byodpp.statements.audit_entries import former_values, recorded
-from byodpp.statements.consequences import Consequences, shown_as_told, told_json
+from byodpp.statements.consequences import Consequences
 from byodpp.statements.history import moment_of_change
+from byodpp.statements.intended import FITS, changed_rows, is_foreseeable, new_rows
 from byodpp.statements.json import json_array
 from byodpp.statements.keys import KeyStatements, bind_key
 from byodpp.statements.modifiers import modified, unfit
@@ -61,6 +63,7 @@ class WriteStatements:
         self._tables = tables
         self._statements = statements
         self._consequences = Consequences(registry, tables, statements)
+        self._answers = Answers(statements, self._consequences)
         self.keys = KeyStatements(tables, statements)
 
     # --- insert -----------------------------------------------------------------------
@@ -85,7 +88,8 @@ class WriteStatements:
 
         The result has a row per inserted row, in order: `data` (JSON text; null when the caller
         may not see it), `permitted` (whether the caller may have such a row), `id`, `new_version`, and
-        `told`: what the event holds, where it is `heard` and that is not `data`; else null.
+        `told`: what the event holds, where it is `heard` and that is not `data`; else null. It is empty
+        where nothing was inserted, because the caller may not have some of them.
         With `joined` it is one row, whose `data` is a JSON array: for a caller who may have, and see,
         every row.
         """
@@ -117,10 +121,29 @@ class WriteStatements:
         event: bool,
         heard: bool,
     ) -> sa.Select[Any]:
-        table = self._tables[resource]
         names = [*self._owner_columns(resource), *columns]
+        inserted, _, permitted = self._inserted(resource, names, source, permitted)
+        return self._answers.answered(resource, inserted, visibility, permitted, event=event, heard=heard)
+
+    def _inserted(
+        self,
+        resource: ResourceDefinition,
+        names: Sequence[str],
+        source: sa.Select[Any],
+        permitted: Condition | None,
+    ) -> tuple[sa.CTE, sa.CTE | None, Condition | None]:
+        """Return the rows that a select gives, inserted; the same as intended; and what is left to judge.
+
+        Where it can be seen before which of them the caller may have, all are inserted or none.
+        """
+        table, intended = self._tables[resource], None
+        if permitted is not None and is_foreseeable(resource, permitted):
+            intended = new_rows(self._statements, resource, table, names, source, permitted)
+            all_fit = sa.select(sa.func.bool_and(intended.c[FITS])).scalar_subquery()
+            source = sa.select(*(intended.c[name] for name in names)).where(all_fit)
+            permitted = None
         inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
-        return self._answered(resource, inserted, visibility, permitted, event=event, heard=heard)
+        return inserted, intended, permitted
 
     def insert_selected(
         self,
@@ -136,7 +159,7 @@ class WriteStatements:
         """Insert what a select finds.
 
         The result is one row: `created` and `refused`, the numbers of rows that were inserted and of
-        those among them that the caller may not have; and `data` and `ids`, arrays of texts: what the
+        those that the caller may not have; and `data` and `ids`, arrays of texts: what the
         events hold, and the keys; both null unless they are to be `shown`.
 
         Args:
@@ -148,21 +171,38 @@ class WriteStatements:
             event: one per row.
             shown: whether somebody hears the events.
         """
-        table = self._tables[resource]
         source = rows.add_columns(*self._owner_values(resource))
         names = [*columns, *self._owner_columns(resource)]
-        inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
-        answered = self._answered(resource, inserted, visibility, permitted, event=event, heard=shown)
+        inserted, intended, permitted = self._inserted(resource, names, source, permitted)
+        answered = self._answers.answered(resource, inserted, visibility, permitted, event=event, heard=shown)
         answer = answered.subquery("_answer")
         nothing: sa.ColumnElement[Any] = sa.literal_column("null")
         told = sa.func.coalesce(answer.c.told, answer.c.data)
         texts = sa.func.array_agg(told), sa.func.array_agg(sa.cast(answer.c.id, sa.Text()))
+        refused: sa.ColumnElement[Any] = sa.func.count().filter(answer.c.permitted.is_not(sa.true()))
+        if intended is not None:
+            barred = sa.select(sa.func.count()).select_from(intended).where(sa.not_(intended.c[FITS]))
+            refused = barred.scalar_subquery()
         return sa.select(
             sa.func.count().label("created"),
-            sa.func.count().filter(answer.c.permitted.is_not(sa.true())).label("refused"),
+            refused.label("refused"),
             (texts[0] if shown else nothing).label("data"),
             (texts[1] if shown else nothing).label("ids"),
         ).select_from(answer)
+
+    def intended(
+        self,
+        resource: ResourceDefinition,
+        columns: Sequence[str],
+        rows: sa.Select[Any],
+        permitted: Condition,
+        beside: Mapping[str, sa.ColumnElement[Any]],
+    ) -> sa.CTE:
+        """Return what `insert_selected` would insert, with `FITS` and what else is wanted of each row."""
+        names = [*columns, *self._owner_columns(resource)]
+        source = rows.add_columns(*self._owner_values(resource), *beside.values())
+        table = self._tables[resource]
+        return new_rows(self._statements, resource, table, names, source, permitted, beside=tuple(beside))
 
     def _one_value(self, resource: ResourceDefinition, columns: Sequence[str]) -> sa.Select[Any]:
         table = self._tables[resource]
@@ -211,8 +251,9 @@ class WriteStatements:
 
         The result is no row (not found), or one with `permitted`, `version`, `state`, `before` (JSON
         text of the row as the caller saw it, or null), `unfit` (fields whose modified value would be
-        none of theirs), `changed` (whether the change was made), and of
-        the changed row `data` (JSON text), `still_permitted`, `new_version`, and `told` as of `insert`.
+        none of theirs), `fits` (whether the caller may have what the row becomes; null is yes), `changed`
+        (whether the change was made), and of the changed row `data` (JSON text), `new_version`, and `told`
+        as of `insert`.
         """
         key = ("change", resource.id, change, context_in_statement)
         return self._statements.cached(
@@ -221,15 +262,15 @@ class WriteStatements:
 
     def _build_change(self, resource: ResourceDefinition, change: Change, *, alone: bool) -> sa.Select[Any]:
         table = self._tables[resource]
-        old = self._locked(resource, table, change).cte("_old")
+        old = self._locked(resource, table, change, after=True).cte("_old")
         written = self._written(resource, table, old, change).cte("_row")
         deleted = change.kind in ("delete", "softDelete")
         former = old if change.audited else None
         told, extra = self._consequences.of(
             resource, written, former, deleted=deleted, event=change.event, heard=change.heard
         )
-        shown = self._answer(
-            resource, written, told, change.visibility, change.permitted, heard=change.heard
+        shown = self._answers.answer(
+            resource, written, told, change.visibility, None, heard=change.heard
         ).subquery("_shown")
         wanted = {
             "permitted": True,  # null tells that there is no such row
@@ -237,12 +278,12 @@ class WriteStatements:
             "state": change.check_state,
             "before": change.before,
             "unfit": bool(change.modifiers),
+            "fits": change.permitted is not None,
         }
         found = [
             _found(old.c[name], wanted=asked) if alone else old.c[name] for name, asked in wanted.items()
         ]
         source = context_setting() if alone else old
-        permitted = sa.true() if change.permitted is None else sa.select(shown.c.permitted).scalar_subquery()
         return (
             sa.select(
                 *found,
@@ -251,7 +292,6 @@ class WriteStatements:
                 .scalar_subquery()
                 .label("changed"),
                 sa.select(shown.c.data).scalar_subquery().label("data"),
-                permitted.label("still_permitted"),
                 sa.select(shown.c.new_version).scalar_subquery().label("new_version"),
                 _found(shown.c.told, wanted=change.heard),
             )
@@ -288,7 +328,7 @@ class WriteStatements:
         told, extra = self._consequences.of(
             resource, written, former, deleted=False, event=change.event, heard=change.heard
         )
-        return self._answer(
+        return self._answers.answer(
             resource, written, told, change.visibility, change.permitted, heard=change.heard
         ).add_cte(*extra)
 
@@ -298,8 +338,18 @@ class WriteStatements:
         table: sa.Table,
         change: Change,
         which: sa.ColumnElement[bool] | None = None,
+        *,
+        after: bool = False,
     ) -> sa.Select[Any]:
-        """Select the row as it is, locked, with everything that decides whether it may be changed."""
+        """Select the row as it is, locked, with everything that decides whether it may be changed.
+
+        Args:
+            resource: of the row.
+            table: of the same.
+            change: what is to be done.
+            which: rows are meant; None is the one with parameter `id`.
+            after: what the change leaves is judged, too, from parameters `v_<column>`.
+        """
         meant = table.c.id == bind_key(table) if which is None else which
         rows = [self._statements.scope(resource, table), meant]
         if resource.soft_delete:
@@ -311,9 +361,16 @@ class WriteStatements:
         if change.permitted is not None:
             permitted.append(self._statements.condition(resource, change.permitted, table))
         null: sa.ColumnElement[Any] = sa.literal_column("null")
-        before = sa.cast(self._json(resource, table, change.visibility), sa.Text())
-        told = sa.cast(self._json(resource, table, recorded(resource)), sa.Text())
+        before = sa.cast(self._statements.row_json(resource, table, change.visibility), sa.Text())
+        told = sa.cast(self._statements.row_json(resource, table, recorded(resource)), sa.Text())
         state = table.c[resource.columns[resource.states.field]] if resource.states else null
+        source: sa.FromClause = table
+        fits: sa.ColumnElement[Any] = sa.true()
+        if after and change.permitted is not None and change.kind in ("update", "restore"):
+            left = changed_rows(table, self._values(resource, table, change, guarded=True))
+            source = table.join(left, sa.true())
+            # A comparison with null is null here, where nothing makes false of it as `where` does.
+            fits = sa.func.coalesce(self._statements.condition(resource, change.permitted, left), sa.false())
         return (
             sa.select(
                 table.c.id,
@@ -324,7 +381,9 @@ class WriteStatements:
                 (told if change.audited else null).label("recorded"),
                 *(former_values(resource, table) if change.audited else ()),
                 (unfit(table, _modifiers(resource, change)) if change.modifiers else null).label("unfit"),
+                fits.label("fits"),
             )
+            .select_from(source)
             .where(*rows)
             .with_for_update(of=table, key_share=_leaves_keys(resource, table, change))
         )
@@ -357,6 +416,7 @@ class WriteStatements:
             self._statements.scope(resource, table, writing=True),
             table.c.id == old.c.id,
             old.c.permitted,
+            old.c.fits,
         ]
         if change.check_version:
             guards.append(old.c.version == sa.bindparam("expected_version", type_=sa.BigInteger()))
@@ -366,9 +426,30 @@ class WriteStatements:
             guards.append(sa.func.cardinality(old.c.unfit) == sa.literal_column("0"))
         if change.kind == "delete":
             return sa.delete(table).where(*guards).returning(*table.c)
+        return (
+            sa.update(table).where(*guards).values(self._values(resource, table, change)).returning(*table.c)
+        )
+
+    def _values(
+        self, resource: ResourceDefinition, table: sa.Table, change: Change, *, guarded: bool = False
+    ) -> dict[str, Any]:
+        """Return what a change writes, by column.
+
+        Args:
+            resource: of the row.
+            table: of the same.
+            change: what is to be done.
+            guarded: the values are asked for also where a modified one would be none of its field's; it
+                is then what it was.
+        """
         values: dict[str, Any] = {column: _value(table.c[column]) for column in change.columns}
-        for definition, kind in _modifiers(resource, change):
-            values[definition.column] = modified(table, definition, kind)
+        modifiers = _modifiers(resource, change)
+        for definition, kind in modifiers:
+            new = modified(table, definition, kind)
+            if guarded:
+                whole = sa.func.cardinality(unfit(table, modifiers)) == sa.literal_column("0")
+                new = sa.case((whole, new), else_=table.c[definition.column])
+            values[definition.column] = new
         values["updated_at"] = moment_of_change(resource)
         if resource.versioned:
             values["version"] = table.c.version + 1
@@ -376,60 +457,7 @@ class WriteStatements:
             values["deleted_at"] = moment_of_change(resource)
         if change.kind == "restore":
             values["deleted_at"] = sa.null()
-        return sa.update(table).where(*guards).values(values).returning(*table.c)
-
-    # --- what belongs to every write --------------------------------------------------
-
-    def _answered(
-        self,
-        resource: ResourceDefinition,
-        row: sa.CTE,
-        visibility: Visibility,
-        permitted: Condition | None,
-        *,
-        event: bool,
-        heard: bool,
-    ) -> sa.Select[Any]:
-        """Return the answer about rows that are created, with all that follows from it."""
-        told, extra = self._consequences.of(resource, row, None, deleted=False, event=event, heard=heard)
-        return self._answer(resource, row, told, visibility, permitted, heard=heard).add_cte(*extra)
-
-    def _answer(
-        self,
-        resource: ResourceDefinition,
-        row: sa.CTE,
-        told: sa.CTE | None,
-        visibility: Visibility,
-        permitted: Condition | None,
-        *,
-        heard: bool,
-    ) -> sa.Select[Any]:
-        json = shown_as_told(resource, told, visibility) if permitted is None else None
-        event: sa.ColumnElement[Any] = sa.null()
-        if told is not None and (json is not None or heard):
-            row = told  # nothing else of the row is asked, or all of it is there
-            event = event if json is not None else told_json(told)
-        data: sa.ColumnElement[Any] = sa.cast(
-            self._json(resource, row, visibility) if json is None else json, sa.Text()
-        )
-        if visibility.rows is not None:
-            data = sa.case((self._statements.condition(resource, visibility.rows, row), data))
-        allowed: sa.ColumnElement[bool] = sa.true()
-        if permitted is not None:
-            # A comparison with null is null here, where nothing makes false of it as `where` does.
-            allowed = sa.func.coalesce(self._statements.condition(resource, permitted, row), sa.false())
-        version = row.c.version if resource.versioned else sa.cast(sa.null(), sa.BigInteger())
-        return sa.select(
-            data.label("data"),
-            allowed.label("permitted"),
-            row.c.id.label("id"),
-            version.label("new_version"),
-            sa.cast(event, sa.Text()).label("told"),
-        ).select_from(row)
-
-    def _json(self, resource: ResourceDefinition, row: sa.FromClause, visibility: Visibility) -> Any:
-        """Return the row's JSON as the caller may see it."""
-        return self._statements.row_json(resource, row, visibility)
+        return values
 
 
 def _found(column: sa.ColumnElement[Any], *, wanted: bool) -> sa.ColumnElement[Any]:

@@ -1,0 +1,106 @@
+"""Rows as a write would leave them, judged before it is tried.
+
+Who may not have a row is told so before the database looks whether it is taken: else he would learn by
+trying which rows there are that he may not read. In: the values of new rows, or of a change, and a rule.
+Out: the same as a part of the statement that writes. Rejects nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.sql.elements import quoted_name
+
+from byodpp.conditions import AllOf, AnyOf, Comparison, Condition, Opened, Search
+from byodpp.definitions import ResourceDefinition
+from byodpp.statements.reads import Statements
+
+__all__ = ["FITS", "changed_rows", "is_foreseeable", "new_rows"]
+
+#: A column that no field can have: whether the caller may have the row.
+FITS: Final = quoted_name("#fits", True)
+
+
+def is_foreseeable(resource: ResourceDefinition, condition: Condition) -> bool:
+    """Whether a rule asks nothing of a new row that is known only once it is there: its number.
+
+    What follows a relation from the row asks for others that refer to it, and there are none yet.
+    """
+    match condition:
+        case Comparison(path=(), field="id"):
+            return resource.key != "bigint"
+        case Comparison() | Search():
+            return True
+        case AllOf(parts) | AnyOf(parts):
+            return all(is_foreseeable(resource, part) for part in parts)
+        case Opened():
+            return False
+        case _:
+            return True if getattr(condition, "path", ()) else is_foreseeable(resource, condition.part)
+
+
+def new_rows(
+    statements: Statements,
+    resource: ResourceDefinition,
+    table: sa.Table,
+    names: Sequence[str],
+    source: sa.Select[Any],
+    permitted: Condition,
+    *,
+    beside: Sequence[str] = (),
+) -> sa.CTE:
+    """Return new rows with `FITS`, in their order.
+
+    Args:
+        statements: whose rules are meant.
+        resource: of the rows.
+        table: of the same.
+        names: columns that the source gives, in its order.
+        source: the values.
+        permitted: which rows the caller may have.
+        beside: columns that it gives behind them, and that are no column of the table.
+    """
+    chosen = (*names, *beside)
+    labelled = [column.label(name) for name, column in zip(chosen, source.selected_columns, strict=True)]
+    given = source.with_only_columns(*labelled, maintain_column_froms=True).cte("_given")
+    columns = [
+        _alike(given.c[column.name], column).label(column.name)
+        if column.name in names
+        else _filled_in(column).label(column.name)
+        for column in table.columns
+    ]
+    row = sa.select(*columns, *(given.c[name] for name in beside)).select_from(given).subquery("_new")
+    fits = sa.func.coalesce(statements.condition(resource, permitted, row), sa.false()).label(FITS)
+    return sa.select(*(row.c[name] for name in chosen), fits).select_from(row).cte("_intended")
+
+
+def changed_rows(table: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.FromClause:
+    """Return, beside each row of a table, the same as a change leaves it.
+
+    Args:
+        table: of the rows.
+        values: by column; the others stay as they are.
+    """
+    columns = [
+        _alike(values[column.name], column).label(column.name) if column.name in values else column
+        for column in table.columns
+    ]
+    return sa.select(*columns).correlate(table).lateral("_new")
+
+
+def _alike(value: sa.ColumnElement[Any], column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return a value that is compared as in its column."""
+    kind = column.type
+    if isinstance(kind, sa.String) and kind.collation is not None:
+        return sa.collate(sa.type_coerce(value, kind), kind.collation)
+    return sa.type_coerce(value, kind)
+
+
+def _filled_in(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return what PostgreSQL puts into a column that a new row does not give."""
+    default = column.server_default
+    if isinstance(default, sa.DefaultClause):
+        return sa.cast(sa.literal_column(str(default.arg)), column.type)
+    return sa.cast(sa.null(), column.type)
