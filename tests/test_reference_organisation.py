@@ -44,6 +44,19 @@ async def test_a_suspended_tenants_tokens_are_refused_from_then_on(
     await admin.get("/api/v1/products", 401)
 
 
+@pytest.mark.parametrize("metadata", [[1], "text", 7, True, None])
+async def test_no_metadata_of_an_organisation_stand_against_its_suspension(
+    application: TestedApplication, admin: Person, operator: Person, metadata: object
+) -> None:
+    acme = await application.tenant("acme")
+    url = f"/api/v1/tenants/{acme.id}"
+    await admin.ask("PATCH", url, 200, {"metadata": metadata})
+    suspended = await operator.post(f"{url}/deactivate", {"reason": "security"})
+    assert (suspended["status"], suspended["metadata"]["suspensionReason"]) == ("deactivated", "security")
+    assert suspended["metadata"].get("metadata") == metadata
+    assert (await operator.post(f"{url}/activate"))["status"] == "activated"
+
+
 async def test_an_organisation_changes_its_profile_and_not_its_standing(
     application: TestedApplication, admin: Person
 ) -> None:

@@ -547,7 +547,7 @@ async def test_a_suspension_beside_an_invitation_is_taken_up_also_when_that_has_
     await world.life.invite("gamma", BEN)
     steps, told = counting()
     await world.life.suspend("gamma", "security", told=told)
-    assert list(steps) == ["realm", "sessions", "revocation", "mail"]
+    assert list(steps) == ["reason", "realm", "sessions", "revocation", "mail"]
     assert (await world.state("gamma"))["realm"]["enabled"] is False
     with pytest.raises(Conflict):
         await world.life.suspend("gamma", "security")
@@ -757,6 +757,57 @@ async def test_what_was_given_before_a_suspension_for_security_is_never_good_aga
     await world.application.connected.revocation_watch.refresh()
     assert await status(old) == later
     assert await status(world.issuer.issue(ulid, "somebody", roles=["Admin"])) == 200
+
+
+async def test_a_suspension_is_raised_to_one_for_security(world: World) -> None:
+    await world.life.onboard(ADA)
+    ulid = (await world.rows("select ulid from tenants where slug = 'gamma'"))[0]["ulid"]
+    token = world.issuer.issue(ulid, "somebody", roles=["Admin"])
+    caller = world.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+    assert (await caller.get("/api/v1/notes")).status_code == 200
+    await world.life.suspend("gamma", "payment")
+    steps, told = counting()
+    await world.life.suspend("gamma", "security", told=told)
+    assert list(steps) == ["status", "reason", "realm", "sessions", "revocation", "mail"]
+    state = await world.state("gamma")
+    assert json.loads(state["tenant"]["metadata"])["suspensionReason"] == "security"
+    assert [one["name"] for one in state["events"]].count("tenant.suspended") == 2
+    with pytest.raises(Conflict, match="suspended already"):
+        await world.life.suspend("gamma", "security")
+    await world.life.reactivate("gamma")
+    await world.application.connected.revocation_watch.refresh()
+    world.application.connected.authenticator.forget()
+    answer = await caller.get("/api/v1/notes")
+    assert (answer.status_code, "revoked" in answer.text) == (401, True)
+
+
+async def test_a_suspension_that_is_taken_up_with_another_reason_notes_that(world: World) -> None:
+    await world.life.onboard(ADA)
+    with pytest.raises(Cut):
+        await world.life.suspend("gamma", "payment", told=cutting("status"))
+    await world.life.suspend("gamma", "security")
+    assert json.loads((await world.state("gamma"))["tenant"]["metadata"])["suspensionReason"] == "security"
+    assert await world.rows("select 1 from revocations where kind = 'tenant'")
+
+
+@pytest.mark.parametrize("metadata", [[1], "text", 7, None, {"suspensionReason": "security"}])
+async def test_a_tenant_writes_nothing_into_its_record_that_stands_against_its_suspension(
+    world: World, metadata: Any
+) -> None:
+    await world.life.onboard(ADA)
+    [row] = await world.rows("select id, ulid from tenants where slug = 'gamma'")
+    token = world.issuer.issue(row["ulid"], "mallory", roles=["Admin"])
+    admin = world.application.client(role=None, headers={"Authorization": f"Bearer {token}"})
+    answer = await admin.patch(f"/api/v1/tenants/{row['id']}", json={"metadata": metadata})
+    assert answer.status_code == 200, answer.text
+    operator = world.application.client(tenant="platform")
+    answer = await operator.post(f"/api/v1/tenants/{row['id']}/deactivate")
+    assert answer.status_code == 200, answer.text
+    await world.life.suspend("gamma", "security")
+    assert await world.rows("select 1 from revocations where kind = 'tenant'")
+    await world.life.reactivate("gamma")
+    await world.life.suspend("gamma", "admin")
+    assert (await world.state("gamma"))["tenant"]["status"] == "deactivated"
 
 
 async def test_a_tenant_without_a_realm_is_suspended_reactivated_and_deleted(

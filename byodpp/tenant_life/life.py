@@ -167,14 +167,16 @@ class TenantLife:
 
         Raises:
             NotFound: there is no such tenant.
-            Conflict: it is not active, or its reactivation or deletion is under way.
+            Conflict: it is not active, or suspended for this reason already, or its reactivation or deletion
+                is under way.
         """
         if reason not in SUSPENSION_REASONS:
             raise ValidationFailed(f"A reason is one of {', '.join(SUSPENSION_REASONS)}, not {reason!r}")
         tenant = await self._finder.find(name, "suspend")
-        steps = self._steps.suspension(tenant, reason)
-        given = {"reason": reason, "tenant": tenant.id}
         begun = tenant.status == "deactivated"
+        raised = begun and await self._procedures.suspended_for(tenant.id) != reason
+        steps = self._steps.suspension(tenant, reason, raised=raised)
+        given = {"reason": reason, "tenant": tenant.id}
         found = await self._procedures.in_the_way(tenant.slug, tenant.id)
         beside = found is not None and (
             found.kind in _NOT_WAITED_FOR or found.tenant not in (None, tenant.id)
@@ -185,7 +187,7 @@ class TenantLife:
             await run(self._procedures, "suspend", tenant.slug, given, steps, told)
             return
         async for step in self._procedures.at_once(
-            "suspend", tenant.slug, given, steps[1:] if begun else steps
+            "suspend", tenant.slug, given, steps[1:] if begun and not raised else steps
         ):
             told(step.name, True)
 

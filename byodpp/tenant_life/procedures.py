@@ -91,6 +91,11 @@ _DONE_LAST: Final = (
     "select done from byodpp.tenant_procedures where finished_at is not null and kind = $1"
     f" and {_WHOSE} = $2::text order by id desc limit 1"
 )
+#: Whoever was let in again is suspended for nothing.
+_SUSPENDED_FOR: Final = (
+    "select given->>'reason' from byodpp.tenant_procedures where kind in ('suspend', 'reactivate')"
+    f" and finished_at is not null and {_WHOSE} = $1::text order by finished_at desc, id desc limit 1"
+)
 #: What was noted by a step of the last procedure of a kind that has taken it, of a tenant and an address.
 _NOTED_LAST: Final = (
     "select done->$4::text as noted, done ? $5::text as ended from byodpp.tenant_procedures"
@@ -371,6 +376,12 @@ class Procedures:
         async with self._database.system() as transaction:
             row = await transaction.fetchrow(_DONE_LAST, kind, str(tenant))
         return row is not None and last not in wire.loads(row["done"].encode())
+
+    async def suspended_for(self, tenant: int) -> str | None:
+        """Return the reason with which a tenant was suspended last; None: not by a procedure."""
+        async with self._database.system() as transaction:
+            found: str | None = await transaction.fetchval(_SUSPENDED_FOR, str(tenant))
+        return found
 
     async def _once(self, step: Step, results: Mapping[str, Any], origin: Origin) -> Any:
         async def work(unit: Unit) -> Any:

@@ -290,13 +290,19 @@ class Steps:
 
     # --- suspension -------------------------------------------------------------------
 
-    def suspension(self, tenant: Tenant, reason: str) -> list[Step]:
+    def suspension(self, tenant: Tenant, reason: str, *, raised: bool = False) -> list[Step]:
         """Return the steps that lock a tenant's users out, this application first.
 
         What may have been stolen is worth nothing any more, also when the tenant is let in again.
+
+        Args:
+            tenant: whose users they are.
+            reason: one of `SUSPENSION_REASONS`.
+            raised: whether it may be suspended already, for another reason.
         """
         steps = [
-            for_platform("status", partial(self._deactivate, tenant, reason)),
+            for_platform("status", partial(self._deactivate, tenant, reason, raised)),
+            for_platform("reason", partial(self._note_reason, tenant, reason)),
             for_platform("realm", partial(self._enable, tenant, False)),
             for_platform("sessions", partial(self._log_out, tenant)),
         ]
@@ -313,14 +319,25 @@ class Steps:
             for_platform("mail", partial(self._mail_reactivated, tenant)),
         ]
 
-    async def _deactivate(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
+    async def _deactivate(
+        self, tenant: Tenant, reason: str, raised: bool, unit: Unit, results: Results
+    ) -> Any:
         status = (await system(unit)["Tenants"].read(tenant.id))["status"]
-        if status != ACTIVE:
+        noted = {"suspensionReason": reason, "suspendedAt": datetime.now(UTC).isoformat()}
+        if status == ACTIVE:
+            await self._step(unit, tenant, "deactivate", noted)
+        elif status != "deactivated" or not raised:
             how = "suspended already" if status == "deactivated" else f"not active, but {status}"
             raise Conflict(f"Tenant {tenant.slug!r} is {how}")
-        noted = {"suspensionReason": reason, "suspendedAt": datetime.now(UTC).isoformat()}
-        await self._step(unit, tenant, "deactivate", noted)
         await tell(unit, "tenant.suspended", tenant.id, noted)
+        return {}
+
+    async def _note_reason(self, tenant: Tenant, reason: str, unit: Unit, results: Results) -> Any:
+        """Note why a tenant is suspended, where another reason was noted when that was begun."""
+        tenants = system(unit)["Tenants"]
+        noted = _metadata(await tenants.read(tenant.id))
+        if noted.get("suspensionReason") != reason:
+            await tenants.patch(tenant.id, {"metadata": {**noted, "suspensionReason": reason}})
         return {}
 
     async def _reactivate(self, tenant: Tenant, unit: Unit, results: Results) -> Any:
@@ -338,7 +355,7 @@ class Steps:
     async def _step(self, unit: Unit, tenant: Tenant, name: str, noted: Mapping[str, Any]) -> None:
         tenants = system(unit)["Tenants"]
         row = await tenants.transition(tenant.id, name)
-        await tenants.patch(tenant.id, {"metadata": {**(row["metadata"] or {}), **noted}})
+        await tenants.patch(tenant.id, {"metadata": {**_metadata(row), **noted}})
 
     async def _enable(self, tenant: Tenant, enabled: bool, unit: Unit, results: Results) -> Any:
         with suppress(NotFound):  # a tenant that was never onboarded has none, and nobody signs in there
@@ -454,3 +471,11 @@ async def _hold_roles(repositories: Repositories, user: Any, roles: Sequence[str
     for role in held.keys() - wanted:
         await repositories["UserRoles"].delete(held[role])
     return held.keys() != wanted
+
+
+def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tenant's metadata as an object: its own Admins may have written anything there."""
+    found = row["metadata"]
+    if isinstance(found, dict):
+        return found
+    return {} if found is None else {"metadata": found}

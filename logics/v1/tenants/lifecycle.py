@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,9 +22,7 @@ class TenantsActivate(Logic):
         """Let the tenant's users in."""
         tenant = await self.default()
         noted = {"reactivatedAt": datetime.now(UTC).isoformat()}
-        return await self.system["Tenants"].patch(
-            tenant["id"], {"metadata": {**(tenant["metadata"] or {}), **noted}}
-        )
+        return await self.system["Tenants"].patch(tenant["id"], {"metadata": {**_metadata(tenant), **noted}})
 
 
 class SuspensionSchema(Schema):
@@ -46,6 +45,12 @@ class TenantsDeactivate(Logic):
             "suspendedAt": datetime.now(UTC).isoformat(),
             "suspendedBy": self.request.user.user_id,
         }
-        return await self.system["Tenants"].patch(
-            tenant["id"], {"metadata": {**(tenant["metadata"] or {}), **noted}}
-        )
+        return await self.system["Tenants"].patch(tenant["id"], {"metadata": {**_metadata(tenant), **noted}})
+
+
+def _metadata(tenant: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tenant's metadata as an object: its own Admins may have written anything there."""
+    found = tenant["metadata"]
+    if isinstance(found, dict):
+        return found
+    return {} if found is None else {"metadata": found}
