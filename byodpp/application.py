@@ -175,7 +175,7 @@ def create_application(parts: Parts) -> Starlette:
     application = Starlette(lifespan=partial(_lifespan, parts))
     application.router.redirect_slashes = False
     # What is mounted by hand comes first, the table serves the rest.
-    application.router.default = _Dispatcher(table)
+    application.router.default = _Dispatcher(parts, table)
     # Starlette's own stages would catch and wrap once more what the edge has in its hands anyway.
     application.middleware_stack = _Edge(parts, table, application.router)
     application.state.lifecycle = parts.lifecycle
@@ -207,6 +207,7 @@ class _Edge:
         self._gates = tuple(global_stages(parts))
         self._table = table
         self._router = router
+        self._send = partial(send_answer, standing=parts.authenticator.require_standing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -251,7 +252,7 @@ class _Edge:
             answer = await self._table.resolve(request)(request)
             if request.turn is not None and isinstance(answer.body, bytes):
                 request.end_turn()  # before the client takes its time to read
-            await send_answer(answer, request, send)
+            await self._send(answer, request, send)
 
 
 def _stopped(request: Request) -> Unavailable:
@@ -266,15 +267,16 @@ def _stopped(request: Request) -> Unavailable:
 class _Dispatcher:
     """Serves what nothing that is mounted serves."""
 
-    def __init__(self, table: RouteTable) -> None:
+    def __init__(self, parts: Parts, table: RouteTable) -> None:
         self._table = table
+        self._send = partial(send_answer, standing=parts.authenticator.require_standing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
         request = scope[REQUEST]
-        await send_answer(await self._table.resolve(request)(request), request, send)
+        await self._send(await self._table.resolve(request)(request), request, send)
 
 
 @asynccontextmanager

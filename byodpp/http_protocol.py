@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from byodpp.exceptions import Malformed
+from byodpp.exceptions import ApiError, Malformed
 from byodpp.header_lines import HeaderLines
 from byodpp.requests import WHOLE_ANSWER, WHOLE_BODY
 
@@ -330,6 +330,9 @@ class _Cycle(RequestResponseCycle):
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             pass  # the server stops, which it has told; nobody waits for this task's result
+        except ApiError as refusal:  # expected, as the end of a stream whose caller was locked out
+            if not self.disconnected:
+                self.logger.info("an answer was broken off: %s", refusal.message)
         except Exception as error:
             if not self.disconnected:
                 self.logger.error("an answer was broken off", exc_info=error)

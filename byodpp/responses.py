@@ -24,6 +24,7 @@ from byodpp.exceptions import ApiError
 from byodpp.header_lines import HeaderLines, header_line, header_name
 from byodpp.negotiation import PROBLEM, wants_problem
 from byodpp.requests import Request
+from byodpp.transfer.standing import STANDING_SECONDS, Standing
 
 __all__ = ["Answer", "error", "no_content", "page", "send_answer", "success", "timestamp"]
 
@@ -173,7 +174,14 @@ def _tail(request: Request, message: str | None, meta: Mapping[str, Any] | None)
     return tail + b"}}"
 
 
-async def send_answer(answer: Answer, request: Request, send: Send, *, hear_out: bool = False) -> None:
+async def send_answer(
+    answer: Answer,
+    request: Request,
+    send: Send,
+    *,
+    hear_out: bool = False,
+    standing: Standing | None = None,
+) -> None:
     """Put an answer on the wire. A HEAD request gets the headers alone.
 
     Args:
@@ -182,9 +190,12 @@ async def send_answer(answer: Answer, request: Request, send: Send, *, hear_out:
         send: of the same request.
         hear_out: take in what is left of the body after the answer; many clients read nothing
             before they have sent all, and closing on them would destroy the answer.
+        standing: raises when a principal would not be let in any more; asked now and then while a stream
+            goes out.
 
     Raises:
         ValueError: a header holds a line break, so somebody's data would become a header.
+        Unauthenticated: the caller was locked out while a stream went out, which ends there.
     """
     headers = _lines(answer, request)
     request.status = answer.status
@@ -195,7 +206,7 @@ async def send_answer(answer: Answer, request: Request, send: Send, *, hear_out:
             return
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if not isinstance(body, bytes):
-        await _send_stream(body, request, send)
+        await _send_stream(body, request, send, standing)
         return
     if request.method == "HEAD" or answer.status in _BODILESS:
         body = b""
@@ -247,8 +258,10 @@ def _content_type(media_type: str) -> bytes:
     return header_line("Content-Type", media_type)
 
 
-async def _send_stream(body: AsyncIterator[bytes], request: Request, send: Send) -> None:
-    """Send what an iterator yields until it ends or the client goes; close it either way."""
+async def _send_stream(
+    body: AsyncIterator[bytes], request: Request, send: Send, standing: Standing | None
+) -> None:
+    """Send what an iterator yields until it ends, the client goes, or is locked out; close it either way."""
 
     async def pump() -> None:
         if request.method != "HEAD":
@@ -257,17 +270,25 @@ async def _send_stream(body: AsyncIterator[bytes], request: Request, send: Send)
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    pumping = asyncio.ensure_future(pump())
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(STANDING_SECONDS)
+            if standing is not None and request.principal is not None:
+                await standing(request.principal)
+
+    pumping, looking = asyncio.ensure_future(pump()), asyncio.ensure_future(look())
     # An idle stream would never notice by sending that nobody listens.
     watching = asyncio.ensure_future(request.disconnected())
+    tasks = (pumping, looking, watching)
     try:
-        await asyncio.wait((pumping, watching), return_when=asyncio.FIRST_COMPLETED)
-        if pumping.done():
-            pumping.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in (pumping, looking):
+            if task.done():
+                task.result()
     finally:
-        for task in (pumping, watching):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(pumping, watching, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         close = getattr(body, "aclose", None)
         if close is not None:
             await close()

@@ -64,6 +64,7 @@ class Tokens:
             f"Bearer {name}": Caller(number, 7, 7, anonymous=False, rights=held)
             for number, (name, held) in enumerate(rights.items(), 1)
         }
+        self.locked_out = False
 
     def known(self, authorization: str | None, x_tenant: str | None) -> Caller | None:
         return None if authorization is None else self._callers.get(authorization)
@@ -82,6 +83,10 @@ class Tokens:
         self, authorization: str, x_tenant: str | None, *, begun_at: float, session_id: str | None
     ) -> Caller:
         return await self.authenticate(authorization, x_tenant)
+
+    async def require_standing(self, principal: Any) -> None:
+        if self.locked_out:
+            raise Unauthenticated(error="invalid_token")
 
     def decide(self, principal: Caller, resource: ResourceDefinition, operation_key: str) -> Decision:
         return Decision(operation_key in principal.rights)

@@ -13,12 +13,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
-from byodpp.exceptions import ApiError, StartError, error_classes
+from byodpp import responses
+from byodpp.exceptions import ApiError, StartError, Unauthenticated, error_classes
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.routes import Endpoint, Route
-from tests.plain_client import PRODUCTS, PlainClient, client_of
+from tests.plain_client import PRODUCTS, PlainClient, Tokens, client_of
 
 
 def route(handler: Any, method: str = "GET", pattern: str = "/x") -> Route:
@@ -97,6 +98,43 @@ async def test_head_tells_the_headers_of_get_without_the_body() -> None:
     got, headed = await call("GET", "/x"), await call("HEAD", "/x")
     assert headed.body == b"" and headed.headers["content-length"] == str(len(got.body))
     assert (headed.headers["etag"], headed.headers["cache-control"]) == ('"1"', "private, no-cache")
+
+
+@pytest.mark.parametrize("pause", [0.001, 3_600])
+async def test_a_stream_ends_soon_after_its_caller_is_locked_out(
+    monkeypatch: pytest.MonkeyPatch, pause: float
+) -> None:
+    """Also one that has nothing to say, and that a logic class would go on with for ever."""
+    monkeypatch.setattr(responses, "STANDING_SECONDS", 0.05)
+    looked, ended = asyncio.Event(), asyncio.Event()
+
+    class Watching(Tokens):
+        async def require_standing(self, principal: Any) -> None:
+            await super().require_standing(principal)
+            looked.set()
+
+    tokens = Watching()
+
+    async def ticks() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"tick"
+                await asyncio.sleep(pause)
+        finally:
+            ended.set()
+
+    async def stream(request: Request) -> Answer:
+        return Answer(body=ticks(), media_type="text/event-stream")
+
+    guarded = Route(pattern="/x", methods={"GET": Endpoint(handler=stream, public=True, produces=())})
+    call = client_of(guarded, parts={"authenticator": tokens})
+    asking = asyncio.create_task(call("GET", "/x", token="viewer"))
+    await looked.wait()
+    assert not ended.is_set(), "who is let in goes on reading"
+    tokens.locked_out = True
+    with pytest.raises(Unauthenticated):
+        await asking
+    assert ended.is_set()
 
 
 async def test_a_stream_goes_out_as_it_comes_and_ends_when_the_client_goes() -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,33 @@ class Place:
         return done.stdout + done.stderr
 
 
+#: A logic class whose answer has no end, as an application tells its users what happens.
+TICKS = """
+import asyncio
+from byodpp.logics import Logic, Reply
+
+class NotesTicks(Logic):
+    resource, action = "Notes", "ticks:get"
+
+    async def execute(self):
+        async def ticks():
+            while True:
+                yield b"data: tick\\n\\n"
+                await asyncio.sleep(0.5)
+        return Reply(body=ticks(), media_type="text/event-stream")
+"""
+
+
+def with_ticks() -> dict[str, Any]:
+    shop = deepcopy(SHOP)
+    notes = next(one for one in shop["services"][0]["resources"] if one["name"] == "Notes")
+    notes["routes"] = {"actions": [{"url": "/api/v1/notes/ticks", "method": "get"}]}
+    notes["access"] = {**notes["access"], "ticks:get": ["Admin"]}
+    return shop
+
+
 def place(desk: KeycloakDesk, sink: MailSink, folder: Path) -> Place:
-    write_application(folder, SHOP)
+    write_application(folder, with_ticks(), {"logics/v1/notes/ticks.py": TICKS})
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     variables = {
@@ -141,10 +167,9 @@ async def test_a_tenants_life_from_invitation_to_deletion_with_its_administrator
         await asyncio.to_thread(_whole_life, here, sink, browser)
     exported = list((here.folder / ".byodpp" / "exports").iterdir())
     assert len(exported) == 1
+    assert _notes_in(exported[0]) == ["Ada was here"]
     with zipfile.ZipFile(exported[0]) as archive:
-        notes = archive.read("data/Notes.ndjson").decode().splitlines()
         ulid = json.loads(archive.read("manifest.json"))["ulid"]
-    assert [json.loads(line)["title"] for line in notes] == ["Ada was here"]
     async with keycloak.signed_in() as client:
         assert (await client.get(ulid)).status_code == 404, "the realm is gone"
 
@@ -172,14 +197,19 @@ def _whole_life(here: Place, sink: MailSink, browser: Browser) -> None:
         refused = [one for one in browser.messages() if "Content Security Policy" in one]
         assert refused == []
 
+        _open_a_stream(browser)
         here.byodpp("tenants", "suspend", "gamma", "--reason", "payment")
         until(browser, 401)
+        browser.wait("return document.streamEnded", seconds=60)
+        assert "Traceback" not in (here.folder / "serve.log").read_text()
         browser.wait("return !document.session.active")
         begin(browser, here, "gamma")
         browser.wait("return document.body.innerText.includes('There is no such tenant')")
         here.byodpp("tenants", "reactivate", "gamma")
         sign_in(browser, here, "gamma", "ada@gamma.example")
         assert json.loads(asked(browser, "/api/v1/notes")["text"])["count"] == 1
+        said = here.byodpp("tenants", "export", "gamma", "--to", str(here.folder / "taken"))
+        assert _notes_in(next((here.folder / "taken").iterdir())) == ["Ada was here"], said
 
         here.byodpp("tenants", "delete", "gamma", "--confirm", "gamma")
         until(browser, 401)
@@ -189,6 +219,24 @@ def _whole_life(here: Place, sink: MailSink, browser: Browser) -> None:
     finally:
         serving.end()
         serving.clear_away()
+
+
+def _notes_in(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        lines = archive.read("data/Notes.ndjson").decode().splitlines()
+    return [json.loads(line)["title"] for line in lines]
+
+
+def _open_a_stream(browser: Browser) -> None:
+    """Read a stream of events from the page, until it ends."""
+    browser.run(
+        "document.session.ask('/api/v1/notes/ticks', {}).then(async (answer) => {"
+        " document.streamStatus = answer.status; const reader = answer.body.getReader();"
+        " try { for (;;) { const {done} = await reader.read(); if (done) break; document.streamed = true; } }"
+        " finally { document.streamEnded = true; } }).catch(() => {})"
+    )
+    browser.wait("return document.streamed")
+    assert browser.run("return [document.streamStatus, document.streamEnded ?? false]") == [200, False]
 
 
 def _no_script_reads_it(browser: Browser) -> None:

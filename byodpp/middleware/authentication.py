@@ -8,7 +8,7 @@ InvalidHeader (header and host name different tenants).
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Any, Protocol
 
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.exceptions import Unauthenticated
@@ -71,6 +71,14 @@ class Authenticator(Protocol):
 
         Raises:
             Unauthenticated: the token is not valid, or the session was revoked.
+        """
+        ...
+
+    async def require_standing(self, principal: Any) -> None:
+        """See that a caller who was let in some time ago would be let in now.
+
+        Raises:
+            Unauthenticated: he would not.
         """
         ...
 
