@@ -569,3 +569,27 @@ async def test_a_field_is_shown_to_its_audience_only(desk: TestedApplication) ->
     unknown = await admin.get(f"{ITEMS}?filter[recipe]=salt")
     assert unknown.status_code == 400
     assert unknown.json()["error"]["details"][0]["code"] == "unknown_field"
+
+
+async def test_nobody_gives_a_role_whose_fields_are_not_meant_for_himself(desk: TestedApplication) -> None:
+    admin = desk.client()
+    id = await made(admin, ITEMS, name="tool", recipe="salt")
+    inspector, other = await made(admin, ROLES, name="Inspector"), await made(admin, ROLES, name="Guest")
+    me = (await admin.get("/api/v1/users?fields=id")).json()["data"][0]["id"]
+    held = await made(admin, "/api/v1/user-roles", userId=me, roleId=other)
+    link = {"ptype": "g", "subject": "Intern", "object": "Inspector"}
+    tried = [
+        await admin.post("/api/v1/user-roles", json={"userId": me, "roleId": inspector}),
+        await admin.patch(f"/api/v1/user-roles/{held}", json={"roleId": inspector}),
+        await admin.post(POLICIES, json=link),
+        await admin.patch(f"{ROLES}/{other}", json={"parentId": inspector}),
+        await admin.post(f"{ROLES}/batch", json=[{"name": "Aide", "parentId": inspector}]),
+    ]
+    for answer in tried:
+        assert answer.status_code == 403, answer.text
+        (detail,) = answer.json()["error"]["details"]
+        assert "'recipe' of Items is meant for Inspector" in detail["message"]
+    assert "recipe" not in (await admin.get(f"{ITEMS}/{id}")).json()["data"]
+    both = desk.client(role=["Admin", "Inspector"])
+    await made(both, POLICIES, **link)
+    assert (await desk.client(role="Intern").get(f"{ITEMS}/{id}")).json()["data"]["recipe"] == "salt"

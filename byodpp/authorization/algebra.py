@@ -24,7 +24,7 @@ from byodpp.definitions import (
     Scope,
 )
 
-__all__ = ["Caller", "Decision", "decided", "left_by_scope", "out_of_place", "within"]
+__all__ = ["Caller", "Decision", "decided", "left_by_scope", "meant_for", "out_of_place", "within"]
 
 _NO_PRESETS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -188,7 +188,7 @@ def _fields(
     for name, definition in resource.fields.items():
         meant = None
         if caller is not None and definition.audience and operation in READ_OPERATIONS:
-            meant = _audience(definition, resource, caller)
+            meant = meant_for(definition, resource, caller)
         granting = [policy for policy in allows if _grants(policy, name, operation)]
         barred = [policy.rows for policy in denies if policy.fields is not None and name in policy.fields]
         if meant is NOTHING or not granting or None in barred:
@@ -209,7 +209,7 @@ def _grants(policy: Policy, name: str, operation: str) -> bool:
     return operation == "create" and name in policy.presets
 
 
-def _audience(definition: FieldDefinition, resource: ResourceDefinition, caller: Caller) -> Condition | None:
+def meant_for(definition: FieldDefinition, resource: ResourceDefinition, caller: Caller) -> Condition | None:
     """Return on which rows a caller belongs to those whom a field is meant for; NOTHING is on none."""
     words = definition.audience
     # `owner` is no role: one that is called so, by another tenant's realm for example, makes nobody one.

@@ -13,12 +13,13 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from byodpp.authentication import Principal
 from byodpp.authorization.algebra import decided
 from byodpp.authorization.decisions import Authorizer, caller_of
-from byodpp.authorization.delegation import Author, Rights, gains, guesses, lacking
+from byodpp.authorization.delegation import Author, Rights, gains, guesses, lacking, unmeant
 from byodpp.authorization.in_force import TenantRows, TenantRules
 from byodpp.authorization.policies import PolicyRow, RoleLink
 from byodpp.authorization.policy_check import Known, circles, manifest_roles, policy_faults
@@ -125,7 +126,10 @@ class AccessChanges:
         for rules in (old, new):
             await _first(rules.compiling())
         rights = Rights(self._author(old, principal))
-        if faults := await _first(lacking(rights, gains(old, new), self._registry)):
+        given = chain(
+            lacking(rights, gains(old, new), self._registry), unmeant(rights, old, new, self._registry)
+        )
+        if faults := await _first(given):
             raise Forbidden("Nobody gives, or gives back, a right that he lacks.", details=faults)
         if faults := await _first(guesses(rights, old, new, self._registry)):
             raise Forbidden("Nobody makes rules about values that he cannot read.", details=faults)

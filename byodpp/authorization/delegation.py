@@ -12,10 +12,19 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from byodpp.authorization.algebra import Caller, Decision, decided, out_of_place, within
+from byodpp.authorization.algebra import Caller, Decision, decided, meant_for, out_of_place, within
 from byodpp.authorization.implication import implies
 from byodpp.authorization.in_force import TenantRules
-from byodpp.authorization.policies import EVERY, READS, WRITES, Policy, fitted, operation_keys
+from byodpp.authorization.policies import (
+    EVERY,
+    OWNER,
+    READS,
+    WRITES,
+    Policy,
+    fitted,
+    operation_keys,
+    subject_of,
+)
 from byodpp.conditions import (
     AllOf,
     AnyOf,
@@ -27,11 +36,11 @@ from byodpp.conditions import (
     Search,
     all_of,
 )
-from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
+from byodpp.definitions import READ_OPERATIONS, FieldDefinition, ResourceDefinition
 from byodpp.exceptions import Detail
 from byodpp.registry import Registry
 
-__all__ = ["Author", "Rights", "gains", "guesses", "lacking", "shown"]
+__all__ = ["Author", "Rights", "gains", "guesses", "lacking", "shown", "unmeant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,10 @@ class Rights:
         if key not in self._seen:
             self._seen[key] = self._reads(resource, name, all_rows)
         return self._seen[key]
+
+    def belongs(self, resource: ResourceDefinition, definition: FieldDefinition) -> bool:
+        """Whether he is of those for whom a field is meant, in every row."""
+        return meant_for(definition, resource, self._author.caller) is None
 
     def _decided(self, resource: ResourceDefinition, operation: str, audiences: bool) -> Decision:
         bound = self._author.operations
@@ -222,6 +235,24 @@ def lacking(rights: Rights, gained: Iterable[Policy], registry: Registry) -> Ite
         for resource in registry if policy.resource is None else (registry[policy.resource],):
             found = fitted(policy, resource, registry)
             yield None if found is None else _lack(rights, found, resource)
+
+
+def unmeant(
+    rights: Rights, before: TenantRules, after: TenantRules, registry: Registry
+) -> Iterator[Detail | None]:
+    """Yield the fields that are meant for a role which a change gives to somebody, and not for its author.
+
+    None after every resource, to tell that time passes.
+    """
+    new = (link.inherited for link in after.links if link not in before.links)
+    given = after.held(new)
+    for resource in registry if given else ():
+        for name, definition in resource.fields.items():
+            words = [word for word in definition.audience if word != OWNER and subject_of(word) in given]
+            if words and not rights.belongs(resource, definition):
+                told = f"{name!r} of {resource.name} is meant for {words[0]}, and not for you."
+                yield Detail("", "forbidden", told)
+        yield None
 
 
 def _lack(rights: Rights, policy: Policy, resource: ResourceDefinition) -> Detail | None:
