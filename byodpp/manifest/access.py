@@ -17,7 +17,7 @@ from byodpp.definitions import (
     Scope,
     unfit_for_preset,
 )
-from byodpp.fields import FieldFault
+from byodpp.fields import FIELD_TYPES, FieldFault
 from byodpp.grammar.shapes import Checker
 from byodpp.grammar.values import Checked, Items, step
 from byodpp.manifest.draft import Draft, Drafts
@@ -30,6 +30,8 @@ _QUANTIFIERS: Final = ("some", "every", "none")
 _LISTS: Final = frozenset({"in", "nin", "between"})
 #: Operators whose operands are values of the field's type.
 _VALUES: Final = frozenset({"eq", "ne", "gt", "gte", "lt", "lte"}) | _LISTS
+#: Every operator of the language.
+_OPERATORS: Final = frozenset(word for kind in FIELD_TYPES.values() for word in kind.operators)
 #: Types whose values are compared by what lies inside.
 _WITHIN: Final = frozenset({"json", "object", "array"})
 
@@ -193,7 +195,7 @@ class _Conditions:
             if not _makes_relation(draft, head):
                 self.checker.report(path, f"{draft.name} has no field {head!r}", nearest(head, known))
         elif (field := draft.fields.get(head)) is not None:
-            if rest and not (field.properties or field.type.name in ("json", "object")):
+            if rest and not field.type.document:
                 self.checker.report(
                     path,
                     f"{head!r} is of type {field.type.name} and has nothing inside",
@@ -221,6 +223,8 @@ class _Conditions:
     def _comparison(self, field: FieldDefinition, value: Any, path: str) -> None:
         if isinstance(value, Mapping):
             for operator, operand in value.items():
+                if operator not in _OPERATORS and field.type.document:
+                    continue  # a name of what lies inside
                 if operator not in field.type.operators:
                     reason = f"the type {field.type.name} has no operator {operator!r}"
                     self.checker.report(
