@@ -255,6 +255,21 @@ async def test_roles_do_not_inherit_in_a_circle(desk: TestedApplication) -> None
     assert alone.status_code == 422
 
 
+async def test_a_role_that_is_called_public_inherits_nothing(desk: TestedApplication) -> None:
+    admin = desk.client()
+    parent = await made(admin, ROLES, name="Intern")
+    everybody = await made(admin, ROLES, name="public")
+    other = await made(admin, ROLES, name="Helper", parentId=parent)
+    await admin.delete(f"{ROLES}/{everybody}")
+    tried = [
+        await admin.post(ROLES, json={"name": "public", "parentId": parent}),
+        await admin.patch(f"{ROLES}/{other}", json={"name": "public"}),
+    ]
+    for answer in tried:
+        assert answer.status_code == 422, answer.text
+        assert ("parentId", "unsupported") in faults(answer)
+
+
 async def test_a_user_holds_the_roles_that_user_roles_give(desk: TestedApplication) -> None:
     admin, ada = desk.client(), desk.client(role="Nobody", user="ada")
     assert (await ada.get(ITEMS)).status_code == 403

@@ -21,7 +21,7 @@ from byodpp.authorization.algebra import decided
 from byodpp.authorization.decisions import Authorizer, caller_of
 from byodpp.authorization.delegation import Author, Rights, gains, guesses, lacking, unmeant
 from byodpp.authorization.in_force import TenantRows, TenantRules
-from byodpp.authorization.policies import PolicyRow, RoleLink
+from byodpp.authorization.policies import PUBLIC, PolicyRow, RoleLink
 from byodpp.authorization.policy_check import Known, circles, manifest_roles, policy_faults
 from byodpp.authorization.rows import StoredRows, read_rows
 from byodpp.authorization.watch import begin_change, record_change
@@ -99,6 +99,7 @@ class AccessChanges:
         platform = after.platform if tenant == PLATFORM_TENANT else self._authorizer.rules(tenant).platform
         if after.links != before.links or after.platform != before.platform:
             faults += self._circle_faults([*platform, *after.links])
+            faults += self._public_faults(before, after)
         if faults:
             raise ValidationFailed(details=faults[:_MOST_FAULTS])
 
@@ -109,6 +110,15 @@ class AccessChanges:
             return []
         told = f"{', '.join(roles[:5])} would inherit in a circle."
         return [Detail("", "circle", told)]
+
+    @staticmethod
+    def _public_faults(before: StoredRows, after: StoredRows) -> list[Detail]:
+        """Refuse a role of Roles that is called as everybody is, and has a parent."""
+        linked = {*after.links, *after.platform} - {*before.links, *before.platform}
+        if not any(link.role == PUBLIC for link in linked):
+            return []
+        told = "Everybody has the role `public`: what everybody may read, the manifest says."
+        return [Detail("parentId", "unsupported", told)]
 
     async def _known(self, transaction: Transaction, tenant: int, after: StoredRows) -> Known:
         roles = {record["name"] for record in await transaction.fetch(_ROLES, tenant)}
