@@ -281,6 +281,34 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
     assert (field, code) in [(one.field, one.code) for one in caught.value.details]
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "meant"),
+    [
+        ("[sum][price][gt]", "having[sum]", "sum:price"),
+        ("[sum][price]", "having[sum]", "sum:price"),
+        ("[sum.price][gt]", "having[sum.price]", "sum:price"),
+        ("[or][0][max][price][lt]", "having[or][0][max]", "max:price"),
+        ("[summ][prize][gt]", "having[summ]", "sum:price"),
+        ("[sum:prize][gt]", "having[sum:prize]", "sum:price"),
+        ("[price][gt]", "having[price]", "sum:price"),
+        ("[counts][gt]", "having[counts]", "count"),
+    ],
+)
+def test_a_word_of_having_that_is_parted_is_told_how_it_is_written(
+    world: World, name: str, field: str, meant: str
+) -> None:
+    with pytest.raises(InvalidQuery) as caught:
+        judge(
+            parse(f"aggregate=count&having{name}=1"),
+            world.registry.get("Products"),
+            world.registry,
+            lambda resource: Visibility(None, dict.fromkeys(resource.fields)),
+        )
+    [told] = caught.value.details
+    assert (told.field, told.code) == (field, "unknown_field")
+    assert f"Did you mean '{meant}'?" in told.message, told.message
+
+
 def test_too_many_aggregates_or_groups_are_refused_at_once(world: World) -> None:
     products = world.registry.get("Products")
     for text in (

@@ -191,7 +191,7 @@ class GroupingJudge:
         known = {one.word: one for one in possible}
         groups = measured(self.resource, possible)
         self.judgement.declare(groups, Names(groups.fields, {}))
-        condition = FilterJudge(self.judgement).judge(tree, groups, "having")
+        condition = FilterJudge(self.judgement, words=True).judge(tree, groups, "having")
         for word in _words(tree):
             if word in known:
                 self._computed.setdefault(word, known[word])

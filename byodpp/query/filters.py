@@ -102,6 +102,7 @@ class FilterJudge:
 
     judgement: Judgement
     variables: bool = False  # whether `$user.id` and its like are variables: rules only
+    words: bool = False  # whether names are words such as `sum:price`, which brackets do not part
     looked: int = 0  # at names and elements of trees, whatever they turned out to be
 
     def judge(self, tree: Any, resource: ResourceDefinition, parameter: str = "filter") -> Condition:
@@ -167,9 +168,15 @@ class FilterJudge:
             return self._named(".".join(rest), value, below) if rest else self._node(value, below)
         if names is None or first not in names.fields:
             known = (*names.fields, *names.relations) if names else ()
-            self.judgement.unknown(place.parameter, "unknown_field", "field", first, known)
+            meant = self._meant(first, rest, value)
+            self.judgement.unknown(place.parameter, "unknown_field", "field", first, known, meant)
             return NOTHING
         return self._field(names.fields[first], tuple(rest), value, self._stepped(place, rest))
+
+    def _meant(self, first: str, rest: Sequence[str], value: Any) -> str:
+        """Return the word that a name, or the brackets behind it, may have been meant to be."""
+        parted = rest or (list(value) if isinstance(value, Mapping) else ())
+        return f"{first}:{parted[0]}" if self.words and parted and parted[0] not in OPERATORS else first
 
     def _stepped(self, place: _Place, steps: Sequence[str]) -> _Place:
         """Return the place of some steps inside a document, which count like as many brackets."""

@@ -170,12 +170,27 @@ class Judgement:
             self._faults.append(Detail(parameter[:200], code, message))
 
     def unknown(
-        self, parameter: str, code: str, what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]
+        self,
+        parameter: str,
+        code: str,
+        what: str,
+        name: str,
+        known: Mapping[str, Any] | tuple[str, ...],
+        meant: str = "",
     ) -> None:
-        """Note a name that does not exist, or that the caller may not know to exist."""
+        """Note a name that does not exist, or that the caller may not know to exist.
+
+        Args:
+            parameter: where it stands.
+            code: of the fault.
+            what: it should be.
+            name: as it was written.
+            known: those there are.
+            meant: what is compared with them; empty is the name.
+        """
         if len(self._faults) >= MAX_FAULTS:
             return
-        hint = nearest(name, known) if len(self._faults) < MAX_SUGGESTIONS else ""
+        hint = nearest(meant or name, known) if len(self._faults) < MAX_SUGGESTIONS else ""
         self.fault(parameter, code, f"There is no {what} {name[:100]!r} here. {hint}".rstrip())
 
     def excess(self, parameter: str, message: str) -> None:
