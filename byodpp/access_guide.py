@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from byodpp.access_questions import Asked, FindRoute, Question, Questions
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer
 from byodpp.authorization.algebra import left_by_scope
@@ -37,67 +38,24 @@ from byodpp.conditions import (
     all_of,
 )
 from byodpp.database import PLATFORM_TENANT, Transaction
-from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
-from byodpp.exceptions import ApiError, Detail, Forbidden, NotFound, QueryTooComplex, ValidationFailed
+from byodpp.definitions import READ_OPERATIONS, ResourceDefinition
+from byodpp.exceptions import Detail, Forbidden, NotFound, QueryTooComplex, ValidationFailed
 from byodpp.registry import Registry
 from byodpp.repository.stores import Store
 from byodpp.suggestion import nearest
 
-__all__ = ["AccessGuide", "FindRoute", "FoundRoute", "Question"]
+__all__ = ["AccessGuide"]
 
 #: Cells of one matrix; each is a decision.
 _MOST_CELLS: Final = 10_000
 #: Cells before others get their turn on the event loop.
 _TURN: Final = 100
-#: What a request is of that names no version.
-_DEFAULT_VERSION: Final = "v1"
 _KEY: Final = Query(shape=Shape(fields=("id",)))
 _ROLES: Final = "select name from roles where tenant_id in (0, $1) order by name"
 _USER: Final = (
     "select id, subject from users where tenant_id = $1"
     " and (id::text = $2 or user_name = $2 or subject = $2) order by id limit 1"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundRoute:
-    """What an address leads to."""
-
-    resource: ResourceDefinition
-    operation: str
-    id: str | None  # of the row that the address names
-
-
-#: Finds what a method and a path lead to; None: no operation of a resource.
-FindRoute = Callable[[str, str], FoundRoute | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """May somebody do something? Empty is not said."""
-
-    resource: str = ""
-    operation: str = ""
-    route: str = ""  # `DELETE /api/v1/products/3`, in place of resource, operation and id
-    version: str = ""  # of the API; v1 when not said, or the first that has the resource
-    id: str | None = None  # of a row
-    roles: tuple[str, ...] = ()  # as a token brings them; those of UserRoles come with the user
-    user: str | None = None  # number, user name or subject
-    anonymous: bool = False
-
-    @property
-    def about_another(self) -> bool:
-        """Whether it is about somebody else than who asks."""
-        return bool(self.roles) or self.user is not None or self.anonymous
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What is asked about, once its names were looked up."""
-
-    resource: ResourceDefinition
-    operation: str
-    id: str | None
 
 
 class AccessGuide:
@@ -115,7 +73,7 @@ class AccessGuide:
         self._registry = registry
         self._authorizer = authorizer
         self._store = store
-        self._find_route = find_route
+        self._questions = Questions(registry, find_route)
 
     def knows_all(self, asker: Principal) -> bool:
         """Whether somebody may read every rule, and so hear everything that they say."""
@@ -180,7 +138,7 @@ class AccessGuide:
         rules = self._authorizer.rules(tenant_id)
         stored = [record["name"] for record in await transaction.fetch(_ROLES, tenant_id)]
         roles = _chosen(roles_of(rules, stored), only)
-        lines: Iterable[ResourceDefinition] = self._named(resource) if resource else self._registry
+        lines: Iterable[ResourceDefinition] = self._questions.named(resource) if resource else self._registry
         wanted = [one for one in lines if one.routed]
         if len(roles) * sum(len(operation_keys(one)) for one in wanted) > _MOST_CELLS:
             told = f"The matrix would have more than {_MOST_CELLS} cells: name a resource, or roles."
@@ -211,18 +169,24 @@ class AccessGuide:
             NotFound: about a row that the asker may not read.
             Forbidden: a rule compares what the asker may not read of it.
         """
-        asked = self._asked(question)
+        asked = self._questions.asked(question)
         principal = await self.caller(transaction, tenant_id, question, asker)
         told = self._without_row(asked, tenant_id, principal)
         if asked.id is None:
             return told
+        if asked.restores and asker is not None:
+            # Who restores no rows cannot know that a deleted one is there, not even by trying.
+            if not self._authorizer.decide(asker, asked.resource, asked.operation).allowed:
+                if asker is principal:
+                    return told
+                raise NotFound(f"{asked.resource.name} {asked.id!r} does not exist.")
         seen = None if asker is None else self._shown_to(asker, asked.resource)
         if asker is not None and asker is not principal:
             await self._refuse_unreadable(transaction, asker, asked)
             read = self._authorizer.decide(principal, asked.resource, "read")
             if not all(_is_about(rule, seen) for rule in (*told.decision.rules, *read.rules)):
                 raise Forbidden("A rule compares what you may not read: its answer would tell you.")
-        return await self._over_row(transaction, told, principal, asked.id, seen)
+        return await self._over_row(transaction, told, principal, asked, seen)
 
     def _shown_to(self, asker: Principal, resource: ResourceDefinition) -> frozenset[str]:
         """Return the fields that somebody may read of every row."""
@@ -233,7 +197,7 @@ class AccessGuide:
             else frozenset()
         )
 
-    def _without_row(self, asked: _Asked, tenant_id: int, principal: Principal) -> Explanation:
+    def _without_row(self, asked: Asked, tenant_id: int, principal: Principal) -> Explanation:
         resource, operation = asked.resource, asked.operation
         decision = self._authorizer.decide(principal, resource, operation)
         rules = self._authorizer.rules(tenant_id)
@@ -249,12 +213,12 @@ class AccessGuide:
             fields=fields_json(decision, resource, operation),
         )
 
-    async def _refuse_unreadable(self, transaction: Transaction, asker: Principal, asked: _Asked) -> None:
+    async def _refuse_unreadable(self, transaction: Transaction, asker: Principal, asked: Asked) -> None:
         """Refuse to speak about a row that whoever asks may not know to be there."""
         visible = self._authorizer.visibility(asker, asked.resource)
         key = self._store.key(asked.resource, asked.id)
         if visible is None or not await self._matches(
-            transaction, asker, asked.resource, key, [visible.rows]
+            transaction, asker, asked.resource, key, [visible.rows], deleted=asked.restores
         ):
             raise NotFound(f"{asked.resource.name} {asked.id!r} does not exist.")
 
@@ -263,7 +227,7 @@ class AccessGuide:
         transaction: Transaction,
         told: Explanation,
         principal: Principal,
-        id: str,
+        asked: Asked,
         seen: frozenset[str] | None,
     ) -> Explanation:
         """Let PostgreSQL judge the decision, and each rule of it, over one row.
@@ -271,10 +235,10 @@ class AccessGuide:
         Of a rule that compares other fields than those `seen` nothing is told; None is all.
         """
         resource, decision = told.resource, told.decision
-        key = self._store.key(resource, id)
+        key, deleted = self._store.key(resource, asked.id), asked.restores
 
         async def matches(*conditions: Condition | None) -> bool:
-            return await self._matches(transaction, principal, resource, key, conditions)
+            return await self._matches(transaction, principal, resource, key, conditions, deleted=deleted)
 
         voices = [
             replace(one, matches=await self._has_say(one, matches)) if _is_about(one.rule, seen) else one
@@ -313,11 +277,32 @@ class AccessGuide:
         resource: ResourceDefinition,
         key: Any,
         conditions: Iterable[Condition | None],
+        *,
+        deleted: bool = False,
     ) -> bool:
-        """Whether a caller who may read rows of these conditions, and no others, would find the row."""
+        """Whether a caller who may read rows of these conditions, and no others, would find the row.
+
+        Args:
+            transaction: looks.
+            principal: the caller.
+            resource: of the row.
+            key: of the same; None can be no row's.
+            conditions: None is every row.
+            deleted: also where it is deleted softly, as who restores it would.
+        """
         if key is None:
             return False
         visible = Visibility(all_of(list(conditions)), MappingProxyType({"id": None}))
+        if deleted:
+            compiled = self._store.writes.keys.visible(resource, visible, deleted=True)
+            arguments = compiled.arguments(
+                (),
+                principal.variables,
+                principal.session,
+                scope_tenant_id=principal.tenant_id,
+                named={"ids": [key]},
+            )
+            return await transaction.fetchrow(compiled.sql, *arguments) is not None
 
         def lookup(other: ResourceDefinition) -> Visibility | None:
             return visible if other.id == resource.id else self._authorizer.visibility(principal, other)
@@ -335,61 +320,7 @@ class AccessGuide:
         record = await transaction.fetchrow(compiled.sql, *arguments)
         return record is not None and record["data"] is not None
 
-    # --- names ------------------------------------------------------------------------
-
-    def _named(self, name: str) -> tuple[ResourceDefinition, ...]:
-        found = tuple(one for one in self._registry.named(name) if one.routed)
-        if not found:
-            names = sorted({one.name for one in self._registry if one.routed})
-            told = f"There is no resource {name[:64]!r} here. {nearest(name, names, list_up_to=0)}".rstrip()
-            raise ValidationFailed(details=[Detail("resource", "unknown_resource", told)])
-        return found
-
-    def _asked(self, question: Question) -> _Asked:
-        if question.route:
-            return self._by_route(question)
-        if not question.resource or not question.operation:
-            told = "Is required, where no route is named."
-            missing = [word for word in ("resource", "operation") if not getattr(question, word)]
-            raise ValidationFailed(details=[Detail(word, "required", told) for word in missing])
-        resource = self._of_version(question)
-        known = operation_keys(resource)
-        if question.operation not in known:
-            hint = nearest(question.operation, known, list_up_to=20)
-            told = f"There is no operation or action {question.operation[:64]!r} here. {hint}".rstrip()
-            raise ValidationFailed(details=[Detail("operation", "unknown_operation", told)])
-        why_not = _why_no_row(resource, question.operation)
-        if question.id is not None and why_not is not None:
-            raise ValidationFailed(details=[Detail("id", "unsupported", why_not)])
-        return _Asked(resource=resource, operation=question.operation, id=question.id)
-
-    def _of_version(self, question: Question) -> ResourceDefinition:
-        found = self._named(question.resource)
-        if not question.version:
-            return next((one for one in found if one.version == _DEFAULT_VERSION), found[0])
-        for one in found:
-            if one.version == question.version:
-                return one
-        told = f"It is served in {', '.join(sorted(one.version for one in found))}."
-        raise ValidationFailed(details=[Detail("version", "enum", told)])
-
-    def _by_route(self, question: Question) -> _Asked:
-        if question.resource or question.operation or question.version or question.id is not None:
-            told = "A route says resource, operation and row: leave the others out."
-            raise ValidationFailed(details=[Detail("route", "conflict", told)])
-        method, _, path = question.route.partition(" ")
-        try:
-            found = self._find_route(method.upper(), path.strip())
-        except ApiError as error:
-            raise ValidationFailed(details=[Detail("route", "invalid", error.message)]) from None
-        if found is None:
-            told = "No operation of a resource is served there. Write it as `GET /api/v1/products/3`."
-            raise ValidationFailed(details=[Detail("route", "unknown_route", told)])
-        return _Asked(
-            resource=found.resource,
-            operation=found.operation,
-            id=found.id if _why_no_row(found.resource, found.operation) is None else None,
-        )
+    # --- people -----------------------------------------------------------------------
 
     async def caller(
         self,
@@ -453,18 +384,6 @@ def _chosen(roles: Sequence[str], only: Sequence[str]) -> list[str]:
             told = f"There is no role {name[:64]!r} here. {nearest(name, roles, list_up_to=0)}".rstrip()
             raise ValidationFailed(details=[Detail("role", "reference", told)])
     return [role for role in roles if not only or role in only]
-
-
-def _why_no_row(resource: ResourceDefinition, operation: str) -> str | None:
-    """Say why an operation cannot be judged over one row; None when it can."""
-    action = next((one for one in resource.actions if one.key == operation), None)
-    if resource.kind is Kind.LOGIC:
-        return f"{resource.name} has no rows that could be looked at: leave it out."
-    if operation in ("create", "list", "batch"):
-        return f"{operation} is not done to one row: leave it out."
-    if action is not None and action.restores:
-        return "A deleted row is not looked at: leave it out."
-    return None
 
 
 def _is_about(rule: Policy, seen: frozenset[str] | None) -> bool:

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from byodpp.access_guide import Question
+from byodpp.access_questions import Question
 from byodpp.addresses import addresses
 from byodpp.authentication import Principal
 from byodpp.authorization.algebra import decided

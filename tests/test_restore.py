@@ -99,6 +99,38 @@ async def test_restoring_is_a_right_of_its_own_with_its_own_rows(store: TestedAp
     assert (await editor.post(f"{SETTINGS}/1/restore")).status_code == 403
 
 
+async def test_what_an_explanation_says_of_restoring_a_row_is_what_a_request_gets(
+    store: TestedApplication,
+) -> None:
+    admin, editor, viewer = store.client(), store.client(role="Editor"), store.client(role="Viewer")
+    rows = [await deleted(admin, HINTS, text=text) for text in ("mine", "other", "hidden")]
+    living = (await admin.post(HINTS, json={"text": "mine"})).json()["data"]["id"]
+    theirs = await deleted(store.client(tenant="beta"), HINTS, text="mine")
+
+    async def told(client: Any, url: str, **asked: Any) -> tuple[Any, ...]:
+        about = [{"route": f"POST {url}/restore"}]
+        about += [{"resource": "Hints", "operation": "restore:post", "id": url.rpartition("/")[2]}]
+        answers = [await client.get("/api/v1/policies/explain", params={**one, **asked}) for one in about]
+        found = [one.json().get("data") or {"status": one.status_code} for one in answers]
+        assert found[0] == found[1], found
+        return found[0].get("allowed"), found[0]["status"]
+
+    mine, other, hidden = rows
+    assert await told(editor, mine) == await told(admin, mine, role="Editor") == ("yes", None)
+    assert await told(editor, other) == await told(admin, other, role="Editor") == ("no", 403)
+    assert await told(editor, hidden) == await told(admin, hidden, role="Editor") == ("no", 404)
+    assert await told(admin, hidden) == ("yes", None)
+    assert await told(editor, f"{HINTS}/{living}") == ("yes", None)
+    for url in (f"{HINTS}/999", f"{HINTS}/x", theirs):
+        assert await told(editor, url) == ("no", 404)
+        assert await told(admin, url, role="Editor") == (None, 404)
+    # Whoever restores no rows is not told which there are.
+    for url in (mine, f"{HINTS}/999"):
+        assert await told(viewer, url) == ("no", 403)
+    for url, status in ((mine, 200), (other, 403), (hidden, 404)):
+        assert (await editor.post(f"{url}/restore")).status_code == status
+
+
 async def test_a_row_that_goes_and_comes_back_meanwhile_is_there_or_not_but_never_forbidden(
     store: TestedApplication,
 ) -> None:

@@ -19,7 +19,7 @@ from byodpp.cli.place import place_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from byodpp.access_guide import Question
+    from byodpp.access_questions import Question
     from byodpp.settings import Settings
 
 __all__ = ["access", "explain"]
@@ -86,7 +86,7 @@ def explain(
 
     `byodpp explain --route "PATCH /api/v1/products/3" --tenant acme --user ada`
     """
-    from byodpp.access_guide import Question
+    from byodpp.access_questions import Question
     from byodpp.authorization.explanation import explanation_lines
 
     question = Question(

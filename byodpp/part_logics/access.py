@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, fields, validate
 
-from byodpp.access_guide import Question
+from byodpp.access_questions import Question
 from byodpp.authorization.matrix import matrix_json
 from byodpp.exceptions import Forbidden
 from byodpp.logics import Logic

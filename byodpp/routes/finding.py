@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from byodpp.access_guide import FoundRoute
+from byodpp.access_questions import FoundRoute
 from byodpp.addresses import addresses
 from byodpp.exceptions import NotFound
 from byodpp.logics import LogicMap

@@ -50,7 +50,12 @@ class KeyStatements:
         return sa.select(table.c.id).where(*rows).order_by(table.c.id).with_for_update(of=table)
 
     def visible(
-        self, resource: ResourceDefinition, visibility: Visibility, *, held: bool = False
+        self,
+        resource: ResourceDefinition,
+        visibility: Visibility,
+        *,
+        held: bool = False,
+        deleted: bool = False,
     ) -> Compiled:
         """Of the keys in parameter `ids`, those of rows that may be read: one column, `id`.
 
@@ -58,17 +63,20 @@ class KeyStatements:
             resource: of the rows.
             visibility: which of them may be read.
             held: nobody deletes them, softly neither, before the transaction ends; others may change them.
+            deleted: those that are deleted softly are among them.
         """
-        key = ("keys", resource.id, visibility, held)
-        return self._statements.cached(key, lambda: self._build_visible(resource, visibility, held=held))
+        key = ("keys", resource.id, visibility, held, deleted)
+        return self._statements.cached(
+            key, lambda: self._build_visible(resource, visibility, held=held, deleted=deleted)
+        )
 
     def _build_visible(
-        self, resource: ResourceDefinition, visibility: Visibility, *, held: bool
+        self, resource: ResourceDefinition, visibility: Visibility, *, held: bool, deleted: bool
     ) -> sa.Select[Any]:
         table = self._tables[resource]
         wanted = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
         rows = [self._statements.scope(resource, table), table.c.id == sa.any_(wanted)]
-        if resource.soft_delete:
+        if resource.soft_delete and not deleted:
             rows.append(table.c.deleted_at.is_(None))
         if visibility.rows is not None:
             rows.append(self._statements.condition(resource, visibility.rows, table))
