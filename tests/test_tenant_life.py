@@ -577,6 +577,39 @@ async def test_an_onboarding_whose_administrator_is_refused_goes_on_with_another
     )
 
 
+async def test_nobody_waits_for_a_provider_that_hangs_in_a_procedure_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even who says the same procedure anew, with other words."""
+    going_on, hangs = asyncio.Event(), asyncio.Event()
+    put_user = world.issuer.administration.put_user
+
+    async def refuses(*arguments: Any, **named: Any) -> str:
+        raise ValidationFailed("The identity provider takes no such address")
+
+    async def hanging(*arguments: Any, **named: Any) -> str:
+        hangs.set()
+        await going_on.wait()
+        return await put_user(*arguments, **named)
+
+    monkeypatch.setattr(world.issuer.administration, "put_user", refuses)
+    with pytest.raises(ValidationFailed):
+        await world.life.onboard(ADA)
+    monkeypatch.setattr(world.issuer.administration, "put_user", hanging)
+    first = asyncio.create_task(world.life.onboard(ADA))
+    try:
+        await hangs.wait()
+        for other in (replace(ADA, email="eve@gamma.example"), replace(ADA, first_name="Augusta")):
+            with pytest.raises(Conflict, match="A step of this is being taken just now: onboard, begun 20"):
+                await asyncio.wait_for(world.life.onboard(other), 20)
+        await world.application.add_tenant("delta")
+        await asyncio.wait_for(world.life.suspend("delta", "admin"), 20)
+    finally:
+        going_on.set()
+        await first
+    assert [one["email"] for one in (await world.state("gamma"))["users"]] == ["ada@gamma.example"]
+
+
 async def test_a_realm_that_is_made_for_a_suspended_tenant_lets_nobody_in(world: World) -> None:
     await world.application.add_tenant("gamma")
     with pytest.raises(Cut):

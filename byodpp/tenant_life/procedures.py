@@ -41,27 +41,24 @@ _BEGIN: Final = f"""
         (select from byodpp.tenant_procedures where finished_at is null and {_WHOSE} = $4::text)
     on conflict (slug) where finished_at is null do nothing
 """
+_SELECT: Final = (
+    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose"
+    " from byodpp.tenant_procedures where "
+)
 #: First that of the tenant itself, then that of one which had its slug before.
 _FIND: Final = (
-    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
-    f" where finished_at is null and (slug = $1 or {_WHOSE} = $2::text)"
+    f"{_SELECT} finished_at is null and (slug = $1 or {_WHOSE} = $2::text)"
     f" order by {_WHOSE} is not distinct from $2::text desc limit 1"
 )
-_UNFINISHED: Final = (
-    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
-    " where finished_at is null order by id"
-)
+#: One of which nobody takes a step at this moment; nobody takes one from now on.
+_HOLD: Final = f"{_SELECT} id = $1 and finished_at is null for update skip locked"
+_UNFINISHED: Final = f"{_SELECT} finished_at is null order by id"
 _LAST_MOVE: Final = (
-    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
-    f" where finished_at is not null and kind = 'move' and coalesce({_WHOSE}, $2::text) = $2::text"
-    f" and (slug = $1 or {_WHOSE} is not null)"
-    " order by id desc limit 1"
+    f"{_SELECT} finished_at is not null and kind = 'move' and coalesce({_WHOSE}, $2::text) = $2::text"
+    f" and (slug = $1 or {_WHOSE} is not null) order by id desc limit 1"
 )
 #: What else is under way with the tenant whose a procedure has turned out to be.
-_TWICE: Final = (
-    f"select id, kind, slug, given, done, failure, begun_at, {_WHOSE} as whose from byodpp.tenant_procedures"
-    f" where finished_at is null and id <> $1 and {_WHOSE} = $2::text limit 1"
-)
+_TWICE: Final = f"{_SELECT} finished_at is null and id <> $1 and {_WHOSE} = $2::text limit 1"
 _LOCK: Final = "select done, finished_at from byodpp.tenant_procedures where id = $1 for update"
 #: A step may wait for the identity provider, or for tables that are made for millions of rows.
 PATIENT: Final = "set local idle_in_transaction_session_timeout = '1h'"
@@ -74,7 +71,7 @@ _FAIL: Final = (
     "update byodpp.tenant_procedures set failure = $2, done = done - $3::text[], changed_at = now()"
     " where id = $1"
 )
-#: What was refused at its first step has not begun, and keeps nothing else waiting.
+#: What was refused at its first step has not begun.
 _FORGET: Final = "delete from byodpp.tenant_procedures where id = $1 and done = '{}'::jsonb"
 #: What has put back everything that it did.
 _PUT_BACK: Final = "delete from byodpp.tenant_procedures where id = $1"
@@ -181,7 +178,10 @@ class Procedures:
         async with self._database.system() as transaction:
             found = await self._begun(transaction, kind, slug, said, tenant)
             self._refuse_others(found, kind, slug, tenant)
-            differing = _differing(found.given, wire.loads(said.encode()))
+            asked = wire.loads(said.encode())
+            if _differing(found.given, asked) or found.slug != slug:
+                found = await _held(transaction, found)
+            differing = _differing(found.given, asked)
             if differing - set(free):
                 if found.failure is None or not replaced_before or replaced_before in found.done:
                     raise _said_otherwise(found, differing - set(free))
@@ -258,11 +258,8 @@ class Procedures:
                 everything back.
         """
         principal = step.principal(results)
-        origin = Origin(
-            request_id=f"procedure-{procedure.id}",
-            correlation_id=f"procedure-{procedure.id}",
-            user_agent="byodpp tenants",
-        )
+        name = f"procedure-{procedure.id}"
+        origin = Origin(request_id=name, correlation_id=name, user_agent="byodpp tenants")
         try:
             if principal.session.database is None:
                 return await self._together(procedure, step, results, principal, origin)
@@ -353,9 +350,8 @@ class Procedures:
         Raises:
             ApiError: as the steps raise.
         """
-        origin = Origin(
-            request_id="procedure-at-once", correlation_id="procedure-at-once", user_agent="byodpp tenants"
-        )
+        name = "procedure-at-once"
+        origin = Origin(request_id=name, correlation_id=name, user_agent="byodpp tenants")
         said = wire.dumps(dict(given)).decode()
         async with self._database.system() as transaction:
             id = await transaction.fetchval(_BESIDE, kind, slug, said)
@@ -418,6 +414,18 @@ async def left_open(
     return noted
 
 
+async def _held(transaction: Transaction, procedure: Procedure) -> Procedure:
+    """Return a procedure as it is now, that is to go on otherwise; nobody takes a step of it meanwhile.
+
+    Raises:
+        Conflict: somebody takes one at this moment; everything else would wait with us.
+    """
+    row = await transaction.fetchrow(_HOLD, procedure.id)
+    if row is None:
+        raise Conflict(f"A step of this is being taken just now: {_begun(procedure)}. Try again after it")
+    return _procedure(row)
+
+
 async def _refuse_second(transaction: Transaction, procedure: Procedure, tenant: int) -> None:
     """See that nothing else is under way with the tenant that a procedure has found.
 
@@ -461,12 +469,9 @@ def _procedure(row: Any) -> Procedure:
 
 
 def _why(error: Exception) -> str:
-    match error:
-        case ApiError():
-            return error.message
-        case MigrationError():
-            return str(error)
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, ApiError):
+        return error.message
+    return str(error) if isinstance(error, MigrationError) else f"{type(error).__name__}: {error}"
 
 
 def _differing(begun: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
