@@ -417,6 +417,7 @@ async def test_an_entry_that_is_sealed_with_an_old_date_is_found(quiet: TestedAp
 SEALS_CHANGED: list[tuple[str, str]] = [
     ("update {seals} set total = total + 1 where number = 2", "the seal's total was changed"),
     ("update {seals} set sealed_at = now() where number = 2", "the seal was changed"),
+    ("update {seals} set sealed_at = '-infinity' where number = 2", "the seal was changed"),
     ("update {seals} set entries[1] = entries[2], entries[2] = entries[1]", "the seal was changed"),
     (
         "update {seals} set digests = sha256('x') || substr(digests, 33) where number = 2",
