@@ -341,12 +341,13 @@ class Shape:
     touched: tuple[tuple[str, str], ...] = ()  # ids of the resources read: root first, the rest sorted
     as_of: Parameter | None = None  # the moment whose rows are meant; None is now
     answers: bool = True  # False: nobody is answered with the rows, and their bytes have no bound
+    keyed: bool = False  # the keys of a page's rows are told beside it, whatever its fields are
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compute the hash once: a shape is looked up for every request."""
         which = (self.filter, self.sort, self.limit, self.offset, self.after, self.count)
-        what = (self.fields, self.includes, self.grouping, self.touched, self.as_of, self.answers)
+        what = (self.fields, self.includes, self.grouping, self.touched, self.as_of, self.answers, self.keyed)
         object.__setattr__(self, "_hash", hash((which, what)))
 
     def __hash__(self) -> int:

@@ -204,7 +204,8 @@ class Page(Sequence[Row]):
     """Some rows of a list, in its order, and how many there are in all."""
 
     __slots__ = (
-        "_registry", "_resource", "_rows", "json", "limit", "next_cursor", "offset", "partial", "total",
+        "_registry", "_resource", "_rows", "json", "keys", "limit", "next_cursor", "offset", "partial",
+        "total",
     )  # fmt: skip
 
     def __init__(
@@ -218,6 +219,7 @@ class Page(Sequence[Row]):
         offset: int,
         next_cursor: str | None = None,
         partial: bool = False,
+        keys: Sequence[Any] | None = None,
     ) -> None:
         """Args:
         json: a JSON array of rows in wire format.
@@ -228,8 +230,10 @@ class Page(Sequence[Row]):
         offset: rows skipped, at least 0.
         next_cursor: where the next page begins; None when there is none.
         partial: rows may match in databases in which nobody has looked; `total` does not count them.
+        keys: of the rows, as JSON values; None where they were not asked for (`Shape.keyed`).
         """
         self.json = json
+        self.keys = keys
         self.partial = partial
         self.total = total
         self.limit = limit

@@ -15,6 +15,7 @@ from byodpp.audit.trail import DROPPED, AuditTrail
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import Unavailable
 from byodpp.testing import Bench, TestedApplication
+from tests.sent_statements import logging_statements
 from tests.worlds import build
 
 NAME = {"type": "string", "required": True, "index": True}
@@ -400,6 +401,27 @@ async def test_the_rows_of_a_reading_are_named_also_where_their_keys_were_not_as
         last = (await entries(tested, resource_type="People"))[-1]["told"]
         assert "email" in last["fields"], url
         assert (last["rows"], last["count"]) == ([str(key) for key in named], len(named)), url
+
+
+async def test_the_keys_of_a_reading_are_told_by_the_statement_that_reads_its_rows(
+    monkeypatch: pytest.MonkeyPatch, byodpp_bench: Bench, blueprint: Blueprint
+) -> None:
+    # A second one would not name the rows that are deleted between the two.
+    sent = logging_statements(monkeypatch)
+    async with byodpp_bench.application(blueprint) as tested:
+        admin = tested.client()
+        keys = [await make(tested, PEOPLE, email=f"{number}@example.org") for number in range(3)]
+        for fields in ("email", "id,email"):
+            url = f"{PEOPLE}?fields={fields}&sort=-email&limit=2"
+            await admin.get(url)
+            with sent.heard() as heard:
+                first = (await admin.get(url)).json()
+            assert sum("people" in statement for statement in heard) == 1, heard
+            assert set(first["data"][0]) == set(fields.split(","))
+            second = (await admin.get(f"{url}&cursor={first['pagination']['next']}")).json()
+            assert [one["email"] for one in second["data"]] == ["0@example.org"]
+            told = [one["told"]["rows"] for one in await entries(tested, action="LIST")]
+            assert told[-2:] == [[str(keys[2]), str(keys[1])], [str(keys[0])]]
 
 
 # --- changes ----------------------------------------------------------------------------

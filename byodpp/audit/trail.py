@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
@@ -34,7 +34,7 @@ from byodpp.audit.notes import (
     of_sign_in,
 )
 from byodpp.authentication.tenants import TenantDirectory
-from byodpp.conditions import Lookup, Shape
+from byodpp.conditions import Lookup, Query, Shape
 from byodpp.database import PLATFORM_TENANT, Database, Transaction
 from byodpp.definitions import Kind, ResourceDefinition, Scope
 from byodpp.exceptions import ApiError, Unavailable
@@ -140,6 +140,13 @@ class AuditTrail:
         """Whether what a query reads may have to be noted; quick, for most queries read nothing such."""
         return self._controlled.concern(resource, shape)
 
+    def keyed(self, resource: ResourceDefinition, query: Query) -> Query:
+        """Return the query of a list so that its page tells the keys, where they may have to be noted."""
+        shape = query.shape
+        if shape.grouping is not None or not self.watches(resource, shape):
+            return query
+        return replace(query, shape=replace(shape, keyed=True))
+
     async def read(
         self,
         caller: Caller,
@@ -148,7 +155,6 @@ class AuditTrail:
         shape: Shape,
         lookup: Lookup,
         result: Row | Page,
-        find: Callable[[Shape], Awaitable[Page]] | None = None,
     ) -> None:
         """Note what a caller has read, if it holds controlled fields.
 
@@ -158,8 +164,7 @@ class AuditTrail:
             about: operation and resource.
             shape: of the query.
             lookup: what the caller may see.
-            result: what was found; nothing is noted when that is nothing.
-            find: finds the same rows by another shape, for their keys where the caller has asked for none.
+            result: what was found; nothing is noted when that is nothing. A page is one of a `keyed` query.
         """
         resource = about.resource
         if resource is None:
@@ -170,9 +175,6 @@ class AuditTrail:
         keys = _keys(result)
         if keys is None and about.key is not None:
             keys = [about.key]
-        if keys is None and find is not None and not isinstance(result, GroupPage):
-            named = replace(shape, fields=("id",), includes=(), count="none")
-            keys = _keys(await opened(await find(named)))
         await self._read(of_reading(caller, origin, about, fields, keys))
 
     async def exported(
@@ -448,5 +450,7 @@ def _keys(result: Row | Page) -> list[Any] | None:
     """Return the keys of rows; None where they are not among what was read."""
     if isinstance(result, GroupPage):
         return None
+    if isinstance(result, Page) and result.keys is not None:
+        return list(result.keys)
     rows = [result] if isinstance(result, Row) else list(result)
     return [row["id"] for row in rows] if all("id" in row for row in rows) else None

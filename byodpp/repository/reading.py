@@ -7,7 +7,6 @@ InvalidQuery, QueryTooComplex, and Conflict where a resource has no rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from byodpp.audit.notes import About
@@ -159,6 +158,8 @@ class Reading:
         return await self._store.matches(self._acting, self.resource, on, items)
 
     async def _listed(self, query: Query) -> Page:
+        if not self._acting.system:
+            query = self._acting.trail.keyed(self.resource, query)
         page = await self.page(query)
         await self._note(About(operation="list", resource=self.resource), query, page)
         return await opened(page)
@@ -167,12 +168,8 @@ class Reading:
         """Write into the audit trail what was read as the caller, if it holds controlled fields."""
         acting = self._acting
         if not acting.system and acting.trail.watches(self.resource, query.shape):
-
-            async def find(shape: Shape) -> Page:
-                return await self.page(replace(query, shape=shape))
-
             await acting.trail.read(
-                acting.principal, acting.origin, about, query.shape, acting.lookup, result, find
+                acting.principal, acting.origin, about, query.shape, acting.lookup, result
             )
 
     def _judged(self, asked: Mapping[str, Any], mode: str) -> Query:

@@ -215,7 +215,10 @@ class Store:
                 offset=query.offset,
                 partial=partial,
             )
-        last, end = record["next"], query.offset + query.limit
+        last, end, keys = record["next"], query.offset + query.limit, None
+        if shape.keyed and last:
+            *last, told = last
+            keys = None if told is None else wire.loads(told.encode())
         # What a cursor's page counts as rows before it may have changed since; a total decides nothing there.
         ended = shape.after is None and shape.count == "exact" and total is not None and total <= end
         cursor = None
@@ -230,6 +233,7 @@ class Store:
             offset=query.offset,
             next_cursor=cursor,
             partial=partial,
+            keys=keys,
         )
 
     async def row_of(self, resource: ResourceDefinition, query: Query, record: Any) -> Row | None:

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from byodpp.audit.notes import About
 from byodpp.authentication import Principal
 from byodpp.calls import Call, Origin
-from byodpp.conditions import Query, Shape
+from byodpp.conditions import Query
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
@@ -75,8 +75,8 @@ class Service:
                 row = await self.row(call.principal, call.resource, call.params["id"], call.query)
                 return await self._noted(call, call.query or ONE_ROW, row)
             if call.operation == "list" and call.query is not None:
-                page = await self.page(call.principal, call.resource, call.query)
-                return await self._noted(call, call.query, page)
+                query = self.parts.trail.keyed(call.resource, call.query)
+                return await self._noted(call, query, await self.page(call.principal, call.resource, query))
         try:
             return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
         except NotFound:
@@ -279,11 +279,7 @@ class Service:
             about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
             listed = call.resource if call.operation == "list" else None
             lookup = self.parts.authorizer.lookup(call.principal, listed)
-
-            async def find(shape: Shape) -> Page:
-                return await self.page(call.principal, call.resource, replace(query, shape=shape))
-
-            await trail.read(call.principal, call.origin, about, query.shape, lookup, result, find)
+            await trail.read(call.principal, call.origin, about, query.shape, lookup, result)
         return result
 
     async def require_row(self, call: Call) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -51,7 +51,7 @@ from byodpp.repository import Repositories, Repository
 from byodpp.repository.acting import Acting
 from byodpp.repository.answer_bound import AnswerBound
 from byodpp.repository.stores import Store
-from byodpp.rows import Page, Row, Rows, opened
+from byodpp.rows import Row, Rows, opened
 from byodpp.schemas import SchemaMap
 from byodpp.service.cascades import Cascades, Deleting
 from byodpp.service.modifiers import as_values
@@ -194,7 +194,8 @@ class Unit:
             return await repository.transition(key, call.action.transition.name, expected_version=version)
         match call.operation:
             case "list" if call.query is not None:
-                return await self._noted(call, call.query, await repository.page(call.query))
+                query = self.parts.trail.keyed(call.resource, call.query)
+                return await self._noted(call, query, await repository.page(query))
             case "read":
                 return await self._noted(call, call.query, await repository.row(key, call.query))
             case "create":
@@ -220,13 +221,8 @@ class Unit:
         if trail.watches(call.resource, shape):
             about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
             listed = call.resource if call.operation == "list" else None
-            lookup, mine = self.parts.authorizer.lookup(call.principal, listed), query or ONE_ROW
-
-            async def find(keys: Shape) -> Page:
-                repository = self.repositories(call.resource.version, call=call)[call.resource.name]
-                return await repository.page(replace(mine, shape=keys))
-
-            await trail.read(call.principal, call.origin, about, shape, lookup, result, find)
+            lookup = self.parts.authorizer.lookup(call.principal, listed)
+            await trail.read(call.principal, call.origin, about, shape, lookup, result)
         return result
 
     async def _with_nested(self, call: Call, row: Row) -> Row:

@@ -1,7 +1,8 @@
 """A page as SQL: its rows as JSON, and where the next page begins.
 
 One scalar sub-select gives an array of texts: the JSON of the page, then the values of its last
-row in each term of the order, of which the last is null when the page is not full.
+row in each term of the order, of which the last is null when the page is not full. Where keys are
+asked for (`Shape.keyed`), a JSON array of them is the last text of all.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def page_texts(view: View, resource: ResourceDefinition, shape: Shape) -> sa.Col
     if shape.offset is not None:
         rows = rows.offset(count_of(shape.offset))
     if not follows:
-        return sa.cast(array([rows_text(rows)]), ARRAY(sa.Text()))
+        keys = [sa.cast(sa.null(), sa.Text())] if shape.keyed else []
+        return sa.cast(array([rows_text(rows), *keys]), ARRAY(sa.Text()))
     return _with_last(rows, list(columns), found, shape)
 
 
@@ -109,5 +111,12 @@ def _with_last(
         column = inner.c[term.shown if term.shown in shown else f"{HIDDEN}{index}"]
         values = sa.func.array_agg(column, type_=ARRAY(column.type))
         last.append(sa.cast(values[count_of(shape.limit)], sa.Text()))
-    texts = array([json_array(row), *last])
+    texts = array([json_array(row), *last, *(_keys(inner, shown, found) if shape.keyed else ())])
     return sa.select(texts).select_from(inner).scalar_subquery()
+
+
+def _keys(inner: sa.Subquery, shown: list[str], found: Sequence[Term]) -> list[sa.ColumnElement[Any]]:
+    """Return the keys of a page's rows, in their order."""
+    place = next(index for index, term in enumerate(found) if term.shown == "id")
+    column = inner.c["id" if "id" in shown else f"{HIDDEN}{place}"]
+    return [sa.cast(sa.func.json_agg(column), sa.Text())]
