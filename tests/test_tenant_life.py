@@ -577,6 +577,30 @@ async def test_an_onboarding_whose_administrator_is_refused_goes_on_with_another
     )
 
 
+@pytest.mark.parametrize("after", ["tenant", "realm", "administrator", "activation"])
+async def test_a_tenant_whose_onboarding_has_stopped_can_be_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: str
+) -> None:
+    """What stopped it may never come, and its name is to be free again."""
+    with pytest.raises(Cut):
+        await world.life.onboard(ADA, told=cutting(after))
+    with pytest.raises(Conflict, match=r"under way .*: onboard, begun .*\. Finish that first"):
+        await world.life.delete("gamma", tmp_path)  # somebody may be about to take the next step
+
+    async def away(*arguments: Any, **named: Any) -> None:
+        raise ValidationFailed("The identity provider takes nobody")
+
+    for call in ("put_realm", "put_user", "invite"):
+        monkeypatch.setattr(world.issuer.administration, call, away)
+    with pytest.raises(ValidationFailed):
+        await world.life.onboard(ADA)
+    monkeypatch.undo()
+    await world.life.delete("gamma", tmp_path)
+    assert "gamma" not in {line.slug for line in await world.life.list()}
+    await world.life.onboard(replace(ADA, email="eve@gamma.example"))
+    assert (await world.state("gamma"))["tenant"]["status"] == "activated"
+
+
 async def test_nobody_waits_for_a_provider_that_hangs_in_a_procedure_of_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Giving up a move: first it is noted that it cannot go on, then the tenant writes where it is again.
+"""Giving up: a move is first noted not to go on, then the tenant writes where it is again.
 
 What gives it up may be cut off anywhere, and what it does to tables is committed before its note. So a move
 that is being given up goes on nowhere but here: its copies may be behind what the tenant has written.
@@ -19,7 +19,7 @@ from byodpp.service.units import Unit
 from byodpp.tenant_life.acting import for_platform
 from byodpp.tenant_life.procedures import GIVING_UP, Step
 
-__all__ = ["begun_of", "is_free", "marking"]
+__all__ = ["begun_of", "end_stopped", "is_free", "marking"]
 
 _DONE: Final = "select done from byodpp.tenant_procedures where id = $1"
 #: A slug tells only of whom something is that knows no tenant yet: another one may have had it.
@@ -28,6 +28,13 @@ _FREE: Final = (
     " and coalesce(given->>'tenant', done->'tenant'->>'id', case when slug = $1 then $2::text end)"
     " = $2::text)"
 )
+#: One of which a step is being taken at this moment has not stopped.
+_END_STOPPED: Final = """
+    update byodpp.tenant_procedures set finished_at = now(), changed_at = now() where id in
+        (select id from byodpp.tenant_procedures
+         where finished_at is null and failure is not null and kind in ('onboard', 'invite')
+         and coalesce(given->>'tenant', done->'tenant'->>'id') = $1 for update skip locked)
+"""
 
 
 def marking(tenant: Tenant, procedure: int) -> Step:
@@ -56,3 +63,8 @@ async def begun_of(transaction: Transaction, procedure: int) -> Mapping[str, Any
 async def is_free(transaction: Transaction, tenant: Tenant) -> bool:
     """Whether nothing is under way with a tenant."""
     return bool(await transaction.fetchval(_FREE, tenant.slug, str(tenant.id)))
+
+
+async def end_stopped(transaction: Transaction, tenant: int) -> None:
+    """Leave an onboarding or an invitation that has stopped as it is: its tenant is to be deleted."""
+    await transaction.execute(_END_STOPPED, str(tenant))

@@ -25,6 +25,7 @@ from byodpp.tables import Tables
 from byodpp.tenant_life.choosing import Wanted
 from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.finding import TenantFinder
+from byodpp.tenant_life.giving_up import end_stopped
 from byodpp.tenant_life.listing import PlaceLine, TenantLine, place_lines, tenant_lines
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
@@ -232,6 +233,8 @@ class TenantLife:
     async def delete(self, name: str, folder: Path, *, told: Told = nobody_told) -> Path:
         """Export a tenant, then delete its realm and its rows; the audit trail stays.
 
+        An onboarding or an invitation that has stopped is given up: what stopped it may never come.
+
         Args:
             name: slug or ULID of the tenant.
             folder: for the export.
@@ -247,6 +250,8 @@ class TenantLife:
         """
         tenant = await self._finder.find(name, "delete")
         self._moves.require_owner()
+        async with self._database.system() as transaction:
+            await end_stopped(transaction, tenant.id)
         steps = self._steps.deletion(tenant, folder)
         results = await run(
             self._procedures,

@@ -487,7 +487,8 @@ def _begun(found: Procedure) -> str:
 
 
 def _something_else(found: Procedure, slug: str) -> Conflict:
-    return Conflict(f"Something else is under way with tenant {slug!r}: {_begun(found)}")
+    told = f"Something else is under way with tenant {slug!r}: {_begun(found)}"
+    return Conflict(f"{told}. Finish that first, by the same command")
 
 
 def _said_otherwise(found: Procedure, differing: Collection[str]) -> Conflict:
