@@ -2,8 +2,8 @@
 
 Put by `stores` around each write to a part's resource, inside its transaction. Rules of access are
 judged, and counted, so that every process reads them anew. Changes of tenants, users, grants, and
-classes are recorded: this process forgets at once what it believes of them, the others soon. The realm of a
-tenant that is called otherwise is told so after the commit.
+classes are recorded: this process forgets at once what it believes of them, the others soon. What a user has
+who is deleted is revoked. The realm of a tenant that is called otherwise is told so after the commit.
 May reject: what `authorization` rejects of a rule, parents that would be a circle, an operator who agrees
 for a tenant, and QuotaExceeded, for users beyond what the tenant's class allows.
 """
@@ -19,7 +19,7 @@ from byodpp.authentication import Principal
 from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.families import keep_family
 from byodpp.authentication.revocations import BUMP as REVOKE
-from byodpp.authentication.revocations import RevocationWatch
+from byodpp.authentication.revocations import KEEP_GONE, SUBJECT, RevocationWatch
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authentication.users import refuse_too_many_users
 from byodpp.authorization.changes import AccessChanges
@@ -112,17 +112,32 @@ class PartWrites:
                 self._realms.around(transaction, rows),
             ):
                 yield
+        elif kind == _USERS and rows:
+            async with self._outlived(transaction, rows[0]):
+                yield
         else:
             yield
         if kind in _KEYS:
-            await transaction.execute(REVOKE)
-            transaction.after_commit(partial(self._revocations.refresh, transaction.context.database))
+            await self._revoke(transaction)
         elif kind in _DIRECTORY:
             tenant = transaction.context.tenant_id
             await record_change(transaction, tenant)
             transaction.after_commit(partial(self._forgotten, tenant))
             if kind == _USERS:
                 await self._check_users(transaction)
+
+    @asynccontextmanager
+    async def _outlived(self, transaction: Transaction, user: Any) -> AsyncIterator[None]:
+        """Revoke what a user has who is deleted: only rows that are named one by one are."""
+        tenant = transaction.context.tenant_id
+        subject = await transaction.fetchval(SUBJECT, tenant, user)
+        yield
+        if subject is not None and await transaction.fetchval(KEEP_GONE, tenant, user, subject):
+            await self._revoke(transaction)
+
+    async def _revoke(self, transaction: Transaction) -> None:
+        await transaction.execute(REVOKE)
+        transaction.after_commit(partial(self._revocations.refresh, transaction.context.database))
 
     async def _check_users(self, transaction: Transaction) -> None:
         tenant = await self._tenants.by_id(transaction.context.tenant_id)

@@ -40,6 +40,7 @@ MANIFEST = {
     "include": ["byodpp:keys", "byodpp:access", "byodpp:tenancy", "byodpp:audit"],
 }
 KEYS, THINGS, REVOCATIONS = "/api/v1/api-keys", "/api/v1/things", "/api/v1/revocations"
+USERS = "/api/v1/users"
 
 
 @pytest.fixture(scope="module")
@@ -517,6 +518,31 @@ async def test_a_token_of_a_clock_that_is_ahead_outlives_no_revocation(
             assert "revoked" in answer.json()["error"]["message"]
     if kind == "user":
         assert (await tested.client(user="bob").get(THINGS)).status_code == 200
+
+
+@pytest.mark.parametrize("before", ["revoked", "deactivated", "active"])
+async def test_what_a_user_had_is_good_no_more_when_his_row_is_deleted(
+    tested: TestedApplication, before: str
+) -> None:
+    """The next token writes another row, of another id: what was revoked by the id would be good again."""
+    key, admin = await made(tested, user="ada"), tested.client(user="root")
+    old, user = tested.client(user="ada"), key["userId"]
+    async with another_process(tested) as other:
+        elsewhere = other.client(role=None, headers={"Authorization": old.headers["authorization"]})
+        assert [(await one.get(THINGS)).status_code for one in (old, elsewhere)] == [200, 200]
+        if before == "revoked":
+            body = {"kind": "user", "subject": str(user)}
+            assert (await admin.post(REVOCATIONS, json=body)).status_code == 201
+        if before == "deactivated":
+            changed = await admin.patch(f"{USERS}/{user}", json={"status": "deactivated"})
+            assert changed.status_code == 200, changed.text
+        assert (await admin.delete(f"{USERS}/{user}")).status_code == 204
+        for client in (old, with_key(tested, key["key"])):
+            assert (await client.get(THINGS)).status_code == 401
+        await soon(answered(elsewhere, THINGS), 401)
+    assert (await tested.client(user="bob").get(THINGS)).status_code == 200
+    await asyncio.sleep(1.01 - time.time() % 1)  # a token counts whole seconds
+    assert (await tested.client(user="ada").get(THINGS)).status_code == 200, "who signs in anew is let in"
 
 
 async def test_a_tenants_tokens_and_keys_are_revoked_together(tested: TestedApplication) -> None:

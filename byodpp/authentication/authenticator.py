@@ -335,8 +335,9 @@ class Authenticator:
         Raises:
             Unauthenticated: it was.
         """
-        if self._revocations.refuses(principal.home_tenant_id, principal.user_id, made_at, token_id):
-            raise Unauthenticated("What was sent to sign in with was revoked", error="invalid_token")
+        home, user = principal.home_tenant_id, principal.user_id
+        if self._revocations.refuses(home, user, made_at, token_id, principal.subject):
+            raise _revoked()
 
     async def require_standing(self, principal: Principal) -> None:
         """See that a caller who was let in some time ago would be let in now; for what takes long.
@@ -353,7 +354,7 @@ class Authenticator:
         home = await self._tenants.by_realm(claims.realm)
         if home is None or not home.active:
             raise Unauthenticated("The token's tenant is not active", error="invalid_token")
-        if not (await self._users.resolve(claims, home)).active:
+        if not (await self._user(claims, home, key=principal.key_id is not None)).active:
             raise Unauthenticated("The token's user is not active", error="invalid_token")
         if principal.key_id is not None:
             self._refuse_revoked(principal, claims.issued_at, principal.key_id)
@@ -389,7 +390,14 @@ class Authenticator:
         home = await self._tenants.by_realm(claims.realm)
         if home is None or not home.active:
             raise Unauthenticated("The token's tenant is not active", error="invalid_token")
-        return await self._acting(claims, home, await self._users.resolve(claims, home), x_tenant)
+        return await self._acting(claims, home, await self._user(claims, home), x_tenant)
+
+    async def _user(self, claims: Claims, home: Tenant, *, key: bool = False) -> User:
+        """Return the row of a user, which is not written anew for what he had before it was deleted."""
+        made_at = claims.issued_at if key else self._verifier.made_after(claims.issued_at)
+        if self._revocations.refuses(home.id, 0, made_at, None, claims.subject):
+            raise _revoked()
+        return await self._users.resolve(claims, home)
 
     async def _principal_of_key(self, key: ApiKey, x_tenant: str | None) -> Principal:
         home = await self._tenants.by_realm(key.realm)
@@ -470,6 +478,10 @@ class Authenticator:
             raise NotFound("The tenant that X-Tenant names does not exist")
         _refuse_behind(tenant)
         return Principal(tenant_id=tenant.id, tenant=tenant)
+
+
+def _revoked() -> Unauthenticated:
+    return Unauthenticated("What was sent to sign in with was revoked", error="invalid_token")
 
 
 def _refuse_behind(tenant: Tenant) -> None:

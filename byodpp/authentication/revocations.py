@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from byodpp.authentication.changes import DirectoryChanges, Forget
 from byodpp.authentication.keys import KeyDirectory
@@ -21,7 +21,7 @@ from byodpp.database import Database
 from byodpp.exceptions import ApiError
 from byodpp.recurring import Recurring
 
-__all__ = ["BUMP", "RevocationWatch", "Revocations"]
+__all__ = ["BUMP", "GONE", "KEEP_GONE", "SUBJECT", "RevocationWatch", "Revocations"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -30,6 +30,17 @@ _log: Final = logging.getLogger(__name__)
 BUMP: Final = (
     "with counted as (update byodpp.revocation_version set version = version + 1 returning version)"
     " update revocations set _number = (select version from counted) where _number is null"
+)
+#: A user whose row is deleted gets another one with the next token: by the row alone what he had would be
+#: good again. So his subject is written down as if it were one token's id.
+GONE: Final = "sub:"
+_LONGEST_SUBJECT: Final = 255 - len(GONE)
+SUBJECT: Final = "select subject from users where tenant_id = $1 and id = $2"
+KEEP_GONE: Final = (
+    "insert into revocations (tenant_id, kind, subject, expires_at, reason)"
+    f" select $1, 'token', '{GONE}' || left($3, {_LONGEST_SUBJECT}), now() + interval '366 days',"
+    " 'the user was deleted' where not exists (select from users where tenant_id = $1 and id = $2)"
+    " returning 1"
 )
 _FIRST: Final = (
     "insert into byodpp.revocation_version (version)"
@@ -56,21 +67,34 @@ class Revocations:
         self._before: dict[
             tuple[int, int], tuple[float, float]
         ] = {}  # (tenant, user) -> made until, forgotten
-        self._tenants: set[int] = set()  # of which either knows anything
+        self._gone: dict[tuple[int, str], tuple[float, float]] = {}  # the same of subjects without a row
+        self._tenants: set[int] = set()  # of which any of them knows anything
 
     def concern(self, tenant_id: int) -> bool:
         """Whether anything of a tenant is revoked."""
         return tenant_id in self._tenants
 
-    def refuses(self, tenant_id: int, user_id: int, issued_at: float, token_id: str | None = None) -> bool:
+    def refuses(
+        self,
+        tenant_id: int,
+        user_id: int,
+        issued_at: float,
+        token_id: str | None = None,
+        subject: str | None = None,
+    ) -> bool:
         """Whether a token or key is revoked: by itself, with its user, or with its tenant.
 
         Args:
             tenant_id: the caller's own.
-            user_id: row of Users.
+            user_id: row of Users; 0: not known.
             issued_at: when it was made, in seconds since the epoch.
             token_id: `jti`.
+            subject: `sub`.
         """
+        if self._gone and subject is not None:
+            until = self._gone.get((tenant_id, subject[:_LONGEST_SUBJECT]))
+            if until is not None and issued_at <= until[0]:
+                return True
         if self._before:
             for whose in ((tenant_id, user_id), (tenant_id, 0)):
                 until = self._before.get(whose)
@@ -83,24 +107,32 @@ class Revocations:
         for row in rows:
             tenant, end = row["tenant_id"], row["expires_at"].timestamp()
             self._tenants.add(tenant)
-            if row["kind"] == "token":
-                self._tokens[tenant, row["subject"]] = end
-                continue
-            user = int(row["subject"]) if row["kind"] == "user" else 0
-            until, known_end = self._before.get((tenant, user), (0.0, 0.0))
-            self._before[tenant, user] = (
-                max(until, row["created_at"].timestamp()), max(known_end, end)
-            )  # fmt: skip
+            made, subject = row["created_at"].timestamp(), row["subject"]
+            if row["kind"] != "token":
+                _note(self._before, (tenant, int(subject) if row["kind"] == "user" else 0), made, end)
+            elif subject.startswith(GONE):
+                _note(self._gone, (tenant, subject.removeprefix(GONE)), made, end)
+            else:
+                self._tokens[tenant, subject] = end
 
     def sweep(self) -> None:
         """Drop what concerns only tokens that have ended by themselves."""
         now = self._clock()
         self._tokens = {key: end for key, end in self._tokens.items() if end > now}
         self._before = {key: until for key, until in self._before.items() if until[1] > now}
-        self._tenants = {tenant for tenant, _ in (*self._tokens, *self._before)}
+        self._gone = {key: until for key, until in self._gone.items() if until[1] > now}
+        self._tenants = {tenant for tenant, _ in (*self._tokens, *self._before, *self._gone)}
 
     def __len__(self) -> int:
-        return len(self._tokens) + len(self._before)
+        return len(self._tokens) + len(self._before) + len(self._gone)
+
+
+_Key = TypeVar("_Key")
+
+
+def _note(known: dict[_Key, tuple[float, float]], key: _Key, made: float, end: float) -> None:
+    until, known_end = known.get(key, (0.0, 0.0))
+    known[key] = (max(until, made), max(known_end, end))
 
 
 class RevocationWatch:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from marshmallow import Schema, fields
 
 from byodpp.authentication.keys import hash_of, new_secret, written
+from byodpp.authentication.revocations import GONE
 from byodpp.exceptions import Conflict, Detail, Forbidden, InvalidHeader, TenantMoving, ValidationFailed
 from byodpp.logics import Logic
 
@@ -204,7 +205,7 @@ class RevocationsCreate(Logic):
         ends = body.get("expiresAt") if kind == "token" else None
         body["expiresAt"] = min(ends or latest, latest)
         if kind == "token":
-            live = {"kind": "token", "expiresAt": {"gt": _now()}}
+            live = _live_tokens()
             if await self.system["Revocations"].count(live) >= MOST_TOKENS:
                 raise Conflict(
                     f"A tenant has at most {MOST_TOKENS} revoked tokens at a time: revoke the user."
@@ -245,7 +246,7 @@ async def end_token(revocations: Any, user: Any) -> None:
     """
     if user.key_id is not None:
         raise Conflict("This is an API key: revoke it at /api/v1/api-keys/{id}/revoke.")
-    live = {"kind": "token", "expiresAt": {"gt": _now()}}
+    live = _live_tokens()
     token = user.claims.token_id if user.claims is not None else None
     if token is None or await revocations.count(live) >= MOST_TOKENS:
         ends = datetime.now(UTC) + _LONGEST_LIFE
@@ -272,6 +273,11 @@ def _maker(claims: Any) -> dict[str, str | None]:
     if claims is None:
         return {}
     return {"makerName": claims.name, "makerUserName": claims.user_name, "makerEmail": claims.email}
+
+
+def _live_tokens() -> dict[str, Any]:
+    """Return which revocations are counted: a user who was deleted is none of somebody's wishes."""
+    return {"kind": "token", "expiresAt": {"gt": _now()}, "not": {"subject": {"startsWith": GONE}}}
 
 
 def _now() -> str:
