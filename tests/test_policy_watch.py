@@ -57,6 +57,22 @@ async def test_rows_that_are_counted_are_in_force_within_a_second(watched: Teste
     await soon(answered(viewer, THINGS), 200)
 
 
+async def test_a_tenants_first_policy_is_in_force_also_when_another_tenant_goes_at_that_moment(
+    watched: TestedApplication,
+) -> None:
+    acme, beta = await watched.tenant("acme"), await watched.tenant("beta")
+    async with watched.connected.database.system() as transaction:
+        await record_change(transaction, beta.id)
+    await turns(0.7)  # until every process has seen that
+    viewer = watched.client(role="Viewer")
+    assert (await viewer.get(THINGS)).status_code == 403
+    async with watched.connected.database.system() as transaction:
+        await transaction.execute("delete from byodpp.access_versions where tenant_id = $1", beta.id)
+        await transaction.execute(ALLOW, acme.id)
+        await record_change(transaction, acme.id)
+    await soon(answered(viewer, THINGS), 200)
+
+
 async def test_a_policy_that_was_rolled_back_is_never_in_force(watched: TestedApplication) -> None:
     admin, viewer = watched.client(), watched.client(role="Viewer")
     version = watched.connected.authorizer.version

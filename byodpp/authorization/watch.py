@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from byodpp.authorization.decisions import Authorizer
 from byodpp.authorization.rows import read_rows
@@ -33,7 +33,10 @@ _RECORD: Final = (
     "insert into byodpp.access_versions (tenant_id, version) values ($1, 1)"
     " on conflict (tenant_id) do update set version = access_versions.version + 1"
 )
-_DIGEST: Final = "select count(*), coalesce(sum(version), 0)::bigint from byodpp.access_versions"
+#: A number that changes with them: not their sum, since a tenant may go while another one comes.
+_DIGEST: Final = (
+    "select count(*), sum(hashint8extended(tenant_id, version))::text from byodpp.access_versions"
+)
 _VERSIONS: Final = "select tenant_id, version from byodpp.access_versions"
 _TELL: Final = f"select pg_notify('{CHANNEL}', '')"
 
@@ -77,7 +80,7 @@ class PolicyWatch:
         self._of_place = of_place
         self._database = database
         self._authorizer = authorizer
-        self._digest: tuple[int, ...] = (0, 0)
+        self._digest: tuple[Any, ...] = ()
         self._versions: Mapping[int, int] = {}
         self._reading = asyncio.Lock()
         self._told = asyncio.Event()
