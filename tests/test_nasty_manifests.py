@@ -212,6 +212,66 @@ def test_a_public_filter_may_ask_for_other_tables() -> None:
     assert read_manifest({"resources": [first, second]}).get("A").public_filter()
 
 
+def linked(condition: dict[str, Any], access: dict[str, Any] | None) -> dict[str, Any]:
+    """Things of everybody, by a filter about the kinds and the parts that they refer to."""
+    kinds = {"name": "Kinds", "fields": {"s": {"type": "string"}, "j": {"type": "json"}}}
+    parts = {"name": "Parts", "fields": {"s": {"type": "string"}, "thingId": {"references": "Things"}}}
+    things = {
+        "name": "Things",
+        "fields": {"kindId": {"references": "Kinds"}},
+        "relations": {"parts": {"resource": "Parts", "foreignField": "thingId"}},
+    }
+    more = {} if access is None else {"access": access}
+    return {"resources": [things | {"access": public(condition)}, kinds | more, parts | more]}
+
+
+#: What is true of what is not there, and what is not.
+FROM_NOTHING: list[dict[str, Any]] = [
+    {"parts": {"none": {"s": "p"}}},
+    {"parts.every.s": "p"},
+    {"not": {"parts": {"some": {"s": "p"}}}},
+    {"kind.s": {"ne": "p"}},
+    {"kind": {"s": {"nin": ["p", "q"]}}},
+    {"kind.s": None},
+    {"kind.s": {"in": ["p", None]}},
+    {"or": [{"kind.s": "p"}, {"kind": {"s": {"isNull": True}}}]},
+    {"not": {"kind.s": {"startsWith": "p"}}},
+    {"kind": {"not": {"s": "p"}}},
+    {"kind.j": {"k": {"ne": 1}}},
+    {"parts": {"some": {"thing.kind.s": {"ne": "p"}}}},
+]
+FROM_SOMETHING: list[dict[str, Any]] = [
+    {"parts": {"some": {"s": {"ne": "p"}}}},
+    {"not": {"parts": {"none": {"s": "p"}}}},
+    {"not": {"parts.every.s": "p"}},
+    {"kind.s": {"in": ["p", "q"]}},
+    {"kind.s": {"isNull": False}},
+    {"not": {"kind.s": {"ne": "p"}}},
+    {"and": [{"kind": {"s": {"gt": "p"}, "j.k": 1}}]},
+]
+
+
+@pytest.mark.parametrize("condition", FROM_NOTHING)
+def test_a_public_filter_that_hidden_rows_fulfil_is_refused(condition: dict[str, Any]) -> None:
+    for access in (None, {"read": ["Admin"]}, public({"s": "p"})):
+        with pytest.raises(ManifestError) as raised:
+            read_manifest(linked(condition, access))
+        reasons = [one.reason for one in raised.value.problems if one.path.endswith("[1].filter")]
+        assert any("are not public" in reason or "again" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("condition", [*FROM_NOTHING[:-1], *FROM_SOMETHING])
+def test_a_public_filter_may_ask_for_what_is_not_there_where_everybody_sees_what_is(
+    condition: dict[str, Any],
+) -> None:
+    assert read_manifest(linked(condition, {"read": ["public"]})).get("Things").public_filter()
+
+
+@pytest.mark.parametrize("condition", FROM_SOMETHING)
+def test_a_public_filter_may_ask_for_what_is_there(condition: dict[str, Any]) -> None:
+    assert read_manifest(linked(condition, public({"s": "p"}))).get("Things").public_filter()
+
+
 def test_a_comma_too_many_is_named() -> None:
     assert problem('{"resources": [\n  {"name": "A",\n}\n]}').suggestion == "Remove the comma before the }."
 

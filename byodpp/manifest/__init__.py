@@ -21,7 +21,7 @@ from byodpp.exceptions import ManifestError, Problem
 from byodpp.grammar import build_grammar
 from byodpp.grammar.shapes import Checker
 from byodpp.manifest.access import read_access
-from byodpp.manifest.checks import check_public_circles, check_reference_cycles, check_tables
+from byodpp.manifest.checks import check_public_filters, check_reference_cycles, check_tables
 from byodpp.manifest.draft import Draft, Drafts, make_drafts, snake_case
 from byodpp.manifest.fields import read_fields
 from byodpp.manifest.keys import make_relations, read_keys, read_states, refer_back
@@ -105,7 +105,7 @@ def _judge(drafts: Drafts, checker: Checker) -> None:
         read_access(draft, drafts, checker)
     check_tables(drafts, checker)
     check_reference_cycles(drafts, checker)
-    check_public_circles(drafts, checker)
+    check_public_filters(drafts, checker)
     check_overlaps(drafts, checker)
 
 

@@ -9,7 +9,7 @@ from byodpp.definitions import AccessRule, FieldDefinition, Kind, Scope
 from byodpp.grammar.shapes import Checker
 from byodpp.manifest.draft import Draft, Drafts
 
-__all__ = ["check_public_circles", "check_reference_cycles", "check_tables"]
+__all__ = ["check_public_filters", "check_reference_cycles", "check_tables"]
 
 #: PostgreSQL stops at 1,600, and the framework's own columns and later fields need room.
 _MAX_COLUMNS: Final = 1_500
@@ -130,10 +130,12 @@ def _circles(
                 stack.append((target, iter(edges[id(target)])))
 
 
-def check_public_circles(drafts: Drafts, checker: Checker) -> None:
-    """Refuse public filters that lead back to their own table: row-level security cannot evaluate them.
+def check_public_filters(drafts: Drafts, checker: Checker) -> None:
+    """Refuse public filters that row-level security cannot evaluate, or would take for true.
 
-    A filter is part of its table's policy, and what it reads elsewhere is under the policy over there.
+    A filter is part of its table's policy, and what it reads elsewhere is under the policy over there: it
+    must not lead back, and related rows that are not public do not exist for it. That there is none, or
+    that a value over there is another one, would be true of them.
     """
     asked: dict[str, set[str]] = {}
     for draft in drafts:
@@ -149,6 +151,75 @@ def check_public_circles(drafts: Drafts, checker: Checker) -> None:
                     f"{draft.name} again"
                 )
                 checker.report(f"{rule.path}.filter", reason, "Keep what it asks for in a field of its own.")
+                continue
+            for target in dict.fromkeys(_gaps(rule.filter, draft, drafts)):
+                reason = f"the public filter of {draft.name} would hold where rows of {target} are not public"
+                hint = "Ask for what is there, or keep what it asks for in a field of its own."
+                checker.report(f"{rule.path}.filter", reason, hint)
+
+
+def _gaps(
+    tree: Any, draft: Draft, drafts: Drafts, *, wanted: bool = True, behind: str | None = None
+) -> Iterator[str]:
+    """Yield the resources whose hidden rows make a condition what it is wanted to be.
+
+    Args:
+        tree: of the query language, in JSON.
+        draft: what it is about.
+        drafts: where relations lead.
+        wanted: what makes the filter hold; another one below `not`.
+        behind: resource of a row on the way here that may be hidden.
+    """
+    for name, value in tree.items() if isinstance(tree, Mapping) else ():
+        head, _, rest = str(name).partition(".")
+        inner = {rest: value} if rest else value
+        relation = draft.relations.get(head)
+        if head in ("and", "or"):
+            for one in value if isinstance(value, list | tuple) else ():
+                yield from _gaps(one, draft, drafts, wanted=wanted, behind=behind)
+        elif head == "not":
+            yield from _gaps(value, draft, drafts, wanted=not wanted, behind=behind)
+        elif relation is None:
+            if behind is not None and any(holds is wanted for holds in _of_nothing(inner)):
+                yield behind
+        elif (target := drafts.find(relation.resource, draft.version)) is not None:
+            hidden = behind or (None if _all_public(target) else target.name)
+            if relation.many:
+                yield from _gaps_of_many(inner, target, drafts, wanted=wanted, hidden=hidden)
+            else:
+                yield from _gaps(inner, target, drafts, wanted=wanted, behind=hidden)
+
+
+def _gaps_of_many(
+    tree: Any, target: Draft, drafts: Drafts, *, wanted: bool, hidden: str | None
+) -> Iterator[str]:
+    for name, value in tree.items() if isinstance(tree, Mapping) else ():
+        word, _, rest = str(name).partition(".")
+        if hidden is not None and (word == "some") is not wanted:
+            yield hidden
+        inner = {rest: value} if rest else value
+        yield from _gaps(inner, target, drafts, wanted=wanted is not (word == "none"))
+
+
+def _of_nothing(comparison: Any) -> Iterator[bool]:
+    """Yield what each comparison of a field makes of a row that is not there."""
+    if not isinstance(comparison, Mapping):
+        comparison = {"eq": comparison}
+    for word, value in comparison.items():
+        if isinstance(value, Mapping):
+            yield from _of_nothing(value)  # of what lies inside json
+        elif word == "isNull":
+            yield value is True
+        else:
+            empty = value is None or (isinstance(value, list | tuple) and None in value)
+            yield empty is not (word in ("ne", "nin"))
+
+
+def _all_public(draft: Draft) -> bool:
+    """Whether everybody sees each row of a resource."""
+    rules = (rule for key in ("read", "list") for rule in draft.access.get(key, ()))
+    whole = any("public" in rule.roles and rule.filter is None for rule in rules)
+    return draft.kind is Kind.DATABASE and (draft.scope is Scope.SHARED or whole)
 
 
 def _public_rules(draft: Draft) -> Iterator[AccessRule]:
