@@ -205,6 +205,21 @@ async def test_all_or_nothing_by_choice(files: TestedApplication) -> None:
     assert await value(files, "select count(*) from goods") == 2
 
 
+async def test_of_all_or_nothing_every_fault_is_told_also_those_that_only_the_database_knows(
+    files: TestedApplication,
+) -> None:
+    client = files.client()
+    await client.post(GOODS, json={"name": "old", "sku": "1"})
+    sent = "name,sku,price,groupId\na,1,1,\nb,2,x,\nc,3,1,\nd,3,1,\ne,4,1,99\nf,5,1,\n"
+    refused = await client.post(f"{IMPORT}?atomic=true", content=sent, headers=CSV)
+    told = {"1.sku": "unique", "2.price": "type", "4.sku": "unique", "5.groupId": "reference"}
+    assert (refused.status_code, details(refused)) == (422, told)
+    assert "4 of 6 records were refused" in refused.json()["error"]["message"]
+    assert [one["field"] for one in refused.json()["error"]["details"]] == list(told)
+    assert await value(files, "select count(*) from goods") == 1
+    assert await value(files, "select count(*) from byodpp.events()") == 1
+
+
 async def test_a_try_shows_everything_and_keeps_nothing(files: TestedApplication) -> None:
     client = files.client(headers={"Prefer": "tx=rollback"})
     done = await client.post(IMPORT, content="name,price\na,1\nb,x\na2,1\n", headers=CSV)

@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 #: Refusals that an outcome lists; the report has the others.
 SHOWN_REJECTS: Final = 100
+#: Records that are written in vain, where one was refused and all will be undone: what only the database
+#: knows of them is told as well.
+_MOST_IN_VAIN: Final = 20_000
 _TRIES: Final = 5
 _FIRST_PAUSE_SECONDS: Final = 0.01
 
@@ -231,7 +234,7 @@ class Importer:
     ) -> None:
         writing = Writing(self._service, order.resource, order.on)
         reading = replace(order.reading, documents=writing.needs_documents(order.principal))
-        chunks = self._chunks.of(file, size, reading)
+        chunks, in_vain = self._chunks.of(file, size, reading), 0
         try:
             look = time.monotonic() + STANDING_SECONDS
             async for chunk in chunks:
@@ -239,6 +242,8 @@ class Importer:
                     await self._standing(order.principal)
                     look = time.monotonic() + STANDING_SECONDS
                 if order.kept and (outcome.progress.rejected or chunk.rejects):
+                    in_vain += chunk.records
+                if in_vain > _MOST_IN_VAIN or (in_vain and len(outcome.rejects) >= SHOWN_REJECTS):
                     # All of it will be undone: the rest is only judged.
                     step = Step(
                         records=chunk.records, line=chunk.line, created=0, updated=0, rejects=chunk.rejects
