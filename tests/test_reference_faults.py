@@ -16,7 +16,20 @@ _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 20, "required": T
 _ALL: Final = {"read": ["Admin", "Clerk"], "write": ["Admin", "Clerk"]}
 HARBOURS: Final = {
     "resources": [
-        {"name": "Ports", "fields": {"name": _NAME}, "access": _ALL},
+        {
+            "name": "Ports",
+            "fields": {"name": _NAME, "rank": {"type": "integer"}},
+            "relations": {
+                "departures": {"resource": "Trips", "foreignField": "fromId"},
+                "landings": {"resource": "Landings", "foreignField": "portId"},
+            },
+            "access": _ALL,
+        },
+        {
+            "name": "Landings",
+            "fields": {"portId": {"references": "Ports"}, "crewId": {"references": "Crews"}},
+            "access": _ALL,
+        },
         {
             "name": "Crews",
             "id": "uuid7",
@@ -139,3 +152,103 @@ async def test_a_reference_that_stands_is_no_fault(harbour: TestedApplication) -
         ("crewId", "reference"),
         ("weight", "out_of_range"),
     ]
+
+
+async def test_references_of_rows_inside_rows_are_told_beside_other_faults(
+    harbour: TestedApplication,
+) -> None:
+    admin, clerk = harbour.client(), harbour.client(role="Clerk")
+    secret = (await admin.post("/api/v1/crews", json={"name": "c", "secret": True})).json()["data"]["id"]
+    trips = [
+        {"name": "a", "toId": 900},
+        {"name": "", "crewId": NOBODY},
+        {"name": "c", "crewId": secret, "toId": 901},
+    ]
+    expected = [
+        ("departures.0.toId", "reference"),
+        ("departures.1.name", "too_short"),
+        ("departures.1.crewId", "reference"),
+        ("departures.2.crewId", "reference"),
+        ("departures.2.toId", "reference"),
+    ]
+    body = {"departures": trips, "rank": 1.5, "name": "p"}
+    assert details(await clerk.post("/api/v1/ports", json=body)) == [*expected, ("rank", "type")]
+    port = (await admin.post("/api/v1/ports", json={"name": "p"})).json()["data"]["id"]
+    for inside in (trips, {"$replace": trips}):
+        patched = await clerk.patch(f"/api/v1/ports/{port}", json={"departures": inside, "name": ""})
+        assert details(patched) == [*expected, ("name", "too_short")]
+    only = {"name": "p", "departures": [trips[0]], "landings": [{"crewId": NOBODY}, {"crewId": secret}, {}]}
+    told = details(await clerk.post("/api/v1/ports", json=only))
+    assert told == [
+        ("departures.0.toId", "reference"),
+        ("landings.0.crewId", "reference"),
+        ("landings.1.crewId", "reference"),
+    ]
+    batch = details(await clerk.post("/api/v1/ports/batch", json=[{"name": "x"}, only, {"name": ""}]))
+    assert batch == [*((f"1.{field}", code) for field, code in told), ("2.name", "too_short")]
+    assert (await admin.get("/api/v1/ports")).json()["count"] == 1
+
+
+async def test_references_of_a_json_patch_are_told_beside_other_faults(harbour: TestedApplication) -> None:
+    admin = harbour.client()
+    port = (await admin.post("/api/v1/ports", json={"name": "p"})).json()["data"]["id"]
+    trip = (await admin.post(TRIPS, json={"name": "n", "fromId": port})).json()["data"]["id"]
+
+    async def told(*steps: tuple[str, str, Any]) -> list[tuple[str, str]]:
+        sent = [{"op": op, "path": path, "value": value} for op, path, value in steps]
+        headers = {"Content-Type": "application/json-patch+json"}
+        url = f"{TRIPS}/{trip}"
+        return sorted(details(await admin.patch(url, content=json.dumps(sent), headers=headers)))
+
+    steps = ("replace", "/name", ""), ("add", "/toId", 900), ("replace", "/crewId", NOBODY)
+    assert await told(*steps) == [("crewId", "reference"), ("name", "too_short"), ("toId", "reference")]
+    assert await told(*steps[1:]) == [("crewId", "reference"), ("toId", "reference")]
+    assert await told(*steps, ("remove", "/toId", None)) == [("crewId", "reference"), ("name", "too_short")]
+    assert await told(*steps, ("replace", "/toId", port)) == [("crewId", "reference"), ("name", "too_short")]
+
+
+async def test_references_of_one_operation_of_several_are_told_beside_its_other_faults(
+    harbour: TestedApplication,
+) -> None:
+    admin = harbour.client()
+    port = (await admin.post("/api/v1/ports", json={"name": "p"})).json()["data"]["id"]
+    trip = (await admin.post(TRIPS, json={"name": "n", "fromId": port})).json()["data"]["id"]
+    made = {"operation": "create", "resource": "Ports", "data": {"name": "new"}}
+    bad = {"name": "", "fromId": "{{result[0].id}}", "toId": 900, "crewId": NOBODY}
+    expected = [("1.name", "too_short"), ("1.toId", "reference"), ("1.crewId", "reference")]
+    for step in (
+        {"operation": "create", "resource": "Trips", "data": bad},
+        {"operation": "patch", "resource": "Trips", "id": trip, "data": bad},
+    ):
+        for body in ([made, step], {"operations": [made, step, made]}):
+            assert details(await admin.post("/api/v1/batch", json=body)) == expected
+    inside = {"name": "p", "departures": [{"name": "a", "toId": 900}, {"name": "b", "toId": 901}]}
+    several = await admin.post("/api/v1/batch", json=[{**made, "data": inside}])
+    assert details(several) == [
+        ("0.departures.0.toId", "reference"),
+        ("0.departures.1.toId", "reference"),
+    ]
+    garbled: Any
+    for garbled in (
+        "x",
+        5,
+        None,
+        [],
+        {"operation": ["create"]},
+        {**made, "operation": {}},
+        {**made, "data": 5},
+    ):
+        for body in ([garbled], [made, garbled], [garbled, made], {"operations": garbled}, garbled):
+            assert (await admin.post("/api/v1/batch", json=body)).status_code in (400, 422)
+    for method, url in (("POST", TRIPS), ("PUT", f"{TRIPS}/{trip}"), ("PATCH", f"{TRIPS}/{trip}")):
+        for garbled in ([{"op": "add", "path": "/toId", "value": 900}], "x", 5, [[]]):
+            assert (await admin.request(method, url, json=garbled)).status_code in (400, 422)
+    # What an earlier operation has brought back may be referred to.
+    crew = (await admin.post("/api/v1/crews", json={"name": "c"})).json()["data"]["id"]
+    assert (await admin.delete(f"/api/v1/crews/{crew}")).status_code == 204
+    back = {"operation": "restore:post", "resource": "Crews", "id": crew}
+    row = {"name": "", "fromId": port, "crewId": crew}
+    step = {"operation": "create", "resource": "Trips", "data": row}
+    assert details(await admin.post("/api/v1/batch", json=[back, step])) == [("1.name", "too_short")]
+    done = await admin.post("/api/v1/batch", json=[back, {**step, "data": {**row, "name": "n"}}])
+    assert done.status_code == 200, done.text

@@ -14,7 +14,7 @@ from byodpp.addresses import Address, Form, addresses
 from byodpp.controller import Controller
 from byodpp.definitions import ActionDefinition, Kind, ResourceDefinition
 from byodpp.judged_calls import refuse_input
-from byodpp.reference_faults import ReferenceFaults
+from byodpp.reference_faults import ReferenceFaults, StepFaults
 from byodpp.routes.table import JSON_BODY, PATCH_BODY, Body, Endpoint, Route
 from byodpp.service import Service
 from byodpp.transactions import MultiResourceBatch
@@ -41,6 +41,7 @@ def resource_routes(service: Service) -> Iterator[Route]:
             handler=MultiResourceBatch(service, version),
             operation="transaction",
             body=Body.REQUIRED,
+            complete=StepFaults(service, version),
             summary="Run operations over several resources in one transaction",
         )
         yield Route(pattern=f"/api/{version}/batch", methods={"POST": endpoint})
