@@ -33,12 +33,14 @@ async def pid(request: Request) -> Answer:
     return success(request, {"pid": os.getpid(), "params": dict(request.params), "body": len(request.body)})
 
 
-async def slow(request: Request) -> Answer:
+async def slow(app_dir: Path, request: Request) -> Answer:
+    (app_dir / "begun").touch()
     await asyncio.sleep(float(request.params["seconds"]))
     return success(request, "done")
 
 
-async def block(request: Request) -> Answer:
+async def block(app_dir: Path, request: Request) -> Answer:
+    (app_dir / "begun").touch()
     time.sleep(float(request.params["seconds"]))  # noqa: ASYNC251 - what must not keep the process alive
     return success(request, "done")
 
@@ -62,8 +64,9 @@ async def lifespan(app_dir: Path) -> AsyncIterator[None]:
 
 def make(settings: Settings) -> Starlette:
     lifecycle = Lifecycle()
-    handlers: dict[str, Any] = {"/pid": pid, "/echo/{text}": pid, "/slow/{seconds}": slow}
-    handlers |= {"/block/{seconds}": block, "/forever": forever}
+    handlers: dict[str, Any] = {"/pid": pid, "/echo/{text}": pid, "/forever": forever}
+    handlers |= {"/slow/{seconds}": partial(slow, settings.app_dir)}
+    handlers |= {"/block/{seconds}": partial(block, settings.app_dir)}
     routes = [
         Route(pattern=pattern, methods={"GET": Endpoint(handler=handler, guarded=False, produces=())})
         for pattern, handler in handlers.items()

@@ -806,8 +806,8 @@ async def test_copies_are_fresh_within_their_time_and_nobody_else_writes_them(wo
     await made(client, FOLDERS, name="refers too", countryId=second["id"])
     # What is referred to stays as a copy, since nothing else can be done about it here.
     assert (await operator.delete(f"/api/v1/countries/{first['id']}")).status_code == 204
-    await asyncio.sleep(0.6)
-    assert await _countries(client) == ["New Utopia", "Atlantis"]
+    await made(operator, "/api/v1/countries", name="Mu")  # once it is copied, so would the deletion be
+    await _until(lambda: _countries(client), ["New Utopia", "Atlantis", "Mu"])
     database = world.application.connected.database.places["north"]
     for sql in (
         "insert into countries (name) values ('x')",

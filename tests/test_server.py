@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,6 +89,20 @@ def until(condition: Callable[[], object], within: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
+
+
+def begun(served: Served) -> None:
+    """Wait until the request for `/slow` or `/block` runs."""
+    until((served.app_dir / "begun").exists)
+
+
+def refuses(served: Served) -> bool:
+    """Whether nobody listens any more; whoever is connected already may still be answered."""
+    try:
+        served.connect().close()
+    except OSError:
+        return True
+    return False
 
 
 def seen(served: Served, pids: set[int]) -> set[int]:
@@ -284,11 +299,9 @@ def test_a_stop_lets_running_requests_finish_and_refuses_new_ones(start: Start) 
     served = start()
     with served.connect() as running:
         running.sendall(b"GET /slow/1.5 HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(0.3)
+        begun(served)
         served.process.send_signal(signal.SIGTERM)
-        time.sleep(0.4)
-        with pytest.raises(OSError):
-            served.get("/pid")
+        until(partial(refuses, served))
         assert b'"done"' in received(running)
     status, _ = served.end(within=30)
     assert status == 0
@@ -299,8 +312,7 @@ def test_in_production_readiness_tells_of_the_stop_before_it_begins(start: Start
     served = start(environment="stage", shutdown_grace_seconds=5)
     assert served.get("/health/ready")[0] == 200
     served.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert served.get("/health/ready")[0] == 503
+    until(lambda: served.get("/health/ready")[0] == 503)
     assert served.get("/pid")[0] == 200
     status, seconds = served.end(within=30)
     assert status == 0 and seconds < 5  # when the grace ends, so does the process, and not with 0
@@ -317,17 +329,22 @@ def test_a_stream_without_end_does_not_hold_up_the_stop(start: Start) -> None:
     assert len(list(served.app_dir.glob("closed-*"))) == 1
 
 
+def ended_by_signal(served: Served) -> bool:
+    """Send another signal: of two that come before the first is heard, a process hears one."""
+    served.process.send_signal(signal.SIGTERM)
+    return served.process.poll() is not None
+
+
 @pytest.mark.parametrize("path", [b"/slow/30", b"/block/30"])
 def test_a_second_signal_ends_it_within_a_second(start: Start, path: bytes) -> None:
     served = start()
     with served.connect() as running:
         running.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
-        time.sleep(0.3)
+        begun(served)
         served.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        served.process.send_signal(signal.SIGTERM)
-        _, seconds = served.end(within=30)
-    assert seconds < 9  # below the grace of ten, on a busy machine, too; alone it is below 1
+        since = time.monotonic()
+        until(partial(ended_by_signal, served))
+    assert time.monotonic() - since < 9  # below the grace of ten, on a busy machine, too; alone it is below 1
 
 
 # --- several processes ------------------------------------------------------------------

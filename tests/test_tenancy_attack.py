@@ -143,7 +143,6 @@ async def storm(world: World, requests: int) -> dict[str, int]:
 
 async def _at_rest(world: World) -> None:
     """Every connection is free, out of any transaction, without a tenant, and looks into no schema of one."""
-    await asyncio.sleep(0.2)
     for database in world.application.connected.database.everywhere():
         await _rests(database)
     for row in await world.rows("folders", "t.slug, f.title"):
@@ -156,7 +155,7 @@ async def _rests(database: Database) -> None:
         async with database.system() as transaction:
             open_ones = await transaction.fetchval(
                 "select count(*) from pg_stat_activity where datname = current_database()"
-                " and pid <> pg_backend_pid() and state like 'idle in transaction%'"
+                " and pid <> pg_backend_pid() and backend_type = 'client backend' and state <> 'idle'"
             )
         if open_ones == 0:
             break
