@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 
 from byodpp.conditions import Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition
+from byodpp.sql_text import quote_text
 from byodpp.statements.reads import Statements
 from byodpp.tables.framework import CORRELATION, EVENT, EVENT_NUMBER
 
@@ -70,7 +71,7 @@ def audit_entry(
     values: dict[str, sa.ColumnElement[Any]] = {
         "tenant_id": statements.session_tenant(),
         "action": _told("audit_action"),
-        "resource_type": sa.literal(resource.name, sa.Text()),
+        "resource_type": _text(resource.name),
         "resource_id": sa.cast(row.c.id, sa.Text()),
         "user_id": sa.func.nullif(statements.user(), sa.literal_column("0")),
         "actor_tenant_id": sa.bindparam("actor_tenant_id", type_=sa.BigInteger()),
@@ -78,7 +79,7 @@ def audit_entry(
         "changes": changes,
         "ip_address": _told("client_ip"),
         "user_agent": _told("user_agent"),
-        "result": sa.literal("success", sa.Text()),
+        "result": _text("success"),
         "request_id": _told("request_id"),
     }
     if event:
@@ -104,7 +105,7 @@ def _changes(old: sa.CTE | None, after: sa.ColumnElement[Any] | None) -> sa.Colu
 
 
 def _text(value: str) -> sa.ColumnElement[str]:
-    return sa.literal_column(f"'{value}'", sa.Text())
+    return sa.literal_column(quote_text(value), sa.Text())
 
 
 def _told(name: str) -> sa.BindParameter[Any]:
