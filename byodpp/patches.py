@@ -32,6 +32,8 @@ class _Nowhere(Exception):
 def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that the steps change, with their new values; removed ones are null.
 
+    A field that is shown as null may hold what is hidden from the caller: whoever puts null there means it.
+
     Args:
         steps: the body.
         row: the row as the caller sees it, JSON values.
@@ -53,7 +55,10 @@ def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     changed = {
         name: value for name, value in document.items() if name not in row or not _equal(row[name], value)
     }
-    return changed | {name: None for name in row if name not in document}
+    whole = [name for name in map(_put_whole, steps) if name is not None]
+    emptied = [name for name in whole if name in row and document.get(name) is None]
+    gone = [name for name in row if name not in document]
+    return changed | dict.fromkeys((*emptied, *gone))
 
 
 def put_below(steps: Any, names: Container[str]) -> dict[str, Any]:
@@ -71,6 +76,12 @@ def put_below(steps: Any, names: Container[str]) -> dict[str, Any]:
         return apply_steps(own, {})
     except ApiError:
         return {}
+
+
+def _put_whole(step: Mapping[str, Any]) -> str | None:
+    """Return the field that a step gives a value as a whole; None where it does something else."""
+    whole = step["op"] not in ("test", "remove") and "/" not in step["path"][1:]
+    return step["path"][1:].replace("~1", "/").replace("~0", "~") if whole else None
 
 
 def _is_below(step: Any, names: Container[str]) -> bool:

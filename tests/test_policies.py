@@ -608,3 +608,18 @@ async def test_nobody_gives_a_role_whose_fields_are_not_meant_for_himself(desk: 
     both = desk.client(role=["Admin", "Inspector"])
     await made(both, POLICIES, **link)
     assert (await desk.client(role="Intern").get(f"{ITEMS}/{id}")).json()["data"]["recipe"] == "salt"
+
+
+async def test_steps_empty_a_field_whose_value_is_hidden(desk: TestedApplication) -> None:
+    admin = desk.client()
+    id = await made(admin, ITEMS, name="vase", price=90)
+    await made(admin, POLICIES, subject="Intern", object="Items", action="write")
+    rule = {"subject": "Intern", "object": "Items", "action": "read", "effect": "deny"}
+    await made(admin, POLICIES, **rule, fields=["price"], condition={"price": {"gt": 10}})
+    intern = desk.client(role="Intern")
+    assert (await intern.get(f"{ITEMS}/{id}")).json()["data"]["price"] is None
+    steps = json.dumps([{"op": "replace", "path": "/price", "value": None}])
+    headers = {"Content-Type": "application/json-patch+json"}
+    answer = await intern.patch(f"{ITEMS}/{id}", content=steps, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert (await admin.get(f"{ITEMS}/{id}")).json()["data"]["price"] is None
