@@ -557,6 +557,26 @@ async def test_a_suspension_beside_an_invitation_is_taken_up_also_when_that_has_
         await world.life.suspend("gamma", "admin")
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"id": 500}, {("id", "read_only")}),  # the next tenant that counted so far would find it taken
+        ({"status": "activated"}, {("status", "read_only")}),
+        ({"ulid": "0" * 26, "createdAt": None}, {("ulid", "read_only"), ("createdAt", "read_only")}),
+        ({"slug": "delta", "name": "Delta"}, {("slug", "unsupported"), ("name", "unsupported")}),
+        ({"tenantSise": "one_to_ten"}, {("tenantSise", "unknown_field")}),
+    ],
+)  # fmt: skip
+async def test_nothing_is_onboarded_with_fields_that_nobody_gives_a_tenant(
+    world: World, values: dict[str, Any], told: set[tuple[str, str]]
+) -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        await world.life.onboard(replace(ADA, values=values))
+    assert {(one.field, one.code) for one in refused.value.details} == told
+    assert not await world.rows("select 1 from tenants where slug in ('gamma', 'delta')")
+    await world.life.onboard(replace(ADA, values={"tenantSize": "one_to_ten"}))
+
+
 async def test_an_onboarding_whose_administrator_is_refused_goes_on_with_another(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

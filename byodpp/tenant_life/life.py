@@ -29,7 +29,7 @@ from byodpp.tenant_life.giving_up import end_stopped
 from byodpp.tenant_life.listing import PlaceLine, TenantLine, place_lines, tenant_lines
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
-from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer
+from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer, refuse_values
 from byodpp.tenant_life.procedures import Procedures
 from byodpp.tenant_life.relocation import Relocation
 from byodpp.tenant_life.running import Told, nobody_told, run
@@ -113,6 +113,7 @@ class TenantLife:
             ValidationFailed: what was said is not valid.
             Conflict: the tenant is suspended or was rejected, or something else is under way with it.
         """
+        refuse_values(self._registry.resources["v1", "Tenants"], newcomer.values)
         steps = self._steps.onboarding(newcomer, password)
         return await run(self._procedures, "onboard", newcomer.slug, newcomer.document(), steps, told)
 

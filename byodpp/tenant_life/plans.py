@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from byodpp.authentication.tenants import PLATFORM_SLUG
+from byodpp.definitions import ResourceDefinition
 from byodpp.exceptions import Detail, ValidationFailed
+from byodpp.suggestion import nearest
 
-__all__ = ["SUSPENSION_REASONS", "Guest", "Newcomer", "given_names"]
+__all__ = ["SUSPENSION_REASONS", "Guest", "Newcomer", "given_names", "refuse_values"]
 
 #: Why a tenant may be locked out.
 SUSPENSION_REASONS: Final = ("payment", "policy", "admin", "security")
 
+#: Fields of Tenants that have a word of their own.
+_SAID: Final = {"slug": "SLUG", "name": "--name", "domain": "--domain"}
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _EMAIL: Final = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,255}")
 _HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?")
@@ -135,6 +139,31 @@ class Newcomer:
             "region": self.region,
             "values": dict(self.values),
         }
+
+
+def refuse_values(tenants: ResourceDefinition, values: Mapping[str, Any]) -> None:
+    """Refuse further fields of a tenant that nobody gives it, or that are said otherwise.
+
+    Raises:
+        ValidationFailed: with every fault.
+    """
+    machine = tenants.states
+    open_to = {
+        name: one
+        for name, one in tenants.fields.items()
+        if not (one.implied or one.read_only or name in _SAID or (machine and name == machine.field))
+    }
+    faults = []
+    for name in values.keys() - open_to.keys():
+        if name in _SAID:
+            faults.append(Detail(name, "unsupported", f"is said by {_SAID[name]}"))
+        elif name in tenants.fields:
+            faults.append(Detail(name, "read_only", "is given by the application"))
+        else:
+            told = f"there is no such field of a tenant. {nearest(name, open_to, list_up_to=0)}".rstrip()
+            faults.append(Detail(name, "unknown_field", told))
+    if faults:
+        raise ValidationFailed("The tenant cannot be onboarded", details=faults)
 
 
 def given_names() -> frozenset[str]:
