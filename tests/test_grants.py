@@ -36,7 +36,12 @@ MANIFEST = {
                 "write": ["Admin"],
             },
         },
-        {"name": "Kinds", "fields": {"name": NAME}, "access": {"read": ["*"], "write": ["Admin"]}},
+        {
+            "name": "Kinds",
+            "fields": {"name": NAME},
+            "relations": {"reports": {"resource": "Reports", "foreignField": "kindId"}},
+            "access": {"read": ["*"], "write": ["Admin"]},
+        },
         {
             "name": "Diaries",
             "scope": "user",
@@ -335,6 +340,62 @@ async def test_what_a_guest_has_begun_ends_when_nothing_is_open_to_him_any_more(
         await look()
     await at_home()
     await operator()
+
+
+@pytest.mark.parametrize(
+    ("effect", "condition"),
+    [
+        ("allow", {"kind.name": {"ne": "secret"}}),
+        ("allow", {"not": {"kind.name": "secret"}}),
+        ("allow", {"kind.name": {"isNull": False}}),
+        ("deny", {"kind.name": "secret"}),
+        ("deny", {"kind.name": {"ne": "annual"}}),
+        ("deny", {"not": {"kind.name": {"startsWith": "a"}}}),
+    ],
+)
+async def test_a_rule_about_a_related_row_holds_for_a_guest_once_that_row_is_opened(
+    tested: TestedApplication, effect: str, condition: dict[str, Any]
+) -> None:
+    row, _ = await opened(tested)
+    await ruled(tested, effect, condition)
+    assert (await tested.client(role="Reader").get(f"{REPORTS}/{row['id']}")).status_code == 200
+    reader = guest(tested, "Reader")
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 404, "what is unknown never allows"
+    assert (await reader.get(REPORTS)).json()["count"] == 0
+    await made(tested.client(), GRANTS, object="Kinds", rowId=str(row["kindId"]), grantee="beta")
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("effect", "condition", "seen"),
+    [
+        ("allow", {"kind.reports": {"some": {"name": "open"}}}, True),
+        ("allow", {"kind.reports": {"none": {"name": "secret"}}}, False),
+        ("allow", {"kind.reports": {"every": {"name": "open"}}}, False),
+        ("deny", {"kind.reports": {"some": {"name": "secret"}}}, False),
+        ("deny", {"kind.reports": {"none": {"name": "open"}}}, True),
+        ("deny", {"not": {"kind.reports": {"some": {"name": "open"}}}}, True),
+    ],
+)
+async def test_a_rule_about_many_rows_holds_for_a_guest_as_far_as_he_sees_them(
+    tested: TestedApplication, effect: str, condition: dict[str, Any], seen: bool
+) -> None:
+    row, _ = await opened(tested)
+    await made(tested.client(), GRANTS, object="Kinds", rowId=str(row["kindId"]), grantee="beta")
+    await ruled(tested, effect, condition)
+    assert (await tested.client(role="Reader").get(f"{REPORTS}/{row['id']}")).status_code == 200
+    found = await guest(tested, "Reader").get(f"{REPORTS}/{row['id']}")
+    assert found.status_code == (200 if seen else 404)
+
+
+async def ruled(tested: TestedApplication, effect: str, condition: dict[str, Any]) -> None:
+    """Let the role Reader read reports by a rule."""
+    admin = tested.client()
+    await made(admin, "/api/v1/roles", name="Reader")
+    rule = {"subject": "Reader", "object": "Reports", "action": "read"}
+    if effect == "deny":
+        await made(admin, "/api/v1/policies", **rule)
+    await made(admin, "/api/v1/policies", **rule, effect=effect, condition=condition)
 
 
 async def test_what_was_begun_with_a_key_ends_when_its_secret_is_exchanged(tested: TestedApplication) -> None:

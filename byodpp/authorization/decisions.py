@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from byodpp.authentication import Principal
 from byodpp.authorization.algebra import Caller, Decision, decided, within
+from byodpp.authorization.guests import fields_before_guests, rows_before_guests
 from byodpp.authorization.in_force import RulesInForce, TenantRows, TenantRules, rows_by_tenant
 from byodpp.authorization.policies import (
     PUBLIC,
@@ -60,6 +61,7 @@ class Authorizer:
         #: For what is remembered: large bodies are judged in threads, and ask what is preset.
         self._lock = threading.RLock()
         self._max_decisions = max_decisions
+        self._registry = registry
         policies = base_policies(registry) if base is None else base
         self._in_force = RulesInForce(PolicySet(policies, registry=registry), registry)
         #: Of the stored rows in force; 0 before any were loaded.
@@ -141,7 +143,17 @@ class Authorizer:
         except Exception:
             _log.exception("no decision on %s of %s: refused", operation_key, resource.name)
             return Decision(allowed=False, reason="the policies could not be evaluated")
-        return _for_guest(decision) if principal.guest else decision
+        return self._for_guest(decision, resource) if principal.guest else decision
+
+    def _for_guest(self, decision: Decision, resource: ResourceDefinition) -> Decision:
+        """Leave of a decision what was opened: what is published is shown to a guest as to everybody else."""
+        if not decision.allowed:
+            return decision
+        rows = rows_before_guests(decision.rows, resource, self._registry)
+        fields = decision.fields
+        if fields is not None:
+            fields = fields_before_guests(fields, resource, self._registry)
+        return replace(decision, rows=all_of([rows, Opened()]), fields=fields)
 
     def visibility(
         self, principal: Principal, resource: ResourceDefinition, operation: str = "read"
@@ -283,11 +295,6 @@ def makers_subjects(rules: TenantRules, principal: Principal) -> frozenset[str]:
     if principal.key_id is None:
         return frozenset()
     return frozenset({*_himself(rules, principal), *map(subject_of, principal.maker_roles or ())})
-
-
-def _for_guest(decision: Decision) -> Decision:
-    """Leave of a decision what was opened: what is published is shown to a guest as to everybody else."""
-    return replace(decision, rows=all_of([decision.rows, Opened()])) if decision.allowed else decision
 
 
 def _visibility(decision: Decision, resource: ResourceDefinition) -> Visibility:
