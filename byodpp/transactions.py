@@ -16,7 +16,7 @@ from byodpp import wire
 from byodpp.answering import answer_write, briefly, is_brief
 from byodpp.aside import LARGE_BYTES, Aside, by_size
 from byodpp.aside import aside as in_thread
-from byodpp.batches.locking import Named
+from byodpp.batches.locking import Named, named_inside
 from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
@@ -129,8 +129,8 @@ class MultiResourceBatch:
             operation = step["operation"]
             resource = unit.parts.registry.find(step["resource"], self._version)
             if resource is not None and _changes_row(resource, operation):
-                yield resource, operation, wire.whole(step.get("id"))
-                yield from unit.parts.schemas.named_inside(resource, operation, step.get("data"))
+                yield resource, operation, wire.whole(step.get("id")), None
+                yield from named_inside(unit.parts.schemas, resource, operation, step.get("data"))
 
     def _operations(self, document: Any) -> list[Mapping[str, Any]]:
         if isinstance(document, dict) and set(document) == {"operations"}:

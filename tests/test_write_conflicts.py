@@ -114,6 +114,46 @@ async def test_rows_come_to_refer_to_one_that_is_being_changed(store: TestedAppl
         assert (await asyncio.wait_for(one, 30)).status_code in (200, 204, 404)
 
 
+async def test_rows_come_to_refer_to_those_that_a_batch_is_changing(store: TestedApplication) -> None:
+    client = store.client()
+    made = await client.post(f"{ITEMS}/batch", json=[{"name": name, "sku": name} for name in "abc"])
+    a, b, c = (row["id"] for row in made.json()["data"])
+
+    def patch(*bodies: Any, **more: Any) -> dict[str, Any]:
+        items = [{"id": id, **body} for id, body in zip((a, b), bodies, strict=True)]
+        return {"operation": "patch", "items": items, **more}
+
+    price, named = {"price": 5}, {"name": {"eq": "a"}}
+    by_filter = {"operation": "patch", "filter": named, "data": price, "max": 5}
+    steps = [{"operation": "patch", "resource": "Items", "id": a, "data": price}]
+    async with store.connected.database.system() as transaction:
+        # As a request that has created a part of each and is not yet committed.
+        await transaction.execute("select from items where id in ($1, $2) for key share", a, b)
+        for body in (
+            patch(price, {"stock": {"$increment": 1}}),
+            patch(price, {"tags": {"$append": ["x"]}}, atomic=False),
+            by_filter,
+        ):
+            changed = await asyncio.wait_for(client.post(f"{ITEMS}/batch", json=body), 20)
+            assert changed.status_code == 200, changed.text
+        # What may end one of the rows, or its unique key, waits with all that it does.
+        waiting = [
+            asyncio.create_task(client.post(f"{ITEMS}/batch", json=body))
+            for body in (
+                patch(price, {"sku": "z"}),
+                patch({"sku": "y"}, price, atomic=False),
+                {**by_filter, "data": {"sku": "x"}},
+                {"operation": "delete", "filter": {"name": {"eq": "b"}}, "max": 5},
+            )
+        ]
+        more = [*steps, {"operation": "delete", "resource": "Items", "id": c}]
+        waiting.append(asyncio.create_task(client.post("/api/v1/batch", json=more)))
+        await blocked(transaction)
+        assert not any(one.done() for one in waiting)
+    for one in waiting:
+        assert (await asyncio.wait_for(one, 30)).status_code in (200, 404)
+
+
 async def test_an_action_of_a_class_depends_on_the_version_that_is_named(store: TestedApplication) -> None:
     client = store.client()
     item = (await client.post(ITEMS, json={"name": "a"})).json()["data"]["id"]

@@ -7,7 +7,7 @@ way, by a template or because others are replaced, are locked when they are writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from byodpp.aside import others
@@ -16,12 +16,13 @@ from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.schemas import SchemaMap
 
 if TYPE_CHECKING:
-    from byodpp.service.units import Unit
+    from byodpp.service.units import Unit, UnitParts
 
-__all__ = ["Named", "lock_in_order", "named_by"]
+__all__ = ["Named", "leaves_keys", "lock_in_order", "named_by", "named_inside"]
 
-#: A row that is to be changed: of which resource, by which operation or action, and its key.
-Named: TypeAlias = tuple[ResourceDefinition, str, Any]
+#: A row that is to be changed: of which resource, by which operation or action, its key, and the fields
+#: that are written; None: it may be any.
+Named: TypeAlias = tuple[ResourceDefinition, str, Any, Collection[str] | None]
 
 
 async def lock_in_order(unit: Unit, rows: Iterable[Named]) -> None:
@@ -33,7 +34,8 @@ async def lock_in_order(unit: Unit, rows: Iterable[Named]) -> None:
     """
     store, may = unit.parts.store, dict[tuple[str, str, str], bool]()
     found: dict[str, tuple[ResourceDefinition, dict[Any, None]]] = {}
-    for place, (resource, operation, named) in enumerate(rows):
+    weak = True  # of all rows alike: who locks some harder than others waits for them in another order
+    for place, (resource, operation, named, fields) in enumerate(rows):
         await others(place)
         right = (*resource.id, operation)
         if right not in may:
@@ -41,18 +43,49 @@ async def lock_in_order(unit: Unit, rows: Iterable[Named]) -> None:
             may[right] = resource.kind is Kind.DATABASE and decided.allowed
         key = store.key(resource, named) if may[right] and named is not None else None
         if key is not None:
+            weak = weak and leaves_keys(unit.parts, resource, operation, fields)
             found.setdefault(resource.table, (resource, {}))[1][key] = None
     if sum(len(keys) for _, keys in found.values()) < 2:
         return
     for _, (resource, keys) in sorted(found.items(), key=lambda one: one[0]):
-        await unit.repositories(resource.version)[resource.name].lock_all(list(keys))
+        await unit.repositories(resource.version)[resource.name].lock_all(list(keys), leaves_keys=weak)
+
+
+def leaves_keys(
+    parts: UnitParts, resource: ResourceDefinition, operation: str, fields: Collection[str] | None = None
+) -> bool:
+    """Whether others may come to refer to a row while an operation is done to it.
+
+    They may where it is neither deleted nor brought back, no unique key of it is written, and no class has a
+    word in it. It must be known before the row is locked: whoever locks it harder later on waits for those
+    who refer to it by then, and they for him.
+
+    Args:
+        parts: of the application.
+        resource: of the row.
+        operation: on it, or the key of an action.
+        fields: that are written; None: it may be any.
+    """
+    action = next((one for one in resource.actions if one.key == operation), None)
+    changes = operation in ("update", "patch") or (action is not None and action.transition is not None)
+    if not changes or parts.logics.get(resource, operation) is not None:
+        return False
+    return parts.store.keys.leaves_keys(resource, fields if operation == "patch" else None)
 
 
 def named_by(call: Call, schemas: SchemaMap) -> Iterator[Named]:
     """Yield the row of a call, and those inside its body that are there already."""
-    yield call.resource, call.operation, call.params.get("id")
+    yield call.resource, call.operation, call.params.get("id"), None
     for nested in call.nested:
         for item in nested.items:
             if item.key is not None:
-                yield nested.target, item.operation, item.key
-                yield from schemas.named_inside(nested.target, item.operation, item.document)
+                yield nested.target, item.operation, item.key, None
+                yield from named_inside(schemas, nested.target, item.operation, item.document)
+
+
+def named_inside(
+    schemas: SchemaMap, resource: ResourceDefinition, operation: str, document: Any
+) -> Iterator[Named]:
+    """Yield the rows inside a body that are there already."""
+    for target, one, key in schemas.named_inside(resource, operation, document):
+        yield target, one, key, None

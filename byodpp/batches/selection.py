@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from byodpp.aside import by_size
+from byodpp.batches.locking import leaves_keys
 from byodpp.batches.reading import BatchItem, Selection
 from byodpp.calls import Call
 from byodpp.conditions import Query
@@ -51,13 +52,18 @@ class Selecting:
         repository = self._work.repository(self._call)
         query = self._query()
         found = await self._keys(query)
-        await repository.lock_all(found)
+        await repository.lock_all(found, leaves_keys=self._leaves_keys())
         # What others have changed since the look may match no more, now that it is locked.
         still = {str(key) for key in await self._keys(query)}
         results = []
         for index, key in enumerate(key for key in found if str(key) in still):
             results.append(await self._write(index, key))
         return results
+
+    def _leaves_keys(self) -> bool:
+        parts, resource, data = self._work.unit.parts, self._call.resource, self._selection.data
+        known = self._operation == "patch" and not parts.schemas.needs_stored(resource, data)
+        return leaves_keys(parts, resource, self._operation, data if known else None)
 
     async def _judge(self) -> None:
         """Refuse what no row could take, though none matches; each row has its own judgement besides."""

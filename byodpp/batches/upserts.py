@@ -24,7 +24,7 @@ from byodpp.batches.reading import BatchItem, scoped_keys
 from byodpp.calls import Call
 from byodpp.exceptions import ApiError, Conflict, Detail, NotFound, PreconditionFailed, UniqueConflict
 from byodpp.judged_calls import at_index, writing
-from byodpp.repository.stores import Match
+from byodpp.repository.stored_keys import Match
 from byodpp.schemas import LoadedBody
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Rejects what the items reject, under the index of the item that is to blame.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from byodpp.aside import by_size
 from byodpp.audit.notes import About
-from byodpp.batches.locking import Named
+from byodpp.batches.locking import Named, named_inside
 from byodpp.batches.reading import Batch, BatchItem
 from byodpp.batches.selection import Selecting
 from byodpp.batches.upserts import Upserts
@@ -64,10 +64,13 @@ class BatchWork:
         return [await self.placed(call, item) for item in batch.items]
 
     def _named(self, call: Call, batch: Batch) -> Iterator[Named]:
+        resource, schemas = call.resource, self._parts.schemas
         for item in batch.items:
             if item.key is not None:
-                yield call.resource, item.operation, item.key
-                yield from self._parts.schemas.named_inside(call.resource, item.operation, item.document)
+                document = item.document if isinstance(item.document, Mapping) else None
+                known = document is not None and not schemas.needs_stored(resource, document)
+                yield resource, item.operation, item.key, document if known else None
+                yield from named_inside(schemas, resource, item.operation, item.document)
 
     async def upserted(self, call: Call, batch: Batch) -> list[str]:
         """Upsert all items or none; return whether each was a `create` or an `update`."""

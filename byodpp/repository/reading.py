@@ -15,7 +15,8 @@ from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.exceptions import Conflict, NotFound
 from byodpp.query.text import parse_json
 from byodpp.repository.acting import Acting
-from byodpp.repository.stores import Match, Store
+from byodpp.repository.stored_keys import Match
+from byodpp.repository.stores import Store
 from byodpp.rows import Page, Row, opened
 
 __all__ = ["Reading"]
@@ -134,18 +135,23 @@ class Reading:
             raise self._not_found(id)
         return row
 
-    async def lock(self, id: Any) -> None:
-        """Let no other transaction change a row before this one ends; nothing happens if there is none."""
-        await self._store.lock(self._acting, self.resource, id)
+    async def lock(self, id: Any, *, leaves_keys: bool = False) -> None:
+        """Let no other transaction change a row before this one ends; nothing happens if there is none.
 
-    async def lock_all(self, ids: Sequence[Any]) -> None:
+        Args:
+            id: of the row.
+            leaves_keys: it is changed, not deleted, and no unique key of it: others may come to refer to it.
+        """
+        await self._store.keys.lock(self._acting, self.resource, id, leaves_keys=leaves_keys)
+
+    async def lock_all(self, ids: Sequence[Any], *, leaves_keys: bool = False) -> None:
         """Lock several rows; those that do not exist are passed over."""
-        await self._store.lock_all(self._acting, self.resource, ids)
+        await self._store.keys.lock_all(self._acting, self.resource, ids, leaves_keys=leaves_keys)
 
     async def visible_keys(self, ids: Sequence[Any]) -> Sequence[Any]:
         """Return the keys, of some, of rows that may be read, in their order."""
         keys = [key for id in ids if (key := self._store.key(self.resource, id)) is not None]
-        seen = await self._store.visible_keys(self._acting, self.resource, set(keys))
+        seen = await self._store.keys.visible_keys(self._acting, self.resource, set(keys))
         return [key for key in keys if key in seen]
 
     async def matches(self, on: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Sequence[Match]:
@@ -155,7 +161,7 @@ class Reading:
             on: the fields.
             items: validated values by field, none of `on` empty.
         """
-        return await self._store.matches(self._acting, self.resource, on, items)
+        return await self._store.keys.matches(self._acting, self.resource, on, items)
 
     async def _listed(self, query: Query) -> Page:
         if not self._acting.system:

@@ -54,7 +54,7 @@ async def check_references(
         acting.transaction.needs_more()
         wanted = {index: item[name] for index, item in enumerate(items) if item.get(name) is not None}
         held = target.soft_delete and target.tenant_bound  # of others, some may only be read
-        seen = await store.visible_keys(acting, target, set(wanted.values()), held=held)
+        seen = await store.keys.visible_keys(acting, target, set(wanted.values()), held=held)
         if standing is not None and not seen.issuperset(wanted.values()):
             stored = await standing() if stored is None else stored
             if (kept := stored.get(name)) is not None:
@@ -88,7 +88,7 @@ async def missing_references(
     for name, target in references_of(store.registry, resource, items):
         keys = {place: store.key(target, item[name]) for place, item in enumerate(items) if name in item}
         wanted = {key for key in keys.values() if key is not None}
-        seen = await store.visible_keys(acting, target, wanted) if wanted else set()
+        seen = await store.keys.visible_keys(acting, target, wanted) if wanted else set()
         if standing is not None and standing.get(name) is not None:
             seen |= {store.key(target, standing[name])}
         missing.extend((place, name) for place, key in keys.items() if key is not None and key not in seen)

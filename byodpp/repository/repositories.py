@@ -93,7 +93,9 @@ class Repository(Reading):
             Forbidden: fields that the caller may read on no row, or not on this one.
         """
         condition = all_of(readable(modifiers, self._acting.visibility(self.resource)))
-        if condition is not None and not await self._store.fits(self._acting, self.resource, id, condition):
+        if condition is not None and not await self._store.keys.fits(
+            self._acting, self.resource, id, condition
+        ):
             raise Forbidden("You may not modify these fields of this row.")
 
     async def _valid(self, operation: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +225,7 @@ class Repository(Reading):
             refuse_standing(values, await self.row(id))
         try:
             self._permitted(operation, sent)
-            standing = partial(self._standing, id)
+            standing = partial(self._standing, id, values)
             await check_references(self._store, self._acting, self.resource, [values], standing=standing)
         except (ValidationFailed, Forbidden):
             await self.row(id)  # a row that cannot be seen is not there, whatever was sent
@@ -258,7 +260,7 @@ class Repository(Reading):
         cascades = None if resource.soft_delete else acting.cascades
         if cascades is None or not cascades.concern(resource):
             return await self._remove(id, expected_version)
-        if not await self._store.fits(acting, resource, id, self._permitted("delete", frozenset())):
+        if not await self._store.keys.fits(acting, resource, id, self._permitted("delete", frozenset())):
             return await self._remove(id, expected_version)  # which tells why not
         position = acting.outbox.mark()
         try:
@@ -334,9 +336,9 @@ class Repository(Reading):
         self._remember_events("restore", [row], [record])
         return row
 
-    async def _standing(self, id: Any) -> Row:
+    async def _standing(self, id: Any, values: Mapping[str, Any]) -> Row:
         """Return a row as the caller sees it, which nobody changes before this transaction ends."""
-        await self.lock(id)
+        await self.lock(id, leaves_keys=self._store.keys.leaves_keys(self.resource, values))
         return await self.row(id)
 
     async def _refuse_deleted_targets(self, id: Any) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from byodpp import wire
 from byodpp.array_text import array_text
 from byodpp.authentication import Principal
-from byodpp.conditions import Condition, Lookup, Query, Visibility, all_of
+from byodpp.conditions import Condition, Lookup, Query, Visibility
 from byodpp.database import Database, SessionContext
 from byodpp.definitions import ResourceDefinition
 from byodpp.events import emits, past_tense
@@ -29,9 +29,10 @@ from byodpp.query.text import RawQuery
 from byodpp.registry import Registry
 from byodpp.repository.acting import Acting, Asking
 from byodpp.repository.answer_bound import within_bound
-from byodpp.repository.binding import bind, bind_rows, bound
+from byodpp.repository.binding import bind, bind_rows
 from byodpp.repository.constraint_errors import explained
 from byodpp.repository.row_reads import RowRead
+from byodpp.repository.stored_keys import StoredKeys, arguments_of, key_of
 from byodpp.rows import GroupPage, Page, Row
 from byodpp.schemas import SchemaMap
 from byodpp.sealed_fields import SealedFields
@@ -39,16 +40,7 @@ from byodpp.statements import ESTIMATE_LIMIT, Statements, split_version
 from byodpp.statements.writes import Change, WriteStatements
 from byodpp.tables import Tables, whose_columns
 
-__all__ = ["Match", "Store"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """The row that has the values of an item."""
-
-    key: Any  # None: there is none
-    visible: bool  # to whoever acts
-    first: int  # place of the first item with these values
+__all__ = ["Store"]
 
 
 class Store:
@@ -75,6 +67,7 @@ class Store:
         self.tables = tables
         self.statements = statements
         self.writes = writes
+        self.keys = StoredKeys(writes.keys)
         self.schemas = schemas
         self.database = database
         self.ids = ids
@@ -98,13 +91,11 @@ class Store:
         compiled = self.statements.page(
             resource, query, lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
-        record: Any = await self._found(acting, compiled.sql, self._arguments(compiled, acting, query.values))
+        record: Any = await self._found(acting, compiled.sql, arguments_of(compiled, acting, query.values))
         total = record["total"]
         if _is_cut(query, total):
             asked = self.statements.estimate(resource, query, lookup, anywhere=acting.principal.anywhere)
-            total = _planned(
-                await self._found(acting, asked.sql, self._arguments(asked, acting, query.values))
-            )
+            total = _planned(await self._found(acting, asked.sql, arguments_of(asked, acting, query.values)))
         return await self._page(acting.principal, resource, query, record, total)
 
     async def row(self, acting: Acting, resource: ResourceDefinition, key: Any, query: Query) -> Row | None:
@@ -115,7 +106,7 @@ class Store:
         compiled = self.statements.row(
             resource, query, acting.lookup, context_in_statement=False, anywhere=acting.principal.anywhere
         )
-        arguments = self._arguments(compiled, acting, query.values, {"id": id})
+        arguments = arguments_of(compiled, acting, query.values, {"id": id})
         return await self.row_of(resource, query, await self._found(acting, compiled.sql, arguments))
 
     async def page_once(
@@ -191,14 +182,7 @@ class Store:
 
     def key(self, resource: ResourceDefinition, key: Any) -> Any:
         """Return a key as asyncpg takes it; None when it can be no key of this resource."""
-        definition = resource.fields["id"]
-        try:
-            if isinstance(key, str):
-                return definition.type.bind(definition.type.from_text(key, definition), definition)
-            given = key if isinstance(key, int) else str(key)
-            return definition.type.bind(definition.type.from_json(given, definition), definition)
-        except (ValueError, TypeError, ArithmeticError):
-            return None
+        return key_of(resource, key)
 
     async def _page(
         self, principal: Principal, resource: ResourceDefinition, query: Query, record: Any, total: int | None
@@ -295,7 +279,7 @@ class Store:
             named["count_only"] = array_text([0] * len(items))  # asked for where there is no column
         else:
             named |= {f"v_{column}": value for column, value in values.items()}
-        arguments = self._arguments(compiled, acting, (), named)
+        arguments = arguments_of(compiled, acting, (), named)
         async with self.guard(acting, resource, []):
             try:
                 return list(await acting.transaction.fetch(compiled.sql, *arguments))
@@ -335,7 +319,7 @@ class Store:
             "expected_version": expected_version,
             "states": list(states),
         }
-        arguments = self._arguments(compiled, acting, (), named)
+        arguments = arguments_of(compiled, acting, (), named)
         async with self.guard(acting, resource, [id]):
             try:
                 return await acting.transaction.fetchrow(compiled.sql, *arguments)
@@ -374,7 +358,7 @@ class Store:
             **{f"v_{column}": [values[column] for values in made] for column in change.columns},
             "ids": [self.key(resource, key) for key in keys],
         }
-        arguments = self._arguments(compiled, acting, (), named)
+        arguments = arguments_of(compiled, acting, (), named)
         async with self.guard(acting, resource):
             try:
                 return list(await acting.transaction.fetch(compiled.sql, *arguments))
@@ -403,58 +387,6 @@ class Store:
         author = None if acting.system else acting.principal
         return self._part_written(acting.transaction, resource, author, rows)
 
-    async def lock(self, acting: Acting, resource: ResourceDefinition, key: Any) -> None:
-        """Lock a row until the end of the transaction."""
-        id = self.key(resource, key)
-        if id is not None:
-            compiled = self.writes.keys.lock(resource)
-            await acting.transaction.execute(compiled.sql, *self._arguments(compiled, acting, (), {"id": id}))
-
-    async def lock_all(self, acting: Acting, resource: ResourceDefinition, keys: Sequence[Any]) -> None:
-        """Lock rows, in the order of their keys, until the end of the transaction."""
-        compiled = self.writes.keys.lock_all(resource)
-        named = {"ids": [self.key(resource, key) for key in keys]}
-        await acting.transaction.execute(compiled.sql, *self._arguments(compiled, acting, (), named))
-
-    async def matches(
-        self,
-        acting: Acting,
-        resource: ResourceDefinition,
-        on: Sequence[str],
-        items: Sequence[Mapping[str, Any]],
-    ) -> list[Match]:
-        """Find the live rows of the scope that have the same values in some fields; one answer per item."""
-        columns = tuple(resource.columns[name] for name in on)
-        compiled = self.writes.keys.matches(resource, columns, acting.visibility(resource))
-        given = [bound(resource, {name: item[name] for name in on}) for item in items]
-        named = {f"v_{column}": [values[column] for values in given] for column in columns}
-        records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
-        return [
-            Match(key=record["id"], visible=bool(record["visible"]), first=record["first"] - 1)
-            for record in records
-        ]
-
-    async def fits(
-        self, acting: Acting, resource: ResourceDefinition, key: Any, condition: Condition | None
-    ) -> bool:
-        """Tell whether a row is there that the caller may read and that a condition holds for."""
-        id, seen = self.key(resource, key), acting.visibility(resource)
-        if id is None:
-            return False
-        compiled = self.writes.keys.visible(resource, Visibility(all_of([seen.rows, condition]), {}))
-        arguments = self._arguments(compiled, acting, (), {"ids": [id]})
-        return bool(await acting.transaction.fetch(compiled.sql, *arguments))
-
-    async def visible_keys(
-        self, acting: Acting, target: ResourceDefinition, keys: set[Any], *, held: bool = False
-    ) -> set[Any]:
-        """Return those keys of rows that whoever acts may read, as values and as texts; `held`: they stay."""
-        compiled = self.writes.keys.visible(target, acting.visibility(target), held=held)
-        definition = target.fields["id"]
-        named = {"ids": [definition.type.bind(key, definition) for key in keys]}
-        records = await acting.transaction.fetch(compiled.sql, *self._arguments(compiled, acting, (), named))
-        return {record["id"] for record in records} | {str(record["id"]) for record in records}
-
     # --- arguments and errors ---------------------------------------------------------
 
     def told(
@@ -475,14 +407,7 @@ class Store:
 
     def arguments(self, compiled: Any, acting: Asking, named: Mapping[str, Any] | None = None) -> list[Any]:
         """Return the arguments of a statement that no query belongs to."""
-        return self._arguments(compiled, acting, (), named)
-
-    def _arguments(
-        self, compiled: Any, acting: Asking, values: Sequence[Any], named: Mapping[str, Any] | None = None
-    ) -> list[Any]:
-        who = acting.principal
-        given = (values, who.variables, who.session)
-        return list(compiled.arguments(*given, scope_tenant_id=who.tenant_id, named=named))
+        return arguments_of(compiled, acting, (), named)
 
 
 def _is_cut(query: Query, total: int | None) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from byodpp import wire
 from byodpp.batches import BatchItem
+from byodpp.batches.locking import leaves_keys
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call
 from byodpp.conditions import AllOf, Comparison, Condition, Parameter, Query, Shape
@@ -57,7 +58,7 @@ class NestedWork:
     async def _write(self, nested: NestedRows, parent: Any) -> list[Any]:
         self._refuse_other_parent(nested, parent)
         keyed = [item for item in nested.items if item.key is not None]
-        there = await self._children(nested, parent, [item.key for item in keyed])
+        there = await self._children(nested, parent, keyed)
         strangers = [item for item in keyed if str(item.key) not in there]
         if strangers:
             faults = [Detail(f"{item.index}.id", "reference", REFERENCE) for item in strangers]
@@ -120,11 +121,13 @@ class NestedWork:
 
     # --- rows that are there ----------------------------------------------------------
 
-    async def _children(self, nested: NestedRows, parent: Any, keys: Sequence[Any]) -> set[str]:
+    async def _children(self, nested: NestedRows, parent: Any, items: Sequence[NestedItem]) -> set[str]:
         """Lock rows by their keys; return those that belong to the parent and that the caller may read."""
-        if not keys:
+        if not items:
             return set()
-        await self._rows(nested.target).lock_all(keys)
+        keys = [item.key for item in items]
+        weak = all(leaves_keys(self._unit.parts, nested.target, item.operation) for item in items)
+        await self._rows(nested.target).lock_all(keys, leaves_keys=weak)
         own = {str(key) for key in await self._keys(nested, parent, keys)}
         return own & {str(key) for key in await self._rows(nested.target).visible_keys(keys)}
 

@@ -21,7 +21,7 @@ from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import ANONYMOUS, Principal
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authorization import Authorizer, Decision
-from byodpp.batches.locking import Named, lock_in_order, named_by
+from byodpp.batches.locking import Named, leaves_keys, lock_in_order, named_by, named_inside
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query, Shape
@@ -374,9 +374,9 @@ class Unit:
         except ValidationFailed:
             await repository.row(key)  # what is not there is told first
             raise
-        named = schemas.named_inside(call.resource, call.operation, document)
-        await self.lock_named(((call.resource, call.operation, key), *named))
-        await repository.lock(key)
+        named = named_inside(schemas, call.resource, call.operation, document)
+        await self.lock_named(((call.resource, call.operation, key, None), *named))
+        await repository.lock(key, leaves_keys=leaves_keys(self.parts, call.resource, call.operation))
         row = await repository.row(key)
         read = partial(wire.loads, row.json)
         values: Mapping[str, Any] = await aside(read) if len(row.json) > LARGE_BYTES else read()

@@ -5,6 +5,7 @@ Like `write_statements`, of which they are a part: compiled once per shape, scop
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,12 +16,20 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.statements.reads import Compiled, Statements
 from byodpp.tables import Tables
 
-__all__ = ["KeyStatements", "bind_key"]
+__all__ = ["KeyStatements", "bind_key", "key_columns"]
 
 
 def bind_key(table: sa.Table) -> sa.BindParameter[Any]:
     """Return the parameter `id`."""
     return sa.bindparam("id", type_=table.c.id.type)
+
+
+def key_columns(table: sa.Table) -> frozenset[str]:
+    """Return the columns of unique keys of which PostgreSQL takes each for one that others may refer by."""
+    whole = (
+        one for one in table.indexes if one.unique and one.dialect_options["postgresql"]["where"] is None
+    )
+    return frozenset(name for index in whole for name in index.columns.keys())
 
 
 class KeyStatements:
@@ -30,24 +39,42 @@ class KeyStatements:
         self._tables = tables
         self._statements = statements
 
-    def lock(self, resource: ResourceDefinition) -> Compiled:
-        """Lock the row with parameter `id`."""
-        return self._statements.cached(("lock", resource.id), lambda: self._build_lock(resource))
+    def leaves_keys(self, resource: ResourceDefinition, names: Iterable[str] | None) -> bool:
+        """Whether a change lets others refer to the row meanwhile: it writes no unique key of it.
 
-    def _build_lock(self, resource: ResourceDefinition) -> sa.Select[Any]:
+        Args:
+            resource: of the row.
+            names: fields that are written, and others; None: it may be any.
+        """
+        columns = resource.columns
+        written = columns.values() if names is None else [columns[name] for name in names if name in columns]
+        return key_columns(self._tables[resource]).isdisjoint(written)
+
+    def lock(self, resource: ResourceDefinition, *, leaves_keys: bool) -> Compiled:
+        """Lock the row with parameter `id`; while it `leaves_keys`, others may come to refer to it."""
+        key = ("lock", resource.id, leaves_keys)
+        return self._statements.cached(key, lambda: self._build_lock(resource, leaves_keys=leaves_keys))
+
+    def _build_lock(self, resource: ResourceDefinition, *, leaves_keys: bool) -> sa.Select[Any]:
         table = self._tables[resource]
         rows = (self._statements.scope(resource, table, writing=True), table.c.id == bind_key(table))
-        return sa.select(table.c.id).where(*rows).with_for_update(of=table)
+        return sa.select(table.c.id).where(*rows).with_for_update(of=table, key_share=leaves_keys)
 
-    def lock_all(self, resource: ResourceDefinition) -> Compiled:
-        """Lock the rows with the keys in parameter `ids`, in the order of their keys."""
-        return self._statements.cached(("lock all", resource.id), lambda: self._build_lock_all(resource))
+    def lock_all(self, resource: ResourceDefinition, *, leaves_keys: bool) -> Compiled:
+        """Lock the rows with the keys in parameter `ids`, in the order of their keys, as `lock` does."""
+        key = ("lock all", resource.id, leaves_keys)
+        return self._statements.cached(key, lambda: self._build_lock_all(resource, leaves_keys=leaves_keys))
 
-    def _build_lock_all(self, resource: ResourceDefinition) -> sa.Select[Any]:
+    def _build_lock_all(self, resource: ResourceDefinition, *, leaves_keys: bool) -> sa.Select[Any]:
         table = self._tables[resource]
         wanted = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
         rows = (self._statements.scope(resource, table, writing=True), table.c.id == sa.any_(wanted))
-        return sa.select(table.c.id).where(*rows).order_by(table.c.id).with_for_update(of=table)
+        return (
+            sa.select(table.c.id)
+            .where(*rows)
+            .order_by(table.c.id)
+            .with_for_update(of=table, key_share=leaves_keys)
+        )
 
     def visible(
         self,

@@ -25,7 +25,7 @@ from byodpp.statements.consequences import Consequences
 from byodpp.statements.history import moment_of_change
 from byodpp.statements.intended import FITS, changed_rows, is_foreseeable, new_rows
 from byodpp.statements.json import json_array
-from byodpp.statements.keys import KeyStatements, bind_key
+from byodpp.statements.keys import KeyStatements, bind_key, key_columns
 from byodpp.statements.modifiers import modified, unfit
 from byodpp.statements.parameters import array_parameter
 from byodpp.statements.reads import Compiled, Statements, context_setting
@@ -485,7 +485,4 @@ def _leaves_keys(resource: ResourceDefinition, table: sa.Table, change: Change) 
     if change.kind != "update":
         return False
     written = {*change.columns, *(definition.column for definition, _ in _modifiers(resource, change))}
-    whole = (
-        one for one in table.indexes if one.unique and one.dialect_options["postgresql"]["where"] is None
-    )
-    return not any(written & set(index.columns.keys()) for index in whole)
+    return key_columns(table).isdisjoint(written)
