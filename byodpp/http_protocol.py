@@ -234,6 +234,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header as uvicorn does, but for the blanks behind its value, which the parser leaves."""
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_message_complete(self) -> None:
         """Note that a request has been received, be it answered already or not."""
         self.cycle.more_body = False

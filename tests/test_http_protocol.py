@@ -369,6 +369,21 @@ async def test_fields_after_a_body_are_no_headers_of_the_request() -> None:
     assert seen == [[(b"host", b"a"), (b"transfer-encoding", b"chunked")]] * 2
 
 
+async def test_blanks_around_the_value_of_a_header_are_no_part_of_it() -> None:
+    """RFC 9110, 5.5: a token with a blank behind it, as scripts send it, is that token."""
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with served(app) as exchange:
+        head = b"GET / HTTP/1.1\r\nHost:x\r\nAuthorization: \t Bearer a  b\t \r\nX-Empty:  \r\n"
+        assert b" 204 " in await exchange(head + b"Connection: close\r\n\r\n")
+    assert seen[:3] == [(b"host", b"x"), (b"authorization", b"Bearer a  b"), (b"x-empty", b"")]
+
+
 async def test_an_address_that_the_parser_cannot_take_arrives_whole() -> None:
     async with connected(telling) as connect:
         reader, writer = await connect()
