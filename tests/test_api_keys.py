@@ -199,6 +199,22 @@ async def test_an_answer_with_a_key_is_kept_for_no_retry(tested: TestedApplicati
     assert await stored(tested, "select count(*) from api_keys") == 0
 
 
+async def test_no_key_is_made_or_exchanged_for_an_answer_that_would_not_tell_it(
+    tested: TestedApplication,
+) -> None:
+    key = await made(tested)
+    brief = tested.client(headers={"Prefer": "respond-async, return=minimal"})
+    inside = {"operations": [{"resource": "ApiKeys", "operation": "create", "data": {"name": "x"}}]}
+    for path, body in (
+        (KEYS, {"name": "x"}), (f"{KEYS}/{key['id']}/rotate", None), ("/api/v1/batch", inside)
+    ):  # fmt: skip
+        answer = await brief.post(path, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_header"), answer.text
+        assert "return=minimal" in answer.text
+    assert await stored(tested, "select count(*) from api_keys") == 1
+    assert (await with_key(tested, key["key"]).get(THINGS)).status_code == 200
+
+
 async def test_a_user_sees_and_revokes_his_own_keys_an_admin_all(tested: TestedApplication) -> None:
     ada = await made(tested, role="Viewer", user="ada")
     bob = await made(tested, role="Viewer", user="bob")
@@ -591,6 +607,7 @@ async def test_an_id_is_revoked_in_its_own_tenant_alone(tested: TestedApplicatio
         ({"kind": "user", "subject": "9" * 200}, "subject"),
         ({"kind": "key", "subject": "x"}, "kind"),
         ({"kind": "token", "subject": "x", "number": 5}, "number"),
+        ({"kind": "token", "subject": "x", "expiresAt": "2020-01-01T00:00:00Z"}, "expiresAt"),
     ],
 )
 async def test_a_revocation_that_makes_no_sense_is_refused(

@@ -22,6 +22,9 @@ __all__ = ["KEY_LOGICS", "end_token"]
 
 _DEFAULT_LIFE: Final = timedelta(days=90)
 _LONGEST_LIFE: Final = timedelta(days=366)
+#: Asks for an answer without rows.
+_BRIEFLY: Final = "return=minimal"
+_AS_ONE: Final = str.maketrans("", "", ' \t"')
 #: Live keys of one user, so that nobody fills the directory.
 _MOST_KEYS: Final = 50
 #: Live revocations of single tokens of one tenant; they are held in the memory of every process.
@@ -60,12 +63,16 @@ class MadeKey(Schema):
 class _Making(Logic):
     """What making and exchanging a key have in common."""
 
-    def refuse_replays(self) -> None:
-        """Refuse what would store the key in plain text with the answer, for retries."""
-        if "idempotency-key" in self.request.headers:
+    def refuse_losses(self) -> None:
+        """Refuse what would store the key in plain text with the answer, for retries, or tell it nobody."""
+        headers = self.request.headers
+        if "idempotency-key" in headers:
             raise InvalidHeader(
                 "This route takes no Idempotency-Key: its answer holds a key and is not kept."
             )
+        if _BRIEFLY in headers.get("prefer", "").translate(_AS_ONE).lower():
+            told = "This route takes no `Prefer: return=minimal`: its answer holds a key, and is told once."
+            raise InvalidHeader(told)
 
     def own_roles(self) -> frozenset[str]:
         """Return the roles that the caller has at this moment: of the token, and given here."""
@@ -101,7 +108,7 @@ class ApiKeysCreate(_Making):
 
     async def execute(self) -> Any:
         """Make it."""
-        self.refuse_replays()
+        self.refuse_losses()
         user, body = self.request.user, self.request.body
         if user.key_id is not None:
             raise Forbidden("An API key makes no API keys: sign in.")
@@ -169,7 +176,7 @@ class ApiKeysRotate(_Making):
 
     async def execute(self) -> Any:
         """Exchange the secret."""
-        self.refuse_replays()
+        self.refuse_losses()
         user = self.request.user
         row = await self.repository.read(self.request.params["id"])
         if row["userId"] != user.user_id or user.visiting_from is not None:
@@ -201,8 +208,12 @@ class RevocationsCreate(Logic):
             raise ValidationFailed(details=[Detail("subject", "required", told)])
         if kind == "user" and not await self._user_exists(subject):
             raise ValidationFailed(details=[Detail("subject", "reference", "There is no such user.")])
-        latest = datetime.now(UTC) + _LONGEST_LIFE
+        now = datetime.now(UTC)
+        latest = now + _LONGEST_LIFE
         ends = body.get("expiresAt") if kind == "token" else None
+        if ends is not None and ends <= now:
+            told = "Must lie in the future: a token that has ended needs no revocation."
+            raise ValidationFailed(details=[Detail("expiresAt", "out_of_range", told)])
         body["expiresAt"] = min(ends or latest, latest)
         if kind == "token":
             live = _live_tokens()
