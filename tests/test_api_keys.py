@@ -661,6 +661,15 @@ def test_entries_are_forgotten_when_what_they_are_about_has_ended() -> None:
     assert revocations.refuses(1, 99, 899, "z")
 
 
+def test_an_entry_about_nothing_keeps_no_other_from_being_read() -> None:
+    """The command took an empty `--token` once."""
+    revocations, now = Revocations(), datetime.now(UTC)
+    row = {"tenant_id": 1, "created_at": now, "expires_at": now + timedelta(hours=1)}
+    revocations.add([{**row, "kind": "token", "subject": None}, {**row, "kind": "token", "subject": "a"}])
+    assert revocations.refuses(1, 5, now.timestamp() + 1, "a")
+    assert not revocations.refuses(1, 5, now.timestamp() + 1, None, "somebody")
+
+
 async def test_a_thousand_revocations_by_two_processes_lose_none(tested: TestedApplication) -> None:
     async with another_process(tested) as other:
         acme = (await tested.tenant("acme")).id
@@ -728,7 +737,13 @@ async def test_an_operator_revokes_without_the_api(tested: TestedApplication) ->
         (["--tenant", "acme", "--all", "--user", "1"], "give one of"),
         (["--tenant", "nobody", "--all"], "there is no tenant 'nobody'"),
         (["--tenant", "acme", "--user", "987654"], "no user 987654"),
+        (["--tenant", "acme", "--user", "9" * 30], "no user 9999"),
         (["--tenant", "acme", "--key", "x"], "no API key 'x'"),
+        (
+            ["--tenant", "acme", "--token", ""],
+            "must have 1 to 255 characters",
+        ),  # of a variable that is not set
+        (["--tenant", "acme", "--token", "x" * 256], "must have 1 to 255 characters"),
     ],
 )
 async def test_the_command_refuses_what_it_cannot_revoke(

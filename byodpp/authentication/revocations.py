@@ -110,7 +110,7 @@ class Revocations:
             made, subject = row["created_at"].timestamp(), row["subject"]
             if row["kind"] != "token":
                 _note(self._before, (tenant, int(subject) if row["kind"] == "user" else 0), made, end)
-            elif subject.startswith(GONE):
+            elif subject is not None and subject.startswith(GONE):
                 _note(self._gone, (tenant, subject.removeprefix(GONE)), made, end)
             else:
                 self._tokens[tenant, subject] = end

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["revoke", "revoke_in"]
 
 _LONGEST = timedelta(days=366)
+_LAST_ID = 2**63 - 1
+_LONGEST_TOKEN_ID = 255
 _INSERT = (
     "insert into revocations (tenant_id, kind, subject, expires_at, reason)"
     " values ($1, $2, $3, $4, 'revoked by an operator')"
@@ -57,6 +59,8 @@ def revoke(
     if len(named) != 1:
         raise StartError([Problem("revoke", "give one of --user, --token, --key, --all")])
     [(kind, subject)] = named
+    if kind == "token" and not 0 < len(subject) <= _LONGEST_TOKEN_ID:
+        raise StartError([Problem("--token", f"must have 1 to {_LONGEST_TOKEN_ID} characters")])
     asyncio.run(revoke_in(place_of(context).settings(), tenant, kind, subject))
     print_step("revoked", f"{kind} {subject}".strip())
 
@@ -104,7 +108,7 @@ async def _revoke_key(transaction: Transaction, tenant: int, key: str) -> bool:
 
 async def _require_user(transaction: Transaction, tenant: int, user: int) -> None:
     sql = "select id from users where tenant_id = $1 and id = $2"
-    if await transaction.fetchval(sql, tenant, user) is None:
+    if user > _LAST_ID or await transaction.fetchval(sql, tenant, user) is None:
         raise StartError([Problem("--user", f"the tenant has no user {user}")])
 
 
