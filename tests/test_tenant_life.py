@@ -990,6 +990,12 @@ async def test_g16_an_export_holds_every_row_of_the_tenant_and_nobody_elses(
     [product] = [json.loads(line) for line in files["data/Products.ndjson"].splitlines()]
     assert (product["name"], product["price"], product["categoryId"]) == ("Ünïcode\n", 12.5, category["id"])
     assert [path] == files_in(tmp_path / "a folder"), "nothing half-written is left"
+    [told] = await world.rows(
+        "select tenant_id, resource_id, request_id, changes ->> 'file' as file from audit_logs"
+        " where action = 'tenant.exported'"
+    )
+    tenant = await world.application.tenant("gamma")
+    assert tuple(told.values()) == (0, str(tenant.id), path.stem, path.name)
 
 
 async def test_an_export_is_of_one_moment(

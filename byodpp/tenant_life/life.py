@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from byodpp.authentication.tenants import Tenant
 from byodpp.authorization.policy_check import manifest_roles
+from byodpp.calls import Origin
 from byodpp.database import PLATFORM_TENANT, Database, SessionContext
 from byodpp.exceptions import Detail, ValidationFailed
 from byodpp.identity import IdentityAdministration
@@ -20,8 +21,10 @@ from byodpp.places.placement import Tier
 from byodpp.registry import Registry
 from byodpp.seeding import Seeder
 from byodpp.service import Service
+from byodpp.service.units import Unit
 from byodpp.suggestion import nearest
 from byodpp.tables import Tables
+from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.choosing import Wanted
 from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.finding import TenantFinder
@@ -70,6 +73,7 @@ class TenantLife:
         mails: tells people what happens to tenants.
         """
         self._database = database
+        self._service = service
         self._procedures = Procedures(database, service)
         self._finder = TenantFinder(database, self._procedures)
         self._registry = registry
@@ -214,7 +218,18 @@ class TenantLife:
         context = SessionContext(tenant_id=PLATFORM_TENANT, place=tenant.place, database=tenant.database)
         async with self._database.system(context) as transaction:
             await transaction.execute(_OF_ONE_MOMENT)
-            return await self._export.write(transaction, tenant, folder)
+            path = await self._export.write(transaction, tenant, folder)
+        await self._note_export(tenant, path)
+        return path
+
+    async def _note_export(self, tenant: Tenant, path: Path) -> None:
+        """Tell the platform's audit trail who has left in a file: it holds what is controlled, too."""
+
+        async def work(unit: Unit) -> None:
+            await tell(unit, "tenant.exported", tenant.id, {"ulid": tenant.ulid, "file": path.name})
+
+        origin = Origin(request_id=path.stem, correlation_id=path.stem, user_agent="byodpp tenants")
+        await self._service.as_system(for_platform("export", work).principal({}), origin, work)
 
     async def move(
         self,
