@@ -534,6 +534,15 @@ async def test_a_token_of_a_clock_that_is_ahead_outlives_no_revocation(
             assert "revoked" in answer.json()["error"]["message"]
     if kind == "user":
         assert (await tested.client(user="bob").get(THINGS)).status_code == 200
+    await _signs_in_anew_after_a_revocation(tested, tenant="beta")
+
+
+async def _signs_in_anew_after_a_revocation(tested: TestedApplication, tenant: str) -> None:
+    admin = tested.client(tenant=tenant)
+    assert (await admin.post(REVOCATIONS, json={"kind": "tenant"})).status_code == 201
+    assert (await admin.get(THINGS)).status_code == 401
+    await asyncio.sleep(1.01 - time.time() % 1)  # a token counts whole seconds
+    assert (await tested.client(tenant=tenant).get(THINGS)).status_code == 200
 
 
 @pytest.mark.parametrize("before", ["revoked", "deactivated", "active"])

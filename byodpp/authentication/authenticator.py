@@ -322,7 +322,7 @@ class Authenticator:
 
     def _refuse_revoked_token(self, principal: Principal, issued_at: float, id: str | None) -> None:
         """Refuse a token that was revoked, or a session that began with it: both tell their issuer's time."""
-        self._refuse_revoked(principal, self._verifier.made_after(issued_at), id)
+        self._refuse_revoked(principal, self._verifier.made_after(principal.realm, issued_at), id)
 
     def _refuse_revoked(self, principal: Principal, made_at: float, token_id: str | None) -> None:
         """Refuse what was revoked by itself, or with its user or tenant.
@@ -394,7 +394,7 @@ class Authenticator:
 
     async def _user(self, claims: Claims, home: Tenant, *, key: bool = False) -> User:
         """Return the row of a user, which is not written anew for what he had before it was deleted."""
-        made_at = claims.issued_at if key else self._verifier.made_after(claims.issued_at)
+        made_at = claims.issued_at if key else self._verifier.made_after(claims.realm, claims.issued_at)
         if self._revocations.refuses(home.id, 0, made_at, None, claims.subject):
             raise _revoked()
         return await self._users.resolve(claims, home)

@@ -129,7 +129,9 @@ class TokenVerifier:
         self._known_realm = known_realm
         self._max_remembered = max_remembered
         self._clock = clock
-        self._ahead = False  # whether a token has come whose time of issue was still to come
+        self._ahead: set[str] = (
+            set()
+        )  # realms of which a token has come whose time of issue was still to come
         self._remembered: OrderedDict[bytes, KnownToken] = OrderedDict()
         self._registry = jws.JWSRegistry(algorithms=sorted(self._algorithms), strict_check_header=False)
 
@@ -146,16 +148,17 @@ class TokenVerifier:
             known_realm=known_realm,
         )
 
-    def made_after(self, issued_at: float) -> float:
+    def made_after(self, realm: str | None, issued_at: float) -> float:
         """Return a time after which a token was made, by the clock here.
 
         An issuer whose clock was ahead once may be so by the whole leeway: what was revoked then was made
-        before that, whatever it says.
+        before that, whatever it says. Which claims a realm writes is no other tenant's business.
 
         Args:
+            realm: its own.
             issued_at: what it says, in seconds since the epoch.
         """
-        return issued_at - self._leeway if self._ahead else issued_at
+        return issued_at - self._leeway if realm in self._ahead else issued_at
 
     def forget(self) -> None:
         """Check every token anew."""
@@ -235,7 +238,7 @@ class TokenVerifier:
             raise _invalid("The token's key is not known")
         self._check_signature(token, key)
         if claims.issued_at > self._clock() + _IN_TIME:
-            self._ahead = True
+            self._ahead.add(realm)
         good_until = claims.expires_at + self._leeway
         return KnownToken(claims, good_until, self._keys.ring(realm), key)
 
