@@ -338,9 +338,21 @@ def test_a_document_allows_the_patterns_that_the_server_takes(document: dict[str
 PLACES: dict[str, Any] = {
     "resources": [
         {
+            "name": "Regions",
+            "filterable": True,
+            "fields": {"name": {"type": "string"}, "partOfId": {"references": "Regions", "as": "partOf"}},
+            "relations": {"towns": {"resource": "Towns", "foreignField": "regionId"}},
+        },
+        {
             "name": "Towns",
             "filterable": True,
-            "fields": {"label": {"type": "string"}, "foundedOn": {"type": "date"}},
+            "fields": {
+                "label": {"type": "string"},
+                "foundedOn": {"type": "date"},
+                "facts": {"type": "json"},
+                "regionId": {"references": "Regions", "as": "region"},
+            },
+            "relations": {"places": {"resource": "Places", "foreignField": "townId"}},
         },
         {
             "name": "Places",
@@ -413,6 +425,15 @@ class Rates(Logic):
         ({"town.mayor": "a"}, False),
         ({"extra.a.b": {"gt": 5}}, True),
         ({"extra.": 5}, False),
+        ({"town.facts.a.b": {"gt": 5}}, True),
+        ({"town.label.a": 5}, False),
+        ({"town.region.name": {"startsWith": "a"}}, True),
+        ({"town.region.name": {"gt": 5}}, False),
+        ({"town.region.label": "a"}, False),
+        ({"town.region": {"name": "a", "partOf.name": "b"}}, True),
+        ({"town.region": {"partOf.partOf.name": "b"}}, True),
+        ({"town.places": {"some": {"openedAt": {"isNull": True}}}}, True),
+        ({"town.places": {"openedAt": {"isNull": True}}}, False),
     ],
 )
 def test_values_inside_documents_are_described_as_they_are_compared(

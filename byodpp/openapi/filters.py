@@ -40,6 +40,8 @@ _PATTERN: Final = {
 }
 #: What every row fulfils.
 _EXAMPLE: Final = MappingProxyType({"id": {"isNull": False}})
+#: Ways over two references that are described with dots.
+_MOST_WAYS: Final = 30
 #: Constraints of stored values, which do not matter in comparisons.
 _STORED_ONLY: Final = ("maxLength", "minLength")
 
@@ -52,17 +54,7 @@ def filter_schema(resource: ResourceDefinition, registry: Registry) -> dict[str,
         name: _field_filter(definition, bounds) for name, definition in filterable(resource).items()
     }
     for name, target, many in relations(resource, registry):
-        other = filter_of(target)
-        properties[name] = (
-            {
-                "type": "object",
-                "properties": dict.fromkeys(QUANTIFIERS, other),
-                "minProperties": 1,
-                "additionalProperties": False,
-            }
-            if many
-            else other
-        )
+        properties[name] = _related(target, many=many)
     return {
         "type": "object",
         "minProperties": 1,
@@ -73,26 +65,56 @@ def filter_schema(resource: ResourceDefinition, registry: Registry) -> dict[str,
     }
 
 
-def _dotted(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
-    """Return what names with dots may be asked: fields behind one reference, and keys inside json.
-
-    Of longer ways, which no pattern describes without allowing others, the last step but one is nested.
-    """
-    found: dict[str, Any] = {
-        f"^{name}(\\.[^.]+)+$": {"$ref": f"#/components/schemas/{INSIDE_JSON}"}
-        for name, definition in filterable(resource).items()
-        if definition.type.name == "json"
+def _related(target: ResourceDefinition, *, many: bool) -> dict[str, Any]:
+    """Return what can be asked of the row that a relation leads to, or of its rows."""
+    other = filter_of(target)
+    if not many:
+        return other
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(QUANTIFIERS, other),
+        "minProperties": 1,
+        "additionalProperties": False,
     }
+
+
+def _dotted(resource: ResourceDefinition, registry: Registry) -> dict[str, Any]:
+    """Return what names with dots may be asked: fields behind one reference or two, and keys inside json.
+
+    Each way needs a pattern of its own, since none describes longer ones without allowing others: of those,
+    and of ways behind the first `_MOST_WAYS`, the last steps are nested.
+    """
+    found = _inside_json(resource, "")
+    further: list[tuple[str, ResourceDefinition]] = []
     for step, target, many in relations(resource, registry):
         if many:
             continue
-        by_condition: dict[str, tuple[dict[str, Any], list[str]]] = {}
-        for name, definition in filterable(target).items():
-            condition = _field_filter(definition, target.bounds)
-            by_condition.setdefault(str(condition), (condition, []))[1].append(name)
-        for condition, names in by_condition.values():
-            found[f"^{step}\\.({'|'.join(names)})$"] = condition
+        found |= _behind(target, step)
+        for name, other, several in relations(target, registry):
+            found[f"^{step}\\.{name}$"] = _related(other, many=several)
+            if not several:
+                further.append((f"{step}\\.{name}", other))
+    for way, target in further[:_MOST_WAYS]:
+        found |= _behind(target, way)
     return found
+
+
+def _behind(target: ResourceDefinition, way: str) -> dict[str, Any]:
+    """Return what may be asked of the fields at the end of a way over references, by patterns."""
+    by_condition: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for name, definition in filterable(target).items():
+        condition = _field_filter(definition, target.bounds)
+        by_condition.setdefault(str(condition), (condition, []))[1].append(name)
+    found = {f"^{way}\\.({'|'.join(names)})$": condition for condition, names in by_condition.values()}
+    return found | _inside_json(target, f"{way}\\.")
+
+
+def _inside_json(resource: ResourceDefinition, before: str) -> dict[str, Any]:
+    return {
+        f"^{before}{name}(\\.[^.]+)+$": {"$ref": f"#/components/schemas/{INSIDE_JSON}"}
+        for name, definition in filterable(resource).items()
+        if definition.type.name == "json"
+    }
 
 
 def filter_of(resource: ResourceDefinition) -> dict[str, Any]:
