@@ -43,6 +43,7 @@ RULES: Final = (
     # Counted from the moment of the request.
     ("/api/v1/api-keys", "expiresAt", {"out_of_range"}),
     ("/api/v1/grants", "expiresAt", {"out_of_range"}),
+    ("/api/v1/revocations", "expiresAt", {"out_of_range"}),
     # Nobody gives a key a role that he does not hold.
     ("/api/v1/api-keys", "roles", {"forbidden"}),
     # Required for one kind of revocation and of no use for another.
