@@ -79,6 +79,13 @@ def test_a_secret_is_renewed_and_the_roles_stay_when_none_is_named(shop: Path) -
     assert "nobody" not in realm(shop)["clients"]
 
 
+def test_an_account_gets_no_role_that_is_a_slip(shop: Path) -> None:
+    done = byodpp(shop, "identity", "service-account", "gamma", "slipped", "--role", "Manger")
+    assert (done.returncode, "Did you mean 'Manager'?" in done.stderr + done.stdout) == (1, True)
+    assert "slipped" not in realm(shop).get("clients", {})
+    ran(shop, "service-account", "gamma", "other", "--role", "lamplighter")
+
+
 def test_tokens_are_revoked_also_when_nobody_can_be_logged_out(shop: Path) -> None:
     path = next(one for one in (shop / ".byodpp" / "realms").glob("*.json") if "ada@gamma" in one.read_text())
     kept = path.with_suffix(".kept")

@@ -185,11 +185,17 @@ async def _logged_out(settings: Settings, slug: str) -> None:
 async def _account(
     settings: Settings, slug: str, name: str, roles: Sequence[str], *, renew_secret: bool, remove: bool
 ) -> str | None:
+    from byodpp.manifest import load_manifest
+    from byodpp.tenant_life.role_names import refuse_slips
+
     async with _at_home(settings, slug) as (administration, database, tenant):
         if remove:
             await administration.remove_service_account(tenant.realm, name)
             await _note(database, tenant, "REMOVE_SERVICE_ACCOUNT", name)
             return None
+        if roles:
+            told = "The account cannot have these roles"
+            await refuse_slips(database, load_manifest(settings.app_dir), tenant, roles, told=told)
         if roles or not renew_secret:
             secret = await administration.put_service_account(tenant.realm, name, roles)
         if renew_secret:

@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from byodpp.authentication.tenants import Tenant
-from byodpp.authorization.policy_check import manifest_roles
 from byodpp.calls import Origin
 from byodpp.database import PLATFORM_TENANT, Database, SessionContext
-from byodpp.exceptions import Detail, ValidationFailed
+from byodpp.exceptions import ValidationFailed
 from byodpp.identity import IdentityAdministration
-from byodpp.identity.administration import STANDARD_ROLES
 from byodpp.places.placement import Tier
 from byodpp.registry import Registry
 from byodpp.seeding import Seeder
 from byodpp.service import Service
 from byodpp.service.units import Unit
-from byodpp.suggestion import nearest
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.choosing import Wanted
@@ -35,12 +32,12 @@ from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import SUSPENSION_REASONS, Guest, Newcomer, refuse_values
 from byodpp.tenant_life.procedures import Procedures
 from byodpp.tenant_life.relocation import Relocation
+from byodpp.tenant_life.role_names import refuse_slips
 from byodpp.tenant_life.running import Told, nobody_told, run
 from byodpp.tenant_life.steps import Steps
 
 __all__ = ["TenantLife"]
 
-_ROLES: Final = "select name from roles where tenant_id in (0, $1)"
 #: No row of an export refers to one that came after the table of that was read.
 _OF_ONE_MOMENT: Final = "set transaction isolation level repeatable read, read only"
 #: Procedures beside which a tenant is suspended: they may wait for an identity provider, or for hours.
@@ -139,31 +136,13 @@ class TenantLife:
             QuotaExceeded: its class does not allow another user.
         """
         tenant = await self._finder.find(name, "")
-        await self._refuse_slips(tenant, guest.roles)
+        await refuse_slips(
+            self._database, self._registry, tenant, guest.roles, told="Nobody can be invited so"
+        )
         steps = self._steps.invitation(tenant, guest, password)
         await run(
             self._procedures, "invite", tenant.slug, {**guest.document(), "tenant": tenant.id}, steps, told
         )
-
-    async def _refuse_slips(self, tenant: Tenant, roles: Sequence[str]) -> None:
-        """Refuse roles that look like one that a rule or the tenant knows, and are none.
-
-        Others may be the identity provider's affair alone.
-
-        Raises:
-            ValidationFailed: naming each, with what was probably meant.
-        """
-        async with self._database.at(tenant.database).system() as transaction:
-            rows = await transaction.fetch(_ROLES, tenant.id)
-        known = {*STANDARD_ROLES, *manifest_roles(self._registry), *(row["name"] for row in rows)}
-        hints = {role: nearest(role, sorted(known), list_up_to=0) for role in roles if role not in known}
-        faults = [
-            Detail("roles", "unknown_role", f"There is no role {role!r}. {hint}")
-            for role, hint in hints.items()
-            if hint
-        ]
-        if faults:
-            raise ValidationFailed("Nobody can be invited so", details=faults)
 
     async def suspend(self, name: str, reason: str, *, told: Told = nobody_told) -> None:
         """Lock a tenant's users out, here and at the identity provider.
