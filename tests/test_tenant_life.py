@@ -547,7 +547,7 @@ async def test_a_suspension_beside_an_invitation_is_taken_up_also_when_that_has_
     await world.life.invite("gamma", BEN)
     steps, told = counting()
     await world.life.suspend("gamma", "security", told=told)
-    assert list(steps) == ["reason", "realm", "sessions", "revocation", "mail"]
+    assert list(steps) == ["reason security", "realm", "sessions", "revocation", "mail"]
     assert (await world.state("gamma"))["realm"]["enabled"] is False
     with pytest.raises(Conflict):
         await world.life.suspend("gamma", "security")
@@ -845,7 +845,7 @@ async def test_a_suspension_is_raised_to_one_for_security(world: World) -> None:
     await world.life.suspend("gamma", "payment")
     steps, told = counting()
     await world.life.suspend("gamma", "security", told=told)
-    assert list(steps) == ["status", "reason", "realm", "sessions", "revocation", "mail"]
+    assert list(steps) == ["status", "reason security", "realm", "sessions", "revocation", "mail"]
     state = await world.state("gamma")
     assert json.loads(state["tenant"]["metadata"])["suspensionReason"] == "security"
     assert [one["name"] for one in state["events"]].count("tenant.suspended") == 2
@@ -858,10 +858,11 @@ async def test_a_suspension_is_raised_to_one_for_security(world: World) -> None:
     assert (answer.status_code, "revoked" in answer.text) == (401, True)
 
 
-async def test_a_suspension_that_is_taken_up_with_another_reason_notes_that(world: World) -> None:
+@pytest.mark.parametrize("after", ["status", "reason payment", "realm"])
+async def test_a_suspension_that_is_taken_up_with_another_reason_notes_that(world: World, after: str) -> None:
     await world.life.onboard(ADA)
     with pytest.raises(Cut):
-        await world.life.suspend("gamma", "payment", told=cutting("status"))
+        await world.life.suspend("gamma", "payment", told=cutting(after))
     await world.life.suspend("gamma", "security")
     assert json.loads((await world.state("gamma"))["tenant"]["metadata"])["suspensionReason"] == "security"
     assert await world.rows("select 1 from revocations where kind = 'tenant'")

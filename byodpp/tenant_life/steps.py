@@ -302,7 +302,7 @@ class Steps:
         """
         steps = [
             for_platform("status", partial(self._deactivate, tenant, reason, raised)),
-            for_platform("reason", partial(self._note_reason, tenant, reason)),
+            for_platform(f"reason {reason}", partial(self._note_reason, tenant, reason)),
             for_platform("realm", partial(self._enable, tenant, False)),
             for_platform("sessions", partial(self._log_out, tenant)),
         ]
