@@ -621,6 +621,41 @@ async def test_a_tenant_whose_onboarding_has_stopped_can_be_deleted(
     assert (await world.state("gamma"))["tenant"]["status"] == "activated"
 
 
+async def test_an_invitation_that_has_stopped_keeps_no_tenant_from_its_realm_or_from_its_work(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody has deleted the realm, nobody can be invited until onboarding makes it anew."""
+    await world.life.onboard(ADA)
+    administration = world.issuer.administration
+    [row] = await world.rows("select ulid from tenants where slug = 'gamma'")
+    await administration.remove_realm(row["ulid"])
+
+    async def nowhere(*arguments: Any, **named: Any) -> str:
+        raise NotFound("The identity provider does not know it: Realm not found.")
+
+    async def stopped() -> None:
+        with monkeypatch.context() as without_realm:
+            without_realm.setattr(administration, "put_user", nowhere)
+            with pytest.raises(NotFound):
+                await world.life.invite("gamma", BEN)
+
+    await stopped()
+    await world.life.suspend("gamma", "admin")
+    await world.life.reactivate("gamma")
+    await stopped()
+    await world.life.onboard(ADA)
+    state = await world.state("gamma")
+    assert [one["email"] for one in state["realm"]["users"]] == [ADA.email]
+    assert all(line.under_way is None for line in await world.life.list())
+
+
+async def test_a_class_that_is_not_there_is_refused_with_those_that_are(world: World) -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        await world.life.onboard(replace(ADA, tenant_class="gold"))
+    assert refused.value.details[0].message.startswith("there is no tenant class 'gold'. Known: ")
+    assert "gamma" not in {line.slug for line in await world.life.list()}
+
+
 async def test_nobody_waits_for_a_provider_that_hangs_in_a_procedure_of_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from byodpp.service.units import Unit
 from byodpp.tenant_life.acting import for_platform
 from byodpp.tenant_life.procedures import GIVING_UP, Step
 
-__all__ = ["begun_of", "end_stopped", "is_free", "marking"]
+__all__ = ["begun_of", "end_stopped", "end_stopped_of", "is_free", "marking"]
 
 _DONE: Final = "select done from byodpp.tenant_procedures where id = $1"
 #: A slug tells only of whom something is that knows no tenant yet: another one may have had it.
@@ -28,11 +28,12 @@ _FREE: Final = (
     " and coalesce(given->>'tenant', done->'tenant'->>'id', case when slug = $1 then $2::text end)"
     " = $2::text)"
 )
+_BY_SLUG: Final = "select id from tenants where slug = $1"
 #: One of which a step is being taken at this moment has not stopped.
 _END_STOPPED: Final = """
     update byodpp.tenant_procedures set finished_at = now(), changed_at = now() where id in
         (select id from byodpp.tenant_procedures
-         where finished_at is null and failure is not null and kind in ('onboard', 'invite')
+         where finished_at is null and failure is not null and kind = any($2::text[])
          and coalesce(given->>'tenant', done->'tenant'->>'id') = $1 for update skip locked)
 """
 
@@ -65,6 +66,19 @@ async def is_free(transaction: Transaction, tenant: Tenant) -> bool:
     return bool(await transaction.fetchval(_FREE, tenant.slug, str(tenant.id)))
 
 
-async def end_stopped(transaction: Transaction, tenant: int) -> None:
-    """Leave an onboarding or an invitation that has stopped as it is: its tenant is to be deleted."""
-    await transaction.execute(_END_STOPPED, str(tenant))
+async def end_stopped(transaction: Transaction, tenant: int, *kinds: str) -> None:
+    """Leave what has stopped as it is, where it would keep a tenant from what is asked for now.
+
+    Args:
+        transaction: of the system role.
+        tenant: whose.
+        kinds: of procedures that are begun again by whoever still wants them.
+    """
+    await transaction.execute(_END_STOPPED, str(tenant), list(kinds))
+
+
+async def end_stopped_of(transaction: Transaction, slug: str, *kinds: str) -> None:
+    """The same of a tenant that may not be there yet."""
+    tenant = await transaction.fetchval(_BY_SLUG, slug)
+    if tenant is not None:
+        await end_stopped(transaction, tenant, *kinds)

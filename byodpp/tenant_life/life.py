@@ -25,7 +25,7 @@ from byodpp.tenant_life.acting import for_platform, tell
 from byodpp.tenant_life.choosing import Wanted
 from byodpp.tenant_life.export import TenantExport
 from byodpp.tenant_life.finding import TenantFinder
-from byodpp.tenant_life.giving_up import end_stopped
+from byodpp.tenant_life.giving_up import end_stopped, end_stopped_of
 from byodpp.tenant_life.listing import PlaceLine, TenantLine, place_lines, tenant_lines
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
@@ -100,7 +100,8 @@ class TenantLife:
     ) -> Mapping[str, Any]:
         """Make a tenant, its realm, and its first administrator, and invite them.
 
-        A tenant that is there already, but not suspended or rejected, gets what it lacks.
+        A tenant that is there already, but not suspended or rejected, gets what it lacks. An invitation that
+        has stopped is given up.
 
         Args:
             newcomer: who it is.
@@ -116,6 +117,9 @@ class TenantLife:
         """
         refuse_values(self._registry.resources["v1", "Tenants"], newcomer.values)
         steps = self._steps.onboarding(newcomer, password)
+        async with self._database.system() as transaction:
+            # It makes the realm anew for want of which nobody can be invited.
+            await end_stopped_of(transaction, newcomer.slug, "invite")
         return await run(self._procedures, "onboard", newcomer.slug, newcomer.document(), steps, told)
 
     async def invite(
@@ -177,13 +181,15 @@ class TenantLife:
             told(step.name, True)
 
     async def reactivate(self, name: str, *, told: Told = nobody_told) -> None:
-        """Let a suspended tenant's users in again.
+        """Let a suspended tenant's users in again; an invitation that has stopped is given up.
 
         Raises:
             NotFound: there is no such tenant.
             Conflict: it is not suspended.
         """
         tenant = await self._finder.find(name, "reactivate")
+        async with self._database.system() as transaction:
+            await end_stopped(transaction, tenant.id, "invite")
         steps = self._steps.reactivation(tenant)
         await run(self._procedures, "reactivate", tenant.slug, {"tenant": tenant.id}, steps, told)
 
@@ -246,7 +252,7 @@ class TenantLife:
         tenant = await self._finder.find(name, "delete")
         self._moves.require_owner()
         async with self._database.system() as transaction:
-            await end_stopped(transaction, tenant.id)
+            await end_stopped(transaction, tenant.id, "onboard", "invite")
         steps = self._steps.deletion(tenant, folder)
         results = await run(
             self._procedures,

@@ -16,6 +16,7 @@ from byodpp.places.placement import Tier
 from byodpp.tenant_life.choosing import Wanted
 from byodpp.tenant_life.database_moves import DatabaseMoves
 from byodpp.tenant_life.finding import TenantFinder
+from byodpp.tenant_life.giving_up import end_stopped
 from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.procedures import Procedure, Procedures
 from byodpp.tenant_life.running import Told, nobody_told, run
@@ -65,6 +66,8 @@ class Relocation:
             PlaceUnavailable: one of the databases is away.
         """
         tenant = await self._finder.find(name, "move")
+        async with self._database.system() as transaction:
+            await end_stopped(transaction, tenant.id, "invite")
         given = await self._move_begun(tenant, to, wanted or Wanted())
         if given is None:
             if to is None:

@@ -174,7 +174,9 @@ class Steps:
     async def _class(self, unit: Unit, name: str) -> Any:
         found = await system(unit)["TenantClasses"].find({"name": name})
         if found is None:
-            fault = Detail("tenantClass", "reference", f"there is no tenant class {name!r}")
+            classes = await system(unit)["TenantClasses"].list(sort="name", limit=20)
+            known = ", ".join(one["name"] for one in classes) or "none yet"
+            fault = Detail("tenantClass", "reference", f"there is no tenant class {name!r}. Known: {known}")
             raise ValidationFailed("The tenant cannot be onboarded", details=[fault])
         return found["id"]
 
