@@ -21,6 +21,7 @@ from byodpp.exceptions import (
     ApiError,
     AuthUnavailable,
     BadGateway,
+    Conflict,
     NotFound,
     UniqueConflict,
     ValidationFailed,
@@ -249,6 +250,26 @@ async def test_e7_a_realm_is_disabled_enabled_and_deleted_with_everybody_in_it(w
         await world.administration.remove_realm(plan.name)
     with pytest.raises(NotFound):
         await world.administration.put_user(plan.name, ANNA)
+
+
+async def test_who_is_disabled_gets_neither_other_roles_nor_an_invitation_that_leads_nowhere(
+    world: World, realm: str
+) -> None:
+    subject = await world.administration.put_user(realm, ANNA)
+    await world.administration.set_user_enabled(realm, subject, False)
+    with pytest.raises(Conflict, match="is disabled at the identity provider: enable it there first"):
+        await world.administration.put_user(realm, replace(ANNA, roles=("Viewer",)))
+    assert await world.administration.roles_of(realm, ANNA.email) == frozenset(ANNA.roles)
+    await world.administration.set_user_enabled(realm, subject, True)
+    assert await world.administration.put_user(realm, ANNA) == subject
+
+
+@pytest.mark.keycloak
+async def test_a_realm_that_somebody_has_deleted_is_said_to_be_made_anew_by_onboarding(
+    real: KeycloakWorld,
+) -> None:
+    with pytest.raises(NotFound, match=r"has no realm .*`byodpp tenants onboard` makes one"):
+        await real.administration.roles_of(str(ULID()), ANNA.email)
 
 
 async def test_e7_renewing_a_realm_does_not_wake_a_suspended_one(world: World) -> None:
@@ -551,7 +572,7 @@ async def test_without_a_mail_server_an_invitation_says_which_setting_is_missing
     keycloak: KeycloakDesk, home: str
 ) -> None:
     world = KeycloakWorld(keycloak)
-    with pytest.raises(ValidationFailed, match="smtp_host is not set"):
+    with pytest.raises(ValidationFailed, match=r"smtp_host is not set\. Set it, or .*--password"):
         await world.administration.invite(home, NOBODY, path="/x")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from byodpp.exceptions import Detail, ValidationFailed
+from byodpp.exceptions import Conflict, Detail, ValidationFailed
 
 __all__ = [
     "INVITATION_SECONDS",
@@ -24,6 +24,7 @@ __all__ = [
     "RealmPlan",
     "SignInProvider",
     "check_alias",
+    "check_enabled",
     "check_foreign",
     "check_program",
     "check_realm_name",
@@ -159,6 +160,9 @@ class IdentityAdministration(Protocol):
 
         Returns:
             The subject.
+
+        Raises:
+            Conflict: the existing one is disabled.
         """
         ...
 
@@ -260,6 +264,16 @@ def check_alias(alias: str) -> None:
     """
     if not _ALIAS.fullmatch(alias):
         raise ValidationFailed(f"No identity provider is called {alias[:80]!r}", details=[_NO_ALIAS])
+
+
+def check_enabled(enabled: bool) -> None:
+    """Refuse to give roles, a password, or an invitation to whom somebody has disabled there.
+
+    Raises:
+        Conflict: he could not sign in.
+    """
+    if not enabled:
+        raise Conflict("The user's account is disabled at the identity provider: enable it there first")
 
 
 def check_program(client: str, people: str = "") -> None:

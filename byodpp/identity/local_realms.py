@@ -26,6 +26,7 @@ from byodpp.identity.administration import (
     RealmPlan,
     SignInProvider,
     check_alias,
+    check_enabled,
     check_foreign,
     check_program,
     check_realm_name,
@@ -139,6 +140,7 @@ class LocalRealms:
             users = document.setdefault("users", {})
             for subject, user in users.items():
                 if user["email"] == address:
+                    check_enabled(user["enabled"])
                     return str(subject)
             subject = str(uuid.uuid4())
             users[subject] = {

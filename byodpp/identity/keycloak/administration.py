@@ -20,6 +20,7 @@ from byodpp.identity.administration import (
     RealmPlan,
     SignInProvider,
     check_alias,
+    check_enabled,
     check_foreign,
     check_program,
     check_realm_name,
@@ -137,6 +138,7 @@ class KeycloakAdministration:
             subject = await admin.a_get_user_id(wanted["username"])
             if subject is None:
                 raise UniqueConflict("Another user of the realm has this address")
+            check_enabled((await admin.a_get_user(subject))["enabled"])
             await _hold_roles(admin, subject, person.roles)
             return str(subject)
 
@@ -181,7 +183,9 @@ class KeycloakAdministration:
         """Mail the user a link to confirm their address and choose a password."""
         _check(realm, subject)
         if self._standard.mail is None:
-            raise ValidationFailed("No mail can be sent: smtp_host is not set")
+            raise ValidationFailed(
+                "No mail can be sent: smtp_host is not set. Set it, or let a password be printed (--password)"
+            )
         async with self._server.realm(realm) as admin:
             await admin.a_send_update_account(
                 subject,

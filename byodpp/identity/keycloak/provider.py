@@ -154,7 +154,8 @@ class Keycloak:
                 version = await self._server.version()
         except (AuthUnavailable, TimeoutError) as away:
             why = str(away) or f"no answer in {self._timeout:g} s"
-            _log.warning("Keycloak cannot be reached at the start, its version is not checked: %s", why)
+            told = "Keycloak cannot be reached at %s, its version is not checked: %s"
+            _log.warning(told, self._reached_at, why)
             return
         found = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
         if found < OLDEST_KEYCLOAK:

@@ -262,6 +262,10 @@ def _translated(error: KeycloakError) -> ApiError:
         if isinstance(cause, httpx.ReadTimeout | httpx.WriteTimeout):
             return AuthUnavailable("The identity provider did not answer in time")
         return AuthUnavailable(f"The identity provider cannot be reached: {cause!r}")
+    if status == 404 and words.startswith("Realm not found"):
+        return NotFound(
+            "The tenant has no realm at the identity provider: `byodpp tenants onboard` makes one"
+        )
     if status == 404:
         return NotFound(f"The identity provider does not know it: {words}")
     if status == 409:
