@@ -490,6 +490,7 @@ def test_what_loses_data_needs_a_flag(shop: Path) -> None:
         ("audit", "heads"),
         ("secrets", "rotate"),
         ("revoke", "--tenant", "acme", "--all"),
+        ("tenants", "list"),
     ],
     ids=" ".join,
 )
@@ -647,6 +648,24 @@ def test_a_database_that_is_not_there_is_told_without_a_traceback(shop: Path, wo
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the owner of the tables cannot be connected" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tenants", "list"),
+        ("export", "Projects", "-", "--tenant", "acme", "--format", "csv"),
+        ("audit", "verify"),
+        ("identity", "renew", "acme"),
+    ],
+)
+def test_a_command_does_not_wait_for_a_database_without_end(shop: Path, words: tuple[str, ...]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        uri = f"postgresql://byodpp_app@127.0.0.1:{nobody.getsockname()[1]}/none"
+        done = byodpp(*words, cwd=shop, POSTGRES_DB_URI=uri, POSTGRES_SYSTEM_URI=uri)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "The database is not there" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_several_processes_and_reload_exclude_each_other(shop: Path) -> None:

@@ -115,10 +115,10 @@ async def in_tenant(
     """
     from byodpp import bootstrap
     from byodpp.authentication.tenants import TenantDirectory
-    from byodpp.cli.preparation import running_database
+    from byodpp.cli.preparation import migrated_database
 
     blueprint = blueprint or bootstrap.assemble(settings.app_dir)
-    async with running_database(settings) as found:
+    async with migrated_database(settings) as found:
         application = bootstrap.Application.connect(found, blueprint)
         async with application.lifespan():
             known = await TenantDirectory(application.database).by_name(tenant)

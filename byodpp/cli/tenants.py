@@ -282,9 +282,9 @@ def _with_life(context: typer.Context, run: Callable[[TenantLife], Awaitable[T]]
 
 async def _run(settings: Settings, run: Callable[[TenantLife], Awaitable[T]]) -> T:
     from byodpp import bootstrap
-    from byodpp.cli.preparation import running_database
+    from byodpp.cli.preparation import migrated_database
 
-    async with running_database(settings) as found:
+    async with migrated_database(settings) as found:
         connected = bootstrap.Application.connect(found, bootstrap.assemble(found.app_dir))
         async with connected.lifespan():
             return await run(connected.tenant_life())
