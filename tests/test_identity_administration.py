@@ -574,6 +574,13 @@ async def test_without_a_mail_server_an_invitation_says_which_setting_is_missing
     world = KeycloakWorld(keycloak)
     with pytest.raises(ValidationFailed, match=r"smtp_host is not set\. Set it, or .*--password"):
         await world.administration.invite(home, NOBODY, path="/x")
+    plan = RealmPlan(name=str(ULID()), display_name="No mail")
+    await world.administration.put_realm(plan)
+    try:
+        offered = (await world.realm(plan.name))["resetPasswordAllowed"]
+        assert not offered, "nobody is offered a new password by a mail that never comes"
+    finally:
+        await world.administration.remove_realm(plan.name)
 
 
 @pytest.mark.keycloak

@@ -64,7 +64,7 @@ def realm_settings(plan: RealmPlan, standard: RealmStandard) -> dict[str, Any]:
         "registrationAllowed": False,
         "loginWithEmailAllowed": True,
         "duplicateEmailsAllowed": False,
-        "resetPasswordAllowed": True,
+        "resetPasswordAllowed": standard.mail is not None,  # else it leads people to an error
         "editUsernameAllowed": False,
         "defaultSignatureAlgorithm": "RS256",
         "passwordPolicy": "length(12) and notUsername(undefined) and passwordHistory(10)",
