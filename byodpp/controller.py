@@ -22,7 +22,7 @@ from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
 from byodpp.conditions import Query
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
-from byodpp.exceptions import Detail, InvalidQuery, PayloadTooLarge
+from byodpp.exceptions import ApiError, Detail, InvalidQuery, PayloadTooLarge
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps, put_below
@@ -234,9 +234,16 @@ class Controller:
 
         Raises:
             NotFound: there is none that the caller may read.
+            Forbidden: he may not do this to it.
         """
-        call = self._call(request, "read")
-        await self._service.require_row(call)
+        try:
+            document = request.json if request.body else None
+        except ApiError:
+            document = None  # which is what it is refused for
+        named = document if isinstance(document, dict) else ()
+        sent = [name for name in named if request.decision.permits(name)]
+        call = self._call(request, request.operation)
+        await self._service.require_row(call, sent)
 
     async def _write(
         self, request: Request, call: Call, work: Callable[[Unit], Awaitable[Any]] | None = None

@@ -1,8 +1,8 @@
-"""Lets "not found" win over refusals of the form.
+"""Lets what is told of a row win over refusals of the form.
 
 In: a request for one row. Out: the same. When a later stage refuses the body, its fields, the media type
 or the precondition, the row is looked for first: a row that the caller may not see answers 404 whatever
-was sent. A request that is in order costs nothing here.
+was sent, and one that he may not treat so 403. A request that is in order costs nothing here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from byodpp.requests import Request
 
 __all__ = ["RowProbe"]
 
-#: Refusals that rank below "not found".
+#: Refusals that rank below what is told of the row.
 _LOWER: Final = (
     Forbidden,
     NotAcceptable,

@@ -23,7 +23,7 @@ from byodpp.exceptions import (
 from byodpp.rows import Row
 from byodpp.statements.modifiers import TWICE
 
-__all__ = ["difference", "refusal", "unfit"]
+__all__ = ["barred", "difference", "refusal", "unfit"]
 
 
 def refusal(
@@ -45,7 +45,7 @@ def refusal(
         sources: states that it had to be in; empty is any.
     """
     if record is None or not record["permitted"]:
-        return Forbidden(f"You may read this row of {resource.name}, but not {operation} it.")
+        return barred(resource, operation)
     if expected_version is not None and record["version"] != expected_version:
         found = record["version"]
         return PreconditionFailed(f"The row has version {found}, not {expected_version}. Read it again.")
@@ -62,6 +62,11 @@ def refusal(
     if not record["changed"]:
         return Conflict("Another request changed the row at the same time; try again.")
     return None
+
+
+def barred(resource: ResourceDefinition, operation: str) -> Forbidden:
+    """Return the refusal of what the caller may not do to a row that he may read."""
+    return Forbidden(f"You may read this row of {resource.name}, but not {operation} it.")
 
 
 def unfit(names: Sequence[str]) -> Conflict:

@@ -1,23 +1,26 @@
 """Reading the rows of one resource, on one transaction, as one caller may see them.
 
 The half of a `repository` that changes nothing, and locks what is to be changed. May raise NotFound,
-InvalidQuery, QueryTooComplex, and Conflict where a resource has no rows.
+Forbidden, InvalidQuery, QueryTooComplex, and Conflict where a resource has no rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from byodpp.audit.notes import About
-from byodpp.conditions import Query, Shape
+from byodpp.authorization.algebra import left_by_scope
+from byodpp.conditions import Query, Shape, all_of
 from byodpp.definitions import Kind, ResourceDefinition
-from byodpp.exceptions import Conflict, NotFound
+from byodpp.exceptions import Conflict, Forbidden, NotFound
 from byodpp.query.text import parse_json
 from byodpp.repository.acting import Acting
+from byodpp.repository.outcomes import barred
 from byodpp.repository.stored_keys import Match
 from byodpp.repository.stores import Store
 from byodpp.rows import Page, Row, opened
+from byodpp.schemas.modifiers import ModifierKind, readable
 
 __all__ = ["Reading"]
 
@@ -147,6 +150,36 @@ class Reading:
     async def lock_all(self, ids: Sequence[Any], *, leaves_keys: bool = False) -> None:
         """Lock several rows; those that do not exist are passed over."""
         await self._store.keys.lock_all(self._acting, self.resource, ids, leaves_keys=leaves_keys)
+
+    async def refuse_unreadable(self, id: Any, modifiers: Sequence[tuple[str, ModifierKind]]) -> None:
+        """Refuse to modify what may not be read: the answer would tell something of it.
+
+        Raises:
+            Forbidden: fields that the caller may read on no row, or not on this one.
+        """
+        condition = all_of(readable(modifiers, self._acting.visibility(self.resource)))
+        if condition is not None and not await self._store.keys.fits(
+            self._acting, self.resource, id, condition
+        ):
+            raise Forbidden("You may not modify these fields of this row.")
+
+    async def refuse_barred(self, id: Any, operation: str, sent: Iterable[str] = ()) -> None:
+        """Refuse to do something to a row that the caller may read, whatever is sent.
+
+        Args:
+            id: of the row.
+            operation: one of the seven, or an action's key.
+            sent: fields that are to be written, as far as he may write them on some row.
+
+        Raises:
+            Forbidden: he may not do it to this row.
+        """
+        permitted = self._acting.permitted(self.resource, operation, sent)
+        condition = all_of([permitted, left_by_scope(self.resource, operation)])
+        if condition is not None and not await self._store.keys.fits(
+            self._acting, self.resource, id, condition
+        ):
+            raise barred(self.resource, operation)
 
     async def visible_keys(self, ids: Sequence[Any]) -> Sequence[Any]:
         """Return the keys, of some, of rows that may be read, in their order."""

@@ -86,18 +86,6 @@ class Repository(Reading):
         """
         await self.remove(id, expected_version=version)
 
-    async def refuse_unreadable(self, id: Any, modifiers: Sequence[tuple[str, ModifierKind]]) -> None:
-        """Refuse to modify what may not be read: the answer would tell something of it.
-
-        Raises:
-            Forbidden: fields that the caller may read on no row, or not on this one.
-        """
-        condition = all_of(readable(modifiers, self._acting.visibility(self.resource)))
-        if condition is not None and not await self._store.keys.fits(
-            self._acting, self.resource, id, condition
-        ):
-            raise Forbidden("You may not modify these fields of this row.")
-
     async def _valid(self, operation: str, data: Mapping[str, Any]) -> dict[str, Any]:
         load = partial(self._store.schemas.load_python, self.resource, operation, data)
         return without_whose(self.resource, await by_size(load, *data.values()), self._acting)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -20,7 +20,7 @@ from byodpp.authentication import Principal
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
-from byodpp.definitions import Kind, ResourceDefinition
+from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.idempotency import IdempotencyKeys
@@ -282,10 +282,29 @@ class Service:
             await trail.read(call.principal, call.origin, about, query.shape, lookup, result)
         return result
 
-    async def require_row(self, call: Call) -> None:
-        """Raise NotFound unless the caller may read the row that a call names."""
-        if call.resource.kind is not Kind.LOGIC and "id" in call.params:
-            await self.row(call.principal, call.resource, call.params["id"])
+    async def require_row(self, call: Call, sent: Iterable[str]) -> None:
+        """Refuse a call for the row that it names, whatever else is wrong with it.
+
+        Args:
+            call: that names a row, or none.
+            sent: fields that are to be written, as far as the caller may write them on some row.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+            Forbidden: he may not do this to it. What a class makes of a call is for the class to judge.
+        """
+        if call.resource.kind is Kind.LOGIC or "id" not in call.params:
+            return
+        resource, operation, key = call.resource, call.operation, call.params["id"]
+        await self.row(call.principal, resource, key)
+        if operation in READ_OPERATIONS or self.parts.logics.get(resource, operation) is not None:
+            return
+
+        async def look(unit: Unit) -> None:
+            repository = unit.repositories(resource.version, call=call)[resource.name]
+            await repository.refuse_barred(key, operation, sent)
+
+        await self.together(call.principal, call.origin, look)
 
     def hears(self, event: str) -> bool:
         """Tell whether some handler of this process wants an event of that name."""
