@@ -617,6 +617,8 @@ async def test_an_id_is_revoked_in_its_own_tenant_alone(tested: TestedApplicatio
         ({"kind": "key", "subject": "x"}, "kind"),
         ({"kind": "token", "subject": "x", "number": 5}, "number"),
         ({"kind": "token", "subject": "x", "expiresAt": "2020-01-01T00:00:00Z"}, "expiresAt"),
+        # so users are written down who were deleted, and they are not counted
+        ({"kind": "token", "subject": "sub:ada"}, "subject"),
     ],
 )
 async def test_a_revocation_that_makes_no_sense_is_refused(
@@ -645,6 +647,15 @@ async def test_single_tokens_are_bounded_for_they_lie_in_memory(
     client = tested.client(role="Viewer", user="ada")
     assert (await client.post(f"{REVOCATIONS}/own")).status_code == 204
     assert (await client.get(THINGS)).status_code == 401, "then all that the user has is revoked instead"
+
+
+async def test_who_signs_out_signs_out_nobody_else_whatever_his_tokens_id(tested: TestedApplication) -> None:
+    named = tested.token(role="Viewer", user="ada", jti="sub:bob")
+    ada = tested.client(role=None, headers={"Authorization": f"Bearer {named}"})
+    bob = tested.client(user="bob")
+    assert (await bob.get(THINGS)).status_code == 200
+    assert (await ada.post(f"{REVOCATIONS}/own")).status_code == 204
+    assert [(await one.get(THINGS)).status_code for one in (ada, bob)] == [401, 200]
 
 
 def test_entries_are_forgotten_when_what_they_are_about_has_ended() -> None:

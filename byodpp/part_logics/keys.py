@@ -206,6 +206,9 @@ class RevocationsCreate(Logic):
         if (kind == "tenant") != (subject is None):
             told = "Leave it out." if kind == "tenant" else "Is required."
             raise ValidationFailed(details=[Detail("subject", "required", told)])
+        if kind == "token" and subject.startswith(GONE):
+            told = f"No token's id begins with {GONE!r}: revoke the user."
+            raise ValidationFailed(details=[Detail("subject", "invalid", told)])
         if kind == "user" and not await self._user_exists(subject):
             raise ValidationFailed(details=[Detail("subject", "reference", "There is no such user.")])
         now = datetime.now(UTC)
@@ -259,7 +262,7 @@ async def end_token(revocations: Any, user: Any) -> None:
         raise Conflict("This is an API key: revoke it at /api/v1/api-keys/{id}/revoke.")
     live = _live_tokens()
     token = user.claims.token_id if user.claims is not None else None
-    if token is None or await revocations.count(live) >= MOST_TOKENS:
+    if token is None or token.startswith(GONE) or await revocations.count(live) >= MOST_TOKENS:
         ends = datetime.now(UTC) + _LONGEST_LIFE
         values = {"kind": "user", "subject": str(user.user_id), "expiresAt": ends}
     else:
