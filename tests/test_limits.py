@@ -157,6 +157,15 @@ async def test_nobody_new_signs_in_beyond_the_quota_of_users(limited: TestedAppl
     assert await statuses(limited.client(tenant="beta", user="new 1"), THINGS, 1) == [200]
 
 
+async def test_the_first_callers_of_all_do_not_wait_for_connections_of_each_other(
+    limited: TestedApplication,
+) -> None:
+    """More of them than connections: who holds one while the classes are read leaves none to read with."""
+    await put_into_class(limited, "acme", maxUsers=20)
+    answers = await asyncio.gather(*(limited.client(user=f"new {n}").get(THINGS) for n in range(8)))
+    assert [one.status_code for one in answers] == [200] * 8
+
+
 async def test_users_that_are_made_count_and_those_that_left_do_not(limited: TestedApplication) -> None:
     await put_into_class(limited, "acme", maxUsers=3)
     admin = limited.client()

@@ -117,14 +117,18 @@ class UserDirectory:
         if (known := self._found.get(key)) is not None:
             return known
         asked = self._found.turn
-        async with self._database.at(home.database).system() as transaction:
+        database = self._database.at(home.database)
+        async with database.system() as transaction:
             row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
-            if row is None:
-                if (most := await self._quota(home)) is not None:
+        if row is None:
+            # Asked with no connection in hand, for it may need one itself.
+            most = await self._quota(home)
+            async with database.system() as transaction:
+                if most is not None:
                     await refuse_too_many_users(transaction, home.id, most, more=1)
                 row = await transaction.fetchrow(_INSERT, home.id, *_columns(claims))
-            if row is None:
-                row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
+                if row is None:
+                    row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
         if row is None:
             # The row is of another tenant: its realm was given to somebody else.
             raise Unauthenticated("The token's user is not known here", error="invalid_token")
