@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from byodpp.audit.notes import About
 from byodpp.authorization.algebra import left_by_scope
-from byodpp.conditions import Query, Shape, all_of
+from byodpp.conditions import Condition, Query, Shape, all_of
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.exceptions import Conflict, Forbidden, NotFound
 from byodpp.query.text import parse_json
@@ -21,6 +21,7 @@ from byodpp.repository.stored_keys import Match
 from byodpp.repository.stores import Store
 from byodpp.rows import Page, Row, opened
 from byodpp.schemas.modifiers import ModifierKind, readable
+from byodpp.statements.intended import asks_of
 
 __all__ = ["Reading"]
 
@@ -180,6 +181,34 @@ class Reading:
             self._acting, self.resource, id, condition
         ):
             raise barred(self.resource, operation)
+
+    async def judge_with(self, id: Any, operation: str, sent: frozenset[str]) -> None:
+        """Judge a row that was written once more, now that rows below it are, too.
+
+        Raises:
+            Forbidden: the caller may not have it among these.
+        """
+        await self._judge_among([id], self._acting.permitted(self.resource, operation, sent), everywhere=True)
+
+    async def _judge_among(
+        self, ids: Sequence[Any], permitted: Condition | None, *, everywhere: bool = False
+    ) -> None:
+        """Judge written rows once more where their rule asks about related rows that were written with them.
+
+        Args:
+            ids: of the rows.
+            permitted: rows that the caller may have; None is all.
+            everywhere: rows of other tables were written, too.
+        """
+        store, resource = self._store, self.resource
+        if permitted is None:
+            return
+        asked = asks_of(store.registry, resource, permitted)
+        if not (asked if everywhere else resource.table in asked):
+            return
+        if not await store.keys.all_fit(self._acting, resource, ids, permitted):
+            refused = Forbidden(f"You may not make the row of {resource.name} like this.")
+            raise self._acting.transaction.refuse_commit(refused)
 
     async def visible_keys(self, ids: Sequence[Any]) -> Sequence[Any]:
         """Return the keys, of some, of rows that may be read, in their order."""

@@ -134,6 +134,7 @@ class Repository(Reading):
         records = await insert_rows(self._store, self._acting, self.resource, prepared, permitted, seen)
         if len(records) < len(items) or not all(record["permitted"] for record in records):
             raise self._undo(Forbidden(f"You may not create such a row of {self.resource.name}."))
+        await self._judge_among([record["id"] for record in records], permitted)
         rows = await self._all_shown(records)
         self._remember_events("create", rows, records)
         return rows
@@ -176,6 +177,7 @@ class Repository(Reading):
         records = {str(record["id"]): record for record in found}
         if len(records) != len(ids) or not all(record["permitted"] for record in found):
             raise self._undo(Conflict("Not all of these rows may be changed like this."))
+        await self._judge_among(ids, change.permitted)
         ordered = [records[str(id)] for id in ids]
         rows = await self._all_shown(ordered)
         self._remember_events("update", rows, ordered)
@@ -228,6 +230,7 @@ class Repository(Reading):
             change, id, values=values, expected_version=expected_version, operation=operation
         )
         self._judge_outcome(record, operation, expected_version)
+        await self._judge_among([id], change.permitted)
         if read_only:
             before = await self._store.sealed.row(record["before"].encode(), self.resource)
             stored = Row(before, self.resource, self._store.registry)
@@ -295,6 +298,7 @@ class Repository(Reading):
             operation=name, states=step.sources, event=step.event,
         )  # fmt: skip
         self._judge_outcome(record, key, expected_version, step.sources)
+        await self._judge_among([id], change.permitted)
         row = await self._shown(record, id)
         if step.event is not None:
             self.emit(step.event, self._told(row, record), id, stored=True)
@@ -319,6 +323,7 @@ class Repository(Reading):
             await self.row(id)
             raise StateConflict("The row is not deleted.")
         self._judge_outcome(record, "restore", expected_version)
+        await self._judge_among([id], change.permitted)
         await self._refuse_deleted_targets(id)
         row = await self._shown(record, id)
         self._remember_events("restore", [row], [record])

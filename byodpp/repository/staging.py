@@ -22,7 +22,7 @@ from byodpp.repository.constraint_errors import already_there, explained
 from byodpp.repository.references import needs_look
 from byodpp.repository.stores import Store
 from byodpp.schemas.keys import REFERENCE
-from byodpp.statements.intended import is_foreseeable
+from byodpp.statements.intended import asks_of, is_foreseeable
 from byodpp.statements.staging import StagedRows, StagingStatements
 
 __all__ = ["Refused", "Staging", "Written"]
@@ -110,12 +110,13 @@ class Staging:
         if not records:
             return True
         store, acting, resource = self._store, self._acting, self._resource
+        rule = permitted if self._asks_of_others(permitted) else None
         compiled = self._statements.insert(
             resource,
             acting.visibility(resource),
             permitted,
             event=emits(resource, "create"),
-            shown=self._shown,
+            shown=self._shown or rule is not None,
         )
         try:
             async with acting.transaction.savepoint(), store.guard(acting, resource):
@@ -125,14 +126,24 @@ class Staging:
                 )
                 if record["refused"]:
                     raise self._forbidden()
+                if rule is not None and not await store.keys.all_fit(
+                    acting, resource, record["ids"] or (), rule
+                ):
+                    raise self._forbidden()
         except ApiError as error:
             if _is_no_rows_fault(error):
                 raise
             self._error = explained(store.tables, error, resource)
             return False
         written.created += record["created"]
-        written.rows += zip(record["ids"] or (), record["data"] or (), strict=True)
+        if self._shown:
+            written.rows += zip(record["ids"] or (), record["data"] or (), strict=True)
         return True
+
+    def _asks_of_others(self, permitted: Condition | None) -> bool:
+        """Whether which rows the caller may have depends on others of the same table, of these as well."""
+        resource = self._resource
+        return permitted is not None and resource.table in asks_of(self._store.registry, resource, permitted)
 
     async def _halve(self, records: Sequence[int], permitted: Condition | None, written: Written) -> None:
         """Write the good ones of rows that cannot be written together."""

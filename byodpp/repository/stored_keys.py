@@ -84,6 +84,15 @@ class StoredKeys:
         arguments = arguments_of(compiled, acting, (), {"ids": [id]})
         return bool(await acting.transaction.fetch(compiled.sql, *arguments))
 
+    async def all_fit(
+        self, acting: Acting, resource: ResourceDefinition, keys: Sequence[Any], condition: Condition
+    ) -> bool:
+        """Tell whether a condition holds for each of some rows, whoever may read them."""
+        compiled = self._statements.visible(resource, Visibility(condition, {}))
+        ids = {key_of(resource, key) for key in keys}
+        arguments = arguments_of(compiled, acting, (), {"ids": list(ids)})
+        return len(await acting.transaction.fetch(compiled.sql, *arguments)) == len(ids)
+
     async def visible_keys(
         self, acting: Acting, target: ResourceDefinition, keys: set[Any], *, held: bool = False
     ) -> set[Any]:

@@ -230,7 +230,10 @@ class Unit:
         if not call.nested:
             return row
         self._nested_written.add(id(call.nested))
-        return await NestedWork(self, call).write(row)
+        whole = await NestedWork(self, call).write(row)
+        repository = self.repositories(call.resource.version, system=call.system, call=call)
+        await repository[call.resource.name].judge_with(row["id"], call.operation, call.sent)
+        return whole
 
     async def default(self, call: Call) -> Any:
         """Run the generic operation for a logic class, whose changes to the body are judged first."""

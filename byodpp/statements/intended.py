@@ -15,9 +15,10 @@ from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.conditions import AllOf, AnyOf, Comparison, Condition, Opened, Search
 from byodpp.definitions import ResourceDefinition
+from byodpp.registry import Registry
 from byodpp.statements.reads import Statements
 
-__all__ = ["FITS", "changed_rows", "is_foreseeable", "new_rows"]
+__all__ = ["FITS", "asks_of", "changed_rows", "is_foreseeable", "new_rows"]
 
 #: A column that no field can have: whether the caller may have the row.
 FITS: Final = quoted_name("#fits", True)
@@ -39,6 +40,26 @@ def is_foreseeable(resource: ResourceDefinition, condition: Condition) -> bool:
             return False
         case _:
             return True if getattr(condition, "path", ()) else is_foreseeable(resource, condition.part)
+
+
+def asks_of(registry: Registry, resource: ResourceDefinition, condition: Condition) -> frozenset[str]:
+    """Return the tables of the related rows that a rule asks about.
+
+    Rows of these that the same statement writes are to it what they were before.
+    """
+    match condition:
+        case Search() | Opened():
+            return frozenset()
+        case AllOf(parts) | AnyOf(parts):
+            return frozenset[str]().union(*(asks_of(registry, resource, part) for part in parts))
+    tables, target = set[str](), resource
+    for name in getattr(condition, "path", ()):
+        target = registry.target(target, target.relations[name])
+        tables.add(target.table)
+    inner = (
+        frozenset[str]() if isinstance(condition, Comparison) else asks_of(registry, target, condition.part)
+    )
+    return frozenset(tables) | inner
 
 
 def new_rows(

@@ -1,0 +1,123 @@
+"""A rule that asks about related rows is judged of what a write leaves, also where it writes those, too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest_asyncio
+
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+
+def _by(rule: dict[str, Any]) -> dict[str, Any]:
+    return {"read": ["Admin", "Clerk"], "write": ["Admin", {"roles": ["Clerk"], "filter": rule}]}
+
+
+WORLD: Final[dict[str, Any]] = {
+    "resources": [
+        {
+            "name": "Nodes",
+            "fields": {
+                "level": {"type": "integer", "required": True, "unique": True},
+                "upId": {"references": "Nodes", "as": "up"},
+            },
+            "access": _by({"up.level": {"gte": 5}}),
+        },
+        {
+            "name": "Peers",
+            "fields": {
+                "teamId": {"references": "Teams", "as": "team", "required": True},
+                "lead": {"type": "boolean", "default": False},
+            },
+            "access": _by({"team.peers": {"none": {"lead": True}}}),
+        },
+        {
+            "name": "Teams",
+            "fields": {"name": {"type": "string"}},
+            "relations": {"peers": {"resource": "Peers", "foreignField": "teamId"}},
+            "access": {"read": ["Admin", "Clerk"], "write": ["Admin"]},
+        },
+        {
+            "name": "Orders",
+            "fields": {"name": {"type": "string"}},
+            "relations": {"lines": {"resource": "Lines", "foreignField": "orderId"}},
+            "access": _by({"lines": {"every": {"status": "open"}}}),
+        },
+        {
+            "name": "Lines",
+            "fields": {
+                "orderId": {"references": "Orders", "required": True, "as": "order"},
+                "status": {"type": "string"},
+            },
+            "access": {"read": ["Admin", "Clerk"], "write": ["Admin", "Clerk"]},
+        },
+    ]
+}
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path, byodpp_bench: Bench) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(build(tmp_path, WORLD)) as application:
+        yield application
+
+
+async def test_a_row_that_refers_to_itself_is_judged_by_what_it_becomes(served: TestedApplication) -> None:
+    admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/nodes"
+    keys = [(await admin.post(url, json={"level": level})).json()["data"]["id"] for level in (7, 8)]
+    for key in keys:
+        assert (await admin.patch(f"{url}/{key}", json={"upId": key})).status_code == 200
+    batch = {"operation": "upsert", "on": ["level"]}
+    for key, level, up in ((keys[0], 7, None), (keys[1], 8, keys[0])):
+        own = f"{url}/{key}"
+        for body, status in (({"level": 1}, 403), ({"level": {"$increment": -7}}, 403), ({"upId": up}, 403)):
+            if up is None or "upId" not in body:
+                assert (await clerk.patch(own, json=body)).status_code == status, body
+        assert (await clerk.put(own, json={"level": 2, "upId": key})).status_code == 403
+        items = [{"level": level, "upId": up}]
+        answer = await clerk.post(f"{url}/batch", json={**batch, "items": items})
+        assert answer.status_code == (403 if up is None else 200), answer.text
+    each = {
+        "operation": "patch",
+        "atomic": False,
+        "items": [{"id": keys[0], "level": 1}, {"id": keys[1], "level": 9}],
+    }
+    answer = await clerk.post(f"{url}/batch", json=each)
+    assert [one["success"] for one in answer.json()["data"]] == [False, True], answer.text
+    levels = {row["id"]: row["level"] for row in (await admin.get(url)).json()["data"]}
+    assert levels == {keys[0]: 7, keys[1]: 9}
+
+
+async def test_new_rows_are_judged_together_with_each_other(served: TestedApplication) -> None:
+    admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/peers"
+    teams = [(await admin.post("/api/v1/teams", json={})).json()["data"]["id"] for _ in range(2)]
+    assert (await clerk.post(url, json={"teamId": teams[0]})).status_code == 201
+    assert (await clerk.post(url, json={"teamId": teams[0], "lead": True})).status_code == 403
+    both = [{"teamId": teams[1]}, {"teamId": teams[1], "lead": True}]
+    assert (await clerk.post(f"{url}/batch", json=both)).status_code == 403
+    sent = await clerk.post(f"{url}/batch", json={"operation": "create", "atomic": False, "items": both})
+    assert [one["success"] for one in sent.json()["data"]] == [True, False], sent.text
+    file = f"teamId,lead\n{teams[0]},false\n{teams[1]},true\n"
+    for query in ("atomic=true", "again=true"):
+        sent = await clerk.post(f"{url}/import?{query}", content=file, headers={"Content-Type": "text/csv"})
+        assert "forbidden" in sent.text, sent.text
+    assert (await admin.get(url)).json()["count"] == 3
+
+
+async def test_a_row_is_judged_with_the_rows_that_were_written_inside_it(served: TestedApplication) -> None:
+    admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/orders"
+    good, bad = [{"status": "open"}], [{"status": "open"}, {"status": "shut"}]
+    made = await clerk.post(url, json={"name": "a", "lines": good})
+    assert made.status_code == 201, made.text
+    own = f"{url}/{made.json()['data']['id']}"
+    assert (await clerk.post(url, json={"name": "b", "lines": bad})).status_code == 403
+    for method in ("PUT", "PATCH"):
+        assert (await clerk.request(method, own, json={"name": "c", "lines": bad})).status_code == 403
+        assert (await clerk.request(method, own, json={"name": "a", "lines": good})).status_code == 200
+    each = {"operation": "create", "atomic": False, "items": [{"lines": bad}, {"lines": good}]}
+    answer = await clerk.post(f"{url}/batch", json=each)
+    assert [one["success"] for one in answer.json()["data"]] == [False, True], answer.text
+    assert (await admin.get(url)).json()["count"] == 2
+    assert {row["status"] for row in (await admin.get("/api/v1/lines")).json()["data"]} == {"open"}
