@@ -331,8 +331,11 @@ class Application:
         return openapi_bytes(document(self.blueprint, self.settings))
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self, *, provider_first: bool = True) -> AsyncIterator[None]:
         """Open what the routes need; close it at the end.
+
+        Args:
+            provider_first: whether it is worth nothing without the right to administer the identity provider.
 
         Raises:
             StartError: the database is not to be had, or does not fit the manifest; the identity provider
@@ -344,7 +347,8 @@ class Application:
             for end in reversed(self._ends()):
                 ends.push_async_callback(end)
             await self._refuse_other_schema()
-            await self.issuer.open()
+            if provider_first:
+                await self.issuer.open()
             for follower in self.following.running(self.settings):
                 await follower.start()
             for keeper in self.keepers:

@@ -267,5 +267,5 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         StartError: also for what is refused, with its details.
     """
-    with refusals_told(again="The same command may be called again."):
+    with refusals_told(again=lambda: "The same command may be called again."):
         return asyncio.run(work)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from byodpp.exceptions import ApiError, AuthUnavailable, Problem, StartError
+from byodpp.exceptions import ApiError, AuthUnavailable, BadGateway, Problem, StartError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,11 +37,11 @@ def print_problems(error: StartError) -> None:
 
 
 @contextmanager
-def refusals_told(again: str = "") -> Iterator[None]:
+def refusals_told(again: Callable[[], str] = str) -> Iterator[None]:
     """Turn what a procedure is refused with into what a command is.
 
     Args:
-        again: what is said to whoever was held up by the identity provider.
+        again: returns what is said to whoever was held up by the identity provider.
 
     Raises:
         StartError: in place of an ApiError, with its details.
@@ -50,7 +50,7 @@ def refusals_told(again: str = "") -> Iterator[None]:
         yield
     except ApiError as error:
         details = [Problem(one.field, one.message) for one in error.details]
-        advice = again if isinstance(error, AuthUnavailable) else ""
+        advice = again() if isinstance(error, AuthUnavailable | BadGateway) else ""
         raise StartError([Problem("", error.message, advice), *details]) from error
 
 

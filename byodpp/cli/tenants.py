@@ -44,6 +44,14 @@ class _Tier(StrEnum):
 _PASSWORD_BYTES: Final = 18
 _KINDS: Final = "Aa1-"
 
+#: What is said when the identity provider has stopped a procedure.
+_GOES_ON: Final = "What was done is kept: the same command goes on where it stopped."
+#: Of a suspension that has done our own part.
+_LOCKED_OUT: Final = (
+    "This application answers none of the tenant's users any more. Still to be done are the realm, where "
+    "nobody shall sign in, and its sessions: the same command goes on there."
+)
+
 Slug = Annotated[str, typer.Argument(help="Short name of the tenant.", metavar="SLUG")]
 Name = Annotated[str, typer.Argument(help="Slug or ULID of the tenant.", metavar="TENANT")]
 To = Annotated[Path | None, typer.Option(help="Folder for the file.", show_default=".byodpp/exports")]
@@ -134,7 +142,7 @@ def onboard(
         await life.onboard(newcomer, password=temporary, told=telling)
         telling.password(email, temporary)
 
-    _with_life(context, run)
+    _with_life(context, run, provider_first=True)
 
 
 def invite(
@@ -163,7 +171,7 @@ def invite(
         await life.invite(name, guest, password=temporary, told=telling)
         telling.password(email, temporary)
 
-    _with_life(context, run)
+    _with_life(context, run, provider_first=True)
 
 
 def suspend(
@@ -173,9 +181,20 @@ def suspend(
 ) -> None:
     """Lock a tenant's users out: no call, no sign-in, no session. Its administrators are told by mail.
 
-    It waits for no move of the tenant, which goes on afterwards.
+    It waits for no move of the tenant, which goes on afterwards, and begins with this application: where the
+    identity provider is away, or refuses us, the same command does the rest later.
     """
-    _with_life(context, lambda life: life.suspend(name, reason, told=_tell))
+    taken = []
+
+    def told(step: str, now: bool) -> None:
+        taken.append(step)
+        _tell(step, now)
+
+    _with_life(
+        context,
+        lambda life: life.suspend(name, reason, told=told),
+        again=lambda: _LOCKED_OUT if taken else _GOES_ON,
+    )
 
 
 def reactivate(context: typer.Context, name: Name) -> None:
@@ -270,23 +289,35 @@ def delete(
     print_step("exported", str(path))
 
 
-def _with_life(context: typer.Context, run: Callable[[TenantLife], Awaitable[T]]) -> T:
+def _with_life(
+    context: typer.Context,
+    run: Callable[[TenantLife], Awaitable[T]],
+    *,
+    provider_first: bool = False,
+    again: Callable[[], str] = lambda: _GOES_ON,
+) -> T:
     """Run something with a connected application.
+
+    Args:
+        context: of the command.
+        run: is given it.
+        provider_first: whether to begin nothing where the identity provider refuses us.
+        again: returns what is said when the identity provider has stopped it.
 
     Raises:
         StartError: also for what is refused, with its details.
     """
-    with refusals_told(again="What was done is kept: the same command goes on where it stopped."):
-        return asyncio.run(_run(place_of(context).settings(), run))
+    with refusals_told(again=again):
+        return asyncio.run(_run(place_of(context).settings(), run, provider_first))
 
 
-async def _run(settings: Settings, run: Callable[[TenantLife], Awaitable[T]]) -> T:
+async def _run(settings: Settings, run: Callable[[TenantLife], Awaitable[T]], provider_first: bool) -> T:
     from byodpp import bootstrap
     from byodpp.cli.preparation import migrated_database
 
     async with migrated_database(settings) as found:
         connected = bootstrap.Application.connect(found, bootstrap.assemble(found.app_dir))
-        async with connected.lifespan():
+        async with connected.lifespan(provider_first=provider_first):
             return await run(connected.tenant_life())
 
 
