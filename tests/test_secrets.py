@@ -32,23 +32,48 @@ class Use(Logic):
         other = await self.secrets.get("other")
         return {"length": len(value), "same": value == "sk_live_4711", "other": other}
 """
+DISMISS = """
+from marshmallow import Schema, fields
+
+from byodpp.logics import Logic
+
+
+class Whom(Schema):
+    id = fields.Integer(required=True)
+
+
+class Dismiss(Logic):
+    resource, action, input = "Things", "dismiss:post", Whom
+
+    async def execute(self):
+        await self.system["Users"].delete(self.request.body["id"])
+"""
 MANIFEST = {
     "resources": [
         {
             "name": "Things",
             "fields": {"name": {"type": "string"}},
-            "routes": {"actions": [{"url": USE, "method": "post"}]},
+            "routes": {
+                "actions": [
+                    {"url": USE, "method": "post"},
+                    {"url": "/api/v1/things/dismiss", "method": "post"},
+                ]
+            },
             "access": {"read": ["*"], "write": ["*"]},
         }
     ],
-    "include": ["byodpp:secrets", "byodpp:audit"],
+    "include": ["byodpp:secrets", "byodpp:audit", "byodpp:access"],
 }
 OLD, NEW = f"old:{'a' * 40}", f"new:{'b' * 40}"
 
 
 @pytest.fixture(scope="module")
 def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("secrets"), MANIFEST, {"logics/v1/things/use.py": LOGIC})
+    return build(
+        tmp_path_factory.mktemp("secrets"),
+        MANIFEST,
+        {"logics/v1/things/use.py": LOGIC, "logics/v1/things/dismiss.py": DISMISS},
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -133,6 +158,42 @@ async def test_a_value_is_replaced_and_deleted_with_its_name(tested: TestedAppli
     assert (await client.delete(f"{SECRETS}/{first['id']}")).status_code == 204
     assert (await client.post(USE)).status_code == 409
     assert await stored(tested, "select count(*) from byodpp.secret_values") == 0
+
+
+@pytest.mark.parametrize("by", ["admin", "operator", "batch", "class"])
+async def test_what_a_user_has_entrusted_goes_with_his_row(tested: TestedApplication, by: str) -> None:
+    gone = [await store(tested, "sk_live_4711", name=name) for name in ("other", "stripe")]
+    await store(tested, "sk_live_4711", user="bob")
+    await store(tested, "sk_live_4711", user="root", name="mine")
+    admin = tested.client(user="root")
+    user = gone[0]["ownerId"]
+    await _deleted(tested, by, user)
+    kept = "select string_agg(name, ' ' order by name) from secrets"
+    assert await stored(tested, kept) == "mine stripe"
+    assert await stored(tested, "select count(*) from byodpp.secret_values") == 2
+    assert (await tested.client(user="bob").post(USE)).json()["data"]["same"]
+    found = await admin.get("/api/v1/audit-logs?filter[resourceType]=Secrets&filter[action]=DELETE&sort=id")
+    told = [(one["resourceId"], one["changes"]) for one in found.json()["data"]]
+    assert told == [
+        (one["id"], {"before": {"id": one["id"], "name": one["name"], "ownerId": user}, "after": None})
+        for one in gone
+    ]
+    assert {one["userId"] for one in found.json()["data"]} != {user}, "it was not he who deleted them"
+    assert [one["name"] for one in (await admin.get(SECRETS)).json()["data"]] == ["mine"]
+
+
+async def _deleted(tested: TestedApplication, by: str, user: int) -> None:
+    visiting = {"X-Tenant": "acme"} if by == "operator" else {}
+    client = tested.client(tenant="platform" if by == "operator" else "acme", user="root", headers=visiting)
+    match by:
+        case "batch":
+            body = {"operation": "delete", "items": [{"id": user}]}
+            answer = await client.post("/api/v1/users/batch", json=body)
+        case "class":
+            answer = await client.post("/api/v1/things/dismiss", json={"id": user})
+        case _:
+            answer = await client.delete(f"/api/v1/users/{user}")
+    assert answer.status_code in (200, 204), answer.text
 
 
 async def test_an_operator_who_visits_has_no_secrets_there(tested: TestedApplication) -> None:

@@ -178,6 +178,15 @@ class Transaction:
         finally:
             self.context = own
 
+    @asynccontextmanager
+    async def for_owner(self, user_id: int) -> AsyncIterator[None]:
+        """Let row-level security show the rows of another user of the tenant, during the block."""
+        own = self.context.owner_id
+        await self.execute(f"set local byodpp.\"user\" = '{user_id:d}'")
+        yield
+        # After a failure there is nothing to go back to but the end, or a savepoint that does it.
+        await self.execute(f"set local byodpp.\"user\" = '{own:d}'")
+
     def refuse_commit(self, error: ApiError) -> ApiError:
         """Let the transaction end in this error even if it is caught: what it refuses is done already.
 

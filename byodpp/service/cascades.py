@@ -2,9 +2,10 @@
 
 In: a row that is about to be deleted, locked. Out: the rows that refer to it and that audit, an
 event, a history, a version or a class follows are deleted (`cascade`) or emptied (`setNull`), each
-like any other: whoever may delete the row may delete what the manifest says goes with it. The
-rest is left to the foreign keys. May reject: Conflict (too many, too deep, in a circle),
-ReferencedConflict (something else refers to one of them), and what a class rejects.
+like any other: whoever may delete the row may delete what the manifest says goes with it. With
+a user go the secrets. The rest is left to the foreign keys. May reject: Conflict (too many, too
+deep, in a circle), ReferencedConflict (something else refers to one of them), and what a class
+rejects.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from byodpp.definitions import ResourceDefinition
 from byodpp.dependents import Dependent
 from byodpp.exceptions import Conflict, ReferencedConflict
 from byodpp.repository import Repository
+from byodpp.service.secrets import forget_secrets
 
 if TYPE_CHECKING:
     from byodpp.service.units import Unit
@@ -30,6 +32,7 @@ _MOST_ROWS: Final = 10_000
 _MOST_LEVELS: Final = 16
 #: Rows that are looked for at once.
 _PAGE: Final = 500
+_USERS: Final = ("access", "Users")
 _WHOLE: Final = Decision(allowed=True, reason="it goes with the row that it refers to")
 
 
@@ -73,6 +76,8 @@ class Cascades:
         try:
             for one in self._unit.parts.dependents.of(resource):
                 await self._follow(one, key)
+            if (resource.part, resource.name) == _USERS:
+                await forget_secrets(self._unit, key)
         finally:
             self._deleting.under_way.pop()
 

@@ -1,8 +1,8 @@
 """The caller's secrets, as logic classes get them: `await self.secrets["name"]`.
 
 A secret is a row of `Secrets` (its name) and one of `byodpp.secret_values` (what is sealed, bound to
-tenant, user, and name, so that a ciphertext that is moved to another row opens nowhere). May
-raise Conflict (there is none, or nobody to have one) and InternalError (it cannot be opened).
+tenant, user, and name, so that a ciphertext that is moved to another row opens nowhere). Both go with the
+user's row. May raise Conflict (there is none, or nobody to have one) and InternalError (it cannot be opened).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from byodpp.rows import Row
 if TYPE_CHECKING:
     from byodpp.service.units import Unit
 
-__all__ = ["UserSecrets", "associated"]
+__all__ = ["UserSecrets", "associated", "forget_secrets"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -33,11 +33,30 @@ _KEEP: Final = (
     " on conflict (tenant_id, secret_id) do update set key_id = excluded.key_id, sealed = excluded.sealed"
 )
 _FORGET: Final = "delete from byodpp.secret_values where tenant_id = $1 and secret_id = $2"
+#: Row-level security shows them to nobody but their owner.
+_FORGET_ALL: Final = (
+    "with gone as (delete from secrets where tenant_id = $1 and owner_id = $2 returning id, name),"
+    " emptied as (delete from byodpp.secret_values"
+    " where tenant_id = $1 and secret_id in (select id from gone))"
+    " select id, name from gone order by id"
+)
 
 
 def associated(tenant_id: int, user_id: int, name: str) -> bytes:
     """Return what a secret is bound to."""
     return bound_to("byodpp secret", tenant_id, user_id, name)
+
+
+async def forget_secrets(unit: Unit, user_id: int) -> None:
+    """Delete the secrets of a user whose row is deleted: nobody else could ever do so."""
+    if not any(one.part == "secrets" for one in unit.parts.registry.named("Secrets")):
+        return
+    transaction = unit.transaction
+    async with transaction.for_owner(user_id):
+        gone = await transaction.fetch(_FORGET_ALL, transaction.context.tenant_id, user_id)
+    for row in gone:
+        told = {"before": {"id": row["id"], "ownerId": user_id, "name": row["name"]}, "after": None}
+        await unit.audit("Secrets", "DELETE", row["id"], told)
 
 
 class UserSecrets:

@@ -150,6 +150,25 @@ class Unit:
         )
         return Repositories(self.parts.store, acting, version)
 
+    async def audit(self, resource: str, action: str, resource_id: Any, changes: Any) -> None:
+        """Write an audit entry in this transaction."""
+        principal, origin = self.principal, self.origin
+        await self.repositories("v1", system=True)["AuditLogs"].insert(
+            {
+                "action": action,
+                "resourceType": resource,
+                "resourceId": None if resource_id is None else str(resource_id),
+                "userId": principal.user_id or None,
+                "actorTenantId": principal.visiting_from,
+                "keyId": principal.key_id,
+                "changes": changes,
+                "ipAddress": origin.client_ip or None,
+                "userAgent": origin.user_agent[:500] or None,
+                "result": "success",
+                "requestId": origin.request_id,
+            }
+        )
+
     # --- running calls ----------------------------------------------------------------
 
     async def execute(self, call: Call) -> Any:
@@ -442,22 +461,7 @@ class CallContext:
 
     async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None:
         """Write an audit entry in this transaction."""
-        call, origin = self.call, self.call.origin
-        await self.system["AuditLogs"].insert(
-            {
-                "action": action,
-                "resourceType": call.resource.name,
-                "resourceId": None if resource_id is None else str(resource_id),
-                "userId": call.principal.user_id or None,
-                "actorTenantId": call.principal.visiting_from,
-                "keyId": call.principal.key_id,
-                "changes": changes,
-                "ipAddress": origin.client_ip or None,
-                "userAgent": origin.user_agent[:500] or None,
-                "result": "success",
-                "requestId": origin.request_id,
-            }
-        )
+        await self._unit.audit(self.call.resource.name, action, resource_id, changes)
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[None]:
