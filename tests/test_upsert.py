@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from byodpp.database import is_retryable
 from byodpp.exceptions import ApiError
 from byodpp.service import transaction
 from byodpp.testing import TestedApplication
+from tests.patience import blocked
 
 ITEMS = "/api/v1/items"
 SETTINGS = "/api/v1/settings"
@@ -245,6 +247,38 @@ async def test_upserts_at_the_same_time_never_clash(
         assert all(item["success"] for one in answers for item in one.json()["data"])
     assert (await client.get(url)).json()["count"] == 12
     assert deadlocks == []
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_an_upsert_outlasts_others_that_make_its_rows_one_by_one(
+    store: TestedApplication, atomic: bool
+) -> None:
+    client = store.client()
+    assert (await upsert(client, WORDS, [{"word": "w"}])).status_code == 200
+    alike = "insert into words (tenant_id, word) select tenant_id, $1 from words where word = 'w'"
+    names = [f"w{n}" for n in range(8)]
+    database = store.connected.database
+    async with AsyncExitStack() as first:
+        maker = await first.enter_async_context(database.system())
+        await maker.execute(alike, names[0])
+        sending = asyncio.create_task(
+            upsert(client, WORDS, [{"word": name, "count": 3} for name in names], atomic=atomic)
+        )
+        for name in names[1:]:
+            following = AsyncExitStack()
+            later = await following.enter_async_context(database.system())
+            await later.execute(alike, name)
+            await blocked(maker)
+            await first.aclose()
+            first, maker = following, later
+        await blocked(maker)
+        await first.aclose()
+    answer = await sending
+    assert answer.status_code == 200, answer.text
+    rows = (await client.get(WORDS, params={"filter[word][ne]": "w"})).json()["data"]
+    assert sorted((row["word"], row["count"], row["log"]) for row in rows) == [
+        (name, 3, "updated") for name in names
+    ]
 
 
 @pytest.mark.parametrize("atomic", [True, False])

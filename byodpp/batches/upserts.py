@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Upserts"]
 
-#: Times that items are looked at when others write the same rows meanwhile.
+#: Times that items are looked at in vain when others write the same rows meanwhile.
 _ROUNDS: Final = 5
 #: Times that a key which counts beyond the scope may be found taken, before it is told so.
 _TRIES_ELSEWHERE: Final = 3
@@ -56,6 +56,7 @@ class Upserts:
         self._on = on
         self._scoped = scoped_keys(call.resource)
         self._refused = 0  # times that a key was found taken where no row could be found
+        self._missing = 0  # items for which the last look found no row
         self._unit = work.unit
 
     async def all(self, items: Sequence[BatchItem]) -> list[Any]:
@@ -70,7 +71,8 @@ class Upserts:
 
     async def _all(self, items: Sequence[BatchItem]) -> tuple[dict[int, Any], frozenset[int]]:
         """Upsert items, all or none; return their rows by index, and which of them were made."""
-        for _ in range(_ROUNDS):
+        in_vain, fewest = 0, len(items)
+        while in_vain < _ROUNDS:
             position, counted = self._unit.outbox.mark(), self._unit.answer.mark()
             try:
                 async with self._unit.transaction.savepoint():
@@ -78,7 +80,11 @@ class Upserts:
             except _Overtaken as overtaken:
                 self._unit.outbox.rewind(position)
                 self._unit.answer.rewind(counted)
-                self._refuse_elsewhere(overtaken)
+                # Others may make the missing rows one by one: a look that finds more of them is not in vain.
+                if self._missing >= fewest:
+                    in_vain += 1
+                    self._refuse_elsewhere(overtaken)
+                fewest = min(fewest, self._missing)
         raise Conflict("Other requests write the same rows at the same time; try again.")
 
     def _refuse_elsewhere(self, overtaken: _Overtaken) -> None:
@@ -163,6 +169,7 @@ class Upserts:
         self._refuse_repeats(sought, matches)
         found = {item.index: match for item, match in zip(sought, matches, strict=True)}
         missing = [item for item in sought if found[item.index].key is None]
+        self._missing = len(missing)
         results = await self._create(missing) if missing else {}
         made = frozenset(results)
         known = [item for item in items if item.index not in results]
