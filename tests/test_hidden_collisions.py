@@ -94,6 +94,7 @@ def ways(url: str, key: Any, new: dict[str, Any]) -> dict[str, tuple[str, str, d
         "each": ("POST", batch, {"json": {"operation": "create", "atomic": False, "items": [new]}}),
         "upsert": ("POST", batch, {"json": upsert}),
         "upserts": ("POST", batch, {"json": {**upsert, "items": [new, {**new, "code": "free"}]}}),
+        "upserts before": ("POST", batch, {"json": {**upsert, "items": [new, {**new, "code": "zone"}]}}),
         "upsert each": ("POST", batch, {"json": {**upsert, "atomic": False}}),
         "across": ("POST", "/api/v1/batch", {"json": [{"operation": "create", **across}]}),
         "patch across": ("POST", "/api/v1/batch", {"json": [{"operation": "patch", "id": key, **across}]}),

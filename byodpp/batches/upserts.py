@@ -14,7 +14,7 @@ ids as every batch locks them. A request that has to look again lets go of every
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -170,11 +170,15 @@ class Upserts:
         found = {item.index: match for item, match in zip(sought, matches, strict=True)}
         missing = [item for item in sought if found[item.index].key is None]
         self._missing = len(missing)
-        results = await self._create(missing) if missing else {}
+        # What the caller may not read is tried like what is not there, at its place among these.
+        there = [item for item in sought if found[item.index].key is not None]
+        hidden = {item.index for item in there if not found[item.index].visible}
+        new = [item for item in sought if found[item.index].key is None or item.index in hidden]
+        results = await self._create(new, hidden) if new else {}
         made = frozenset(results)
         known = [item for item in items if item.index not in results]
         await self._work.lock(self._call, "update", _keys(known, matches))
-        if len(missing) < len(sought):
+        if len(results) < len(sought):
             await self._look_again([item for item in sought if item.index not in results], found)
         results |= await self._update_together(known, found)
         for item in known:
@@ -280,10 +284,15 @@ class Upserts:
         except _Overtaken as error:
             raise at_index(self._taken(), item.index) from error
 
-    async def _create(self, items: Sequence[BatchItem]) -> dict[int, Any]:
+    async def _create(self, items: Sequence[BatchItem], hidden: Set[int] = frozenset()) -> dict[int, Any]:
         """Create rows; return them by the index of their items.
 
+        Args:
+            items: what of.
+            hidden: indexes of items for which a row was found that the caller may not read.
+
         Raises:
+            UniqueConflict: that row is still there.
             PreconditionFailed: an item names the version of a row that is not there.
         """
         for item in items:
@@ -295,6 +304,9 @@ class Upserts:
         except UniqueConflict as error:
             if not self._is_about_key(error):
                 raise
+            place = error.details[0].field.partition(".")[0] if error.details else ""
+            if place.isdecimal() and int(place) in hidden:
+                raise at_index(self._taken(), int(place)) from error
             raise _Overtaken from error
         return {item.index: row for item, row in zip(items, rows, strict=True)}
 
