@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from byodpp import wire
@@ -79,7 +80,8 @@ class Health:
         """Args:
         lifecycle: of this process.
         checks: in the order of the report.
-        timeout_seconds: after which a check has failed.
+        timeout_seconds: after which a check has failed, and is told so; what it still holds it gives back
+            meanwhile, and until then it is not begun again.
         fresh_seconds: how long results are told again, so that nobody can load the services through us.
         """
         self._lifecycle = lifecycle
@@ -88,6 +90,7 @@ class Health:
         self._fresh_seconds = fresh_seconds
         self._results: dict[str, tuple[float, _Result]] = {}  # name -> until when it is told, and what
         self._running: dict[str, asyncio.Task[_Result]] = {}
+        self._ending: dict[str, asyncio.Task[object]] = {}  # took too long, and have not ended yet
 
     def routes(self) -> tuple[Route, ...]:
         """Return the three routes."""
@@ -148,8 +151,7 @@ class Health:
         started = time.perf_counter()
         healthy = True
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await check.check()
+            await self._in_time(check)
         except Exception as error:
             healthy = False
             _log.warning("%s is not healthy: %s", check.name, error or type(error).__name__)
@@ -157,6 +159,31 @@ class Health:
         result = _Result(name=check.name, healthy=healthy, critical=check.critical, latency_ms=latency)
         self._results[check.name] = (time.monotonic() + self._fresh_seconds, result)
         return result
+
+    async def _in_time(self, check: HealthCheck) -> None:
+        """Run a check, but wait no longer than is promised: one of a service that hangs is slow to end, too.
+
+        Raises:
+            TimeoutError: it takes too long, or the last one has not even ended.
+        """
+        if check.name in self._ending:
+            raise TimeoutError
+        task = asyncio.ensure_future(check.check())
+        try:
+            await asyncio.wait({task}, timeout=self._timeout_seconds)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._ending[check.name] = task
+                task.add_done_callback(partial(self._ended, check.name))
+        if check.name in self._ending:
+            raise TimeoutError
+        task.result()
+
+    def _ended(self, name: str, task: asyncio.Task[object]) -> None:
+        del self._ending[name]
+        if not task.cancelled():
+            task.exception()  # told already; else asyncio would tell that nobody has asked
 
 
 def _answer(status: int, document: dict[str, Any]) -> Answer:

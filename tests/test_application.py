@@ -19,6 +19,7 @@ from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.routes import Endpoint, Route
+from tests.patience import soon
 from tests.plain_client import PRODUCTS, PlainClient, Tokens, client_of
 
 
@@ -293,6 +294,32 @@ async def test_readiness_knows_start_and_stop() -> None:
     lifecycle.ready = False
     assert (await call("GET", "/health/ready")).json()["status"] == "starting"
     lifecycle.stop()
+async def test_nobody_waits_longer_for_a_service_that_is_slow_to_give_up_too() -> None:
+    """As a connection to a database that hangs, which is given back by five seconds' patience."""
+    given_back, asked = asyncio.Event(), 0
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            return
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await given_back.wait()
+
+    call, _ = health_client(HealthCheck(name="database", check=check), timeout_seconds=0.05)
+
+    async def state() -> int:
+        return (await call("GET", "/health/ready")).status
+
+    async with asyncio.timeout(10):
+        assert [await state(), await state()] == [503, 503]
+        assert asked == 1, "none is begun beside one that has not ended"
+        given_back.set()
+        await soon(state, 200)
+
+
     reply = await call("GET", "/health/ready")
     assert (reply.status, reply.json()["status"], reply.headers["retry-after"]) == (503, "stopping", "1")
     assert (await call("GET", "/health/live")).status == 200
