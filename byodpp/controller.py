@@ -429,7 +429,11 @@ def _outcome(outcome: ItemOutcome) -> bytes:
 def _reply(request: Request, reply: Reply) -> Answer:
     if reply.body is not None:
         return Answer(
-            status=reply.status, headers=reply.headers, body=reply.body, media_type=reply.media_type
+            status=reply.status,
+            headers=reply.headers,
+            body=reply.body,
+            media_type=reply.media_type,
+            finite=reply.finite,
         )
     if reply.status == 204:
         return no_content(reply.headers)

@@ -55,6 +55,9 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | AsyncIterator[bytes] | None = None  # sent as it is, without an envelope
     media_type: str = "application/octet-stream"  # of `body`
+    finite: bool = (
+        False  # whether a stream ends by itself, and so goes on when the caller's token has expired
+    )
 
     @classmethod
     def redirect(cls, url: str, *, status: int = 303) -> Reply:
@@ -65,7 +68,8 @@ class Reply:
     def file(cls, content: bytes | AsyncIterator[bytes], *, name: str, media_type: str) -> Reply:
         """Send a file to save, never to be shown in place."""
         disposition = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-        return cls(headers={"Content-Disposition": disposition}, body=content, media_type=media_type)
+        headers = {"Content-Disposition": disposition}
+        return cls(headers=headers, body=content, media_type=media_type, finite=True)
 
 
 class LogicContext(Protocol):

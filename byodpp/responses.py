@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)  # beside Content-Type and Content-Length
     body: bytes | AsyncIterator[bytes] = b""  # an iterator is sent as it yields, and closed at the end
     media_type: str | None = None  # None is the one agreed upon with the client
+    finite: bool = False  # a stream that ends by itself: it goes on when the caller's token has expired
 
 
 def timestamp() -> str:
@@ -190,12 +191,13 @@ async def send_answer(
         send: of the same request.
         hear_out: take in what is left of the body after the answer; many clients read nothing
             before they have sent all, and closing on them would destroy the answer.
-        standing: raises when a principal would not be let in any more; asked now and then while a stream
-            goes out.
+        standing: raises when a principal would not be let in any more, or not by this token; asked now and
+            then while a stream goes out.
 
     Raises:
         ValueError: a header holds a line break, so somebody's data would become a header.
-        Unauthenticated: the caller was locked out while a stream went out, which ends there.
+        Unauthenticated: the caller was locked out, or the token of one without end has expired, while a
+            stream went out, which ends there.
     """
     headers = _lines(answer, request)
     request.status = answer.status
@@ -206,7 +208,8 @@ async def send_answer(
             return
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if not isinstance(body, bytes):
-        await _send_stream(body, request, send, standing)
+        looking = partial(_look, standing, request.principal, unexpired=not answer.finite)
+        await _send_stream(body, request, send, looking)
         return
     if request.method == "HEAD" or answer.status in _BODILESS:
         body = b""
@@ -258,8 +261,16 @@ def _content_type(media_type: str) -> bytes:
     return header_line("Content-Type", media_type)
 
 
+async def _look(standing: Standing | None, principal: Any, *, unexpired: bool) -> None:
+    """Look now and then whether a caller would still be let in; end by an error when he would not."""
+    while True:
+        await asyncio.sleep(STANDING_SECONDS)
+        if standing is not None and principal is not None:
+            await standing(principal, unexpired=unexpired)
+
+
 async def _send_stream(
-    body: AsyncIterator[bytes], request: Request, send: Send, standing: Standing | None
+    body: AsyncIterator[bytes], request: Request, send: Send, look: Callable[[], Awaitable[None]]
 ) -> None:
     """Send what an iterator yields until it ends, the client goes, or is locked out; close it either way."""
 
@@ -269,12 +280,6 @@ async def _send_stream(
                 async for chunk in body:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-    async def look() -> None:
-        while True:
-            await asyncio.sleep(STANDING_SECONDS)
-            if standing is not None and request.principal is not None:
-                await standing(request.principal)
 
     pumping, looking = asyncio.ensure_future(pump()), asyncio.ensure_future(look())
     # An idle stream would never notice by sending that nobody listens.

@@ -128,7 +128,7 @@ class Transfers:
         if not wants_report:
             return success(request, _told(identity, found, self.resource))
         media_type = MEDIA_TYPES[Format.NDJSON][0]
-        return Answer(body=self._report(request, found), media_type=media_type)
+        return Answer(body=self._report(request, found), media_type=media_type, finite=True)
 
     def _judged_type(self, request: Request) -> Format:
         """Return the format of the file.
@@ -252,7 +252,8 @@ class Transfers:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         name = f"{self.resource.segment}-{moment}.{format.value}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-        return Answer(headers=headers, body=_rest(first[0], stream), media_type=MEDIA_TYPES[format][0])
+        file = _rest(first[0], stream)
+        return Answer(headers=headers, body=file, media_type=MEDIA_TYPES[format][0], finite=True)
 
     def _wanted(
         self, request: Request, format: Format, options: ExportOptions, query_string: bytes

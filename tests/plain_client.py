@@ -64,7 +64,7 @@ class Tokens:
             f"Bearer {name}": Caller(number, 7, 7, anonymous=False, rights=held)
             for number, (name, held) in enumerate(rights.items(), 1)
         }
-        self.locked_out = False
+        self.locked_out = self.expired = False
 
     def known(self, authorization: str | None, x_tenant: str | None) -> Caller | None:
         return None if authorization is None else self._callers.get(authorization)
@@ -84,8 +84,8 @@ class Tokens:
     ) -> Caller:
         return await self.authenticate(authorization, x_tenant)
 
-    async def require_standing(self, principal: Any) -> None:
-        if self.locked_out:
+    async def require_standing(self, principal: Any, /, *, unexpired: bool = False) -> None:
+        if self.locked_out or (unexpired and self.expired):
             raise Unauthenticated(error="invalid_token")
 
     def decide(self, principal: Caller, resource: ResourceDefinition, operation_key: str) -> Decision:

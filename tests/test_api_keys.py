@@ -19,6 +19,7 @@ from byodpp.authentication import keys
 from byodpp.authentication.keys import KeyDirectory, claimed_key, hash_of, new_secret, written
 from byodpp.authentication.revocations import BUMP, Revocations
 from byodpp.bootstrap import Application, Blueprint
+from byodpp.exceptions import Unauthenticated
 from byodpp.testing import Bench, TestedApplication
 from byodpp.transfer import imports
 from tests.commands import operated
@@ -347,9 +348,15 @@ async def test_an_expired_key_is_refused(tested: TestedApplication, monkeypatch:
     end = datetime.now(UTC) + timedelta(hours=1)
     client = with_key(tested, (await made(tested, expiresAt=end.isoformat()))["key"])
     assert (await client.get(THINGS)).status_code == 200
+    authenticator = tested.connected.authenticator
+    caller = await authenticator.authenticate(client.headers["authorization"], None)
+    await authenticator.require_standing(caller, unexpired=True)
     monkeypatch.setattr(keys, "time", SimpleNamespace(time=end.timestamp))
     answer = await client.get(THINGS)
     assert (answer.status_code, answer.json()["error"]["message"]) == (401, "The API key has expired")
+    await authenticator.require_standing(caller)  # an export that has begun goes on
+    with pytest.raises(Unauthenticated, match="expired"):
+        await authenticator.require_standing(caller, unexpired=True)
 
 
 async def test_keys_end_with_their_user_and_their_tenant(tested: TestedApplication) -> None:

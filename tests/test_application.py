@@ -102,16 +102,17 @@ async def test_head_tells_the_headers_of_get_without_the_body() -> None:
 
 
 @pytest.mark.parametrize("pause", [0.001, 3_600])
-async def test_a_stream_ends_soon_after_its_caller_is_locked_out(
-    monkeypatch: pytest.MonkeyPatch, pause: float
+@pytest.mark.parametrize("why", ["locked_out", "expired"])
+async def test_a_stream_ends_soon_after_its_caller_is_locked_out_or_his_token_has_expired(
+    monkeypatch: pytest.MonkeyPatch, pause: float, why: str
 ) -> None:
     """Also one that has nothing to say, and that a logic class would go on with for ever."""
     monkeypatch.setattr(responses, "STANDING_SECONDS", 0.05)
     looked, ended = asyncio.Event(), asyncio.Event()
 
     class Watching(Tokens):
-        async def require_standing(self, principal: Any) -> None:
-            await super().require_standing(principal)
+        async def require_standing(self, principal: Any, /, *, unexpired: bool = False) -> None:
+            await super().require_standing(principal, unexpired=unexpired)
             looked.set()
 
     tokens = Watching()
@@ -132,10 +133,35 @@ async def test_a_stream_ends_soon_after_its_caller_is_locked_out(
     asking = asyncio.create_task(call("GET", "/x", token="viewer"))
     await looked.wait()
     assert not ended.is_set(), "who is let in goes on reading"
-    tokens.locked_out = True
+    setattr(tokens, why, True)
     with pytest.raises(Unauthenticated):
         await asking
     assert ended.is_set()
+
+
+async def test_a_file_goes_out_to_its_end_though_the_token_has_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(responses, "STANDING_SECONDS", 0.001)
+    looks, tokens = asyncio.Semaphore(0), Tokens()
+    tokens.expired = True
+
+    class Watching(Tokens):
+        async def require_standing(self, principal: Any, /, *, unexpired: bool = False) -> None:
+            await tokens.require_standing(principal, unexpired=unexpired)
+            looks.release()
+
+    async def file() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await looks.acquire()
+            yield b"row;"
+
+    async def stream(request: Request) -> Answer:
+        return Answer(body=file(), media_type="text/csv", finite=True)
+
+    guarded = Route(pattern="/x", methods={"GET": Endpoint(handler=stream, public=True, produces=())})
+    call = client_of(guarded, parts={"authenticator": Watching()})
+    assert (await call("GET", "/x", token="viewer")).body == b"row;row;row;"
 
 
 async def test_a_stream_goes_out_as_it_comes_and_ends_when_the_client_goes() -> None:
@@ -268,32 +294,6 @@ async def test_a_service_that_hangs_counts_as_away() -> None:
     assert time.monotonic() - start < 5
 
 
-async def test_readiness_does_not_wait_for_a_service_that_is_not_critical() -> None:
-    checks = [
-        HealthCheck(name="database", check=Service().check),
-        HealthCheck(name="identity", check=hang, critical=False),
-    ]
-    call, _ = health_client(*checks, timeout_seconds=20)
-    start = time.monotonic()
-    reply = await call("GET", "/health/ready")
-    assert (reply.status, reply.json()["checks"]) == (200, {"database": True})
-    assert time.monotonic() - start < 10
-    call, _ = health_client(*checks, timeout_seconds=0.05)
-    assert (await call("GET", "/health")).json()["status"] == "degraded"
-
-
-async def test_many_who_ask_at_once_cause_one_check() -> None:
-    database = Service()
-    call, _ = health_client(HealthCheck(name="database", check=database.check), fresh_seconds=60.0)
-    await asyncio.gather(*(call("GET", "/health/ready") for _ in range(50)))
-    assert database.asked == 1
-
-
-async def test_readiness_knows_start_and_stop() -> None:
-    call, lifecycle = health_client()
-    lifecycle.ready = False
-    assert (await call("GET", "/health/ready")).json()["status"] == "starting"
-    lifecycle.stop()
 async def test_nobody_waits_longer_for_a_service_that_is_slow_to_give_up_too() -> None:
     """As a connection to a database that hangs, which is given back by five seconds' patience."""
     given_back, asked = asyncio.Event(), 0
@@ -320,6 +320,32 @@ async def test_nobody_waits_longer_for_a_service_that_is_slow_to_give_up_too() -
         await soon(state, 200)
 
 
+async def test_readiness_does_not_wait_for_a_service_that_is_not_critical() -> None:
+    checks = [
+        HealthCheck(name="database", check=Service().check),
+        HealthCheck(name="identity", check=hang, critical=False),
+    ]
+    call, _ = health_client(*checks, timeout_seconds=20)
+    start = time.monotonic()
+    reply = await call("GET", "/health/ready")
+    assert (reply.status, reply.json()["checks"]) == (200, {"database": True})
+    assert time.monotonic() - start < 10
+    call, _ = health_client(*checks, timeout_seconds=0.05)
+    assert (await call("GET", "/health")).json()["status"] == "degraded"
+
+
+async def test_many_who_ask_at_once_cause_one_check() -> None:
+    database = Service()
+    call, _ = health_client(HealthCheck(name="database", check=database.check), fresh_seconds=60.0)
+    await asyncio.gather(*(call("GET", "/health/ready") for _ in range(50)))
+    assert database.asked == 1
+
+
+async def test_readiness_knows_start_and_stop() -> None:
+    call, lifecycle = health_client()
+    lifecycle.ready = False
+    assert (await call("GET", "/health/ready")).json()["status"] == "starting"
+    lifecycle.stop()
     reply = await call("GET", "/health/ready")
     assert (reply.status, reply.json()["status"], reply.headers["retry-after"]) == (503, "stopping", "1")
     assert (await call("GET", "/health/live")).status == 200

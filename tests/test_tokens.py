@@ -174,8 +174,12 @@ async def test_a_remembered_token_expires_all_the_same(provider: Provider) -> No
     now = [time.time()]
     verifier = TokenVerifier(provider, audience="byodpp-api", clock=lambda: now[0])
     token = signed(good_claims())
-    assert await verifier.verify(token) is await verifier.verify(token)
+    claims = await verifier.verify(token)
+    assert await verifier.verify(token) is claims
+    verifier.refuse_expired(claims)
     now[0] += 331
+    with pytest.raises(Unauthenticated, match="expired"):
+        verifier.refuse_expired(claims)
     await refused(verifier, token)
     await refused(verifier, token)
 

@@ -339,10 +339,13 @@ class Authenticator:
         if self._revocations.refuses(home, user, made_at, token_id, principal.subject):
             raise _revoked()
 
-    async def require_standing(self, principal: Principal) -> None:
+    async def require_standing(self, principal: Principal, /, *, unexpired: bool = False) -> None:
         """See that a caller who was let in some time ago would be let in now; for what takes long.
 
-        The end of a token or key ends nothing that has begun.
+        Args:
+            principal: who it is.
+            unexpired: refuse also who came with a token or key that has expired meanwhile. That ends no
+                work with an end of its own, but nobody listens for ever by a token of an hour.
 
         Raises:
             Unauthenticated: tenant or user is not active any more, or the token or key was revoked, or the
@@ -365,7 +368,9 @@ class Authenticator:
         if principal.guest:
             await self._require_host(principal, home)
         if principal.key_id is not None and self._keys is not None:
-            await self._keys.require(principal.key_id, principal.key_hash)
+            await self._keys.require(principal.key_id, principal.key_hash, unexpired=unexpired)
+        elif unexpired:
+            self._verifier.refuse_expired(claims)
 
     async def _require_host(self, principal: Principal, home: Tenant) -> None:
         """See that the tenant that a guest visits is active and has still opened something to his own."""

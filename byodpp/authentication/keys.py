@@ -141,21 +141,24 @@ class KeyDirectory:
             raise _invalid("The API key has expired")
         return key
 
-    async def require(self, id: str, hash: bytes | None) -> None:
-        """See that a key that was used some time ago is still good; that it ends meanwhile is no matter.
+    async def require(self, id: str, hash: bytes | None, *, unexpired: bool = False) -> None:
+        """See that a key that was used some time ago is still good.
 
         Args:
             id: of the key.
             hash: of the secret with which it was used.
+            unexpired: refuse it also when it has expired meanwhile.
 
         Raises:
-            Unauthenticated: it was revoked, or got another secret, or there is none any more.
+            Unauthenticated: it was revoked, has expired, or got another secret, or there is none any more.
         """
         key = await self._find(id)
         if key is None or key.revoked:
             raise _invalid("The API key was revoked")
         if key.hash != hash:
             raise _invalid("The API key's secret was exchanged")
+        if unexpired and time.time() >= key.expires_at:
+            raise _invalid("The API key has expired")
 
     def used(self, key: ApiKey) -> None:
         """Note that a key was used; written down by `write_uses`."""

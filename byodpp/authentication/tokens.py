@@ -221,6 +221,15 @@ class TokenVerifier:
         self._remember(digest, checked)
         return checked.claims
 
+    def refuse_expired(self, claims: Claims) -> None:
+        """Refuse the claims of a token that was good some time ago and has expired.
+
+        Raises:
+            Unauthenticated: it has.
+        """
+        if self._clock() >= claims.expires_at + self._leeway:
+            raise _expired()
+
     async def _check(self, token: str) -> KnownToken:
         if len(token) > MAX_TOKEN_BYTES:
             raise _invalid("The token is too long")

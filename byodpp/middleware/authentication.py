@@ -74,8 +74,12 @@ class Authenticator(Protocol):
         """
         ...
 
-    async def require_standing(self, principal: Any) -> None:
+    async def require_standing(self, principal: Any, /, *, unexpired: bool = False) -> None:
         """See that a caller who was let in some time ago would be let in now.
+
+        Args:
+            principal: who it is.
+            unexpired: whether by the same token or key; else that may have expired meanwhile.
 
         Raises:
             Unauthenticated: he would not.

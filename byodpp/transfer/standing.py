@@ -5,15 +5,20 @@ In: who was let in when it began. May raise Unauthenticated.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from byodpp.authentication import Principal
 
 __all__ = ["STANDING_SECONDS", "Standing"]
 
-#: Raises Unauthenticated when a caller would not be let in any more.
-Standing = Callable[[Principal], Awaitable[None]]
+
+class Standing(Protocol):
+    """Raises Unauthenticated when a caller would not be let in any more."""
+
+    async def __call__(self, principal: Principal, /, *, unexpired: bool = False) -> None:
+        """`unexpired`: nor when the token or key has expired meanwhile."""
+        ...
+
 
 #: Between two looks.
 STANDING_SECONDS: Final = 10.0
