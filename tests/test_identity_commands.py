@@ -133,6 +133,19 @@ def test_a_provider_of_a_tenants_own_is_noted_and_what_to_tell_it_is_printed(sho
     assert realm(shop)["providers"] == {}
 
 
+def test_nobody_comes_from_a_provider_with_a_role_that_is_a_slip(shop: Path) -> None:
+    words = ("corp", "--saml", "https://login.example.com/metadata.xml", "--role", "Viewr")
+    done = byodpp(shop, "identity", "provider", "gamma", *words)
+    assert (done.returncode, "Did you mean 'Viewer'?" in done.stderr) == (1, True), done.stderr
+    assert "corp" not in realm(shop).get("providers", {})
+
+
+@pytest.mark.parametrize("role", ["", " ", "a\nb"])
+def test_no_token_says_a_role_without_a_name(shop: Path, role: str) -> None:
+    done = byodpp(shop, "token", "--tenant", "gamma", "--role", "Admin", "--role", role)
+    assert (done.returncode, done.stdout, "--role" in done.stderr) == (1, "", True)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -9,6 +9,7 @@ import typer
 
 from byodpp.cli.output import print_step
 from byodpp.cli.place import place_of
+from byodpp.exceptions import Problem, StartError
 
 if TYPE_CHECKING:
     from byodpp.settings import Settings
@@ -47,6 +48,8 @@ def token(
 
     `byodpp token --tenant acme --role Viewer --role Auditor --user ada`
     """
+    if not all(one.strip() and one.isprintable() for one in role or ()):
+        raise StartError([Problem("--role", "must have printable characters: a token says no empty role")])
     settings = place_of(context).settings()
     typer.echo(asyncio.run(_token(settings, tenant, role or ["Admin"], user, hours, refresh=refresh)))
 

@@ -185,17 +185,12 @@ async def _logged_out(settings: Settings, slug: str) -> None:
 async def _account(
     settings: Settings, slug: str, name: str, roles: Sequence[str], *, renew_secret: bool, remove: bool
 ) -> str | None:
-    from byodpp.manifest import load_manifest
-    from byodpp.tenant_life.role_names import refuse_slips
-
     async with _at_home(settings, slug) as (administration, database, tenant):
         if remove:
             await administration.remove_service_account(tenant.realm, name)
             await _note(database, tenant, "REMOVE_SERVICE_ACCOUNT", name)
             return None
-        if roles:
-            told = "The account cannot have these roles"
-            await refuse_slips(database, load_manifest(settings.app_dir), tenant, roles, told=told)
+        await _refuse_slips(settings, database, tenant, roles, "The account")
         if roles or not renew_secret:
             secret = await administration.put_service_account(tenant.realm, name, roles)
         if renew_secret:
@@ -215,6 +210,7 @@ async def _with_provider(settings: Settings, slug: str, found: SignInProvider) -
     from byodpp.identity.choice import identity_provider
 
     async with _at_home(settings, slug) as (administration, database, tenant):
+        await _refuse_slips(settings, database, tenant, found.roles, "Whoever comes from there")
         await administration.put_sign_in_provider(tenant.realm, found)
         await _note(database, tenant, "PUT_IDENTITY_PROVIDER", found.alias)
         return identity_provider(settings).issuer_url(tenant.realm)
@@ -224,6 +220,17 @@ async def _without_provider(settings: Settings, slug: str, alias: str) -> None:
     async with _at_home(settings, slug) as (administration, database, tenant):
         await administration.remove_sign_in_provider(tenant.realm, alias)
         await _note(database, tenant, "REMOVE_IDENTITY_PROVIDER", alias)
+
+
+async def _refuse_slips(
+    settings: Settings, database: Database, tenant: Tenant, roles: Sequence[str], who: str
+) -> None:
+    from byodpp.manifest import load_manifest
+    from byodpp.tenant_life.role_names import refuse_slips
+
+    if roles:
+        told = f"{who} cannot have these roles"
+        await refuse_slips(database, load_manifest(settings.app_dir), tenant, roles, told=told)
 
 
 async def _note(database: Database, tenant: Tenant, action: str, name: str) -> None:
