@@ -34,7 +34,7 @@ from byodpp.tenant_life import Guest, Newcomer, TenantLife
 from byodpp.tenant_life.export import TenantExport
 from byodpp.testing import Bench, TestedApplication
 from tests import commands
-from tests.commands import Done
+from tests.commands import Done, operated
 from tests.serving import ROOT
 from tests.worlds import SHOP, build, write_application
 
@@ -191,6 +191,31 @@ async def test_a_second_onboarding_keeps_the_domain_that_the_tenant_has(world: W
     for again in (ADA, replace(ADA, domain=None), replace(ADA, domain="others.example")):
         await world.life.onboard(again)
         assert (await world.state("gamma"))["realm"]["addresses"] == ["https://new.gamma.example"]
+
+
+async def test_a_second_onboarding_says_what_the_tenant_keeps_of_what_was_said_otherwise(
+    world: World,
+) -> None:
+    first = await world.life.onboard(ADA)
+    assert first["tenant"]["keeps"] == {}
+    assert (await world.life.onboard(ADA))["tenant"]["keeps"] == {}
+    operator = world.application.client(tenant="platform")
+    made = await operator.post("/api/v1/tenant-classes", json={"name": "gold"})
+    assert made.status_code == 201, made.text
+    words: dict[str, Any] = {
+        "name": "Gamma GmbH",
+        "domain": "others.example",
+        "parent": "acme",
+        "tenant_class": "gold",
+    }
+    again = await world.life.onboard(replace(ADA, **words))
+    kept = {"name": ADA.name, "domain": ADA.domain, "parent": None, "class": None}
+    assert again["tenant"]["keeps"] == kept
+    command = ("tenants", "onboard", "gamma", "--email", ADA.email, "--class", "gold", "--name", "Gamma GmbH")
+    done = await operated(world.application, *command, "--password")
+    assert done.returncode == 0, done.stderr
+    assert f"gamma was there before: it keeps the name {ADA.name!r}" in done.stderr
+    assert "it has no class that was said now" in done.stderr
 
 
 async def test_a_tenant_that_was_registered_before_gets_what_it_lacks(world: World) -> None:

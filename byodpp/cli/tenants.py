@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
@@ -125,7 +125,7 @@ def onboard(
     async def run(life: TenantLife) -> None:
         newcomer = Newcomer(
             slug=slug,
-            name=name or slug.replace("-", " ").title(),
+            name=name or Newcomer.named_after(slug),
             email=email,
             first_name=first_name,
             last_name=last_name,
@@ -139,7 +139,8 @@ def onboard(
         )
 
         telling = _Telling(context)
-        await life.onboard(newcomer, password=temporary, told=telling)
+        results = await life.onboard(newcomer, password=temporary, told=telling)
+        _tell_kept(slug, results["tenant"])
         telling.password(email, temporary)
 
     _with_life(context, run, provider_first=True)
@@ -368,6 +369,14 @@ class _Telling:
         typer.echo(
             f"\n  user      {email}\n  password  {password}   (to be changed at the first sign-in){where}"
         )
+
+
+def _tell_kept(slug: str, tenant: Mapping[str, Any]) -> None:
+    """Say what was said in vain of a tenant that was there before; older programs did not note it."""
+    for word, value in (tenant.get("keeps") or {}).items():
+        has = "has no" if value is None else f"keeps the {word} {value!r}, and not the"
+        told = f"{slug} was there before: it {has} {word} that was said now; an onboarding changes none"
+        typer.echo(f"{told} (its row is /api/v1/tenants/{tenant['id']}).", err=True)
 
 
 def _tell(step: str, now: bool) -> None:

@@ -100,8 +100,9 @@ class TenantLife:
     ) -> Mapping[str, Any]:
         """Make a tenant, its realm, and its first administrator, and invite them.
 
-        A tenant that is there already, but not suspended or rejected, gets what it lacks. An invitation that
-        has stopped is given up.
+        A tenant that is there already, but not suspended or rejected, gets what it lacks, and keeps what it
+        has: where something else is said, `keeps` of the result of `tenant` names it. An invitation that has
+        stopped is given up.
 
         Args:
             newcomer: who it is.

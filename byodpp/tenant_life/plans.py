@@ -108,6 +108,11 @@ class Newcomer:
         if faults:
             raise ValidationFailed("The tenant cannot be onboarded", details=faults)
 
+    @staticmethod
+    def named_after(slug: str) -> str:
+        """Return the name of an organisation of which only the slug was said."""
+        return slug.replace("-", " ").title()
+
     @property
     def platform(self) -> bool:
         """Whether this is the operators' own realm, whose tenant is there already."""

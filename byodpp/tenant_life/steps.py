@@ -30,6 +30,7 @@ from byodpp.suggestion import nearest
 from byodpp.tables import Tables
 from byodpp.tenant_life.acting import for_known, for_platform, for_tenant, system, tell
 from byodpp.tenant_life.export import TenantExport
+from byodpp.tenant_life.keeping import kept
 from byodpp.tenant_life.mails import TenantMails
 from byodpp.tenant_life.moves import Moves
 from byodpp.tenant_life.plans import Guest, Newcomer
@@ -145,6 +146,7 @@ class Steps:
         tenants = system(unit)["Tenants"]
         found = await tenants.find({"slug": newcomer.slug})
         begins = found is None or found["status"] != ACTIVE
+        keeps = {} if found is None else await kept(system(unit), newcomer, found)
         if found is None:
             values = {**newcomer.values, "slug": newcomer.slug, "name": newcomer.name}
             if newcomer.domain is not None:
@@ -160,7 +162,7 @@ class Steps:
         ulid = str(found["ulid"])
         realm = PLATFORM_REALM if ulid == PLATFORM_ULID else ulid
         known = {"id": int(found["id"]), "ulid": ulid, "realm": realm, "name": str(found["name"])}
-        return {**known, "domain": found["domain"], "begins": begins}
+        return {**known, "domain": found["domain"], "begins": begins, "keeps": keeps}
 
     async def _refuse_region(self, unit: Unit, region: str | None, kind: int | None) -> None:
         """See that a region is named for a database only: rows would lie anywhere, and nobody be told."""
