@@ -387,6 +387,7 @@ class Unit:
 
         Raises:
             NotFound: there is none that the caller may read.
+            Forbidden: he may do this to rows, but not to this one.
             ValidationFailed: there are too many rows inside.
         """
         schemas, key = self.parts.schemas, call.params["id"]
@@ -400,6 +401,8 @@ class Unit:
         await self.lock_named(((call.resource, call.operation, key, None), *named))
         await repository.lock(key, leaves_keys=leaves_keys(self.parts, call.resource, call.operation))
         row = await repository.row(key)
+        if self.parts.logics.get(call.resource, call.operation) is None:
+            await repository.refuse_barred(key, call.operation)
         read = partial(wire.loads, row.json)
         values: Mapping[str, Any] = await aside(read) if len(row.json) > LARGE_BYTES else read()
         return values
