@@ -286,6 +286,19 @@ async def test_a_rotation_seals_everything_anew_and_the_former_key_can_go(tested
     assert (code, "0 secrets" in text) == (0, True)
 
 
+async def test_servers_that_are_restarted_one_by_one_read_what_each_other_encrypts(
+    tested: TestedApplication,
+) -> None:
+    """The new key is behind the former everywhere before it is first anywhere."""
+    async with with_keys(tested, OLD, NEW) as former, with_keys(tested, NEW, OLD) as first:
+        for one, other, id in ((tested, former, "old"), (former, first, "old"), (first, former, "new")):
+            await store(one, "sk_live_4711")
+            assert await stored(tested, "select array_agg(key_id) from byodpp.secret_values") == [id]
+            assert (await other.client(user="ada").post(USE)).json()["data"]["same"]
+        code, text = await rotate(tested, NEW, OLD)
+        assert (code, "0 secrets" in text) == (0, True)
+
+
 async def test_a_rotation_that_was_broken_off_goes_on(
     tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
