@@ -1154,6 +1154,20 @@ async def test_g16_a_deleted_tenant_leaves_an_export_and_its_audit_trail(
     assert again["ulid"] != tenant["ulid"], "a slug may come again, an identifier never"
 
 
+async def test_the_verification_of_the_trail_names_tenants_that_are_gone(
+    world: World, tmp_path: Path
+) -> None:
+    await world.life.onboard(ADA)
+    await world.life.delete("gamma", tmp_path)
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute("insert into audit_logs (tenant_id, action) values (99999, 'x')")
+    await world.application.connected.sealer.seal()
+    done = await operated(world.application, "audit", "verify")
+    assert done.returncode == 0, done.stderr
+    names = {line.split("  ")[0] for line in done.stdout.splitlines()}
+    assert {"gamma (deleted)", "99999 (deleted)"} <= names, done.stdout
+
+
 async def test_nobody_who_was_said_to_a_procedure_is_known_after_the_deletion(
     world: World, tmp_path: Path
 ) -> None:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["heads", "verify"]
 
+#: Whoever is gone is known by what deleted it; nobody, and the platform, have no id above 0.
+_DELETED = (
+    "select (given->>'tenant')::bigint as id, slug from byodpp.tenant_procedures"
+    " where kind = 'delete' and finished_at is not null"
+)
 _HEADINGS = ("tenant", "sealed", "seals", "from", "to", "unsealed", "result")
 
 
@@ -87,6 +92,7 @@ async def _verify(settings: Settings, slug: str | None, known: Sequence[Head]) -
             row["id"]: row["slug"] for row in await connections[""].fetch("select id, slug from tenants")
         }
         tenant = None if slug is None else _id_of(slug, names)
+        gone = {row["id"]: row["slug"] for row in await connections[""].fetch(_DELETED)}
         ends = [head for head in known if tenant in (None, head.tenant_id)]
         found: list[tuple[str, Verdict]] = []
         for place, connection in connections.items():
@@ -94,7 +100,7 @@ async def _verify(settings: Settings, slug: str | None, known: Sequence[Head]) -
             verdicts = await verify(connection, table, [key], tenant_id=tenant, known=() if place else ends)
             at = f" at {place}" if place else ""
             found += [
-                (names.get(one.tenant_id, str(one.tenant_id)) + at, one)
+                ((names.get(one.tenant_id) or _gone(one.tenant_id, gone)) + at, one)
                 for one in verdicts
                 if not place or one.entries or one.unsealed or one.broken
             ]
@@ -133,6 +139,11 @@ async def _connections(settings: Settings) -> AsyncIterator[dict[str, asyncpg.Co
                     raise StartError([Problem(f"place {name}", reason)]) from error
                 opened.push_async_callback(connections[name].close)
             yield connections
+
+
+def _gone(tenant: int, slugs: dict[int, str]) -> str:
+    """Return what a tenant is called that is not there any more."""
+    return str(tenant) if tenant <= 0 else f"{slugs.get(tenant, tenant)} (deleted)"
 
 
 def _id_of(slug: str, names: dict[int, str]) -> int:
