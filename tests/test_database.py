@@ -821,6 +821,23 @@ async def test_closing_cuts_what_does_not_end(
         await task
 
 
+async def test_of_a_server_that_hangs_it_is_told_that_it_gave_no_answer(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    options = PoolOptions(
+        min_connections=1,
+        max_connections=1,
+        connect_timeout_seconds=0.1,
+        statement_timeout_seconds=1.0,
+        start_timeout_seconds=0.0,
+    )
+    async with await asyncio.start_unix_server(silent, tmp_path / ".s.PGSQL.5432"):
+        with pytest.raises(DatabaseStartError, match="cannot be used: TimeoutError"):
+            await open_pool(f"postgresql://x@/y?host={tmp_path}", options)
+
+
 async def test_a_pool_without_connections_at_start_still_tries_the_address(tmp_path: Path) -> None:
     options = PoolOptions(
         min_connections=0,

@@ -120,7 +120,12 @@ async def _embedded_places(settings: Settings, server: RunningServer) -> dict[st
 
     names = {name: f"byodpp_{name}" for name, _ in declared_places(settings.places)}
     for database in names.values():
-        await provide_database(server, database)
+        try:
+            await provide_database(server, database)
+        except OSError as error:
+            reason = f"the embedded PostgreSQL does not answer: {str(error) or type(error).__name__}"
+            advice = f"Its log is .byodpp/postgres.log; end it (pid {server.pid}), and call this again."
+            raise StartError([Problem("", reason, advice)]) from error
     roles = {"place_db_uris": APP, "place_admin_uris": OWNER, "place_system_uris": SYSTEM}
     return {
         setting: tuple(f"{name}={server.uri(role, database)}" for name, database in names.items())

@@ -158,7 +158,7 @@ def _passes(error: BaseException) -> bool:
 def _reason(error: BaseException) -> str:
     if isinstance(error, (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError)):
         return f"The database refuses the sign-in: {error}"
-    return f"The database cannot be used: {error or type(error).__name__}"
+    return f"The database cannot be used: {str(error) or type(error).__name__}"
 
 
 async def check_app_role(pool: asyncpg.Pool[Any]) -> None:

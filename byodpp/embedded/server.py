@@ -67,6 +67,7 @@ _log = logging.getLogger(__name__)
 
 #: The embedded server's own administrator; tests make databases with it.
 SUPERUSER: Final = "postgres"
+_CONNECT_SECONDS: Final = 20.0
 _PORT: Final = 5432  # part of the socket's name only
 _POLL_SECONDS: Final = 0.01
 # A stop writes everything to the disk first, after a large migration thousands of files. Cut short,
@@ -411,13 +412,13 @@ async def provide_database(server: RunningServer, name: str) -> None:
         server: that runs.
         name: of the database; lower-case letters, digits, hyphens, and underscores.
     """
-    connection = await asyncpg.connect(server.uri(SUPERUSER, "postgres"))
+    connection = await asyncpg.connect(server.uri(SUPERUSER, "postgres"), timeout=_CONNECT_SECONDS)
     try:
         if not await connection.fetchval("select true from pg_database where datname = $1", name):
             await connection.execute(f'create database "{name}" owner {OWNER}')
     finally:
         await connection.close()
-    connection = await asyncpg.connect(server.uri(SUPERUSER, name))
+    connection = await asyncpg.connect(server.uri(SUPERUSER, name), timeout=_CONNECT_SECONDS)
     try:
         await provision_database(connection)
         await mark_leakproof(connection)

@@ -201,7 +201,7 @@ async def _connected(database: Database) -> AsyncIterator[asyncpg.Connection[Any
     try:
         connection = await asyncpg.connect(database, timeout=_CONNECT_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        reason = f"the owner of the tables cannot be connected: {error or type(error).__name__}"
+        reason = f"the owner of the tables cannot be connected: {str(error) or type(error).__name__}"
         problem = Problem("postgres_admin_uri", reason, "Is the address right, and the database there?")
         raise DatabaseStartError([problem]) from error
     try:

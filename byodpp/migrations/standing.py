@@ -67,7 +67,7 @@ async def rows_outside(registry: Registry, uri: str) -> AsyncIterator[Outside]:
     try:
         connection = await asyncpg.connect(uri, timeout=10)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        reason = f"the role that sees the rows of all tenants cannot be connected: {error or type(error).__name__}"
+        reason = f"the role that sees the rows of all tenants cannot be connected: {str(error) or type(error).__name__}"
         raise MigrationError([Problem("postgres_system_uri", reason, "Look at POSTGRES_SYSTEM_URI.")]) from error
     try:
         await connection.execute(_PATIENCE)

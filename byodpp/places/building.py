@@ -79,7 +79,7 @@ class PlaceBuilder:
         try:
             connection = await asyncpg.connect(self.require_owner(), timeout=30)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            reason = f"the owner of the tables cannot be connected: {error or type(error).__name__}"
+            reason = f"the owner of the tables cannot be connected: {str(error) or type(error).__name__}"
             advice = "Look at POSTGRES_ADMIN_URI, and call the same again: it goes on where it stopped."
             raise MigrationError([Problem("postgres_admin_uri", reason, advice)]) from error
         try:

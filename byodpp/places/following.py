@@ -146,7 +146,7 @@ async def _connected(system_uri: str | None) -> AsyncIterator[asyncpg.Connection
     try:
         system = await asyncpg.connect(system_uri, timeout=30)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        reason = f"the role that knows all tenants cannot be connected: {error or type(error).__name__}"
+        reason = f"the role that knows all tenants cannot be connected: {str(error) or type(error).__name__}"
         advice = "Look at POSTGRES_SYSTEM_URI, and call the same again: it goes on where it stopped."
         raise MigrationError([Problem("postgres_system_uri", reason, advice)]) from error
     try:
