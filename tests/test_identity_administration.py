@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +53,13 @@ class World(Protocol):
     async def roles_of(self, realm: str, subject: str) -> set[str]: ...
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Let a test that leaves a connection open fail, and not whichever the collector comes by in later."""
+    yield
+    gc.collect()
+
+
 class LocalWorld:
     def __init__(self, folder: Path) -> None:
         self.issuer = LocalIssuer(state_folder=folder, audience="byodpp-api", environment="test")
@@ -87,6 +96,9 @@ class KeycloakWorld:
         )
         assert self.provider.administration is not None
         self.administration = self.provider.administration
+
+    async def aclose(self) -> None:
+        await self.provider.close()
 
     async def realm(self, realm: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = await self.desk.ask("GET", realm)
@@ -497,12 +509,11 @@ async def test_a_persons_token_is_good_for_the_api_and_says_their_roles(
 
 @pytest.mark.keycloak
 async def test_the_password_grant_is_off_unless_asked_for(keycloak: KeycloakDesk) -> None:
-    world = KeycloakWorld(keycloak)
     plan = RealmPlan(name=str(ULID()), display_name="x")
-    await world.administration.put_realm(plan)
-    assert (await signed_in(world, plan.name, "dora@example.com"))["error"] == "unauthorized_client"
-    await world.administration.remove_realm(plan.name)
-    await world.provider.close()
+    async with aclosing(KeycloakWorld(keycloak)) as world:
+        await world.administration.put_realm(plan)
+        assert (await signed_in(world, plan.name, "dora@example.com"))["error"] == "unauthorized_client"
+        await world.administration.remove_realm(plan.name)
 
 
 @pytest.mark.keycloak
@@ -571,16 +582,16 @@ async def test_a_mail_that_cannot_be_sent_is_an_error_and_may_be_sent_again(
 async def test_without_a_mail_server_an_invitation_says_which_setting_is_missing(
     keycloak: KeycloakDesk, home: str
 ) -> None:
-    world = KeycloakWorld(keycloak)
-    with pytest.raises(ValidationFailed, match=r"smtp_host is not set\. Set it, or .*--password"):
-        await world.administration.invite(home, NOBODY, path="/x")
     plan = RealmPlan(name=str(ULID()), display_name="No mail")
-    await world.administration.put_realm(plan)
-    try:
-        offered = (await world.realm(plan.name))["resetPasswordAllowed"]
-        assert not offered, "nobody is offered a new password by a mail that never comes"
-    finally:
-        await world.administration.remove_realm(plan.name)
+    async with aclosing(KeycloakWorld(keycloak)) as world:
+        with pytest.raises(ValidationFailed, match=r"smtp_host is not set\. Set it, or .*--password"):
+            await world.administration.invite(home, NOBODY, path="/x")
+        await world.administration.put_realm(plan)
+        try:
+            offered = (await world.realm(plan.name))["resetPasswordAllowed"]
+            assert not offered, "nobody is offered a new password by a mail that never comes"
+        finally:
+            await world.administration.remove_realm(plan.name)
 
 
 @pytest.mark.keycloak
