@@ -154,7 +154,7 @@ class Health:
             await self._in_time(check)
         except Exception as error:
             healthy = False
-            _log.warning("%s is not healthy: %s", check.name, error or type(error).__name__)
+            _log.warning("%s is not healthy: %s", check.name, str(error) or type(error).__name__)
         latency = round((time.perf_counter() - started) * 1000, 2)
         result = _Result(name=check.name, healthy=healthy, critical=check.critical, latency_ms=latency)
         self._results[check.name] = (time.monotonic() + self._fresh_seconds, result)
