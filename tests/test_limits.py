@@ -166,6 +166,28 @@ async def test_the_first_callers_of_all_do_not_wait_for_connections_of_each_othe
     assert [one.status_code for one in answers] == [200] * 8
 
 
+async def test_new_users_who_wait_for_others_of_their_tenant_keep_no_other_tenant_waiting(
+    limited: TestedApplication,
+) -> None:
+    await put_into_class(limited, "acme", maxUsers=20)
+    admin, quiet = limited.client(), limited.client(tenant="beta", user="quiet")
+    await statuses(admin, THINGS, 1)
+    made = [
+        {"resource": "Users", "operation": "create", "data": {"name": "Ada"}},
+        {"resource": "Things", "operation": "create", "data": {"name": "x"}},
+    ]
+    async with limited.connected.database.system() as transaction:
+        await transaction.execute("lock table things in share mode")  # the second operation has to wait
+        slow = asyncio.create_task(admin.post("/api/v1/batch", json=made))
+        await blocked(transaction, 1)
+        waiting = [asyncio.create_task(limited.client(user=f"new {n}").get(THINGS)) for n in range(6)]
+        answer, seconds = await in_turns(quiet.get(THINGS))
+        assert answer.status_code == 200 and seconds < 2
+        assert not any(one.done() for one in waiting)
+    answers = await asyncio.gather(slow, *waiting)
+    assert [one.status_code for one in answers] == [200] * 7
+
+
 async def test_users_that_are_made_count_and_those_that_left_do_not(limited: TestedApplication) -> None:
     await put_into_class(limited, "acme", maxUsers=3)
     admin = limited.client()

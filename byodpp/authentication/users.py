@@ -5,16 +5,18 @@ A user is (realm, subject). Read and written with the system role, believed as l
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
+from weakref import WeakValueDictionary
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.authentication.tenants import Tenant
 from byodpp.authentication.tokens import Claims
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import QuotaExceeded, Unauthenticated
+from byodpp.exceptions import QuotaExceeded, Unauthenticated, Unavailable
 from byodpp.expiring import Expiring
 
 __all__ = ["REFUSED", "User", "UserDirectory", "UserQuota", "refuse_too_many_users"]
@@ -30,6 +32,10 @@ _INSERT: Final = (
 )
 # Whoever else writes a user of the tenant waits, so that two cannot both be the last one.
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp users ' || $1::bigint::text, 0))"
+_TRY_LOCK: Final = _LOCK.replace("pg_advisory_xact_lock", "pg_try_advisory_xact_lock")
+#: How long a new user waits for others of the tenant to be written, and the pause between two looks.
+_PATIENCE_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.05
 _COUNT: Final = "select count(*) from users where tenant_id = $1 and status <> all($2::text[])"
 
 #: How many users a tenant may have; None is no limit.
@@ -94,6 +100,8 @@ class UserDirectory:
         """
         self._database = database
         self._quota = quota
+        #: Of tenants whose users are being written: one at a time looks whether he may.
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._found: Expiring[tuple[int, str, str], User] = Expiring(
             seconds=seconds,
             max_entries=max_entries,
@@ -112,6 +120,7 @@ class UserDirectory:
         Raises:
             Unauthenticated: the row belongs to another tenant.
             QuotaExceeded: the tenant may not have one more user.
+            Unavailable: other users of it are being written for long.
         """
         key = (home.id, claims.realm, claims.subject)
         if (known := self._found.get(key)) is not None:
@@ -123,12 +132,11 @@ class UserDirectory:
         if row is None:
             # Asked with no connection in hand, for it may need one itself.
             most = await self._quota(home)
-            async with database.system() as transaction:
-                if most is not None:
-                    await refuse_too_many_users(transaction, home.id, most, more=1)
-                row = await transaction.fetchrow(_INSERT, home.id, *_columns(claims))
-                if row is None:
-                    row = await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
+            if most is not None:
+                row = await self._added(database, claims, home, most)
+            else:
+                async with database.system() as transaction:
+                    row = await _written(transaction, claims, home)
         if row is None:
             # The row is of another tenant: its realm was given to somebody else.
             raise Unauthenticated("The token's user is not known here", error="invalid_token")
@@ -136,9 +144,30 @@ class UserDirectory:
         self._found.put(key, user, asked)
         return user
 
+    async def _added(self, database: Database, claims: Claims, home: Tenant, most: int) -> Any:
+        """Write a user within the tenant's quota, and return the row.
+
+        Whoever writes users of the tenant may take long: none of the few connections is held meanwhile.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS), self._turns.setdefault(home.id, asyncio.Lock()):
+                while True:
+                    async with database.system() as transaction:
+                        if await transaction.fetchval(_TRY_LOCK, home.id):
+                            await refuse_too_many_users(transaction, home.id, most, more=1)
+                            return await _written(transaction, claims, home)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        except TimeoutError as error:
+            raise Unavailable("Users of your organisation are being written; try again.") from error
+
     def forget(self, tenants: Collection[int] | None = None) -> None:
         """Look the users of these tenants up anew; None: everybody."""
         self._found.forget(None if tenants is None else lambda key, _: key[0] in tenants)
+
+
+async def _written(transaction: Transaction, claims: Claims, home: Tenant) -> Any:
+    row = await transaction.fetchrow(_INSERT, home.id, *_columns(claims))
+    return row or await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
 
 
 def _columns(claims: Claims) -> tuple[str | None, ...]:
