@@ -157,6 +157,14 @@ async def test_nobody_new_signs_in_beyond_the_quota_of_users(limited: TestedAppl
     assert await statuses(limited.client(tenant="beta", user="new 1"), THINGS, 1) == [200]
 
 
+async def test_the_last_user_of_a_quota_may_begin_with_several_requests(limited: TestedApplication) -> None:
+    await put_into_class(limited, "acme", maxUsers=2)
+    assert await statuses(limited.client(user="ada"), THINGS, 1) == [200]
+    last = limited.client(user="bob")
+    answers = await asyncio.gather(*(last.get(THINGS) for _ in range(8)))
+    assert [one.status_code for one in answers] == [200] * 8
+
+
 async def test_the_first_callers_of_all_do_not_wait_for_connections_of_each_other(
     limited: TestedApplication,
 ) -> None:

@@ -149,11 +149,15 @@ class UserDirectory:
 
         Whoever writes users of the tenant may take long: none of the few connections is held meanwhile.
         """
+        whose = claims.realm, claims.subject, home.id
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS), self._turns.setdefault(home.id, asyncio.Lock()):
                 while True:
                     async with database.system() as transaction:
                         if await transaction.fetchval(_TRY_LOCK, home.id):
+                            # Another request of the same user may have come first.
+                            if row := await transaction.fetchrow(_SELECT, *whose):
+                                return row
                             await refuse_too_many_users(transaction, home.id, most, more=1)
                             return await _written(transaction, claims, home)
                     await asyncio.sleep(_PAUSE_SECONDS)
