@@ -577,6 +577,21 @@ async def test_what_a_user_had_is_good_no_more_when_his_row_is_deleted(
     assert (await tested.client(user="ada").get(THINGS)).status_code == 200, "who signs in anew is let in"
 
 
+async def test_a_process_that_has_not_heard_of_a_deleted_user_writes_no_other_row(
+    tested: TestedApplication,
+) -> None:
+    """With one he could make a key, which outlives the revocation of what he had before."""
+    admin, old = tested.client(user="root"), tested.client(user="ada")
+    assert [(await one.get(THINGS)).status_code for one in (admin, old)] == [200, 200]
+    users = (await admin.get(f"{USERS}?sort=id")).json()["data"]
+    async with another_process(tested) as other:
+        await other.connected.revocation_watch.looks.stop()
+        assert (await admin.delete(f"{USERS}/{users[-1]['id']}")).status_code == 204
+        elsewhere = other.client(role=None, headers={"Authorization": old.headers["authorization"]})
+        assert (await elsewhere.post(KEYS, json={"name": "robot"})).status_code == 401
+        assert (await admin.get(f"{USERS}?sort=id")).json()["data"] == users[:-1]
+
+
 async def test_a_tenants_tokens_and_keys_are_revoked_together(tested: TestedApplication) -> None:
     key = await made(tested, user="ada")
     beta = tested.client(tenant="beta")

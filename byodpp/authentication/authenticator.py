@@ -402,7 +402,7 @@ class Authenticator:
         made_at = claims.issued_at if key else self._verifier.made_after(claims.realm, claims.issued_at)
         if self._revocations.refuses(home.id, 0, made_at, None, claims.subject):
             raise _revoked()
-        return await self._users.resolve(claims, home)
+        return await self._users.resolve(claims, home, made_at)
 
     async def _principal_of_key(self, key: ApiKey, x_tenant: str | None) -> Principal:
         home = await self._tenants.by_realm(key.realm)

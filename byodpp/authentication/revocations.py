@@ -21,7 +21,7 @@ from byodpp.database import Database
 from byodpp.exceptions import ApiError
 from byodpp.recurring import Recurring
 
-__all__ = ["BUMP", "GONE", "KEEP_GONE", "SUBJECT", "RevocationWatch", "Revocations"]
+__all__ = ["BUMP", "GONE", "KEEP_GONE", "SUBJECT", "WENT_SINCE", "RevocationWatch", "Revocations"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ KEEP_GONE: Final = (
     f" select $1, 'token', '{GONE}' || left($3, {_LONGEST_SUBJECT}), now() + interval '366 days',"
     " 'the user was deleted' where not exists (select from users where tenant_id = $1 and id = $2)"
     " returning 1"
+)
+#: Whether the user of a token was deleted after it was made: asked where another row would be written for it.
+WENT_SINCE: Final = (
+    "select exists (select from revocations where tenant_id = $1 and kind = 'token'"
+    f" and subject = '{GONE}' || left($2, {_LONGEST_SUBJECT}) and created_at >= to_timestamp($3::float8))"
 )
 _FIRST: Final = (
     "insert into byodpp.revocation_version (version)"

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
+from byodpp.authentication.revocations import WENT_SINCE
 from byodpp.authentication.tenants import Tenant
 from byodpp.authentication.tokens import Claims
 from byodpp.database import Database, Transaction
@@ -110,15 +111,16 @@ class UserDirectory:
             clock=clock,
         )
 
-    async def resolve(self, claims: Claims, home: Tenant) -> User:
+    async def resolve(self, claims: Claims, home: Tenant, made_at: float) -> User:
         """Return the user's row, written now when it is the first time.
 
         Args:
             claims: of a checked token.
             home: the tenant of the token's realm.
+            made_at: when the token was made, in seconds since the epoch.
 
         Raises:
-            Unauthenticated: the row belongs to another tenant.
+            Unauthenticated: the row belongs to another tenant, or was deleted after that.
             QuotaExceeded: the tenant may not have one more user.
             Unavailable: other users of it are being written for long.
         """
@@ -133,10 +135,10 @@ class UserDirectory:
             # Asked with no connection in hand, for it may need one itself.
             most = await self._quota(home)
             if most is not None:
-                row = await self._added(database, claims, home, most)
+                row = await self._added(database, claims, home, made_at, most)
             else:
                 async with database.system() as transaction:
-                    row = await _written(transaction, claims, home)
+                    row = await _written(transaction, claims, home, made_at)
         if row is None:
             # The row is of another tenant: its realm was given to somebody else.
             raise Unauthenticated("The token's user is not known here", error="invalid_token")
@@ -144,7 +146,9 @@ class UserDirectory:
         self._found.put(key, user, asked)
         return user
 
-    async def _added(self, database: Database, claims: Claims, home: Tenant, most: int) -> Any:
+    async def _added(
+        self, database: Database, claims: Claims, home: Tenant, made_at: float, most: int
+    ) -> Any:
         """Write a user within the tenant's quota, and return the row.
 
         Whoever writes users of the tenant may take long: none of the few connections is held meanwhile.
@@ -159,7 +163,7 @@ class UserDirectory:
                             if row := await transaction.fetchrow(_SELECT, *whose):
                                 return row
                             await refuse_too_many_users(transaction, home.id, most, more=1)
-                            return await _written(transaction, claims, home)
+                            return await _written(transaction, claims, home, made_at)
                     await asyncio.sleep(_PAUSE_SECONDS)
         except TimeoutError as error:
             raise Unavailable("Users of your organisation are being written; try again.") from error
@@ -169,7 +173,9 @@ class UserDirectory:
         self._found.forget(None if tenants is None else lambda key, _: key[0] in tenants)
 
 
-async def _written(transaction: Transaction, claims: Claims, home: Tenant) -> Any:
+async def _written(transaction: Transaction, claims: Claims, home: Tenant, made_at: float) -> Any:
+    if await transaction.fetchval(WENT_SINCE, home.id, claims.subject, float(made_at)):
+        raise Unauthenticated("What was sent to sign in with was revoked", error="invalid_token")
     row = await transaction.fetchrow(_INSERT, home.id, *_columns(claims))
     return row or await transaction.fetchrow(_SELECT, claims.realm, claims.subject, home.id)
 
