@@ -144,7 +144,7 @@ async def test_a_tenant_is_found_by_slug_and_by_ulid_and_by_nothing_else(world: 
 
 async def test_a_token_gives_its_tenants_user_with_its_roles(world: World) -> None:
     principal = await world.authenticator.authenticate(
-        world.header(world.acme.ulid, "anna", "Viewer", "Clerk", email="anna@example.com", name="Anna A")
+        world.header(world.acme.ulid, "annabel", "Viewer", "Clerk", email="anna@example.com", name="Anna A")
     )
     assert principal.tenant_id == principal.session_tenant_id == principal.home_tenant_id == world.acme.id
     assert principal.roles == {"Viewer", "Clerk"}
@@ -155,7 +155,7 @@ async def test_a_token_gives_its_tenants_user_with_its_roles(world: World) -> No
     row = await world.value(
         "select array[name, email, user_name, realm, status] from users where id = $1", principal.user_id
     )
-    assert row == ["Anna A", "anna@example.com", "anna", world.acme.ulid, "activated"]
+    assert row == ["Anna A", "anna@example.com", "annabel", world.acme.ulid, "activated"]
 
 
 async def test_the_same_subject_is_one_row_however_often_and_however_many_at_once(world: World) -> None:
