@@ -166,3 +166,16 @@ async def test_a_rule_about_what_postgresql_fills_in_is_judged_as_well(market: T
     assert (await clerk.patch(f"{url}/1", json={"code": "z"})).status_code == 200
     assert (await clerk.post("/api/v1/pallets", json={"code": "a"})).status_code == 201
     assert (await clerk.post("/api/v1/later", json={"code": "a"})).status_code == 403
+
+
+async def test_that_a_row_may_not_become_so_is_told_before_its_version_and_its_state(
+    market: TestedApplication,
+) -> None:
+    clerk, url = market.client(role="Clerk"), "/api/v1/tracked"
+    own = (await clerk.post(url, json={"region": "north", "code": "a", "count": 1})).json()["data"]
+    for body, tag in (({}, '"77"'), ({"count": {"$increment": 2**31 - 1}}, '"1"')):
+        for region, status in (("south", 403), ("north", 409 if body else 412)):
+            answer = await clerk.patch(
+                f"{url}/{own['id']}", json={**body, "region": region}, headers={"If-Match": tag}
+            )
+            assert answer.status_code == status, answer.text

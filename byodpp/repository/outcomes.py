@@ -46,6 +46,8 @@ def refusal(
     """
     if record is None or not record["permitted"]:
         return barred(resource, operation)
+    if record["fits"] is False:
+        return Forbidden(f"You may not make the row of {resource.name} like this.")
     if expected_version is not None and record["version"] != expected_version:
         found = record["version"]
         return PreconditionFailed(f"The row has version {found}, not {expected_version}. Read it again.")
@@ -57,8 +59,6 @@ def refusal(
         return StateConflict(f"{step} starts from {starts}; the row is {found}.")
     if record["unfit"]:
         return unfit(record["unfit"])
-    if record["fits"] is False:
-        return Forbidden(f"You may not make the row of {resource.name} like this.")
     if not record["changed"]:
         return Conflict("Another request changed the row at the same time; try again.")
     return None
