@@ -390,7 +390,8 @@ async def test_a_tenant_is_suspended_while_it_moves_and_the_move_goes_on(world: 
         await world.life.move("acme", "database", told=cutting(after))
     steps: dict[str, bool] = {}
     await world.life.suspend("acme", "security", told=steps.__setitem__)
-    assert steps == dict.fromkeys(("status", "realm", "sessions", "revocation", "mail"), True)
+    told = ("status", "reason security", "realm", "sessions", "revocation", "mail")
+    assert steps == dict.fromkeys(told, True)
     assert (await clerk.get(FOLDERS)).status_code == 401
     await world.life.suspend("acme", "security", told=steps.__setitem__)  # as if it had been cut off
     with pytest.raises(Conflict, match="Something else"):
@@ -398,7 +399,7 @@ async def test_a_tenant_is_suspended_while_it_moves_and_the_move_goes_on(world: 
     await world.life.move("acme", "database")
     assert (await clerk.get(FOLDERS)).status_code == 401
     with pytest.raises(Conflict):
-        await world.life.suspend("acme", "admin")
+        await world.life.suspend("acme", "security")
     await world.life.reactivate("acme")
     await asyncio.sleep(1.1)  # a token of the second of the revocation is refused as well
     assert (await world.client(user="clerk").get(FOLDERS)).status_code == 200
