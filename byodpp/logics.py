@@ -55,9 +55,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | AsyncIterator[bytes] | None = None  # sent as it is, without an envelope
     media_type: str = "application/octet-stream"  # of `body`
-    finite: bool = (
-        False  # whether a stream ends by itself, and so goes on when the caller's token has expired
-    )
+    finite: bool = False  # a stream that ends by itself: it goes on when the caller's token has expired
 
     @classmethod
     def redirect(cls, url: str, *, status: int = 303) -> Reply:
