@@ -19,7 +19,7 @@ from byodpp.authentication import Principal
 from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.families import keep_family
 from byodpp.authentication.revocations import BUMP as REVOKE
-from byodpp.authentication.revocations import KEEP_GONE, SUBJECT, RevocationWatch
+from byodpp.authentication.revocations import KEEP_GONE, OUTLAST, SUBJECT, RevocationWatch
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authentication.users import refuse_too_many_users
 from byodpp.authorization.changes import AccessChanges
@@ -35,7 +35,8 @@ _ACCESS: Final = frozenset({("access", "Policies"), ("access", "Roles"), ("acces
 _USERS: Final = ("access", "Users")
 _TENANTS: Final = ("tenancy", "Tenants")
 _CLASSES: Final = ("tenancy", "TenantClasses")
-_KEYS: Final = frozenset({("keys", "ApiKeys"), ("keys", "Revocations")})
+_REVOCATIONS: Final = ("keys", "Revocations")
+_KEYS: Final = frozenset({("keys", "ApiKeys"), _REVOCATIONS})
 _DIRECTORY: Final = frozenset({_TENANTS, _CLASSES, _USERS, ("grants", "Grants")})
 
 
@@ -119,6 +120,8 @@ class PartWrites:
             yield
         if kind in _KEYS:
             await self._revoke(transaction)
+            if kind == _REVOCATIONS:
+                await transaction.execute(OUTLAST)
         elif kind in _DIRECTORY:
             tenant = transaction.context.tenant_id
             await record_change(transaction, tenant)

@@ -23,7 +23,7 @@ from byodpp.exceptions import Unauthenticated
 from byodpp.testing import Bench, TestedApplication
 from byodpp.transfer import imports
 from tests.commands import operated
-from tests.patience import answered, soon
+from tests.patience import answered, blocked, soon
 from tests.worlds import build
 
 NAME = {"type": "string", "required": True}
@@ -590,6 +590,76 @@ async def test_a_process_that_has_not_heard_of_a_deleted_user_writes_no_other_ro
         elsewhere = other.client(role=None, headers={"Authorization": old.headers["authorization"]})
         assert (await elsewhere.post(KEYS, json={"name": "robot"})).status_code == 401
         assert (await admin.get(f"{USERS}?sort=id")).json()["data"] == users[:-1]
+
+
+@pytest.mark.parametrize("kind", ["token", "user", "tenant", "command"])
+async def test_no_key_is_made_or_exchanged_in_a_process_that_has_not_heard_of_a_revocation(
+    tested: TestedApplication, kind: str
+) -> None:
+    """By its own time it would be younger than the revocation, and good for a year."""
+    token = tested.token(user="ada", jti="ada-1")
+    authorization = {"Authorization": f"Bearer {token}"}
+    mine = (await tested.client(role=None, headers=authorization).post(KEYS, json={"name": "mine"})).json()
+    id, user = mine["data"]["id"], mine["data"]["userId"]
+    subject = {"token": {"subject": "ada-1"}, "user": {"subject": str(user)}}.get(kind, {})
+    async with another_process(tested) as other:
+        elsewhere = other.client(role=None, headers=authorization)
+        assert (await elsewhere.get(THINGS)).status_code == 200
+        await other.connected.revocation_watch.looks.stop()
+        if kind == "command":
+            await operated(tested, "revoke", "--tenant", "acme", "--user", str(user))
+        else:
+            operator = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+            body = {"kind": kind, **subject}
+            assert (await operator.post(REVOCATIONS, json=body)).status_code == 201
+        for path, sent in ((KEYS, {"name": "robot"}), (f"{KEYS}/{id}/rotate", None)):
+            answer = await elsewhere.post(path, json=sent)
+            assert answer.status_code == 401 and "was revoked" in answer.text
+        # To read is a matter of half a second, and leaves nothing behind.
+        assert (await elsewhere.get(THINGS)).status_code == 200
+    assert await stored(tested, "select count(*) from api_keys") == 1
+    assert await stored(tested, "select hash from byodpp.api_key_hashes") == hash_of(
+        mine["data"]["key"].split("_", 2)[2]
+    )
+
+
+async def test_a_session_that_has_gone_on_is_as_old_as_its_beginning(tested: TestedApplication) -> None:
+    """What was revoked since keeps it from making a key with the younger token that it goes on with."""
+    begun_at, authenticator = time.time() - 60, tested.connected.authenticator
+    for jti, ahead, before in (("a", 0, 0), ("b", 20, tested.settings.token_leeway_seconds)):
+        header = f"Bearer {tested.token(user='ada', jti=jti, iat=int(time.time()) + ahead)}"
+        caller = await authenticator.authenticate_session(header, begun_at=begun_at, session_id="begun")
+        assert caller.made_at == begun_at - before
+
+
+@pytest.mark.parametrize("kind", ["user", "tenant"])
+@pytest.mark.parametrize("first", ["key", "revocation"])
+async def test_no_key_outlives_a_revocation_that_was_under_way_when_it_was_made(
+    tested: TestedApplication, kind: str, first: str
+) -> None:
+    user = (await made(tested, user="ada"))["userId"]
+    old = tested.client(user="ada")
+    operator = tested.client(tenant="platform", headers={"X-Tenant": "acme"})
+    revoked = {"kind": kind} | ({"subject": str(user)} if kind == "user" else {})
+    steps = [
+        {"resource": "Revocations", "operation": "create", "data": revoked},
+        {"resource": "Things", "operation": "create", "data": {"name": "x"}},  # has to wait
+    ]
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute("lock table things in share mode")
+        body = steps if first == "revocation" else steps[::-1]
+        revoking = asyncio.create_task(operator.post("/api/v1/batch", json=body))
+        await blocked(transaction)
+        making = asyncio.create_task(old.post(KEYS, json={"name": "robot"}))
+        if first == "key":
+            assert (await making).status_code == 201
+    assert (await revoking).status_code == 200
+    answer = await making
+    if first == "revocation":
+        assert answer.status_code == 401 and "was revoked" in answer.text
+    else:
+        assert (await with_key(tested, answer.json()["data"]["key"]).get(THINGS)).status_code == 401
+    assert (await old.get(THINGS)).status_code == 401
 
 
 async def test_a_tenants_tokens_and_keys_are_revoked_together(tested: TestedApplication) -> None:

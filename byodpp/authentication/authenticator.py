@@ -57,6 +57,7 @@ class Principal:
     home: Tenant | None = None  # the one of `home_tenant_id`, where the caller has signed in
     claims: Claims | None = None
     browser: BrowserSession | None = None  # None: the token was sent by itself
+    made_at: float = 0.0  # of what was sent, by the clock here, in seconds since the epoch
     key_id: str | None = None  # the API key that was sent; None for a token
     key_hash: bytes | None = field(default=None, repr=False)  # of its secret: another one was exchanged
     operations: frozenset[str] | None = None  # `Resource:operation`, all that a key may; None: no such bound
@@ -274,7 +275,8 @@ class Authenticator:
             asked = self._principals.turn
             principal = await self._principal(claims, x_tenant)
             if session is not None:
-                principal = replace(principal, browser=session)
+                begun_at = self._verifier.made_after(principal.realm, session.begun_at)
+                principal = replace(principal, browser=session, made_at=min(principal.made_at, begun_at))
             self._principals.put((claims, x_tenant, session), principal, asked)
         self._refuse_revoked_token(principal, claims.issued_at, claims.token_id)
         return principal
@@ -426,12 +428,9 @@ class Authenticator:
         user = User(id=key.user_id, status=key.user_status)
         principal = await self._acting(claims, home, user, x_tenant)
         return replace(
-            principal,
-            key_id=key.id,
-            key_hash=key.hash,
-            operations=key.operations,
-            maker_roles=key.maker_roles,
-        )
+            principal, made_at=key.created_at, key_id=key.id, key_hash=key.hash,
+            operations=key.operations, maker_roles=key.maker_roles,
+        )  # fmt: skip
 
     async def _acting(self, claims: Claims, home: Tenant, user: User, x_tenant: str | None) -> Principal:
         if not user.active:
@@ -454,6 +453,7 @@ class Authenticator:
             tenant=tenant,
             home=home,
             claims=claims,
+            made_at=self._verifier.made_after(claims.realm, claims.issued_at),
         )
 
     async def _chosen(self, name: str, home: Tenant, *, platform: bool) -> Tenant:

@@ -2,7 +2,8 @@
 
 Whoever writes rows of `Revocations`, or of `ApiKeys`, counts `byodpp.revocation_version` up in the
 same transaction (`BUMP`); a process that sees another version than its own reads the rows that came
-since and forgets what it believes of keys and callers. An entry is dropped when the tokens it is
+since and forgets what it believes of keys and callers. One such transaction at a time comes to its end, so
+that no key outlives the revocation of what it was made by. An entry is dropped when the tokens it is
 about have ended by themselves. With the same look go the `changes` of tenants and users. Rejects
 nothing but the first reading.
 """
@@ -21,7 +22,17 @@ from byodpp.database import Database
 from byodpp.exceptions import ApiError
 from byodpp.recurring import Recurring
 
-__all__ = ["BUMP", "GONE", "KEEP_GONE", "SUBJECT", "WENT_SINCE", "RevocationWatch", "Revocations"]
+__all__ = [
+    "BUMP",
+    "GONE",
+    "KEEP_GONE",
+    "OUTLAST",
+    "REVOKED_SINCE",
+    "SUBJECT",
+    "WENT_SINCE",
+    "RevocationWatch",
+    "Revocations",
+]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -30,6 +41,20 @@ _log: Final = logging.getLogger(__name__)
 BUMP: Final = (
     "with counted as (update byodpp.revocation_version set version = version + 1 returning version)"
     " update revocations set _number = (select version from counted) where _number is null"
+)
+#: After it: an API key may have been made since the transaction began, and the revocation counts from then.
+OUTLAST: Final = (
+    "update revocations r set created_at = clock_timestamp(), updated_at = clock_timestamp()"
+    " where kind in ('user', 'tenant')"
+    " and _number = (select max(version) from byodpp.revocation_version) and exists"
+    " (select from api_keys k where k.tenant_id = r.tenant_id and k.created_at > r.created_at)"
+)
+#: After it, where a key has been made: whether that by which it was made was revoked, and nobody here has
+#: heard of it. By its own time the key would be younger than the revocation, and good.
+REVOKED_SINCE: Final = (
+    "select exists (select from revocations where tenant_id = $1 and expires_at > now()"
+    " and (kind = 'token' and subject = any($2::text[])"
+    " or created_at >= to_timestamp($3::float8) and (kind = 'tenant' or kind = 'user' and subject = $4)))"
 )
 #: A user whose row is deleted gets another one with the next token: by the row alone what he had would be
 #: good again. So his subject is written down as if it were one token's id.

@@ -67,7 +67,7 @@ def revoke(
 
 async def revoke_in(settings: Settings, slug: str, kind: str, subject: str) -> None:
     """Revoke something of a tenant: `token`, `user`, `key`, or with no subject the `tenant`'s everything."""
-    from byodpp.authentication.revocations import BUMP
+    from byodpp.authentication.revocations import BUMP, OUTLAST
     from byodpp.authentication.tenants import find_tenant
     from byodpp.cli.preparation import migrated_database, open_database
 
@@ -88,6 +88,7 @@ async def revoke_in(settings: Settings, slug: str, kind: str, subject: str) -> N
                 await transaction.execute(_INSERT, tenant, row_kind, subject or None, ends)
             await transaction.execute(_TOLD, tenant, *_about(kind, subject), kind)
             await transaction.execute(BUMP)
+            await transaction.execute(OUTLAST)
 
 
 async def _revoke_key(transaction: Transaction, tenant: int, key: str) -> bool:

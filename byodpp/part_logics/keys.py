@@ -2,7 +2,7 @@
 
 An application that has a class of its own for one of these keys of the logic map replaces ours.
 May reject: Forbidden (roles that the maker lacks, a key that makes keys), ValidationFailed, Conflict,
-InvalidHeader.
+InvalidHeader, Unauthenticated (of who was revoked just now).
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ from typing import Any, Final
 from marshmallow import Schema, fields
 
 from byodpp.authentication.keys import hash_of, new_secret, written
-from byodpp.authentication.revocations import GONE
-from byodpp.exceptions import Conflict, Detail, Forbidden, InvalidHeader, TenantMoving, ValidationFailed
+from byodpp.authentication.revocations import GONE, REVOKED_SINCE
+from byodpp.exceptions import (
+    Conflict,
+    Detail,
+    Forbidden,
+    InvalidHeader,
+    TenantMoving,
+    Unauthenticated,
+    ValidationFailed,
+)
 from byodpp.logics import Logic
 
 __all__ = ["KEY_LOGICS", "end_token"]
@@ -80,11 +88,24 @@ class _Making(Logic):
         return user.roles | self.access.given_roles(user)
 
     async def told(self, row: Mapping[str, Any], secret: str) -> dict[str, Any]:
-        """Keep the hash of a key's secret, and return the row with the key, which is told only now."""
-        await self.transaction.execute(
-            _KEEP_HASH, str(row["id"]), self.request.user.home_tenant_id, hash_of(secret)
-        )
+        """Keep the hash of a written key's secret, and return the row with the key, which is told only now.
+
+        Raises:
+            Unauthenticated: the caller was revoked by another process, of which this one has not heard yet.
+        """
+        user = self.request.user
+        home, ids = user.home_tenant_id, sent_ids(user)
+        if await self.transaction.fetchval(REVOKED_SINCE, home, ids, user.made_at, str(user.user_id)):
+            raise Unauthenticated("What was sent to sign in with was revoked", error="invalid_token")
+        await self.transaction.execute(_KEEP_HASH, str(row["id"]), home, hash_of(secret))
         return {**row, "key": written(str(row["id"]), secret)}
+
+
+def sent_ids(user: Any) -> list[str]:
+    """Return the ids by which what a principal has sent may have been revoked by itself."""
+    token = None if user.claims is None else user.claims.token_id
+    session = None if user.browser is None else user.browser.id
+    return [one for one in (token, session, user.key_id) if one is not None]
 
 
 def refuse_lacking(roles: Sequence[str], own: frozenset[str]) -> None:
