@@ -186,14 +186,16 @@ class Controller:
         call = self._call(request, "batch")
         presets = self._authorizer.presets(request.principal)
         load = partial(self._load_item, presets, self._schemas.creating(self.resource, presets))
-        call.body = batch = await read_batch(request.json, load, self.resource, request.aside)
+        look = partial(self._service.require_rows, call)
+        call.body = batch = await read_batch(request.json, load, self.resource, request.aside, look)
         if self.resource.relations and await request.aside(partial(self._rows_inside, batch)) > MOST_INSIDE:
             raise PayloadTooLarge(f"A request holds at most {MOST_INSIDE:,} rows inside rows.")
         return await self._write(request, call)
 
     def _rows_inside(self, batch: Batch) -> int:
         resource, count = self.resource, self._schemas.rows_inside
-        return sum(count(resource, one.operation, one.document) for one in batch.items)
+        whole = (one for one in batch.items if one.fault is None)
+        return sum(count(resource, one.operation, one.document) for one in whole)
 
     def load(self, operation: str, document: Any, principal: Principal, *, prefix: str = "") -> LoadedBody:
         """Let the schema judge the body of an operation.
@@ -240,10 +242,7 @@ class Controller:
             document = request.json if request.body else None
         except ApiError:
             document = None  # which is what it is refused for
-        named = document if isinstance(document, dict) else ()
-        sent = [name for name in named if request.decision.permits(name)]
-        call = self._call(request, request.operation)
-        await self._service.require_row(call, sent)
+        await self._service.require_row(self._call(request, request.operation), document)
 
     async def _write(
         self, request: Request, call: Call, work: Callable[[Unit], Awaitable[Any]] | None = None

@@ -23,14 +23,27 @@ WORLD: Final[dict[str, Any]] = {
                 "region": {"type": "string", "required": True},
                 "name": {"type": "string", "maxLength": 5},
                 "price": {"type": "integer"},
+                "boxId": {"references": "Boxes"},
             },
             "states": {"initial": "open", "transitions": {"close": {"from": "open", "to": "closed"}}},
             "access": {
                 "read": ["Admin", "Seller", _SEEN],
                 "write": ["Admin", _NORTH],
+                "batch": ["Admin", "Clerk", "Seller"],
                 "close:post": ["Admin", _NORTH],
                 "patch": ["Admin", _NORTH, _PRICED, _NAMED],
             },
+        },
+        {
+            "name": "Boxes",
+            "fields": {"region": {"type": "string"}},
+            "access": {"read": ["Admin", _NORTH], "write": ["Admin"]},
+        },
+        {
+            "name": "Sealed",
+            "versioned": "required",
+            "fields": {"region": {"type": "string", "required": True}},
+            "access": {"read": ["Admin", _SEEN], "write": ["Admin", _NORTH]},
         },
         {
             "name": "Standards",
@@ -104,3 +117,90 @@ async def test_a_shared_row_of_a_library_is_told_to_be_the_platforms_whatever_is
         for body in ({"name": "din"}, {"name": "too long"}):
             for method in ("PUT", "PATCH"):
                 assert (await admin.request(method, url, json=body)).status_code == 403, (method, body)
+
+
+_ITEMS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "a bad value": ("update", {"region": "south", "name": "too long"}),
+    "a bad value of a patch": ("patch", {"name": 5}),
+    "an unknown field": ("patch", {"nothing": 5}),
+    "a version that is none": ("patch", {"name": "a", "version": "x"}),
+    "a body of a deletion": ("delete", {"name": "a"}),
+    "a bad value of an upsert by its key": ("upsert", {"region": "north", "price": "x"}),
+    "a row that is not there": ("patch", {"name": "a", "boxId": 77}),
+}
+
+
+@pytest.mark.parametrize("way", list(_ITEMS))
+async def test_so_it_is_told_of_the_items_of_batches_and_of_operations_over_several_resources(
+    tmp_path: Path, byodpp_bench: Bench, way: str
+) -> None:
+    async with byodpp_bench.application(build(tmp_path, WORLD)) as served:
+        admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/lots"
+        operation, bad = _ITEMS[way]
+        keys = {
+            region: (await admin.post(url, json={"region": region})).json()["data"]["id"]
+            for region in ("north", "south", "hidden")
+        }
+        own = {"id": keys["north"], **bad}
+        for region, status in (("north", 422), ("south", 403), ("hidden", 404)):
+            item = {"id": keys[region], **bad}
+            batch = {"operation": operation, "items": [item]}
+            answer = await clerk.post(f"{url}/batch", json=batch)
+            assert answer.status_code == status, answer.text
+            assert answer.json()["error"]["details"][0]["field"].split(".")[0] == "0"
+            if region != "north":
+                answer = await clerk.post(f"{url}/batch", json={**batch, "items": [own, item]})
+                # What only the database knows is told of the first item.
+                assert answer.status_code == (422 if way == "a row that is not there" else status)
+            each = await clerk.post(f"{url}/batch", json={**batch, "atomic": False})
+            [told] = each.json()["data"]
+            assert (each.status_code, told["error"]["statusCode"]) == (200, status)
+            assert [one["field"].split(".")[0] for one in told["error"]["details"]] == ["0"] * (status == 422)
+            if operation != "upsert":
+                step = {"operation": operation, "resource": "Lots", "id": keys[region], "data": bad}
+                answer = await clerk.post("/api/v1/batch", json=[step])
+                assert answer.status_code == status, answer.text
+                assert answer.json()["error"]["details"][0]["field"].split(".")[0] == "0"
+        stored = (await admin.get(url)).json()["data"]
+        assert {one["version"] for one in stored} == {1}
+
+
+async def test_the_faults_of_all_items_are_told_together_where_their_rows_are_the_callers_to_change(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    async with byodpp_bench.application(build(tmp_path, WORLD)) as served:
+        clerk, url = served.client(role="Clerk"), "/api/v1/lots"
+        made = await clerk.post(f"{url}/batch", json=[{"region": "north"}] * 2)
+        keys = [row["id"] for row in made.json()["data"]]
+        items = [{"id": key, "name": 5, "other": 1} for key in keys]
+        answer = await clerk.post(f"{url}/batch", json={"operation": "patch", "items": items})
+        assert answer.status_code == 422
+        told = [one["field"] for one in answer.json()["error"]["details"]]
+        assert told == ["0.name", "0.other", "1.name", "1.other"]
+
+
+async def test_that_nobody_may_do_so_to_any_row_is_told_before_the_faults_of_items(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    async with byodpp_bench.application(build(tmp_path, WORLD)) as served:
+        seller, url = served.client(role="Seller"), "/api/v1/lots"
+        batch = {"operation": "delete", "items": [{"id": 77, "name": 5}]}
+        assert (await seller.post(f"{url}/batch", json=batch)).status_code == 403
+        each = await seller.post(f"{url}/batch", json={**batch, "atomic": False})
+        assert each.json()["data"][0]["error"]["statusCode"] == 403
+        assert (await seller.post(f"{url}/batch", json=[{"name": 5}])).status_code == 403
+
+
+async def test_a_version_that_is_missing_is_told_after_what_is_told_of_the_row(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    async with byodpp_bench.application(build(tmp_path, WORLD)) as served:
+        admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/sealed"
+        for region, status in (("north", 428), ("south", 403), ("hidden", 404)):
+            key = (await admin.post(url, json={"region": region})).json()["data"]["id"]
+            items = {"operation": "patch", "items": [{"id": key, "region": "north"}]}
+            assert (await clerk.post(f"{url}/batch", json=items)).status_code == status
+            each = await clerk.post(f"{url}/batch", json={**items, "atomic": False})
+            assert each.json()["data"][0]["error"]["statusCode"] == status
+            step = {"operation": "patch", "resource": "Sealed", "id": key, "data": {"region": "north"}}
+            assert (await clerk.post("/api/v1/batch", json=[step])).status_code == status

@@ -13,10 +13,10 @@ that is not atomic is not refused for its items: each carries its fault.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from byodpp.aside import Aside
 from byodpp.definitions import ResourceDefinition, Within
@@ -58,6 +58,8 @@ _TURN: Final = 50
 
 #: Takes operation, JSON value and prefix of paths (`3.`); returns what the schema makes of it.
 LoadItem = Callable[[str, Any, str], Any]
+#: Takes the items of a batch that will be refused.
+Look: TypeAlias = "Callable[[Sequence[BatchItem]], Awaitable[None]]"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class BatchItem:
 
     index: int  # place in the body
     operation: str  # create, update, patch, delete; of an item with a key `update`, else `upsert`
-    key: Any = None  # JSON value of `id`; None when the operation needs none
+    key: Any = None  # JSON value of `id`; None when the operation needs none, or it is missing
     version: int | None = None  # that the row must have; None is any
     document: Any = None  # JSON value without the key
     values: Any = None  # what the schema made of it; None for a delete
@@ -93,7 +95,9 @@ class Batch:
     selection: Selection | None = None  # instead of items
 
 
-async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefinition, aside: Aside) -> Batch:
+async def read_batch(
+    document: Any, load_item: LoadItem, resource: ResourceDefinition, aside: Aside, look: Look
+) -> Batch:
     """Judge the body of a batch.
 
     Args:
@@ -101,6 +105,7 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
         load_item: judges one item.
         resource: what the items are of; its bounds hold.
         aside: runs what may take long.
+        look: refuses items of an atomic batch for the rows that they name, before their faults are told.
 
     Raises:
         ValidationFailed: it is no batch, or an atomic one with faulty items.
@@ -122,7 +127,8 @@ async def read_batch(document: Any, load_item: LoadItem, resource: ResourceDefin
         some = list(enumerate(raw[start : start + _TURN], start))
         items += await aside(partial(_read_items, operation, some, load_item, resource, on))
         await asyncio.sleep(0)
-    if atomic:
+    if atomic and any(item.fault is not None for item in items):
+        await look(items)
         _refuse_faults(items)
     _refuse_repeats(items, atomic=atomic)
     return Batch(operation=operation, items=tuple(items), atomic=atomic, on=on)
@@ -262,22 +268,26 @@ def read_item(
         if not keyed and isinstance(value, dict):
             value = {name: inner for name, inner in value.items() if name != "id"}
     judged = "create" if operation == "upsert" else operation
-    version = None
+    key = version = rest = None
     try:
         if operation == "create" and isinstance(value, dict):  # most items of all
             values = load_item(operation, value, f"{index}.")
             return BatchItem(index=index, operation=operation, document=value, values=values)
-        if resource.versioned and operation in ("patch", "delete", "upsert") and isinstance(value, dict):
-            version = row_version(value.get("version"), f"{index}.version")
-            value = {name: inner for name, inner in value.items() if name != "version"}
         key, rest = _keyed(judged, index, value)
         key = None if key is None else spelled(resource, key)
-        values = None if operation == "delete" else load_item(judged, rest, f"{index}.")
+        if resource.versioned and operation in ("patch", "delete", "upsert"):
+            version = row_version(rest.pop("version", None), f"{index}.version")
+        values = None
+        if operation == "delete":
+            _refuse_rest(rest, index)
+        else:
+            values = load_item(judged, rest, f"{index}.")
         if operation == "upsert" and values is not None:
             _refuse_empty_key(values.values, index, on)
     except ValidationFailed as fault:
         # Kept until the answer is out: without the frames it went through, of which each item has some.
-        return BatchItem(index=index, operation=operation, fault=fault.with_traceback(None))
+        fault.with_traceback(None)
+        return BatchItem(index=index, operation=operation, key=key, document=rest, fault=fault)
     return BatchItem(index=index, operation=operation, key=key, version=version, document=rest, values=values)
 
 
@@ -295,17 +305,20 @@ def _keyed(operation: str, index: int, value: Any) -> tuple[Any, Any]:
     if not isinstance(value, dict):
         raise _refused(str(index), "type", "Must be an object.")
     if operation == "create":
-        return None, value
+        return None, dict(value)
     key = whole(value.get("id"))
     if key is None:
         raise _refused(f"{index}.id", "required", "The key of the row is required.")
     if isinstance(key, bool) or not isinstance(key, int | str):
         raise _refused(f"{index}.id", "type", "Must be the key of a row.")
-    rest = {name: inner for name, inner in value.items() if name != "id"}
-    if operation == "delete" and rest:
+    return key, {name: inner for name, inner in value.items() if name != "id"}
+
+
+def _refuse_rest(rest: Mapping[str, Any], index: int) -> None:
+    """Refuse what a deletion says beside the key."""
+    if rest:
         details = [Detail(f"{index}.{name}", "unknown_field", "Unknown field.") for name in rest]
         raise ValidationFailed(details=details[:_MOST_DETAILS])
-    return key, rest
 
 
 def _refuse_faults(items: Sequence[BatchItem]) -> None:

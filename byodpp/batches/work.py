@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from byodpp.aside import by_size
+from byodpp.aside import by_size, others
 from byodpp.audit.notes import About
 from byodpp.batches.locking import Named, named_inside
 from byodpp.batches.reading import Batch, BatchItem
+from byodpp.batches.rows_first import require_row, row_first
 from byodpp.batches.selection import Selecting
 from byodpp.batches.upserts import Upserts
 from byodpp.calls import Call
 from byodpp.database import NeedsTransaction
 from byodpp.definitions import Kind
-from byodpp.exceptions import ApiError, Forbidden, NotFound
+from byodpp.exceptions import ApiError, Conflict, Forbidden, NotFound
 from byodpp.judged_calls import at_index, versioned, writing
 from byodpp.repository import Repository
 from byodpp.repository.acting import refuse_fields
@@ -66,7 +67,7 @@ class BatchWork:
     def _named(self, call: Call, batch: Batch) -> Iterator[Named]:
         resource, schemas = call.resource, self._parts.schemas
         for item in batch.items:
-            if item.key is not None:
+            if item.key is not None and item.fault is None:
                 document = item.document if isinstance(item.document, Mapping) else None
                 known = document is not None and not schemas.needs_stored(resource, document)
                 yield resource, item.operation, item.key, document if known else None
@@ -151,10 +152,11 @@ class BatchWork:
             item: what is to be done.
             upsert: does it, where the item has to be found by its unique key.
         """
-        if item.fault is not None:
-            return ItemOutcome(index=item.index, error=item.fault)
         position = self.unit.outbox.mark()
         try:
+            if item.fault is not None:
+                await self._look(call, item)
+                return ItemOutcome(index=item.index, error=item.fault)
             async with self.unit.transaction.savepoint():
                 if upsert is not None:
                     operation, row = await upsert(item)
@@ -175,9 +177,12 @@ class BatchWork:
 
     async def item(self, call: Call, item: BatchItem) -> Any:
         """Run one item through its logic class, or the generic operation."""
-        params = {} if item.key is None else {"id": str(item.key)}
-        single = self.item_call(call, item.operation).having(params=params, expected_version=item.version)
-        loaded, schemas = item.values, self._parts.schemas
+        single = self._naming(call, item)
+        async with row_first(self.unit, single, item.document):
+            return await self._item(single, item)
+
+    async def _item(self, call: Call, item: BatchItem) -> Any:
+        single, loaded, schemas = call, item.values, self._parts.schemas
         if item.operation == "patch" and schemas.needs_stored(call.resource, item.document):
             stored = await self.unit.locked(single, item.document)
             presets = self._parts.authorizer.presets(self.unit.principal)
@@ -188,6 +193,30 @@ class BatchWork:
         if loaded is not None:
             single = writing(single, loaded)
         return self.unit.answer.count(await self.unit.execute(versioned(single)), call.resource)
+
+    async def look(self, call: Call, items: Sequence[BatchItem]) -> None:
+        """Refuse items for the rows that they name, in their order, whatever else is wrong with them.
+
+        Raises:
+            Forbidden: the caller may do this to no row, or not to this one.
+            NotFound: there is none that he may read.
+        """
+        for place, item in enumerate(items):
+            await others(place)
+            try:
+                await self._look(call, item)
+            except ApiError as error:
+                raise at_index(error, item.index) from error
+
+    async def _look(self, call: Call, item: BatchItem) -> None:
+        """Do so with one; which row an upsert means, nobody can tell while its body is not valid."""
+        if item.operation != "upsert" and not isinstance(item.fault, Conflict):
+            await require_row(self.unit, self._naming(call, item), item.document)
+
+    def _naming(self, call: Call, item: BatchItem) -> Call:
+        """Return the call of one item, which names its row and no more of it."""
+        params = {} if item.key is None else {"id": str(item.key)}
+        return self.item_call(call, item.operation).having(params=params, expected_version=item.version)
 
     def repository(self, call: Call) -> Repository:
         """Return the rows of the call's resource, as its caller sees them."""

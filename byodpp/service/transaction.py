@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from byodpp.audit.notes import About
 from byodpp.authentication import Principal
+from byodpp.batches import BatchItem
+from byodpp.batches.rows_first import require_row
+from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
-from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
+from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.idempotency import IdempotencyKeys
@@ -282,29 +285,30 @@ class Service:
             await trail.read(call.principal, call.origin, about, query.shape, lookup, result)
         return result
 
-    async def require_row(self, call: Call, sent: Iterable[str]) -> None:
-        """Refuse a call for the row that it names, whatever else is wrong with it.
+    async def require_row(self, call: Call, document: Any) -> None:
+        """Refuse a call for the row that it names, whatever else is wrong with it (`batches.rows_first`).
 
         Args:
             call: that names a row, or none.
-            sent: fields that are to be written, as far as the caller may write them on some row.
+            document: JSON value that is sent for it.
 
         Raises:
             NotFound: there is none that the caller may read.
-            Forbidden: he may not do this to it. What a class makes of a call is for the class to judge.
+            Forbidden: he may not do this to it.
         """
-        if call.resource.kind is Kind.LOGIC or "id" not in call.params:
-            return
-        resource, operation, key = call.resource, call.operation, call.params["id"]
-        await self.row(call.principal, resource, key)
-        if operation in READ_OPERATIONS or self.parts.logics.get(resource, operation) is not None:
-            return
+        await self.together(call.principal, call.origin, lambda unit: require_row(unit, call, document))
 
-        async def look(unit: Unit) -> None:
-            repository = unit.repositories(resource.version, call=call)[resource.name]
-            await repository.refuse_barred(key, operation, sent)
+    async def require_rows(self, call: Call, items: Sequence[BatchItem]) -> None:
+        """Refuse a batch for the first row that its items name, whatever else is wrong with them.
 
-        await self.together(call.principal, call.origin, look)
+        Raises:
+            Forbidden: the caller may do this to no row, or not to this one.
+            NotFound: there is none that he may read.
+        """
+        may, caller, resource = self.parts.authorizer.decide, call.principal, call.resource
+        known = [item for item in items if item.operation != "upsert"]
+        if any(item.key is not None or not may(caller, resource, item.operation).allowed for item in known):
+            await self.together(caller, call.origin, lambda unit: BatchWork(unit).look(call, items))
 
     def hears(self, event: str) -> bool:
         """Tell whether some handler of this process wants an event of that name."""

@@ -22,6 +22,7 @@ from byodpp.authentication import ANONYMOUS, Principal
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.authorization import Authorizer, Decision
 from byodpp.batches.locking import Named, leaves_keys, lock_in_order, named_by, named_inside
+from byodpp.batches.rows_first import row_first
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query, Shape
@@ -291,8 +292,6 @@ class Unit:
         if action is None and operation not in resource.operations:
             raise MethodNotAllowed(f"{resource.name} has no {operation[:100]}.")
         decision = self.decided(resource, operation, (params or {}).get("id"))
-        if version is not None:
-            _refuse_version(resource, operation, action)
         call = Call(
             resource=resource,
             operation=operation,
@@ -303,7 +302,10 @@ class Unit:
             action=action,
             expected_version=version,
         )
-        return await self.execute(versioned(await self._with_body(call, body, prefix)))
+        async with row_first(self, call, body):
+            if version is not None:
+                _refuse_version(resource, operation, action)
+            return await self.execute(versioned(await self._with_body(call, body, prefix)))
 
     def decided(self, resource: ResourceDefinition, operation: str, key: str | None = None) -> Decision:
         """Return on which rows and fields the caller may do something.
