@@ -496,10 +496,17 @@ def test_a_part_named_without_fields_is_the_parts() -> None:
         ({"extends": "byodpp:access/Users", "scope": "shared"}, "scope"),
         ({"extends": "byodpp:access/Users", "name": "People"}, "name"),
         ({"extends": "byodpp:access/Users", "fields": {"email": {"type": "text"}}}, "fields.email"),
+        ({"extends": "byodpp:access/Policies", "softDelete": True}, "softDelete"),
+        ({"name": "UserRoles", "type": "database", "softDelete": True}, "softDelete"),
     ],
 )
 def test_what_a_part_declares_stays_the_parts(document: Json, path: str) -> None:
     assert problem({"resources": [document]}).path == f"$.resources[0].{path}"
+
+
+def test_rows_of_parts_may_have_a_history() -> None:
+    users = read({"extends": "byodpp:access/Users", "softDelete": False, "history": True}).get("Users")
+    assert users.history and not users.soft_delete
 
 
 def test_the_parts_declare_what_the_framework_relies_on() -> None:

@@ -191,7 +191,8 @@ def _resource_keys() -> Iterator[Key]:
         'Count the changes of each row and answer with ETag; "required" demands If-Match on writes.',
         False,
     )
-    yield key("softDelete", Flag(), "Deleting hides a row and keeps it.", False)
+    told = "Deleting hides a row and keeps it. Not of a part's resource: its rows hold while they are there."
+    yield key("softDelete", Flag(), told, False)
     yield key("audit", Flag(), "Write an audit entry with every change.", False)
     yield key("history", Flag(), "Keep every former version of a row.", False)
     yield key(

@@ -221,6 +221,12 @@ def _extended(one: Declared, base: Declared, checker: Checker) -> Checked:
             )
         if key in base.body:
             merged[key] = base.body[key]
+    if one.body.get("softDelete"):
+        checker.report(
+            one.body.at("softDelete"),
+            f"a row of {base.body['name']} holds while it is there, and would do so when it is only hidden",
+            'Leave it out: "audit" keeps what a deleted row said, and "history" all its versions.',
+        )
     for key in _MERGED_MAPS:
         for name in base.body.get(key, {}).keys() & one.body.get(key, {}).keys() if told else ():
             if key != "messages":
