@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import pytest_asyncio
 
+from byodpp.embedded import SUPERUSER
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
 
@@ -121,3 +123,54 @@ async def test_a_row_is_judged_with_the_rows_that_were_written_inside_it(served:
     assert [one["success"] for one in answer.json()["data"]] == [False, True], answer.text
     assert (await admin.get(url)).json()["count"] == 2
     assert {row["status"] for row in (await admin.get("/api/v1/lines")).json()["data"]} == {"open"}
+
+
+COUNTED: Final[dict[str, Any]] = {
+    "resources": [
+        {
+            "name": "Yards",
+            "fields": {"name": {"type": "string"}},
+            "relations": {"sums": {"resource": "Sums", "foreignField": "yardId"}},
+            "access": {"read": ["Admin", "Clerk"], "write": ["Admin"]},
+        },
+        {
+            "name": "Carts",
+            "fields": {"yardId": {"references": "Yards", "as": "yard"}},
+            "access": _by({"yard.sums": {"none": {"total": {"gt": 3}}}}),
+        },
+        {
+            "name": "Sums",
+            "type": "view",
+            "table": "sums",
+            "fields": {"yardId": {"references": "Yards"}, "total": {"type": "integer"}},
+            "access": {"read": ["Admin"]},
+        },
+    ]
+}
+SUMS: Final = """
+create view sums with (security_invoker = true) as
+    select tenant_id, yard_id as id, yard_id, count(*)::int as total from carts group by tenant_id, yard_id;
+grant select on sums to byodpp_app, byodpp_system;
+alter view sums owner to byodpp_owner
+"""
+
+
+async def test_a_rule_about_a_view_is_judged_with_what_it_shows_of_the_written_rows(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    blueprint, url = build(tmp_path, COUNTED), "/api/v1/carts"
+    async with byodpp_bench.database(blueprint) as name:
+        owner = await asyncpg.connect(byodpp_bench.server.uri(SUPERUSER, name))
+        await owner.execute(SUMS)
+        await owner.close()
+        async with byodpp_bench.application(blueprint, origin=name) as served:
+            admin, clerk = served.client(), served.client(role="Clerk")
+            yard = (await admin.post("/api/v1/yards", json={})).json()["data"]["id"]
+            one = {"yardId": yard}
+            assert (await clerk.post(f"{url}/batch", json=[one] * 4)).status_code == 403
+            assert (await clerk.post(f"{url}/batch", json=[one] * 2)).status_code == 201
+            file, kind = f"yardId\n{yard}\n{yard}\n", {"Content-Type": "text/csv"}
+            sent = await clerk.post(f"{url}/import", content=file, headers=kind)
+            assert sent.json()["data"]["created"] == 1, sent.text
+            assert (await clerk.post(url, json=one)).status_code == 403
+            assert (await admin.get("/api/v1/sums")).json()["data"][0]["total"] == 3

@@ -21,7 +21,7 @@ from byodpp.repository.stored_keys import Match
 from byodpp.repository.stores import Store
 from byodpp.rows import Page, Row, opened
 from byodpp.schemas.modifiers import ModifierKind, readable
-from byodpp.statements.intended import asks_of
+from byodpp.statements.intended import asks_of, asks_of_its_own
 
 __all__ = ["Reading"]
 
@@ -203,8 +203,8 @@ class Reading:
         store, resource = self._store, self.resource
         if permitted is None:
             return
-        asked = asks_of(store.registry, resource, permitted)
-        if not (asked if everywhere else resource.table in asked):
+        asks = asks_of if everywhere else asks_of_its_own
+        if not asks(store.registry, resource, permitted):
             return
         if not await store.keys.all_fit(self._acting, resource, ids, permitted):
             refused = Forbidden(f"You may not make the row of {resource.name} like this.")

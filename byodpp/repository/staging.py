@@ -22,7 +22,7 @@ from byodpp.repository.constraint_errors import already_there, explained
 from byodpp.repository.references import needs_look
 from byodpp.repository.stores import Store
 from byodpp.schemas.keys import REFERENCE
-from byodpp.statements.intended import asks_of, is_foreseeable
+from byodpp.statements.intended import asks_of_its_own, is_foreseeable
 from byodpp.statements.staging import StagedRows, StagingStatements
 
 __all__ = ["Refused", "Staging", "Written"]
@@ -142,8 +142,8 @@ class Staging:
 
     def _asks_of_others(self, permitted: Condition | None) -> bool:
         """Whether which rows the caller may have depends on others of the same table, of these as well."""
-        resource = self._resource
-        return permitted is not None and resource.table in asks_of(self._store.registry, resource, permitted)
+        registry = self._store.registry
+        return permitted is not None and asks_of_its_own(registry, self._resource, permitted)
 
     async def _halve(self, records: Sequence[int], permitted: Condition | None, written: Written) -> None:
         """Write the good ones of rows that cannot be written together."""

@@ -14,14 +14,16 @@ import sqlalchemy as sa
 from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.conditions import AllOf, AnyOf, Comparison, Condition, Opened, Search
-from byodpp.definitions import ResourceDefinition
+from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.registry import Registry
 from byodpp.statements.reads import Statements
 
-__all__ = ["FITS", "asks_of", "changed_rows", "is_foreseeable", "new_rows"]
+__all__ = ["FITS", "asks_of", "asks_of_its_own", "changed_rows", "is_foreseeable", "new_rows"]
 
 #: A column that no field can have: whether the caller may have the row.
 FITS: Final = quoted_name("#fits", True)
+#: What a view shows may be of any table.
+_ANY: Final = "*"
 
 
 def is_foreseeable(resource: ResourceDefinition, condition: Condition) -> bool:
@@ -42,11 +44,16 @@ def is_foreseeable(resource: ResourceDefinition, condition: Condition) -> bool:
             return True if getattr(condition, "path", ()) else is_foreseeable(resource, condition.part)
 
 
-def asks_of(registry: Registry, resource: ResourceDefinition, condition: Condition) -> frozenset[str]:
-    """Return the tables of the related rows that a rule asks about.
+def asks_of_its_own(registry: Registry, resource: ResourceDefinition, condition: Condition) -> bool:
+    """Whether a rule asks about related rows that may be of the resource's own table, or made of these.
 
-    Rows of these that the same statement writes are to it what they were before.
+    Rows that the same statement writes are to it what they were before.
     """
+    return not asks_of(registry, resource, condition).isdisjoint((resource.table, _ANY))
+
+
+def asks_of(registry: Registry, resource: ResourceDefinition, condition: Condition) -> frozenset[str]:
+    """Return the tables of the related rows that a rule asks about."""
     match condition:
         case Search() | Opened():
             return frozenset()
@@ -55,7 +62,7 @@ def asks_of(registry: Registry, resource: ResourceDefinition, condition: Conditi
     tables, target = set[str](), resource
     for name in getattr(condition, "path", ()):
         target = registry.target(target, target.relations[name])
-        tables.add(target.table)
+        tables.add(_ANY if target.kind is Kind.VIEW else target.table)
     inner = (
         frozenset[str]() if isinstance(condition, Comparison) else asks_of(registry, target, condition.part)
     )
