@@ -14,6 +14,7 @@ from byodpp.bootstrap import assemble
 from byodpp.testing import Bench, TestedApplication
 
 _OWN: Final = {"roles": ["Clerk"], "filter": {"region": "north"}}
+_NUMBERED: Final = {"roles": ["Clerk"], "filter": {"region": "north", "not": {"id": {"lt": 1}}}}
 _OF_REGION: Final = {"roles": ["Clerk"], "filter": {"region.name": "north"}}
 _LOTS: Final[dict[str, Any]] = {
     "fields": {
@@ -36,6 +37,7 @@ WORLD: Final = {
     "resources": [
         {"name": "Lots", **_LOTS},
         {"name": "Tracked", "versioned": True, "softDelete": True, "audit": True, "id": "ulid", **_LOTS},
+        {"name": "Numbered", **_LOTS, "access": {"read": ["Admin", _OWN], "write": ["Admin", _NUMBERED]}},
         {"name": "Regions", "fields": {"name": {"type": "string"}}, "access": {"read": ["*"]}},
         {
             "name": "Stalls",
@@ -51,7 +53,7 @@ WORLD: Final = {
             "fields": {"load": {"type": "integer", "unique": True}},
             "access": _by({"load": {"lte": 10}}),
         },
-        {"name": "Crates", "fields": _CODE, "access": _by({"id": {"lt": 100}})},
+        {"name": "Crates", "fields": _CODE, "access": _by({"id": {"lte": 4}})},
         {"name": "Pallets", "fields": _CODE, "access": _by({"createdAt": {"gt": "2020-01-01T00:00:00Z"}})},
         {"name": "Later", "fields": _CODE, "access": _by({"createdAt": {"gt": "2220-01-01T00:00:00Z"}})},
     ]
@@ -104,7 +106,7 @@ def ways(url: str, key: Any, new: dict[str, Any]) -> dict[str, tuple[str, str, d
     }
 
 
-@pytest.mark.parametrize("name", ["lots", "tracked", "stalls"])
+@pytest.mark.parametrize("name", ["lots", "tracked", "numbered", "stalls"])
 async def test_whoever_may_not_have_a_row_does_not_learn_that_it_is_there(
     market: TestedApplication, name: str
 ) -> None:
@@ -163,6 +165,9 @@ async def test_a_rule_about_what_postgresql_fills_in_is_judged_as_well(market: T
         assert (await clerk.post(f"{url}/batch", json=body)).status_code == 201
     sent = await clerk.post(f"{url}/import", content="code\nd\n", headers={"Content-Type": "text/csv"})
     assert sent.json()["data"]["created"] == 1
+    assert (await clerk.post(url, json={"code": "e"})).status_code == 403
+    sent = await clerk.post(f"{url}/import", content="code\nf\n", headers={"Content-Type": "text/csv"})
+    assert sent.json()["data"]["created"] == 0
     assert (await clerk.patch(f"{url}/1", json={"code": "z"})).status_code == 200
     assert (await clerk.post("/api/v1/pallets", json={"code": "a"})).status_code == 201
     assert (await clerk.post("/api/v1/later", json={"code": "a"})).status_code == 403

@@ -22,7 +22,7 @@ from byodpp.repository.constraint_errors import already_there, explained
 from byodpp.repository.references import needs_look
 from byodpp.repository.stores import Store
 from byodpp.schemas.keys import REFERENCE
-from byodpp.statements.intended import asks_of_its_own, is_foreseeable
+from byodpp.statements.intended import asks_of_its_own, foreseen
 from byodpp.statements.staging import StagedRows, StagingStatements
 
 __all__ = ["Refused", "Staging", "Written"]
@@ -221,9 +221,10 @@ class Staging:
 
     async def _barred(self, permitted: Condition | None, meant: Mapping[str, Any]) -> list[tuple[int, int]]:
         """Return the places of rows that the caller may not have, as far as that can be seen before."""
-        if permitted is None or not is_foreseeable(self._resource, permitted):
+        if permitted is None:
             return []
-        found = await self._asked(self._statements.barred(self._resource, permitted), meant)
+        before = foreseen(self._resource, permitted)
+        found = await self._asked(self._statements.barred(self._resource, before), meant)
         return [(row["record"], row["line"]) for row in found]
 
     async def _wrong_keys(self, meant: Mapping[str, Any]) -> list[_WrongKey]:

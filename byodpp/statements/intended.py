@@ -8,17 +8,29 @@ Out: the same as a part of the statement that writes. Rejects nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import quoted_name
 
-from byodpp.conditions import AllOf, AnyOf, Comparison, Condition, Opened, Search
+from byodpp.conditions import (
+    EVERYTHING,
+    NOTHING,
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    Negation,
+    Opened,
+    Refusal,
+    Search,
+)
 from byodpp.definitions import Kind, ResourceDefinition
 from byodpp.registry import Registry
 from byodpp.statements.reads import Statements
 
-__all__ = ["FITS", "asks_of", "asks_of_its_own", "changed_rows", "is_foreseeable", "new_rows"]
+__all__ = ["FITS", "asks_of", "asks_of_its_own", "changed_rows", "foreseen", "new_rows"]
 
 #: A column that no field can have: whether the caller may have the row.
 FITS: Final = quoted_name("#fits", True)
@@ -26,22 +38,28 @@ FITS: Final = quoted_name("#fits", True)
 _ANY: Final = "*"
 
 
-def is_foreseeable(resource: ResourceDefinition, condition: Condition) -> bool:
-    """Whether a rule asks nothing of a new row that is known only once it is there: its number.
+def foreseen(resource: ResourceDefinition, condition: Condition, *, wanted: bool = True) -> Condition:
+    """Return what is known of a rule before a new row is there: the rule will not hold where this does not.
 
+    The number of the row is known only once it is there: what is asked of it is taken for what is wanted.
     What follows a relation from the row asks for others that refer to it, and there are none yet.
+
+    Args:
+        resource: of the row.
+        condition: the rule; where nothing of it is about the number, it comes back as it is.
+        wanted: what makes the rule hold; another one below a negation.
     """
     match condition:
-        case Comparison(path=(), field="id"):
-            return resource.key != "bigint"
-        case Comparison() | Search():
-            return True
-        case AllOf(parts) | AnyOf(parts):
-            return all(is_foreseeable(resource, part) for part in parts)
+        case Comparison(path=(), field="id") if resource.key == "bigint":
+            return EVERYTHING if wanted else NOTHING
         case Opened():
-            return False
+            return EVERYTHING if wanted else NOTHING
+        case AllOf(parts) | AnyOf(parts):
+            return type(condition)(tuple(foreseen(resource, part, wanted=wanted) for part in parts))
+        case Negation(part) | Refusal(part):
+            return replace(condition, part=foreseen(resource, part, wanted=not wanted))
         case _:
-            return True if getattr(condition, "path", ()) else is_foreseeable(resource, condition.part)
+            return condition
 
 
 def asks_of_its_own(registry: Registry, resource: ResourceDefinition, condition: Condition) -> bool:

@@ -84,7 +84,7 @@ class StagingStatements:
         return self._statements.cached(key, build)
 
     def barred(self, resource: ResourceDefinition, permitted: Condition) -> Compiled:
-        """Rows that the caller may not have, of a rule that is foreseeable: `record` and `line`."""
+        """Rows that the caller may not have, by what is `foreseen` of a rule: `record` and `line`."""
 
         def build() -> sa.Select[Any]:
             columns, staged, rows = self._rows(resource)

@@ -23,7 +23,7 @@ from byodpp.statements.answers import Answers
 from byodpp.statements.audit_entries import former_values, recorded
 from byodpp.statements.consequences import Consequences
 from byodpp.statements.history import moment_of_change
-from byodpp.statements.intended import FITS, changed_rows, is_foreseeable, new_rows
+from byodpp.statements.intended import FITS, changed_rows, foreseen, new_rows
 from byodpp.statements.json import json_array
 from byodpp.statements.keys import KeyStatements, bind_key, key_columns
 from byodpp.statements.modifiers import modified, unfit
@@ -134,14 +134,15 @@ class WriteStatements:
     ) -> tuple[sa.CTE, sa.CTE | None, Condition | None]:
         """Return the rows that a select gives, inserted; the same as intended; and what is left to judge.
 
-        Where it can be seen before which of them the caller may have, all are inserted or none.
+        As far as it can be seen before which of them the caller may have, all are inserted or none.
         """
         table, intended = self._tables[resource], None
-        if permitted is not None and is_foreseeable(resource, permitted):
-            intended = new_rows(self._statements, resource, table, names, source, permitted)
+        if permitted is not None:
+            before = foreseen(resource, permitted)
+            intended = new_rows(self._statements, resource, table, names, source, before)
             all_fit = sa.select(sa.func.bool_and(intended.c[FITS])).scalar_subquery()
             source = sa.select(*(intended.c[name] for name in names)).where(all_fit)
-            permitted = None
+            permitted = None if before == permitted else permitted
         inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
         return inserted, intended, permitted
 
@@ -182,7 +183,7 @@ class WriteStatements:
         refused: sa.ColumnElement[Any] = sa.func.count().filter(answer.c.permitted.is_not(sa.true()))
         if intended is not None:
             barred = sa.select(sa.func.count()).select_from(intended).where(sa.not_(intended.c[FITS]))
-            refused = barred.scalar_subquery()
+            refused += barred.scalar_subquery()
         return sa.select(
             sa.func.count().label("created"),
             refused.label("refused"),
