@@ -2,15 +2,19 @@
 
 In: a request and the work that answers it inside a transaction. Out: the answer, once the
 effect is certain. The answer is written before the commit, because an `Idempotency-Key` stores
-it with the effect. May reject: InvalidHeader (the key), IdempotencyInProgress,
+it with the effect. May reject: InvalidHeader (the key, or a
+stream without end), IdempotencyInProgress,
 IdempotencyKeyReused, and whatever the work rejects.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
 
 from byodpp.calls import Origin
+from byodpp.exceptions import InvalidHeader
 from byodpp.idempotency import (
     KEYED_METHODS,
     IdempotencyKey,
@@ -26,6 +30,10 @@ from byodpp.service import Service
 from byodpp.service.units import Unit
 
 __all__ = ["answer_write", "briefly", "is_brief", "is_plain", "origin_of"]
+
+#: How long, and how large, a stream may be that is kept with its effect: the transaction waits for its end.
+_STREAM_SECONDS: Final = 10.0
+_STREAM_BYTES: Final = 67_108_864
 
 Work = Callable[[Unit], Awaitable[Answer]]
 
@@ -134,8 +142,35 @@ def _key(request: Request) -> IdempotencyKey | None:
 
 
 async def _whole(body: bytes | AsyncIterator[bytes]) -> bytes:
-    """Return a body in one piece: a stream cannot be sent twice."""
-    return body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
+    """Return a body in one piece: a stream cannot be sent twice.
+
+    Raises:
+        InvalidHeader: it is one that takes long, or has no end.
+    """
+    if isinstance(body, bytes):
+        return body
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_STREAM_SECONDS) as patience:
+            async for chunk in body:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > _STREAM_BYTES:
+                    raise _not_kept()
+    except TimeoutError as error:
+        if patience.expired():
+            raise _not_kept() from error
+        raise
+    finally:
+        close = getattr(body, "aclose", None)
+        if close is not None:
+            await close()
+    return b"".join(chunks)
+
+
+def _not_kept() -> InvalidHeader:
+    return InvalidHeader("The answer is a stream, and too long to be kept: leave out Idempotency-Key.")
 
 
 def _replayed(kept: KeptAnswer) -> Answer:

@@ -97,6 +97,22 @@ async def test_patch_batch_action_transition_and_steps_over_several_resources_ar
     assert events.count("items.created") == 4
 
 
+@pytest.mark.parametrize("talks", [True, False])
+async def test_a_stream_without_end_is_not_waited_for_to_be_kept(
+    store: TestedApplication, monkeypatch: pytest.MonkeyPatch, talks: bool
+) -> None:
+    """It would lie in memory, and hold a connection, for as long as the server lives."""
+    if not talks:
+        monkeypatch.setattr("byodpp.answering._STREAM_SECONDS", 0.1)
+    client, headers = store.client(), keyed()
+    item = await an_item(client, stock=int(talks))
+    refused = await client.post(f"{ITEMS}/{item['id']}/endless", headers=headers)
+    assert (refused.status_code, code(refused)) == (400, "invalid_header"), refused.text
+    assert "Idempotency-Key" in refused.json()["error"]["message"]
+    assert (await client.get(f"{ITEMS}/{item['id']}")).json()["data"]["seen"] == 0, "it has left nothing"
+    assert await kept(store) == 0
+
+
 async def test_the_same_key_with_another_request_is_refused(store: TestedApplication) -> None:
     client, headers = store.client(), keyed("k")
     assert (await client.post(ITEMS, json={"name": "a"}, headers=headers)).status_code == 201

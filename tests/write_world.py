@@ -61,6 +61,7 @@ WRITES: Final[dict[str, Any]] = {
                         "actions": [
                             {"url": "/api/v1/items/{id}/count", "method": "post"},
                             {"url": "/api/v1/items/{id}/stream", "method": "post"},
+                            {"url": "/api/v1/items/{id}/endless", "method": "post"},
                             {"url": "/api/v1/items/{id}/later", "method": "post"},
                             {"url": "/api/v1/items/{id}/swallow", "method": "post"},
                             {"url": "/api/v1/public-count", "method": "post", "public": True},
@@ -204,6 +205,8 @@ WRITES: Final[dict[str, Any]] = {
 }
 
 _SOURCE: Final = """
+import asyncio
+
 from byodpp.exceptions import Conflict
 from byodpp.logics import Logic, Reply
 
@@ -230,6 +233,21 @@ class Stream(Logic):
             yield b"two\\n"
 
         return Reply(body=lines(), status=202, media_type="text/plain", headers={"X-Kind": "stream"})
+
+
+class Endless(Logic):
+    resource, action = "Items", "endless:post"
+
+    async def execute(self):
+        row = await self.system["Items"].read(self.request.params["id"])
+        await self.system["Items"].patch(row["id"], {"seen": row["seen"] + 1})
+
+        async def ticks():
+            while True:
+                yield b"x" * 100_000
+                await asyncio.sleep(0 if row["stock"] else 60)
+
+        return Reply(body=ticks(), media_type="text/event-stream")
 
 
 class Later(Logic):
