@@ -22,7 +22,7 @@ from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
 from byodpp.conditions import Query
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
-from byodpp.exceptions import ApiError, Detail, InvalidQuery, PayloadTooLarge
+from byodpp.exceptions import ApiError, Detail, InvalidQuery, PayloadTooLarge, UniqueConflict
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps, put_below
@@ -141,7 +141,11 @@ class Controller:
         self._refuse_query(request)
         call = writing(self._call(request, "update"), request.validated)
         self._expect(call, request)
-        return await self._write(request, call)
+        try:
+            return await self._write(request, call)
+        except UniqueConflict:
+            await self._service.require_as_stored(call)
+            raise
 
     async def patch(self, request: Request) -> Answer:
         """PATCH one row: a merge patch, or the steps of a JSON Patch."""

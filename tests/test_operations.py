@@ -236,6 +236,21 @@ async def test_put_refuses_read_only_fields_that_differ_from_what_is_stored(shop
     assert (await client.put(f"{PRODUCTS}/999999", json=product)).status_code == 404
 
 
+async def test_put_tells_what_must_be_as_stored_before_what_is_taken(shop: TestedApplication) -> None:
+    admin, editor = shop.client(), shop.client(role="Editor")
+    first = await a_product(admin)
+    other = (await admin.post(PRODUCTS, json={"name": "Other", "categoryId": first["categoryId"]})).json()
+    url, taken = f"{PRODUCTS}/{other['data']['id']}", {**other["data"], "name": first["name"]}
+    for client, wrong, status, code in (
+        (admin, {"isFeatured": True}, 422, "read_only"),
+        (editor, {"metadata": {"mine": 1}}, 403, "forbidden"),
+    ):
+        refused = await client.put(url, json={**taken, **wrong})
+        assert (refused.status_code, details(refused)) == (status, dict.fromkeys(wrong, code))
+        assert (await client.put(url, json=taken)).status_code == 409
+    assert (await editor.get(url)).json()["data"] == other["data"]
+
+
 async def test_put_replaces_the_fields_that_the_caller_may_write_and_no_other(
     shop: TestedApplication,
 ) -> None:

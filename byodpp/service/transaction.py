@@ -28,6 +28,7 @@ from byodpp.events import Event, EventBus, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.idempotency import IdempotencyKeys
 from byodpp.repository.lone_rows import change_alone, create_alone, event_of
+from byodpp.repository.outcomes import difference
 from byodpp.repository.row_reads import RowRead, RowReads
 from byodpp.rows import Page, Row
 from byodpp.service.lone import is_lone, is_single
@@ -309,6 +310,20 @@ class Service:
         known = [item for item in items if item.operation != "upsert"]
         if any(item.key is not None or not may(caller, resource, item.operation).allowed for item in known):
             await self.together(caller, call.origin, lambda unit: BatchWork(unit).look(call, items))
+
+    async def require_as_stored(self, call: Call) -> None:
+        """Refuse an update for values that must be as stored, which is told before what is taken.
+
+        Raises:
+            NotFound: there is no row by now that the caller may read.
+            Forbidden: he may not write these fields.
+            ValidationFailed: they are read-only. What a class makes of a call is for the class to judge.
+        """
+        if not call.read_only or self.parts.logics.get(call.resource, call.operation) is not None:
+            return
+        stored = await self.row(call.principal, call.resource, call.params["id"])
+        if (refused := difference(call.resource, call.read_only, stored)) is not None:
+            raise refused
 
     def hears(self, event: str) -> bool:
         """Tell whether some handler of this process wants an event of that name."""
