@@ -582,6 +582,34 @@ async def test_a_suspension_beside_an_invitation_is_taken_up_also_when_that_has_
         await world.life.suspend("gamma", "admin")
 
 
+async def test_nobody_is_let_in_again_before_a_suspension_for_security_has_revoked_what_was_given(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it went on beside an invitation that had stopped, and stopped as well."""
+    await world.life.onboard(ADA)
+    ulid = (await world.rows("select ulid from tenants where slug = 'gamma'"))[0]["ulid"]
+    stolen = world.issuer.issue(ulid, "somebody", roles=["Admin"])
+
+    async def away(*arguments: Any, **named: Any) -> None:
+        raise ValidationFailed("The identity provider is out of order")
+
+    monkeypatch.setattr(world.issuer.administration, "invite", away)
+    monkeypatch.setattr(world.issuer.administration, "update_realm", away)
+    with pytest.raises(ValidationFailed):
+        await world.life.invite("gamma", BEN)
+    with pytest.raises(ValidationFailed):
+        await world.life.suspend("gamma", "security")
+    monkeypatch.undo()
+    with pytest.raises(Conflict, match="not revoked yet: finish that first by tenants suspend gamma"):
+        await world.life.reactivate("gamma")
+    await world.life.suspend("gamma", "security")
+    await world.life.reactivate("gamma")
+    await world.application.connected.revocation_watch.refresh()
+    world.application.connected.authenticator.forget()
+    client = world.application.client(role=None, headers={"Authorization": f"Bearer {stolen}"})
+    assert (await client.get("/api/v1/notes")).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [

@@ -13,7 +13,7 @@ from typing import Any, Final
 from byodpp.authentication.tenants import Tenant
 from byodpp.calls import Origin
 from byodpp.database import PLATFORM_TENANT, Database, SessionContext
-from byodpp.exceptions import ValidationFailed
+from byodpp.exceptions import Conflict, ValidationFailed
 from byodpp.identity import IdentityAdministration
 from byodpp.places.placement import Tier
 from byodpp.registry import Registry
@@ -34,7 +34,7 @@ from byodpp.tenant_life.procedures import Procedures
 from byodpp.tenant_life.relocation import Relocation
 from byodpp.tenant_life.role_names import refuse_slips
 from byodpp.tenant_life.running import Told, nobody_told, run
-from byodpp.tenant_life.steps import Steps
+from byodpp.tenant_life.steps import REVOCATION, Steps
 
 __all__ = ["TenantLife"]
 
@@ -186,13 +186,21 @@ class TenantLife:
 
         Raises:
             NotFound: there is no such tenant.
-            Conflict: it is not suspended.
+            Conflict: it is not suspended, or not yet as one for security is.
         """
         tenant = await self._finder.find(name, "reactivate")
+        await self._refuse_unrevoked(tenant)
         async with self._database.system() as transaction:
             await end_stopped(transaction, tenant.id, "invite")
         steps = self._steps.reactivation(tenant)
         await run(self._procedures, "reactivate", tenant.slug, {"tenant": tenant.id}, steps, told)
+
+    async def _refuse_unrevoked(self, tenant: Tenant) -> None:
+        """See that a suspension for security that stopped beside an invitation has revoked what was given."""
+        reason = await self._procedures.suspended_for(tenant.id)
+        if reason == "security" and await self._procedures.cut_off("suspend", tenant.id, REVOCATION):
+            told = f"Tenant {tenant.slug!r} was suspended for security, and its tokens are not revoked yet"
+            raise Conflict(f"{told}: finish that first by tenants suspend {tenant.slug} --reason security")
 
     async def export(self, name: str, folder: Path) -> Path:
         """Write everything that belongs to a tenant at one moment into a zip file, and return its path.

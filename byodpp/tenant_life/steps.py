@@ -37,11 +37,13 @@ from byodpp.tenant_life.plans import Guest, Newcomer
 from byodpp.tenant_life.procedures import Step, left_open
 from byodpp.tenant_life.removal import TenantRemoval
 
-__all__ = ["Steps"]
+__all__ = ["REVOCATION", "Steps"]
 
 Results = Mapping[str, Any]
 Work = Callable[[Unit, Results], Awaitable[Any]]
 
+#: Step of a suspension for security that revokes what was given before.
+REVOCATION: Final = "revocation"
 #: Of an API key, the longest of what is sent to sign in with.
 _LONGEST_LIFE: Final = timedelta(days=366)
 #: Where the first link of an administrator leads.
@@ -311,7 +313,7 @@ class Steps:
             for_platform("sessions", partial(self._log_out, tenant)),
         ]
         if reason == "security":
-            steps.append(for_known("revocation", self._revoke, tenant))
+            steps.append(for_known(REVOCATION, self._revoke, tenant))
         return [*steps, for_platform("mail", partial(self._mail_suspended, tenant, reason))]
 
     def reactivation(self, tenant: Tenant) -> list[Step]:
