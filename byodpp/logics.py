@@ -208,7 +208,11 @@ class Logic(ABC):
         self._context.emit(event, data, resource_id=resource_id)
 
     async def audit(self, action: str, resource_id: Any = None, changes: Any = None) -> None:
-        """Write an audit entry in this transaction."""
+        """Write an audit entry in this transaction.
+
+        Raises:
+            ValueError: `action` has more than 128 characters, or `resource_id` more than 255.
+        """
         await self._context.audit(action, resource_id, changes)
 
     def lock(self, name: str) -> AbstractAsyncContextManager[None]:

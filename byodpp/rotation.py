@@ -30,7 +30,7 @@ _HISTORY: Final = "byodpp.history"
 _TOLD: Final = (
     "insert into audit_logs (tenant_id, action, resource_type, result, changes)"
     " values ($1, 'ROTATE', $2, 'success',"
-    " jsonb_build_object('values', $3::int, 'field', $4::text, 'key', $5::text))"
+    " json_build_object('values', $3::int, 'field', $4::text, 'key', $5::text))"
 )
 
 

@@ -223,7 +223,7 @@ BEGIN
         o.correlation_id, o.actor_id, o.created_at
     FROM byodpp.outbox o
     UNION ALL
-    SELECT a._event_number, a.id, a.tenant_id, a._event, a.changes -> 'after', a.resource_type::text,
+    SELECT a._event_number, a.id, a.tenant_id, a._event, a.changes::jsonb -> 'after', a.resource_type::text,
         a.resource_id::text, a.request_id::text, coalesce(a._correlation, a.request_id), a.user_id,
         a.created_at
     FROM audit_logs a WHERE a._event IS NOT NULL

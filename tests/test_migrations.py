@@ -439,6 +439,7 @@ async def test_a_shorter_text_that_a_policy_holds_waits_for_nobody(place: Place)
         ("bigint", "character varying(9)", "", False),
         ("timestamp with time zone", "date", "the time of day is lost", False),
         ("text", "bytea", "only the application", False),
+        ("jsonb", "json", "", True),
     ],
 )
 def test_what_a_change_of_type_loses_is_said(old: str, new_type: str, told: str, kept: bool) -> None:

@@ -213,7 +213,7 @@ async def test_the_json_of_a_row_is_written_once_for_answer_audit_and_event(coun
     database = counted.store.connected.database
     async with database.system() as transaction:
         same = await transaction.fetch(
-            "select a.changes = jsonb_build_object('before', null, 'after', o.data) as same"
+            "select a.changes::jsonb = jsonb_build_object('before', null, 'after', o.data) as same"
             " from audit_logs a join byodpp.events() o on o.resource_id = a.resource_id"
             " where a.resource_type = 'Items' and o.name = 'items.created'"
         )

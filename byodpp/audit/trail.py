@@ -69,15 +69,15 @@ _OWN: Final = {
 }
 _COLUMNS: Final = {
     "tenant_id": "bigint", "action": "text", "resource_type": "text", "resource_id": "text",
-    "user_id": "bigint", "actor_tenant_id": "bigint", "key_id": "text", "changes": "jsonb",
+    "user_id": "bigint", "actor_tenant_id": "bigint", "key_id": "text", "changes": "json",
     "ip_address": "text", "user_agent": "text", "result": "text", "reason": "text", "request_id": "text",
 }  # fmt: skip
 _INSERT: Final = (
     f"insert into audit_logs ({', '.join(_COLUMNS)}, created_at) select "
-    + ", ".join(f"n.{name}::{kind}" if kind == "jsonb" else f"n.{name}" for name, kind in _COLUMNS.items())
+    + ", ".join(f"n.{name}::{kind}" if kind == "json" else f"n.{name}" for name, kind in _COLUMNS.items())
     + ", clock_timestamp() - make_interval(secs => n.age) from unnest("
     + ", ".join(
-        f"${place}::{'text' if kind == 'jsonb' else kind}[]"
+        f"${place}::{'text' if kind == 'json' else kind}[]"
         for place, kind in enumerate(_COLUMNS.values(), start=1)
     )
     + f", ${len(_COLUMNS) + 1}::float8[]) as n({', '.join(_COLUMNS)}, age)"

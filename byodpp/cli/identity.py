@@ -28,7 +28,7 @@ __all__ = ["log_out", "provider", "renew", "second_factor", "service_account"]
 Slug = Annotated[str, typer.Argument(help="Slug or ULID of the tenant.", metavar="TENANT")]
 _TOLD: Final = (
     "insert into audit_logs (tenant_id, action, resource_type, result, changes)"
-    " values ($1, $2, 'Tenants', 'success', jsonb_build_object('name', $3::text))"
+    " values ($1, $2, 'Tenants', 'success', json_build_object('name', $3::text))"
 )
 _SELECT: Final = "select name, domain from tenants where id = $1"
 

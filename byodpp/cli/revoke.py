@@ -27,7 +27,7 @@ _INSERT = (
 )
 _TOLD = (
     "insert into audit_logs (tenant_id, action, resource_type, resource_id, result, changes)"
-    " values ($1, 'REVOKE', $2, $3, 'success', jsonb_build_object('kind', $4::text))"
+    " values ($1, 'REVOKE', $2, $3, 'success', json_build_object('kind', $4::text))"
 )
 
 

@@ -30,7 +30,7 @@ _SELECT = (
 _UPDATE = "update byodpp.secret_values set key_id = $3, sealed = $4 where tenant_id = $1 and secret_id = $2"
 _TOLD = (
     "insert into audit_logs (tenant_id, action, resource_type, result, changes)"
-    " values ($1, 'ROTATE', 'Secrets', 'success', jsonb_build_object('secrets', $2::int, 'key', $3::text))"
+    " values ($1, 'ROTATE', 'Secrets', 'success', json_build_object('secrets', $2::int, 'key', $3::text))"
 )
 
 

@@ -37,6 +37,8 @@ def converted(value: str, old: str, new: str, *, array: bool = False) -> str:
         value, old = _WRITTEN[old].format(value), "text"
     if new == "jsonb":
         return f"CASE WHEN {value} IS NOT NULL THEN jsonb_build_array({value}) END" if array else f"to_jsonb({value})"
+    if (old, new) == ("jsonb", "json"):
+        return f"{value}::json"
     if new.startswith("character varying"):
         # Without a cast to its length: that would cut longer values, while storing them refuses. Of spaces at
         # the end it refuses none, and cuts them: behind what is no space they are refused as well.
@@ -53,7 +55,7 @@ def converted(value: str, old: str, new: str, *, array: bool = False) -> str:
 
 def keeps_values(old: str, new: str) -> bool:
     """Whether no value becomes another one: all fit, or those that do not are refused."""
-    return is_widening(old, new) or (_is_text(old) and _is_text(new))
+    return is_widening(old, new) or (_is_text(old) and _is_text(new)) or (old, new) == ("jsonb", "json")
 
 
 def loss(old: str, new: str) -> str:

@@ -17,6 +17,7 @@ from byodpp import wire
 from byodpp.access_guide import AccessGuide
 from byodpp.aside import LARGE_BYTES, aside, by_size
 from byodpp.audit.notes import About
+from byodpp.audit.said import Said
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import ANONYMOUS, Principal
 from byodpp.authentication.tenants import TenantDirectory
@@ -152,23 +153,14 @@ class Unit:
         return Repositories(self.parts.store, acting, version)
 
     async def audit(self, resource: str, action: str, resource_id: Any, changes: Any) -> None:
-        """Write an audit entry in this transaction."""
-        principal, origin = self.principal, self.origin
-        await self.repositories("v1", system=True)["AuditLogs"].insert(
-            {
-                "action": action,
-                "resourceType": resource,
-                "resourceId": None if resource_id is None else str(resource_id),
-                "userId": principal.user_id or None,
-                "actorTenantId": principal.visiting_from,
-                "keyId": principal.key_id,
-                "changes": changes,
-                "ipAddress": origin.client_ip or None,
-                "userAgent": origin.user_agent[:500] or None,
-                "result": "success",
-                "requestId": origin.request_id,
-            }
-        )
+        """Write an audit entry in this transaction.
+
+        Raises:
+            ValueError: `action` or `resource_id` is longer than the trail's field.
+        """
+        trail = self.repositories("v1", system=True)["AuditLogs"]
+        said = Said(resource=resource, action=action, key=resource_id, changes=changes)
+        await trail.insert(said.entry(trail.resource, self.principal, self.origin))
 
     # --- running calls ----------------------------------------------------------------
 

@@ -7,11 +7,11 @@ changed. An entry is an event as well, where the change is one and a row is left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, array
 
 from byodpp.conditions import Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition
@@ -65,9 +65,9 @@ def audit_entry(
         deleted: whether there is none afterwards.
         event: whether each entry is an event, whose data is the row afterwards.
     """
-    changes = _changes(old, None if deleted else after)
-    if secrets := _secrets(resource):
-        changes = _with_redacted(changes, secrets, row, old, deleted=deleted)
+    told = {"before": None if old is None else old.c.recorded, "after": None if deleted else after}
+    secrets = _secrets(resource)
+    changes = _with_redacted(told, secrets, row, old, deleted=deleted) if secrets else _document(told)
     values: dict[str, sa.ColumnElement[Any]] = {
         "tenant_id": statements.session_tenant(),
         "action": _told("audit_action"),
@@ -94,14 +94,11 @@ def audit_entry(
     return sa.insert(entries).from_select(list(values), source).cte("_audited")
 
 
-def _changes(old: sa.CTE | None, after: sa.ColumnElement[Any] | None) -> sa.ColumnElement[Any]:
-    """Return what a row was and is as one document, put together as text: PostgreSQL reads it once."""
-    before = "null" if old is None else sa.func.coalesce(old.c.recorded, _text("null"))
-    now = "null" if after is None else sa.cast(after, sa.Text())
-    text = _text('{"before":')
-    for part in (before, ',"after":', now, "}"):
-        text = text.op("||")(_text(part) if isinstance(part, str) else part)
-    return sa.cast(text, JSONB())
+def _document(told: Mapping[str, sa.ColumnElement[Any] | None]) -> sa.ColumnElement[Any]:
+    """Return one document of others, which PostgreSQL copies and does not read."""
+    null = sa.literal_column("null::json", JSON())
+    pairs = [(_text(name), null if value is None else value) for name, value in told.items()]
+    return sa.func.json_build_object(*(part for pair in pairs for part in pair), type_=JSON())
 
 
 def _text(value: str) -> sa.ColumnElement[str]:
@@ -117,14 +114,14 @@ def _secrets(resource: ResourceDefinition) -> list[FieldDefinition]:
 
 
 def _with_redacted(
-    changes: sa.ColumnElement[Any],
+    told: Mapping[str, sa.ColumnElement[Any] | None],
     secrets: Sequence[FieldDefinition],
     row: sa.CTE,
     old: sa.CTE | None,
     *,
     deleted: bool,
 ) -> sa.ColumnElement[Any]:
-    """Add the names of the fields that have changed and whose values are not told."""
+    """Return the document with the names of the fields that have changed and whose values are not told."""
     names = []
     for one in secrets:
         was: sa.ColumnElement[Any] = old.c[_FORMER + one.column] if old is not None else _NULL
@@ -132,6 +129,6 @@ def _with_redacted(
         names.append(sa.case((was.is_distinct_from(now), sa.literal(one.name, sa.Text()))))
     changed = sa.func.array_remove(sa.cast(array(names), ARRAY(sa.Text())), None)
     return sa.case(
-        (sa.func.cardinality(changed) == sa.literal_column("0"), changes),
-        else_=changes.op("||")(sa.func.jsonb_build_object("redacted", sa.func.to_jsonb(changed))),
+        (sa.func.cardinality(changed) == sa.literal_column("0"), _document(told)),
+        else_=_document({**told, "redacted": sa.func.array_to_json(changed, type_=JSON())}),
     )

@@ -102,7 +102,8 @@ def _like(
 def _compare_json(
     value: sa.ColumnElement[Any], definition: FieldDefinition, comparison: Comparison, operator: str
 ) -> sa.ColumnElement[Any]:
-    document: sa.ColumnElement[Any] = sa.type_coerce(value, JSONB())
+    # Most columns are jsonb, where the cast does nothing; those that are `kept_as_written` are json.
+    document: sa.ColumnElement[Any] = sa.cast(value, JSONB())
     if comparison.inside:
         path = bound(lambda sources: list(comparison.inside), ARRAY(sa.Text()))
         document = document.op("#>", return_type=JSONB())(path)

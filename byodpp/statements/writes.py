@@ -363,7 +363,7 @@ class WriteStatements:
             permitted.append(self._statements.condition(resource, change.permitted, table))
         null: sa.ColumnElement[Any] = sa.literal_column("null")
         before = sa.cast(self._statements.row_json(resource, table, change.visibility), sa.Text())
-        told = sa.cast(self._statements.row_json(resource, table, recorded(resource)), sa.Text())
+        told = self._statements.row_json(resource, table, recorded(resource))
         state = table.c[resource.columns[resource.states.field]] if resource.states else null
         source: sa.FromClause = table
         fits: sa.ColumnElement[Any] = sa.true()

@@ -26,7 +26,7 @@ from byodpp.exceptions import ManifestError, Problem
 from byodpp.manifest.draft import snake_case
 from byodpp.registry import Registry
 from byodpp.sql_text import MAX_NAME_BYTES, bounded_name, literal, quote
-from byodpp.tables.framework import framework_tables, hidden_columns
+from byodpp.tables.framework import framework_tables, hidden_columns, kept_as_written
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 from byodpp.tables.search_text import search_document
 from byodpp.tables.words import enumerated, is_checked_by_policy, one_of
@@ -221,6 +221,8 @@ class _Builder:
         if field.references is not None:
             # A reference takes the type of its target.
             field = self.registry.target(resource, field.references).fields.get("id", field)
+        if field.column in kept_as_written(resource.part, resource.name):
+            return postgresql.JSON(none_as_null=True)
         kind: sa.types.TypeEngine[Any] = field.type.column_type(field)
         if isinstance(kind, sa.String) and kind.collation is None:
             kind.collation = field.locale or "C"

@@ -24,6 +24,7 @@ __all__ = [
     "UNHASHED",
     "framework_tables",
     "hidden_columns",
+    "kept_as_written",
 ]
 
 #: Column of the audit entries that no field shows: the transaction that brought the entry, whatever its id.
@@ -73,6 +74,15 @@ def hidden_columns(part: str | None, resource: str) -> tuple[sa.Column[Any], ...
     if (part, resource) == ("keys", "Revocations"):
         return (sa.Column(quoted_name(NUMBER, True), sa.BigInteger, nullable=True),)
     return ()
+
+
+def kept_as_written(part: str | None, resource: str) -> frozenset[str]:
+    """Return the columns of a part's table that are json, not jsonb; most have none.
+
+    What an audit entry says is written with every change, and searched by few: PostgreSQL keeps the text and
+    does not take it apart (`docs/decisions/0090`).
+    """
+    return frozenset({"changes"}) if (part, resource) == ("audit", "AuditLogs") else frozenset()
 
 
 #: Begins the route of an idempotency key where it is one of the control plane: such keys stay there.
