@@ -73,7 +73,7 @@ def audit_entry(
         "action": _told("audit_action"),
         "resource_type": _text(resource.name),
         "resource_id": sa.cast(row.c.id, sa.Text()),
-        "user_id": sa.func.nullif(statements.user(), sa.literal_column("0")),
+        "user_id": statements.user(),
         "actor_tenant_id": sa.bindparam("actor_tenant_id", type_=sa.BigInteger()),
         "key_id": _told("key_id"),
         "changes": changes,

@@ -101,7 +101,7 @@ class Consequences:
             sa.cast(row.c.id, sa.Text()),
             sa.bindparam("request_id", type_=sa.Text()),
             sa.bindparam("correlation_id", type_=sa.Text()),
-            sa.func.nullif(self._statements.user(), sa.literal_column("0")),
+            self._statements.user(),
         )
         columns = [
             "tenant_id", "name", "data", "resource", "resource_id",

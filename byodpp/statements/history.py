@@ -56,7 +56,7 @@ def history_entry(
         tables: of the application.
         resource: of the rows.
         row: the written rows, whole.
-        user: parameter with the caller's id.
+        user: parameter with the caller's id, null when anonymous.
         deleted: whether there is no row any more for those who read.
     """
     secret = [one.column for one in resource.fields.values() if one.write_only and not one.implied]
@@ -69,7 +69,7 @@ def history_entry(
         sa.cast(row.c.id, sa.Text()),
         sa.bindparam("operation", type_=sa.Text()),
         _begun(resource, row, deleted=deleted),
-        sa.func.nullif(user, sa.literal_column("0")),
+        user,
         sa.bindparam("request_id", type_=sa.Text()),
         whole,
     ).select_from(row)

@@ -279,7 +279,7 @@ class Statements:
         return scope_tenant()
 
     def user(self) -> sa.ColumnElement[Any]:
-        """Return the parameter with the caller's id, 0 when anonymous."""
+        """Return the parameter with the caller's id, null when anonymous."""
         return bound(_user, sa.BigInteger(), "acting_user")
 
     def owner(self) -> sa.ColumnElement[Any]:
@@ -377,8 +377,8 @@ def _session_tenant(sources: Sources) -> int:
     return sources.context.tenant_id if sources.context is not None else sources.scope_tenant_id
 
 
-def _user(sources: Sources) -> int:
-    return sources.context.user_id if sources.context is not None else 0
+def _user(sources: Sources) -> int | None:
+    return (sources.context.user_id or None) if sources.context is not None else None
 
 
 def context_setting() -> sa.Subquery:
