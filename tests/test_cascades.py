@@ -24,6 +24,7 @@ def belonging(resource: str, *, on_delete: str = "cascade", **more: Any) -> dict
     return {"references": resource, "required": on_delete != "setNull", "onDelete": on_delete, **more}
 
 
+_WITH_CHAPTERS = {"chapters": {"some": {"id": {"gt": 0}}}}
 LIBRARY: dict[str, Any] = {
     "include": ["byodpp:access", "byodpp:audit"],
     "services": [
@@ -34,7 +35,16 @@ LIBRARY: dict[str, Any] = {
                     "name": "Books",
                     "audit": True,
                     "fields": {"name": NAME, "partOfId": belonging("Books", on_delete="setNull")},
-                    "access": {**ALL, "delete": ["Admin", {"roles": ["Editor"], "filter": {"name": "mine"}}]},
+                    "relations": {"chapters": {"resource": "Chapters", "foreignField": "bookId"}},
+                    "access": {
+                        "read": [*ALL["read"], {"roles": ["Keeper"], "filter": _WITH_CHAPTERS}],
+                        "write": ALL["write"],
+                        "delete": [
+                            "Admin",
+                            {"roles": ["Editor"], "filter": {"name": "mine"}},
+                            {"roles": ["Keeper"], "filter": {"chapters": {"some": {"name": "loose"}}}},
+                        ],
+                    },
                 },
                 {
                     "name": "Chapters",
@@ -184,6 +194,18 @@ async def test_who_may_delete_a_row_may_delete_what_goes_with_it_and_nobody_else
     assert await audited(library) == [] and await counted(library, "covers") == [2]
     assert (await editor.delete(f"/api/v1/books/{mine}")).status_code == 204
     assert await counted(library, "books", "chapters", "covers") == [1, 1, 1]
+
+
+async def test_a_rule_about_rows_that_go_too_is_asked_while_they_are_there(
+    library: TestedApplication,
+) -> None:
+    admin, keeper = library.client(), library.client(role="Keeper")
+    loose, bound, empty = [await make(admin, "books") for _ in range(3)]
+    for book, name in ((loose, "loose"), (bound, "bound")):
+        await make(admin, "chapters", bookId=book, name=name)
+    told = [(await keeper.delete(f"/api/v1/books/{book}")).status_code for book in (loose, bound, empty)]
+    assert told == [204, 403, 404]
+    assert await counted(library, "books", "chapters") == [2, 1]
 
 
 async def test_the_class_of_what_goes_has_its_say(library: TestedApplication) -> None:

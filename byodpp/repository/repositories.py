@@ -251,21 +251,27 @@ class Repository(Reading):
         cascades = None if resource.soft_delete else acting.cascades
         if cascades is None or not cascades.concern(resource):
             return await self._remove(id, expected_version)
-        if not await self._store.keys.fits(acting, resource, id, self._permitted("delete", frozenset())):
+        permitted = self._permitted("delete", frozenset())
+        if not await self._store.keys.fits(acting, resource, id, permitted):
             return await self._remove(id, expected_version)  # which tells why not
+        ruled = permitted is not None or acting.visibility(resource).rows is not None
         position = acting.outbox.mark()
         try:
             async with acting.transaction.savepoint(), self._store.guard(acting, resource):
                 await self.lock(id)
+                if ruled and not await self._store.keys.fits(acting, resource, id, permitted):
+                    return await self._remove(id, expected_version)  # others have changed it meanwhile
                 await cascades.delete_dependents(resource, self._store.key(resource, id))
-                await self._remove(id, expected_version)
+                await self._remove(id, expected_version, judged=True)
         except ApiError:
             acting.outbox.rewind(position)
             raise
 
-    async def _remove(self, id: Any, expected_version: int | None) -> None:
+    async def _remove(self, id: Any, expected_version: int | None, *, judged: bool = False) -> None:
         kind = "softDelete" if self.resource.soft_delete else "delete"
         change = self._shape(kind, "delete", (), expected_version)
+        if judged:  # with the rows that have gone before it
+            change = replace(change, visibility=replace(change.visibility, rows=None), permitted=None)
         record = await self._changed(change, id, expected_version=expected_version, operation="delete")
         self._judge_outcome(record, "delete", expected_version)
         if self.resource.soft_delete:
