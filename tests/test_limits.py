@@ -196,6 +196,24 @@ async def test_new_users_who_wait_for_others_of_their_tenant_keep_no_other_tenan
     assert [one.status_code for one in answers] == [200] * 7
 
 
+async def test_new_users_come_in_between_those_who_are_made_all_the_time(limited: TestedApplication) -> None:
+    """Who asks now and then whether nobody else is at it finds somebody, and never comes in."""
+    await put_into_class(limited, "acme", maxUsers=10_000)
+    admin, over = limited.client(), asyncio.Event()
+
+    async def making() -> None:
+        while not over.is_set():
+            assert (await admin.post(USERS, json={"name": "Ada"})).status_code == 201
+
+    makers = [asyncio.create_task(making()) for _ in range(12)]
+    try:
+        answers = await asyncio.gather(*(limited.client(user=f"new {n}").get(THINGS) for n in range(30)))
+    finally:
+        over.set()
+        await asyncio.gather(*makers)
+    assert [one.status_code for one in answers] == [200] * 30
+
+
 async def test_users_that_are_made_count_and_those_that_left_do_not(limited: TestedApplication) -> None:
     await put_into_class(limited, "acme", maxUsers=3)
     admin = limited.client()

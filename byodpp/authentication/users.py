@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
@@ -17,7 +18,7 @@ from byodpp.authentication.revocations import WENT_SINCE
 from byodpp.authentication.tenants import Tenant
 from byodpp.authentication.tokens import Claims
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import QuotaExceeded, Unauthenticated, Unavailable
+from byodpp.exceptions import QueryTimeout, QuotaExceeded, Unauthenticated, Unavailable
 from byodpp.expiring import Expiring
 
 __all__ = ["REFUSED", "User", "UserDirectory", "UserQuota", "refuse_too_many_users"]
@@ -33,7 +34,8 @@ _INSERT: Final = (
 )
 # Whoever else writes a user of the tenant waits, so that two cannot both be the last one.
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp users ' || $1::bigint::text, 0))"
-_TRY_LOCK: Final = _LOCK.replace("pg_advisory_xact_lock", "pg_try_advisory_xact_lock")
+#: Of who takes his turn among those that write users, and gives it up when one of them takes long.
+_BRIEFLY: Final = "set local lock_timeout = '100ms'"
 #: How long a new user waits for others of the tenant to be written, and the pause between two looks.
 _PATIENCE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.05
@@ -151,14 +153,17 @@ class UserDirectory:
     ) -> Any:
         """Write a user within the tenant's quota, and return the row.
 
-        Whoever writes users of the tenant may take long: none of the few connections is held meanwhile.
+        He waits in line with whoever else writes users of the tenant, but briefly: one of them may take long,
+        and none of the few connections is held meanwhile.
         """
         whose = claims.realm, claims.subject, home.id
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS), self._turns.setdefault(home.id, asyncio.Lock()):
                 while True:
-                    async with database.system() as transaction:
-                        if await transaction.fetchval(_TRY_LOCK, home.id):
+                    with suppress(QueryTimeout):
+                        async with database.system() as transaction:
+                            await transaction.execute(_BRIEFLY)
+                            await transaction.execute(_LOCK, home.id)
                             # Another request of the same user may have come first.
                             if row := await transaction.fetchrow(_SELECT, *whose):
                                 return row
