@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from byodpp.authentication import keys
 from byodpp.authentication.keys import KeyDirectory, claimed_key, hash_of, new_secret, written
-from byodpp.authentication.revocations import BUMP, Revocations
+from byodpp.authentication.revocations import BUMP, REVOKED_SINCE, WENT_SINCE, Revocations
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import Unauthenticated
 from byodpp.testing import Bench, TestedApplication
@@ -660,6 +660,22 @@ async def test_no_key_outlives_a_revocation_that_was_under_way_when_it_was_made(
     else:
         assert (await with_key(tested, answer.json()["data"]["key"]).get(THINGS)).status_code == 401
     assert (await old.get(THINGS)).status_code == 401
+
+
+@pytest.mark.parametrize("sql", [WENT_SINCE, REVOKED_SINCE])
+async def test_revocations_that_have_ended_cost_nobody_anything(tested: TestedApplication, sql: str) -> None:
+    acme = (await tested.tenant("acme")).id
+    made_at = time.time() - 60
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into revocations (tenant_id, kind, subject, expires_at) select $1, 'token', 'j' || n,"
+            " now() - interval '1 day' from generate_series(1, 20000) n",
+            acme,
+        )
+        await transaction.execute("analyze revocations")
+        arguments = (acme, "ada", made_at) if sql is WENT_SINCE else (acme, ["j1"], made_at, "5")
+        plan = await transaction.fetchval(f"explain (analyze, format json) {sql}", *arguments)
+    assert '"Rows Removed by Filter": 20000' not in plan, plan
 
 
 async def test_a_tenants_tokens_and_keys_are_revoked_together(tested: TestedApplication) -> None:

@@ -68,8 +68,9 @@ KEEP_GONE: Final = (
     " returning 1"
 )
 #: Whether the user of a token was deleted after it was made: asked where another row would be written for it.
+#: Entries that have ended stay in the table, one of each sign-out: their index passes over them.
 WENT_SINCE: Final = (
-    "select exists (select from revocations where tenant_id = $1 and kind = 'token'"
+    "select exists (select from revocations where tenant_id = $1 and expires_at > now() and kind = 'token'"
     f" and subject = '{GONE}' || left($2, {_LONGEST_SUBJECT}) and created_at >= to_timestamp($3::float8))"
 )
 _FIRST: Final = (
