@@ -872,6 +872,7 @@ async def test_an_operator_revokes_without_the_api(tested: TestedApplication) ->
             "must have 1 to 255 characters",
         ),  # of a variable that is not set
         (["--tenant", "acme", "--token", "x" * 256], "must have 1 to 255 characters"),
+        (["--tenant", "acme", "--token", "sub:ada"], "no token's id begins with 'sub:'"),
     ],
 )
 async def test_the_command_refuses_what_it_cannot_revoke(

@@ -61,6 +61,8 @@ def revoke(
     [(kind, subject)] = named
     if kind == "token" and not 0 < len(subject) <= _LONGEST_TOKEN_ID:
         raise StartError([Problem("--token", f"must have 1 to {_LONGEST_TOKEN_ID} characters")])
+    if kind == "token" and subject.startswith("sub:"):  # so users are written down who were deleted
+        raise StartError([Problem("--token", "no token's id begins with 'sub:'", "Give the user by --user.")])
     asyncio.run(revoke_in(place_of(context).settings(), tenant, kind, subject))
     print_step("revoked", f"{kind} {subject}".strip())
 
