@@ -33,6 +33,8 @@ _BODILESS: Final = frozenset({204, 304})
 _NO_NAMES: Final[AbstractSet[bytes]] = frozenset()
 #: Names of the headers in `Request.prepared`.
 _PREPARED: Final = frozenset({b"x-request-id", b"x-correlation-id", b"ratelimit-policy", b"ratelimit"})
+#: Looks after a caller, one after the other, that nobody could answer.
+_MOST_UNANSWERED: Final = 5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -198,6 +200,7 @@ async def send_answer(
         ValueError: a header holds a line break, so somebody's data would become a header.
         Unauthenticated: the caller was locked out, or the token of one without end has expired, while a
             stream went out, which ends there.
+        Unavailable: for a minute nobody could say so.
     """
     headers = _lines(answer, request)
     request.status = answer.status
@@ -262,11 +265,22 @@ def _content_type(media_type: str) -> bytes:
 
 
 async def _look(standing: Standing | None, principal: Any, *, unexpired: bool) -> None:
-    """Look now and then whether a caller would still be let in; end by an error when he would not."""
+    """Look now and then whether a caller would still be let in; end by an error when he would not.
+
+    A database that is started anew is no reason, one that cannot be asked for long is.
+    """
+    unanswered = 0
     while True:
         await asyncio.sleep(STANDING_SECONDS)
-        if standing is not None and principal is not None:
+        if standing is None or principal is None:
+            continue
+        try:
             await standing(principal, unexpired=unexpired)
+            unanswered = 0
+        except ApiError as error:
+            unanswered += 1
+            if error.status < 500 or unanswered > _MOST_UNANSWERED:
+                raise
 
 
 async def _send_stream(

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
 from byodpp import responses
-from byodpp.exceptions import ApiError, StartError, Unauthenticated, error_classes
+from byodpp.exceptions import ApiError, StartError, Unauthenticated, Unavailable, error_classes
 from byodpp.health import Health, HealthCheck, Lifecycle
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
@@ -162,6 +162,42 @@ async def test_a_file_goes_out_to_its_end_though_the_token_has_expired(
     guarded = Route(pattern="/x", methods={"GET": Endpoint(handler=stream, public=True, produces=())})
     call = client_of(guarded, parts={"authenticator": Watching()})
     assert (await call("GET", "/x", token="viewer")).body == b"row;row;row;"
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_stream_outlasts_a_database_that_is_started_anew_but_not_one_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    monkeypatch.setattr(responses, "STANDING_SECONDS", 0.001)
+    looks, seen = 0, asyncio.Event()
+
+    class Away(Tokens):
+        async def require_standing(self, principal: Any, /, *, unexpired: bool = False) -> None:
+            nonlocal looks
+            looks += 1
+            if comes_back and looks % 6 == 0:
+                if looks == 18:
+                    seen.set()
+                return
+            raise Unavailable
+
+    async def ticks() -> AsyncIterator[bytes]:
+        yield b"first;"
+        await seen.wait()
+        yield b"last;"
+
+    async def stream(request: Request) -> Answer:
+        return Answer(body=ticks(), media_type="text/event-stream")
+
+    guarded = Route(pattern="/x", methods={"GET": Endpoint(handler=stream, public=True, produces=())})
+    call = client_of(guarded, parts={"authenticator": Away()})
+    async with asyncio.timeout(20):
+        if comes_back:
+            assert (await call("GET", "/x", token="viewer")).body == b"first;last;"
+        else:
+            with pytest.raises(Unavailable):
+                await call("GET", "/x", token="viewer")
+            assert looks == 6
 
 
 async def test_a_stream_goes_out_as_it_comes_and_ends_when_the_client_goes() -> None:
