@@ -388,14 +388,24 @@ async def test_a_rule_about_many_rows_holds_for_a_guest_as_far_as_he_sees_them(
     assert found.status_code == (200 if seen else 404)
 
 
-async def ruled(tested: TestedApplication, effect: str, condition: dict[str, Any]) -> None:
+async def test_a_field_that_depends_on_rows_which_are_not_opened_is_not_shown_to_a_guest(
+    tested: TestedApplication,
+) -> None:
+    row, _ = await opened(tested)
+    await ruled(tested, "deny", {"kind.reports": {"some": {"name": "closed"}}}, fields=["name"])
+    for reader, name in ((tested.client(role="Reader"), "open"), (guest(tested, "Reader"), None)):
+        found = await reader.get(f"{REPORTS}/{row['id']}")
+        assert (found.status_code, found.json()["data"]["name"]) == (200, name)
+
+
+async def ruled(tested: TestedApplication, effect: str, condition: dict[str, Any], **more: Any) -> None:
     """Let the role Reader read reports by a rule."""
     admin = tested.client()
     await made(admin, "/api/v1/roles", name="Reader")
     rule = {"subject": "Reader", "object": "Reports", "action": "read"}
     if effect == "deny":
         await made(admin, "/api/v1/policies", **rule)
-    await made(admin, "/api/v1/policies", **rule, effect=effect, condition=condition)
+    await made(admin, "/api/v1/policies", **rule, effect=effect, condition=condition, **more)
 
 
 async def test_what_was_begun_with_a_key_ends_when_its_secret_is_exchanged(tested: TestedApplication) -> None:

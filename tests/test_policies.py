@@ -261,9 +261,12 @@ async def test_a_role_that_is_called_public_inherits_nothing(desk: TestedApplica
     everybody = await made(admin, ROLES, name="public")
     other = await made(admin, ROLES, name="Helper", parentId=parent)
     await admin.delete(f"{ROLES}/{everybody}")
+    operator = desk.client(tenant="platform")
+    everywhere = await made(operator, ROLES, name="Intern")
     tried = [
         await admin.post(ROLES, json={"name": "public", "parentId": parent}),
         await admin.patch(f"{ROLES}/{other}", json={"name": "public"}),
+        await operator.post(ROLES, json={"name": "public", "parentId": everywhere}),
     ]
     for answer in tried:
         assert answer.status_code == 422, answer.text

@@ -29,6 +29,18 @@ WORLD: Final[dict[str, Any]] = {
             "access": _by({"up.level": {"gte": 5}}),
         },
         {
+            "name": "Desks",
+            "softDelete": True,
+            "fields": {
+                "code": {"type": "string", "required": True, "unique": True},
+                "rank": {"type": "integer"},
+                "upId": {"references": "Desks", "as": "up"},
+            },
+            "states": {"initial": "open", "transitions": {"close": {"from": "open", "to": "closed"}}},
+            "relations": {"downs": {"resource": "Desks", "foreignField": "upId"}},
+            "access": _by({"up.downs": {"none": {"or": [{"status": "closed"}, {"rank": {"gt": 5}}]}}}),
+        },
+        {
             "name": "Peers",
             "fields": {
                 "teamId": {"references": "Teams", "as": "team", "required": True},
@@ -90,6 +102,25 @@ async def test_a_row_that_refers_to_itself_is_judged_by_what_it_becomes(served: 
     assert [one["success"] for one in answer.json()["data"]] == [False, True], answer.text
     levels = {row["id"]: row["level"] for row in (await admin.get(url)).json()["data"]}
     assert levels == {keys[0]: 7, keys[1]: 9}
+
+
+async def test_rows_that_are_replaced_together_take_a_step_or_come_back_are_judged_by_what_they_become(
+    served: TestedApplication,
+) -> None:
+    admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/desks"
+    up = (await admin.post(url, json={"code": "up"})).json()["data"]["id"]
+    made = [await clerk.post(url, json={"code": code, "upId": up}) for code in ("a", "b")]
+    first, second = (one.json()["data"]["id"] for one in made)
+    items = [{"code": code, "upId": up, "rank": 9} for code in ("a", "b")]
+    upsert = {"operation": "upsert", "on": ["code"], "items": items}
+    assert (await clerk.post(f"{url}/batch", json=upsert)).status_code == 403
+    assert (await clerk.post(f"{url}/{first}/close")).status_code == 403
+    assert (await admin.post(f"{url}/{second}/close")).status_code == 200
+    assert (await admin.delete(f"{url}/{second}")).status_code == 204
+    assert (await clerk.patch(f"{url}/{first}", json={"rank": 5})).status_code == 200
+    assert (await clerk.post(f"{url}/{second}/restore")).status_code == 403
+    rows = [(row["code"], row["status"], row["rank"]) for row in (await admin.get(url)).json()["data"]]
+    assert rows == [("up", "open", None), ("a", "open", 5)]
 
 
 async def test_new_rows_are_judged_together_with_each_other(served: TestedApplication) -> None:
