@@ -23,7 +23,7 @@ from byodpp.calls import Call
 from byodpp.class_forms import handler_faults, logic_faults
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import EventHandler
-from byodpp.exceptions import ExtensionError, Problem
+from byodpp.exceptions import Detail, ExtensionError, Problem, ValidationFailed
 from byodpp.extensions import Found, find_classes, unknown_resource
 from byodpp.registry import Registry
 from byodpp.suggestion import nearest
@@ -68,6 +68,22 @@ class Reply:
         disposition = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
         headers = {"Content-Disposition": disposition}
         return cls(headers=headers, body=content, media_type=media_type, finite=True)
+
+    @staticmethod
+    def among_others(result: Any) -> Any:
+        """Return what an operation answers in one answer with others: its data, whatever its status.
+
+        Raises:
+            ValidationFailed: it answers with a file, a stream, or a redirect.
+        """
+        if not isinstance(result, Reply):
+            return result
+        if result.body is not None:
+            told = (
+                "It answers with a file, a stream, or a redirect, and not beside others: send it by itself."
+            )
+            raise ValidationFailed(details=[Detail("operation", "unsupported", told)])
+        return result.data
 
 
 class LogicContext(Protocol):

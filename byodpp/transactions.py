@@ -21,6 +21,7 @@ from byodpp.controller import present
 from byodpp.definitions import OPERATIONS, Kind, ResourceDefinition
 from byodpp.exceptions import ApiError, Detail, PayloadTooLarge, Unauthenticated, ValidationFailed
 from byodpp.judged_calls import at_index
+from byodpp.logics import Reply
 from byodpp.preconditions import refuse_tags
 from byodpp.repository.answer_bound import AnswerBound
 from byodpp.requests import Request
@@ -93,7 +94,7 @@ class MultiResourceBatch:
                     if inside > MOST_INSIDE:
                         raise _too_many_inside()
                 result = await unit.ask(resource, step["operation"], data, params, version=version)
-                result = unit.answer.count(result, resource)
+                result = unit.answer.count(Reply.among_others(result), resource)
             except ApiError as error:
                 raise at_index(error, index) from error
             results.append(result)

@@ -36,10 +36,19 @@ _MANIFEST: Final[dict[str, Any]] = {
             "fields": {"name": {"type": "string"}, "mail": {"type": "string", "personal": True}},
             "access": {"read": ["Admin"], "write": ["Admin"]},
         },
+        {
+            "name": "Orders",
+            "fields": {"name": {"type": "string"}, "thingId": {"type": "bigint"}},
+            "routes": {
+                "crud": ["list", "create", "read", "batch"],
+                "actions": [{"url": "/api/v1/orders/{id}/print", "method": "post"}],
+            },
+            "access": {"read": ["Admin"], "write": ["Admin"]},
+        },
     ]
 }
 _SOURCE: Final = """
-from byodpp.logics import Logic
+from byodpp.logics import Logic, Reply
 
 TRIES = []
 FAILED = "do $$ begin raise exception using errcode = 'serialization_failure'; end $$"
@@ -80,6 +89,28 @@ class BatchPlain(Logic):
         self.emit("plain.told", rows[0])
         more = await self.repository.batch([{"name": "c"}, {"name": "d"}])
         return [[row["name"], row.version, row.key == row["id"]] for row in rows + more]
+
+
+class CreateOrder(Logic):
+    resource, operation = "Orders", "create"
+
+    async def execute(self):
+        row = await self.default()
+        if row["name"] == "nothing":
+            return Reply(status=204)
+        if row["name"] == "file":
+            return Reply.file(b"x", name="x.txt", media_type="text/plain")
+        return Reply(data=row, status=202, message="taken")
+
+
+class PrintOrder(Logic):
+    resource, action = "Orders", "print:post"
+
+    async def execute(self):
+        async def pages():
+            while True:
+                yield b"page"
+        return Reply(body=pages(), media_type="text/plain")
 
 
 class PatchThing(Logic):
@@ -171,3 +202,46 @@ async def test_a_class_writes_no_row_of_somebody_else(store: TestedApplication) 
         await rows.patch(row["id"], {"name": "c", "tenantId": own})
     assert [one["name"] for one in (await store.client().get("/api/v1/plain")).json()["data"]] == ["c"]
     assert (await store.client(tenant="beta").get("/api/v1/plain")).json()["data"] == []
+
+
+async def test_what_a_class_answers_in_its_own_words_stands_beside_other_answers(
+    store: TestedApplication,
+) -> None:
+    client, url = store.client(), "/api/v1/orders"
+    alone = await client.post(url, json={"name": "a"})
+    assert (alone.status_code, alone.json()["message"]) == (202, "taken")
+    rows = await client.post(f"{url}/batch", json=[{"name": "b"}, {"name": "nothing"}])
+    assert rows.status_code == 201, rows.text
+    assert [one and one["name"] for one in rows.json()["data"]] == ["b", None]
+    order = {"resource": "Orders", "operation": "create"}
+    taken = {"name": "c", "thingId": "{{result[0].id}}"}
+    steps = [{**order, "data": {"name": "first"}}, {**order, "data": taken}]
+    answer = await client.post("/api/v1/batch", json=steps)
+    assert answer.status_code == 200, answer.text
+    first, second = answer.json()["data"]
+    assert second["thingId"] == first["id"]
+
+
+async def test_what_a_class_answers_with_a_file_or_a_stream_is_asked_for_by_itself(
+    store: TestedApplication,
+) -> None:
+    client, url = store.client(), "/api/v1/orders"
+    row = (await client.post(url, json={"name": "a"})).json()["data"]
+    printing = {"resource": "Orders", "operation": "print:post", "id": row["id"]}
+    items = {"operation": "create", "items": [{"name": "b"}, {"name": "file"}]}
+    for path, body, field in (
+        ("/api/v1/batch", [printing], "0.operation"),
+        (
+            "/api/v1/batch",
+            [{"resource": "Orders", "operation": "create", "data": {"name": "file"}}],
+            "0.operation",
+        ),
+        (f"{url}/batch", items, "1.operation"),
+    ):
+        refused = await client.post(path, json=body)
+        assert refused.status_code == 422, refused.text
+        [detail] = refused.json()["error"]["details"]
+        assert (detail["field"], detail["code"]) == (field, "unsupported")
+    each = await client.post(f"{url}/batch", json={**items, "atomic": False})
+    assert [one["success"] for one in each.json()["data"]] == [True, False]
+    assert [one["name"] for one in (await client.get(f"{url}?sort=id")).json()["data"]] == ["a", "b"]

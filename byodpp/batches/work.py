@@ -24,6 +24,7 @@ from byodpp.database import NeedsTransaction
 from byodpp.definitions import Kind
 from byodpp.exceptions import ApiError, Conflict, Forbidden, NotFound
 from byodpp.judged_calls import at_index, versioned, writing
+from byodpp.logics import Reply
 from byodpp.repository import Repository
 from byodpp.repository.acting import refuse_fields
 
@@ -192,7 +193,8 @@ class BatchWork:
             loaded = await by_size(load, item.document, stored)
         if loaded is not None:
             single = writing(single, loaded)
-        return self.unit.answer.count(await self.unit.execute(versioned(single)), call.resource)
+        result = Reply.among_others(await self.unit.execute(versioned(single)))
+        return self.unit.answer.count(result, call.resource)
 
     async def look(self, call: Call, items: Sequence[BatchItem]) -> None:
         """Refuse items for the rows that they name, in their order, whatever else is wrong with them.
