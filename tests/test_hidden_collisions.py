@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -184,3 +185,31 @@ async def test_that_a_row_may_not_become_so_is_told_before_its_version_and_its_s
                 f"{url}/{own['id']}", json={**body, "region": region}, headers={"If-Match": tag}
             )
             assert answer.status_code == status, answer.text
+
+
+async def test_nobody_waits_for_rows_that_he_may_not_read(market: TestedApplication) -> None:
+    admin, clerk, url = market.client(), market.client(role="Clerk"), "/api/v1/tracked"
+    codes = ("a", "b", "c")
+    made = [await admin.post(url, json={"region": "south", "code": code}) for code in codes]
+    keys = [one.json()["data"]["id"] for one in made]
+    steps = json.dumps([{"op": "replace", "path": "/code", "value": "z"}])
+    named = [{"id": key, "code": "z"} for key in keys]
+    items = [{"region": "south", "code": code} for code in codes]
+    upsert = {"operation": "upsert", "on": ["region", "code"], "items": items}
+    several = {"If-Match": '"1", "2"'}
+    ways = {
+        "steps": clerk.patch(
+            f"{url}/{keys[0]}", content=steps, headers={"Content-Type": "application/json-patch+json"}
+        ),
+        "a row of several versions": clerk.put(f"{url}/{keys[0]}", json=items[0], headers=several),
+        "a deletion": clerk.delete(f"{url}/{keys[0]}"),
+        "patches": clerk.post(f"{url}/batch", json={"operation": "patch", "items": named}),
+        "each": clerk.post(f"{url}/batch", json={"operation": "patch", "atomic": False, "items": named}),
+        "upserts": clerk.post(f"{url}/batch", json=upsert),
+        "each upsert": clerk.post(f"{url}/batch", json={**upsert, "atomic": False}),
+    }
+    async with market.connected.database.system() as other:
+        await other.execute("select from tracked for update")
+        for way, answer in ways.items():
+            told = said(await asyncio.wait_for(answer, 5))
+            assert told[0] in (403, 404) or "statusCode" in str(told[1]), (way, told)

@@ -140,13 +140,26 @@ class Reading:
         return row
 
     async def lock(self, id: Any, *, leaves_keys: bool = False) -> None:
-        """Let no other transaction change a row before this one ends; nothing happens if there is none.
+        """Let no other transaction change a row before this one ends; nothing happens if he may read none.
 
         Args:
             id: of the row.
             leaves_keys: it is changed, not deleted, and no unique key of it: others may come to refer to it.
         """
         await self._store.keys.lock(self._acting, self.resource, id, leaves_keys=leaves_keys)
+
+    async def locked(self, id: Any, *, leaves_keys: bool = False) -> Row:
+        """Lock a row, as `lock` does, and return it.
+
+        Raises:
+            NotFound: there is none that the caller may read.
+        """
+        held = await self._store.keys.lock(self._acting, self.resource, id, leaves_keys=leaves_keys)
+        row = await self.row(id)
+        if held:
+            return row
+        await self.lock(id, leaves_keys=leaves_keys)  # it has come to be his to read since the first look
+        return await self.row(id)
 
     async def lock_all(self, ids: Sequence[Any], *, leaves_keys: bool = False) -> None:
         """Lock several rows; those that do not exist are passed over."""

@@ -337,8 +337,8 @@ class Repository(Reading):
 
     async def _standing(self, id: Any, values: Mapping[str, Any]) -> Row:
         """Return a row as the caller sees it, which nobody changes before this transaction ends."""
-        await self.lock(id, leaves_keys=self._store.keys.leaves_keys(self.resource, values))
-        return await self.row(id)
+        weak = self._store.keys.leaves_keys(self.resource, values)
+        return await self.locked(id, leaves_keys=weak)
 
     async def _refuse_deleted_targets(self, id: Any) -> None:
         acting = replace(self._acting, system=True)

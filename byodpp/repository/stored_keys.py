@@ -40,18 +40,24 @@ class StoredKeys:
 
     async def lock(
         self, acting: Acting, resource: ResourceDefinition, key: Any, *, leaves_keys: bool
-    ) -> None:
-        """Lock a row until the end of the transaction."""
+    ) -> bool:
+        """Lock a row that whoever acts may read until the end of the transaction; tell whether there is one.
+
+        Nobody waits for what he may not read: that it takes long would tell him that it is there.
+        """
         id = key_of(resource, key)
-        if id is not None:
-            compiled = self._statements.lock(resource, leaves_keys=leaves_keys)
-            await acting.transaction.execute(compiled.sql, *arguments_of(compiled, acting, (), {"id": id}))
+        if id is None:
+            return False
+        compiled = self._statements.lock(resource, acting.visibility(resource).rows, leaves_keys=leaves_keys)
+        arguments = arguments_of(compiled, acting, (), {"id": id})
+        return bool(await acting.transaction.fetch(compiled.sql, *arguments))
 
     async def lock_all(
         self, acting: Acting, resource: ResourceDefinition, keys: Sequence[Any], *, leaves_keys: bool
     ) -> None:
-        """Lock rows, in the order of their keys, until the end of the transaction."""
-        compiled = self._statements.lock_all(resource, leaves_keys=leaves_keys)
+        """Lock rows, as far as they may be read, in the order of their keys."""
+        seen = acting.visibility(resource).rows
+        compiled = self._statements.lock_all(resource, seen, leaves_keys=leaves_keys)
         named = {"ids": [key_of(resource, key) for key in keys]}
         await acting.transaction.execute(compiled.sql, *arguments_of(compiled, acting, (), named))
 

@@ -36,8 +36,7 @@ async def as_values(unit: Unit, call: Call) -> Call:
         return call
     resource, key = call.resource, call.params["id"]
     repository = unit.repositories(resource.version, call=call)[resource.name]
-    await repository.lock(key)
-    row = await repository.row(key)
+    row = await repository.locked(key)
     await repository.refuse_unreadable(key, [(name, one.kind) for name, one in modifiers.items()])
     values: dict[str, Any] = {}
     faulty = []

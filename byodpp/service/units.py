@@ -393,8 +393,8 @@ class Unit:
             raise
         named = named_inside(schemas, call.resource, call.operation, document)
         await self.lock_named(((call.resource, call.operation, key, None), *named))
-        await repository.lock(key, leaves_keys=leaves_keys(self.parts, call.resource, call.operation))
-        row = await repository.row(key)
+        weak = leaves_keys(self.parts, call.resource, call.operation)
+        row = await repository.locked(key, leaves_keys=weak)
         if self.parts.logics.get(call.resource, call.operation) is None:
             await repository.refuse_barred(key, call.operation)
         read = partial(wire.loads, row.json)

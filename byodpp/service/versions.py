@@ -49,5 +49,4 @@ async def require_version(unit: Unit, call: Call) -> None:
 
 async def _locked(unit: Unit, call: Call) -> Row:
     repository = unit.repositories(call.resource.version, call=call)[call.resource.name]
-    await repository.lock(call.params["id"])
-    return await repository.row(call.params["id"])
+    return await repository.locked(call.params["id"])

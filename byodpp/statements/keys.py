@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from byodpp.conditions import NOTHING, Visibility
+from byodpp.conditions import NOTHING, Condition, Visibility
 from byodpp.definitions import ResourceDefinition
 from byodpp.statements.reads import Compiled, Statements
 from byodpp.tables import Tables
@@ -50,31 +50,40 @@ class KeyStatements:
         written = columns.values() if names is None else [columns[name] for name in names if name in columns]
         return key_columns(self._tables[resource]).isdisjoint(written)
 
-    def lock(self, resource: ResourceDefinition, *, leaves_keys: bool) -> Compiled:
-        """Lock the row with parameter `id`; while it `leaves_keys`, others may come to refer to it."""
-        key = ("lock", resource.id, leaves_keys)
-        return self._statements.cached(key, lambda: self._build_lock(resource, leaves_keys=leaves_keys))
+    def lock(self, resource: ResourceDefinition, seen: Condition | None, *, leaves_keys: bool) -> Compiled:
+        """Lock the row with parameter `id`, if it may be read; the result tells whether.
 
-    def _build_lock(self, resource: ResourceDefinition, *, leaves_keys: bool) -> sa.Select[Any]:
-        table = self._tables[resource]
-        rows = (self._statements.scope(resource, table, writing=True), table.c.id == bind_key(table))
-        return sa.select(table.c.id).where(*rows).with_for_update(of=table, key_share=leaves_keys)
-
-    def lock_all(self, resource: ResourceDefinition, *, leaves_keys: bool) -> Compiled:
-        """Lock the rows with the keys in parameter `ids`, in the order of their keys, as `lock` does."""
-        key = ("lock all", resource.id, leaves_keys)
-        return self._statements.cached(key, lambda: self._build_lock_all(resource, leaves_keys=leaves_keys))
-
-    def _build_lock_all(self, resource: ResourceDefinition, *, leaves_keys: bool) -> sa.Select[Any]:
-        table = self._tables[resource]
-        wanted = sa.bindparam("ids", type_=ARRAY(table.c.id.type))
-        rows = (self._statements.scope(resource, table, writing=True), table.c.id == sa.any_(wanted))
-        return (
-            sa.select(table.c.id)
-            .where(*rows)
-            .order_by(table.c.id)
-            .with_for_update(of=table, key_share=leaves_keys)
+        Args:
+            resource: of the row.
+            seen: which rows may be read; None is all.
+            leaves_keys: others may come to refer to it meanwhile.
+        """
+        key = ("lock", resource.id, seen, leaves_keys)
+        return self._statements.cached(
+            key, lambda: self._build_lock(resource, seen, many=False, leaves_keys=leaves_keys)
         )
+
+    def lock_all(
+        self, resource: ResourceDefinition, seen: Condition | None, *, leaves_keys: bool
+    ) -> Compiled:
+        """Lock the rows with the keys in parameter `ids`, in the order of their keys, as `lock` does."""
+        key = ("lock all", resource.id, seen, leaves_keys)
+        return self._statements.cached(
+            key, lambda: self._build_lock(resource, seen, many=True, leaves_keys=leaves_keys)
+        )
+
+    def _build_lock(
+        self, resource: ResourceDefinition, seen: Condition | None, *, many: bool, leaves_keys: bool
+    ) -> sa.Select[Any]:
+        table = self._tables[resource]
+        wanted = sa.any_(sa.bindparam("ids", type_=ARRAY(table.c.id.type))) if many else bind_key(table)
+        rows = [self._statements.scope(resource, table, writing=True), table.c.id == wanted]
+        if seen is not None:
+            rows.append(self._statements.condition(resource, seen, table))
+        found = sa.select(table.c.id).where(*rows)
+        if many:
+            found = found.order_by(table.c.id)
+        return found.with_for_update(of=table, key_share=leaves_keys)
 
     def visible(
         self,
