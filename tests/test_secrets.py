@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,14 @@ from byodpp.exceptions import SettingsError
 from byodpp.settings import load_settings
 from byodpp.testing import Bench, TestedApplication
 from tests.commands import operated
+from tests.patience import blocked, soon
 from tests.worlds import build
 
+#: pg_stat_activity would say the same all through a transaction.
+WAITING = (
+    "select count(distinct pid) from pg_locks where not granted and pid in (select pid from pg_locks"
+    " where database = (select oid from pg_database where datname = current_database()))"
+)
 SECRETS, USE = "/api/v1/secrets", "/api/v1/things/use"
 LOGIC = """
 from byodpp.logics import Logic
@@ -194,6 +202,33 @@ async def _deleted(tested: TestedApplication, by: str, user: int) -> None:
         case _:
             answer = await client.delete(f"/api/v1/users/{user}")
     assert answer.status_code in (200, 204), answer.text
+
+
+@pytest.mark.parametrize("first", ["stored", "deleted"])
+async def test_nothing_is_stored_for_a_user_whose_row_is_being_deleted(
+    tested: TestedApplication, first: str
+) -> None:
+    """Nobody could use it, or delete it."""
+    admin, ada = tested.client(user="root"), tested.client(user="ada")
+    assert [(await one.get(SECRETS)).status_code for one in (admin, ada)] == [200, 200]
+    user = await stored(tested, "select max(id) from users")
+
+    def storing() -> asyncio.Task[Any]:
+        return asyncio.create_task(ada.put(f"{SECRETS}/stripe/value", json={"value": "sk_live_4711"}))
+
+    def deleting() -> asyncio.Task[Any]:
+        return asyncio.create_task(admin.delete(f"/api/v1/users/{user}"))
+
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute("lock table secrets in share mode")
+        one = storing() if first == "stored" else deleting()
+        await blocked(transaction)
+        other = deleting() if first == "stored" else storing()
+        await soon(partial(transaction.fetchval, WAITING), 2)
+    kept, gone = (one, other) if first == "stored" else (other, one)
+    assert ((await kept).status_code, (await gone).status_code) == (200 if first == "stored" else 401, 204)
+    assert await stored(tested, "select count(*) from secrets") == 0
+    assert await stored(tested, "select count(*) from byodpp.secret_values") == 0
 
 
 async def test_an_operator_who_visits_has_no_secrets_there(tested: TestedApplication) -> None:

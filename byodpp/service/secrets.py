@@ -2,7 +2,8 @@
 
 A secret is a row of `Secrets` (its name) and one of `byodpp.secret_values` (what is sealed, bound to
 tenant, user, and name, so that a ciphertext that is moved to another row opens nowhere). Both go with the
-user's row. May raise Conflict (there is none, or nobody to have one) and InternalError (it cannot be opened).
+user's row. May raise Conflict (there is none, or nobody to have one), InternalError (it cannot be opened),
+and Unauthenticated (the user is gone).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.encryption import Unreadable, bound_to
-from byodpp.exceptions import Conflict, InternalError
+from byodpp.exceptions import Conflict, InternalError, Unauthenticated
 from byodpp.rows import Row
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _KEEP: Final = (
     "insert into byodpp.secret_values (tenant_id, secret_id, key_id, sealed) values ($1, $2, $3, $4)"
     " on conflict (tenant_id, secret_id) do update set key_id = excluded.key_id, sealed = excluded.sealed"
 )
+#: Who deletes the user's row waits until what is stored meanwhile can be found.
+_STAND: Final = "select id from users where tenant_id = $1 and id = $2 for key share"
 _FORGET: Final = "delete from byodpp.secret_values where tenant_id = $1 and secret_id = $2"
 #: Row-level security shows them to nobody but their owner.
 _FORGET_ALL: Final = (
@@ -88,8 +91,14 @@ class UserSecrets:
             raise InternalError from error
 
     async def put(self, name: str, value: str) -> Row:
-        """Store a value under a name, in place of the one before; return the row of Secrets."""
+        """Store a value under a name, in place of the one before; return the row of Secrets.
+
+        Raises:
+            Unauthenticated: the user was deleted by another process, of which this one has not heard yet.
+        """
         tenant, user = self._whose()
+        if await self._unit.transaction.fetchval(_STAND, tenant, user) is None:
+            raise Unauthenticated("The token's user is not known here any more", error="invalid_token")
         rows = self._unit.repositories(self._version, system=True)["Secrets"]
         known = await rows.find({"name": name})
         stored: dict[str, Any] = {"storedAt": datetime.now(UTC)}
