@@ -7,7 +7,7 @@ preconditions. May reject: InvalidQuery, QueryTooComplex, InvalidHeader, Precond
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -20,9 +20,9 @@ from byodpp.authorization.presets import Presets
 from byodpp.batches import Batch, read_batch
 from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
-from byodpp.conditions import Query
+from byodpp.conditions import Query, Shape
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
-from byodpp.exceptions import ApiError, Detail, InvalidQuery, PayloadTooLarge, UniqueConflict
+from byodpp.exceptions import ApiError, Conflict, Detail, InvalidQuery, PayloadTooLarge, UniqueConflict
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
 from byodpp.patches import apply_steps, put_below
@@ -166,7 +166,12 @@ class Controller:
         if request.media_type == _STEPS:
             # The steps leave whole values behind: merging those would bring back what was removed.
             steps = partial(apply_steps, request.json, stored)
-            document = await (aside if is_large(stored) else request.aside)(steps)
+            try:
+                document = await (aside if is_large(stored) else request.aside)(steps)
+            except Conflict as error:
+                told = request.json[: int(error.details[0].field) + 1]  # the last of them has failed
+                await self._note_tested(unit, call, told)
+                raise
             load = partial(self.load, "patch", document, request.principal)
         else:
             presets = self._authorizer.presets(request.principal)
@@ -175,6 +180,14 @@ class Controller:
             )
         loaded = await (aside if is_large(stored) else request.aside)(load)
         return await unit.execute(writing(call, loaded))
+
+    async def _note_tested(self, unit: Unit, call: Call, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Note the controlled fields of which a patch that is refused has told whether they are so."""
+        named = (one["path"].split("/")[1] for one in steps if one["op"] == "test")
+        if fields := tuple(name for name in named if name in self.resource.fields):
+            trail, lookup = unit.parts.trail, self._authorizer.lookup(unit.principal)
+            keys = [call.params["id"]]
+            await trail.shown(unit.principal, unit.origin, self.resource, Shape(fields=fields), lookup, keys)
 
     async def delete(self, request: Request) -> Answer:
         """DELETE one row."""

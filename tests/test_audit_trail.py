@@ -427,13 +427,19 @@ async def test_the_keys_of_a_reading_are_told_by_the_statement_that_reads_its_ro
 # --- changes ----------------------------------------------------------------------------
 
 
+async def changes(tested: TestedApplication) -> list[Mapping[str, Any]]:
+    """Return the entries of what was done to people; that the answers show them has entries of its own."""
+    found = await entries(tested, resource_type="People", result="success")
+    return [row for row in found if row["action"] != "READ"]
+
+
 async def test_secrets_and_personal_data_are_told_by_name_only(tested: TestedApplication) -> None:
     admin = tested.client()
     key = await make(tested, PEOPLE, email="a@example.org", pin="4711", notes={"a": 1})
     for body in ({"email": "b@example.org", "salary": 5}, {"salary": 6}, {"pin": "0815", "notes": {"a": 1}}):
         assert (await admin.patch(f"{PEOPLE}/{key}", json=body)).status_code == 200
     assert (await admin.delete(f"{PEOPLE}/{key}")).status_code == 204
-    made, first, second, third, gone = await entries(tested, resource_type="People", result="success")
+    made, first, second, third, gone = await changes(tested)
     assert made["told"]["redacted"] == ["email", "pin", "notes"]
     assert made["told"]["before"] is None
     assert first["told"]["redacted"] == ["email"]
@@ -459,7 +465,7 @@ async def test_a_field_with_a_personal_part_is_told_by_name_only(tested: TestedA
     ):
         answer = await sent
         assert answer.status_code == 200, answer.text
-    found = await entries(tested, resource_type="People", result="success")
+    found = await changes(tested)
     assert [row["told"]["redacted"] for row in found] == [
         ["body", "kin"],
         ["body"],

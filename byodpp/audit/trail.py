@@ -177,6 +177,23 @@ class AuditTrail:
             keys = [about.key]
         await self._read(of_reading(caller, origin, about, fields, keys))
 
+    async def shown(
+        self,
+        caller: Caller,
+        origin: Origin,
+        resource: ResourceDefinition,
+        shape: Shape,
+        lookup: Lookup,
+        keys: Sequence[Any],
+    ) -> None:
+        """Note that rows were shown by the answer of a write, if they hold controlled fields.
+
+        Arguments are those of `read`, with the keys of the rows.
+        """
+        if fields := self._controlled.of(resource, shape, lookup):
+            about = About(operation="read", resource=resource, key=str(keys[0]) if len(keys) == 1 else None)
+            await self._read(of_reading(caller, origin, about, fields, keys))
+
     async def exported(
         self, caller: Caller, origin: Origin, about: About, shape: Shape, lookup: Lookup
     ) -> None:

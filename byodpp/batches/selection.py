@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from byodpp.aside import by_size
+from byodpp.audit.notes import About
 from byodpp.batches.locking import leaves_keys
 from byodpp.batches.reading import BatchItem, Selection
 from byodpp.calls import Call
@@ -22,6 +23,7 @@ from byodpp.exceptions import ApiError, Conflict, Detail
 from byodpp.judged_calls import below
 from byodpp.query.judge import judge
 from byodpp.query.text import parse_json
+from byodpp.rows import Page
 
 if TYPE_CHECKING:
     from byodpp.batches.work import BatchWork
@@ -51,7 +53,7 @@ class Selecting:
             await self._judge()
         repository = self._work.repository(self._call)
         query = self._query()
-        found = await self._keys(query)
+        found = await self._keys(query, noted=True)
         await repository.lock_all(found, leaves_keys=self._leaves_keys())
         # What others have changed since the look may match no more, now that it is locked.
         still = {str(key) for key in await self._keys(query)}
@@ -81,12 +83,22 @@ class Selecting:
         query = judge(raw, call.resource, parts.registry, lookup, "list")
         return replace(query, shape=replace(query.shape, limit=self._selection.most + 1, answers=False))
 
-    async def _keys(self, query: Query) -> list[Any]:
+    async def _keys(self, query: Query, *, noted: bool = False) -> list[Any]:
         page = await self._work.repository(self._call).page(query)
+        if noted:
+            await self._note(query, page)
         if len(page) > self._selection.most:
             told = f"More than {self._selection.most} rows match; nothing was changed."
             raise Conflict(told, details=[Detail("max", "too_many", told)])
         return [row["id"] for row in page]
+
+    async def _note(self, query: Query, page: Page) -> None:
+        """Note what was asked of controlled fields: what becomes of the rows tells it."""
+        unit, resource = self._work.unit, self._call.resource
+        if unit.parts.trail.watches(resource, query.shape):
+            about = About(operation="list", resource=resource)
+            lookup = unit.parts.authorizer.lookup(unit.principal, resource)
+            await unit.parts.trail.read(unit.principal, unit.origin, about, query.shape, lookup, page)
 
     async def _write(self, index: int, key: Any) -> Any:
         data = self._selection.data

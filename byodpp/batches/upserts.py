@@ -241,7 +241,7 @@ class Upserts:
             if error.retryable or error.status >= 500:
                 raise
             return {}  # one by one they tell which it is
-        return {item.index: row for item, row in zip(items, rows, strict=True)}
+        return {item.index: self._unit.show(call, row) for item, row in zip(items, rows, strict=True)}
 
     async def _judged(self, place: int, item: BatchItem, call: Call) -> Call:
         """Return the update of one of many items as far as its caller may write it."""

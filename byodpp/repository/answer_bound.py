@@ -44,6 +44,11 @@ class AnswerBound:
         self._bytes: dict[tuple[str, str], int] = {}  # by resource
         self._most = 0  # of all together: what the resources met so far allow one of them
 
+    @property
+    def keeps(self) -> bool:
+        """Whether rows are wanted by anybody."""
+        return self._keeps
+
     def count(self, result: Any, resource: ResourceDefinition) -> Any:
         """Return a result after counting it, None for rows that nobody wants; what a logic class has made is
         not counted.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from byodpp.calls import Call
+from byodpp.conditions import Shape
 from byodpp.definitions import Kind, Scope
 from byodpp.repository.references import needs_look, references_of
 from byodpp.schemas.modifiers import Modifier
@@ -50,7 +51,7 @@ def is_single(parts: UnitParts, call: Call) -> bool:
         return False
     if call.or_versions or call.read_only or parts.store.sealed.concern(resource):
         return False  # a value that cannot be opened again must undo the change
-    if parts.logics.get(resource, operation) is not None:
+    if parts.logics.get(resource, operation) is not None or parts.trail.watches(resource, Shape()):
         return False
     if any(isinstance(value, Modifier) for value in call.body.values()):
         return False

@@ -357,6 +357,7 @@ class Service:
             unit = Unit(self.parts, transaction, principal, origin)
             result = await work(unit)
             await unit.finish()
+        await self._note_shown(unit)
         return result, unit.outbox.events
 
     async def _tried(
@@ -375,7 +376,15 @@ class Service:
                 await transaction.execute("set constraints all immediate")
                 raise _Undone
         except _Undone:
+            await self._note_shown(unit)
             return result, []
+
+    async def _note_shown(self, unit: Unit) -> None:
+        """Note the rows with controlled fields that the answer of a write shows."""
+        caller, trail = unit.principal, self.parts.trail
+        for resource, keys in unit.shown.values():
+            lookup = self.parts.authorizer.lookup(caller)
+            await trail.shown(caller, unit.origin, resource, ONE_ROW.shape, lookup, keys)
 
     def _handle(self, events: list[Event]) -> None:
         if events and self._bus.wants(events):

@@ -102,6 +102,8 @@ class Unit:
         self._deleting = Deleting()
         self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
         self.answer = AnswerBound()  # for what is answered one by one
+        # Keys of rows with controlled fields that the answer of a write shows, by resource.
+        self.shown: dict[tuple[str, str], tuple[ResourceDefinition, list[Any]]] = {}
         self._locked_named = False  # once, before anything is written
         self._nested_written: set[int] = set()  # ids of `Call.nested` that need no second look
 
@@ -200,10 +202,11 @@ class Unit:
         key, version = call.params.get("id"), call.expected_version
         if call.action is not None:
             if call.action.restores:
-                return await repository.restore(key, expected_version=version)
+                return self.show(call, await repository.restore(key, expected_version=version))
             if call.action.transition is None:
                 raise NotFound(f"{call.resource.name} has no generic {call.operation}.")
-            return await repository.transition(key, call.action.transition.name, expected_version=version)
+            row = await repository.transition(key, call.action.transition.name, expected_version=version)
+            return self.show(call, row)
         match call.operation:
             case "list" if call.query is not None:
                 query = self.parts.trail.keyed(call.resource, call.query)
@@ -217,15 +220,23 @@ class Unit:
                 row = await repository.replace(
                     key, call.body, call.read_only, expected_version=version, sent=call.sent
                 )
-                return await self._with_nested(call, row)
+                return await self._with_nested(call, self.show(call, row))
             case "patch":
                 row = await repository.change(key, call.body, expected_version=version, sent=call.sent)
-                return await self._with_nested(call, row)
+                return await self._with_nested(call, self.show(call, row))
             case "delete":
                 return await repository.remove(key, expected_version=version)
             case "batch":
                 return await BatchWork(self).run(call, call.body)
         raise NotFound(f"{call.resource.name} has no {call.operation}.")
+
+    def show(self, call: Call, row: Row) -> Row:
+        """Return a row that was there before the write which shows it: that reads its controlled fields."""
+        resource = call.resource
+        if self.answer.keeps and self.parts.trail.watches(resource, ONE_ROW.shape):
+            _, keys = self.shown.setdefault(resource.id, (resource, []))
+            keys.append(row["id"] if row.key is None else row.key)
+        return row
 
     async def _noted(self, call: Call, query: Query | None, result: Any) -> Any:
         """Return what was read, once it is noted if it holds controlled fields."""

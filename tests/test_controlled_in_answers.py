@@ -1,0 +1,117 @@
+"""Whoever is shown a controlled field by the answer of a write has read it, and the trail says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+
+from byodpp.bootstrap import Blueprint
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
+
+PEOPLE: Final = "/api/v1/people"
+WORLD: Final[dict[str, Any]] = {
+    "resources": [
+        {
+            "name": "People",
+            "filterable": True,
+            "fields": {
+                "name": {"type": "string", "required": True, "unique": True},
+                "salary": {"type": "integer", "controlled": True},
+            },
+            "states": {"initial": "new", "transitions": {"hire": {"from": "new", "to": "in"}}},
+            "access": {
+                "read": ["Admin", {"roles": ["Clerk"], "fields": ["name"]}],
+                "write": ["Admin", "Clerk"],
+            },
+        },
+    ],
+    "include": ["byodpp:audit"],
+}
+
+
+@pytest.fixture(scope="module")
+def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    return build(tmp_path_factory.mktemp("people"), WORLD)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def office(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
+    async with byodpp_bench.application(blueprint) as tested:
+        yield tested
+
+
+async def told(office: TestedApplication, client: Any, method: str, url: str, **more: Any) -> Any:
+    """Send a request; return what was read by it: the action, and the keys of the rows."""
+    answer = await client.request(method, url, **more)
+    assert answer.status_code in (200, 201, 204, 409), answer.text
+    await office.connected.trail.drain()
+    async with office.connected.database.system() as transaction:
+        rows = await transaction.fetch(
+            "select action, changes::text as told from audit_logs where request_id = $1 order by id",
+            answer.headers["x-request-id"],
+        )
+    found = [(row["action"], json.loads(row["told"])) for row in rows]
+    assert all(one["fields"] == ["salary"] for _, one in found)
+    return [(action, one["rows"]) for action, one in found]
+
+
+async def test_a_row_that_a_write_shows_is_read_also_where_the_write_is_only_tried(
+    office: TestedApplication,
+) -> None:
+    admin, clerk = office.client(), office.client(role="Clerk")
+    made = await admin.post(f"{PEOPLE}/batch", json=[{"name": name, "salary": 5} for name in "abc"])
+    a, b, c = [row["id"] for row in made.json()["data"]]
+    tried, brief = {"Prefer": "tx=rollback"}, {"Prefer": "return=minimal"}
+    url = f"{PEOPLE}/{a}"
+    ways: list[tuple[str, str, Any, list[int]]] = [
+        ("PATCH", url, {}, [a]),
+        ("PUT", url, {"name": "a", "salary": 6}, [a]),
+        ("POST", f"{url}/hire", None, [a]),
+        ("POST", f"{PEOPLE}/batch", {"operation": "patch", "items": [{"id": a}, {"id": b}]}, [a, b]),
+        ("POST", f"{PEOPLE}/batch", {"operation": "patch", "atomic": False, "items": [{"id": c}]}, [c]),
+        ("POST", f"{PEOPLE}/batch", {"operation": "upsert", "items": [{"name": "a"}, {"name": "b"}]}, [a, b]),
+        ("POST", "/api/v1/batch", [{"operation": "patch", "resource": "People", "id": b, "data": {}}], [b]),
+    ]
+    for method, address, body, rows in ways:
+        for headers in (tried, {}):
+            if "hire" in address and not headers:
+                continue
+            sent = {"json": body, "headers": headers}
+            seen = [("READ", [str(key) for key in rows])]
+            assert await told(office, admin, method, address, **sent) == seen, (method, address)
+            assert await told(office, clerk, method, address, **sent) == [], (
+                "who is not shown it reads nothing"
+            )
+        if "hire" not in address:
+            assert await told(office, admin, method, address, json=body, headers=brief) == []
+    assert await told(office, admin, "POST", PEOPLE, json={"name": "d", "salary": 7}) == [], "his own value"
+    assert await told(office, admin, "DELETE", url) == []
+
+
+async def test_who_writes_the_rows_that_a_filter_finds_has_asked_for_what_it_compares(
+    office: TestedApplication,
+) -> None:
+    admin = office.client()
+    made = await admin.post(f"{PEOPLE}/batch", json=[{"name": name, "salary": 5} for name in "ab"])
+    keys = [str(row["id"]) for row in made.json()["data"]]
+    for most in (1, 5):
+        for operation in ("delete", "patch"):
+            body = {"operation": operation, "filter": {"salary": {"gte": 5}}, "max": most}
+            body |= {"data": {}} if operation == "patch" else {}
+            sent = {"json": body, "headers": {"Prefer": "tx=rollback, return=minimal"}}
+            assert await told(office, admin, "POST", f"{PEOPLE}/batch", **sent) == [("LIST", keys)]
+
+
+async def test_a_test_of_a_patch_that_fails_has_told_what_a_field_is_not(office: TestedApplication) -> None:
+    admin = office.client()
+    key = (await admin.post(PEOPLE, json={"name": "a", "salary": 5})).json()["data"]["id"]
+    headers = {"Content-Type": "application/json-patch+json"}
+    for path, seen in (("/salary", [("READ", [str(key)])]), ("/name", [])):
+        steps = json.dumps([{"op": "test", "path": path, "value": 4}, {"op": "none"}])
+        sent = {"content": steps, "headers": headers}
+        assert await told(office, admin, "PATCH", f"{PEOPLE}/{key}", **sent) == seen, path
