@@ -151,11 +151,12 @@ class Controller:
         """PATCH one row: a merge patch, or the steps of a JSON Patch."""
         self._refuse_query(request)
         call = self._call(request, "patch")
-        self._expect(call, request)
         if request.media_type == _STEPS or self._schemas.needs_stored(self.resource, request.json):
             return await self._write(request, call, lambda unit: self._patch_stored(unit, call, request))
         loaded = await request.aside(partial(self.load, "patch", request.json, request.principal))
-        return await self._write(request, writing(call, loaded))
+        call = writing(call, loaded)
+        self._expect(call, request)
+        return await self._write(request, call)
 
     async def _patch_stored(self, unit: Unit, call: Call, request: Request) -> Any:
         """Apply a patch whose meaning depends on what is stored, with the row locked meanwhile."""
@@ -179,7 +180,9 @@ class Controller:
                 self._schemas.load, self.resource, "patch", request.json, stored=stored, presets=presets
             )
         loaded = await (aside if is_large(stored) else request.aside)(load)
-        return await unit.execute(writing(call, loaded))
+        call = writing(call, loaded)
+        self._expect(call, request)
+        return await unit.execute(call)
 
     async def _note_tested(self, unit: Unit, call: Call, steps: Iterable[Mapping[str, Any]]) -> None:
         """Note the controlled fields of which a patch that is refused has told whether they are so."""

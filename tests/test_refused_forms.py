@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -204,3 +205,21 @@ async def test_a_version_that_is_missing_is_told_after_what_is_told_of_the_row(
             assert each.json()["data"][0]["error"]["statusCode"] == status
             step = {"operation": "patch", "resource": "Sealed", "id": key, "data": {"region": "north"}}
             assert (await clerk.post("/api/v1/batch", json=[step])).status_code == status
+
+
+async def test_a_version_that_is_missing_is_told_after_what_is_wrong_with_the_body(
+    tmp_path: Path, byodpp_bench: Bench
+) -> None:
+    async with byodpp_bench.application(build(tmp_path, WORLD)) as served:
+        admin, url = served.client(), "/api/v1/sealed"
+        key = (await admin.post(url, json={"region": "north"})).json()["data"]["id"]
+        steps = {"op": "add", "path": "/region", "value": "south"}
+        for options, status in (
+            ({"json": {"nothing": 5}}, 422),
+            ({"json": {"region": "south"}}, 428),
+            ({"content": json.dumps([{**steps, "path": "/nothing"}]), **_PATCH}, 422),
+            ({"content": json.dumps([{**steps, "value": 5}]), **_PATCH}, 422),
+            ({"content": json.dumps([steps]), **_PATCH}, 428),
+        ):
+            answer = await admin.patch(f"{url}/{key}", **options)
+            assert answer.status_code == status, (options, answer.text)
