@@ -25,7 +25,7 @@ from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, Resource
 from byodpp.exceptions import ApiError, Conflict, Detail, InvalidQuery, PayloadTooLarge, UniqueConflict
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
-from byodpp.patches import apply_steps, put_below
+from byodpp.patches import apply_steps, fields_written, put_below
 from byodpp.preconditions import NEW_ROW, entity_tag, expected_versions, is_unchanged, refuse_tags
 from byodpp.query.judge import judge
 from byodpp.query.parameters import read_parameters
@@ -262,6 +262,8 @@ class Controller:
             document = request.json if request.body else None
         except ApiError:
             document = None  # which is what it is refused for
+        if request.media_type == _STEPS:
+            document = fields_written(document)
         await self._service.require_row(self._call(request, request.operation), document)
 
     async def _write(

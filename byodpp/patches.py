@@ -15,7 +15,7 @@ from typing import Any, Final
 from byodpp import wire
 from byodpp.exceptions import ApiError, Conflict, Detail, ValidationFailed
 
-__all__ = ["apply_steps", "put_below"]
+__all__ = ["apply_steps", "fields_written", "put_below"]
 
 _OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 #: Of RFC 6901, except the empty one: `~` stands before 0 or 1 only.
@@ -78,10 +78,24 @@ def put_below(steps: Any, names: Container[str]) -> dict[str, Any]:
         return {}
 
 
+def fields_written(steps: Any) -> dict[str, None]:
+    """Return the fields that steps would write, or write into, as far as what may be no steps can be read."""
+    read = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    pointers = [step.get("path") for step in read if step.get("op") != "test"]
+    pointers += [step.get("from") for step in read if step.get("op") == "move"]
+    heads = [one[1:].partition("/")[0] for one in pointers if isinstance(one, str)]
+    return dict.fromkeys(map(_spelled, heads))
+
+
 def _put_whole(step: Mapping[str, Any]) -> str | None:
     """Return the field that a step gives a value as a whole; None where it does something else."""
     whole = step["op"] not in ("test", "remove") and "/" not in step["path"][1:]
-    return step["path"][1:].replace("~1", "/").replace("~0", "~") if whole else None
+    return _spelled(step["path"][1:]) if whole else None
+
+
+def _spelled(part: str) -> str:
+    """Return the name that a part of a pointer stands for."""
+    return part.replace("~1", "/").replace("~0", "~")
 
 
 def _is_below(step: Any, names: Container[str]) -> bool:
@@ -141,7 +155,7 @@ def _pointer(step: Mapping[str, Any], name: str, index: int) -> list[str]:
         raise ValidationFailed(
             details=[Detail(f"{index}.{name}", "pointer", "Must be a JSON Pointer to a field, e.g. `/name`.")]
         )
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+    return [_spelled(part) for part in pointer[1:].split("/")]
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -106,6 +106,12 @@ async def test_a_field_that_may_be_written_on_other_rows_is_told_before_its_valu
         ):
             told = [(await seller.patch(f"{url}/{key}", json=body)).status_code for key in keys]
             assert told == expected, body
+            steps = [{"op": "add", "path": f"/{name}", "value": value} for name, value in body.items()]
+            sent, kind = json.dumps(steps), _PATCH["headers"]
+            told = [
+                (await seller.patch(f"{url}/{key}", content=sent, headers=kind)).status_code for key in keys
+            ]
+            assert told == expected, steps
 
 
 async def test_a_shared_row_of_a_library_is_told_to_be_the_platforms_whatever_is_sent(
