@@ -359,6 +359,20 @@ async def test_an_expired_key_is_refused(tested: TestedApplication, monkeypatch:
         await authenticator.require_standing(caller, unexpired=True)
 
 
+async def test_who_came_with_a_token_that_has_expired_goes_on_but_listens_no_more(
+    tested: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authenticator, token = tested.connected.authenticator, tested.token(user="ada")
+    caller = await authenticator.authenticate(f"Bearer {token}", None)
+    await authenticator.require_standing(caller, unexpired=True)
+    assert caller.claims is not None
+    late = caller.claims.expires_at + tested.settings.token_leeway_seconds
+    monkeypatch.setattr(authenticator._verifier, "_clock", lambda: late)
+    await authenticator.require_standing(caller)
+    with pytest.raises(Unauthenticated, match="expired"):
+        await authenticator.require_standing(caller, unexpired=True)
+
+
 async def test_keys_end_with_their_user_and_their_tenant(tested: TestedApplication) -> None:
     admin = tested.client()
     for user in ("ada", "bob", "eve"):

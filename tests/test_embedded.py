@@ -249,6 +249,8 @@ async def test_a_folder_for_the_socket_that_others_could_enter_is_not_used_again
     postgres = embedded(app_dir)
     server = await postgres.start()
     os.kill(server.pid, signal.SIGKILL)
+    while is_running(server.pid):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.01)
     server.socket_folder.chmod(0o755)
     async with embedded(app_dir).running() as again:
         assert again.socket_folder != server.socket_folder
