@@ -753,6 +753,9 @@ async def test_public_addresses_lead_into_every_database(world: World) -> None:
         found = await nobody.get(f"{FOLDERS}/{last['id']}")
         assert found.status_code == 200 and found.json()["data"]["name"] == "acme last", found.text
         assert (await nobody.get(f"{FOLDERS}/98765")).status_code == 404
+        for key, status in ((last["id"], 406), (98765, 404)):
+            refused = await nobody.get(f"{FOLDERS}/{key}", headers={"Accept": "text/plain"})
+            assert refused.status_code == status, (tier, refused.text)
         named = await nobody.get(f"{FOLDERS}?fields=name", headers={"X-Tenant": "acme"})
         assert sorted(row["name"] for row in named.json()["data"]) == ["acme 1", "acme last", "acme later"]
     assert published

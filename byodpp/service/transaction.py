@@ -23,7 +23,7 @@ from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
 from byodpp.conditions import Query
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
-from byodpp.definitions import Kind, ResourceDefinition
+from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden, NotFound
 from byodpp.idempotency import IdempotencyKeys
@@ -297,7 +297,11 @@ class Service:
             NotFound: there is none that the caller may read.
             Forbidden: he may not do this to it.
         """
-        await self.together(call.principal, call.origin, lambda unit: require_row(unit, call, document))
+        key = call.params.get("id")
+        if call.operation not in READ_OPERATIONS:
+            await self.together(call.principal, call.origin, lambda unit: require_row(unit, call, document))
+        elif key is not None and call.resource.kind is not Kind.LOGIC:
+            await self.row(call.principal, call.resource, key)  # of whichever tenant, for who names none
 
     async def require_rows(self, call: Call, items: Sequence[BatchItem]) -> None:
         """Refuse a batch for the first row that its items name, whatever else is wrong with them.
