@@ -47,6 +47,21 @@ WORLD: Final[dict[str, Any]] = {
             "access": {"read": ["Admin", _SEEN], "write": ["Admin", _NORTH]},
         },
         {
+            "name": "Offers",
+            "fields": {
+                "region": {"type": "string", "index": True},
+                "name": {"type": "string", "maxLength": 5},
+                "price": {"type": "integer"},
+            },
+            "access": {
+                "list": ["Admin", "Clerk"],
+                "read": ["Admin"],
+                "write": ["Admin"],
+                "batch": ["Admin", "Clerk"],
+                "patch": ["Admin", {"roles": ["Clerk"], "fields": ["name"]}],
+            },
+        },
+        {
             "name": "Standards",
             "scope": "library",
             "fields": {"name": {"type": "string", "maxLength": 5}},
@@ -229,3 +244,19 @@ async def test_a_version_that_is_missing_is_told_after_what_is_wrong_with_the_bo
         ):
             answer = await admin.patch(f"{url}/{key}", **options)
             assert answer.status_code == status, (options, answer.text)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "field"),
+    [({"price": 1}, 403, "data.price"), ({"name": 5}, 422, "data.name"), ({"name": "ab"}, 404, "data")],
+)
+async def test_what_no_row_may_become_is_told_before_the_rows_that_a_filter_finds(
+    tmp_path: Path, byodpp_bench: Bench, data: dict[str, Any], status: int, field: str
+) -> None:
+    async with byodpp_bench.application(build(tmp_path, WORLD)) as served:
+        admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/offers"
+        assert (await admin.post(url, json={"region": "north"})).status_code == 201
+        batch = {"operation": "patch", "filter": {"region": "north"}, "max": 9, "data": data}
+        answer = await clerk.post(f"{url}/batch", json=batch)
+        assert answer.status_code == status, answer.text
+        assert [one["field"] for one in answer.json()["error"]["details"]] == [field]

@@ -109,7 +109,7 @@ class Selecting:
             values = await by_size(partial(schemas.load, resource, "patch", data, presets=presets), data)
         item = BatchItem(index=index, operation=self._operation, key=key, document=data, values=values)
         try:
-            result = await self._work.item(self._call, item)
+            result = await self._work.item(self._call, item, chosen=True)
         except ApiError as error:
             raise below(error, "data") from error
         return {"id": key} if self._operation == "delete" else result

@@ -176,9 +176,17 @@ class BatchWork:
                 self._parts.trail.refused(error, self.unit.principal, self.unit.origin, about)
             return ItemOutcome(index=item.index, error=error)
 
-    async def item(self, call: Call, item: BatchItem) -> Any:
-        """Run one item through its logic class, or the generic operation."""
+    async def item(self, call: Call, item: BatchItem, *, chosen: bool = False) -> Any:
+        """Run one item through its logic class, or the generic operation.
+
+        Args:
+            call: of the batch.
+            item: what is to be done.
+            chosen: by a filter; what is wrong with the body concerns all of the rows then, and comes first.
+        """
         single = self._naming(call, item)
+        if chosen:
+            return await self._item(single, item)
         async with row_first(self.unit, single, item.document):
             return await self._item(single, item)
 
