@@ -14,8 +14,10 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 
 from byodpp import responses
+from byodpp.controller import present
 from byodpp.exceptions import ApiError, StartError, Unauthenticated, Unavailable, error_classes
 from byodpp.health import Health, HealthCheck, Lifecycle
+from byodpp.logics import Reply
 from byodpp.requests import Request
 from byodpp.responses import Answer, no_content, page, success
 from byodpp.routes import Endpoint, Route
@@ -162,6 +164,21 @@ async def test_a_file_goes_out_to_its_end_though_the_token_has_expired(
     guarded = Route(pattern="/x", methods={"GET": Endpoint(handler=stream, public=True, produces=())})
     call = client_of(guarded, parts={"authenticator": Watching()})
     assert (await call("GET", "/x", token="viewer")).body == b"row;row;row;"
+
+
+@pytest.mark.parametrize("finite", [True, False])
+async def test_a_file_of_a_class_has_an_end_and_a_stream_of_it_has_none(finite: bool) -> None:
+    async def pages() -> AsyncIterator[bytes]:
+        yield b"page"
+
+    async def asked(request: Request) -> Answer:
+        file = Reply.file(pages(), name="x.txt", media_type="text/plain")
+        answers.append(present(request, file if finite else Reply(body=pages())))
+        return answers[0]
+
+    answers: list[Answer] = []
+    assert (await client_of(route(asked))("GET", "/x")).body == b"page"
+    assert answers[0].finite is finite
 
 
 @pytest.mark.parametrize("comes_back", [True, False])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from byodpp.authentication import users
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import ManifestError
 from byodpp.limits import Budget, ClassDirectory, SlidingWindows
@@ -194,6 +195,20 @@ async def test_new_users_who_wait_for_others_of_their_tenant_keep_no_other_tenan
         assert not any(one.done() for one in waiting)
     answers = await asyncio.gather(slow, *waiting)
     assert [one.status_code for one in answers] == [200] * 7
+
+
+async def test_a_new_user_who_has_waited_long_for_others_of_his_tenant_is_told_to_try_again(
+    limited: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put_into_class(limited, "acme", maxUsers=20)
+    new = limited.client(user="new")
+    monkeypatch.setattr(users, "_PATIENCE_SECONDS", 0.2)
+    async with limited.connected.database.system() as transaction:
+        await transaction.execute(users._LOCK, (await limited.tenant("acme")).id)
+        async with asyncio.timeout(20):
+            refused = await new.get(THINGS)
+    assert refused.status_code == 503 and "retry-after" in refused.headers
+    assert await statuses(new, THINGS, 1) == [200]
 
 
 async def test_new_users_come_in_between_those_who_are_made_all_the_time(limited: TestedApplication) -> None:
