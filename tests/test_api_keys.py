@@ -591,6 +591,19 @@ async def test_what_a_user_had_is_good_no_more_when_his_row_is_deleted(
     assert (await tested.client(user="ada").get(THINGS)).status_code == 200, "who signs in anew is let in"
 
 
+async def test_a_deleted_user_is_known_again_however_long_his_subject_is(tested: TestedApplication) -> None:
+    admin, subject = tested.client(user="root"), "x" * 255
+    headers = {"Authorization": f"Bearer {tested.token(sub=subject)}"}
+    old, other = tested.client(role=None, headers=headers), tested.client(user="bob")
+    assert [(await one.get(THINGS)).status_code for one in (admin, old, other)] == [200, 200, 200]
+    user = await stored(tested, "select id from users where subject = $1", subject)
+    assert (await admin.delete(f"{USERS}/{user}")).status_code == 204
+    assert [(await one.get(THINGS)).status_code for one in (old, other)] == [401, 200]
+    async with another_process(tested) as elsewhere:
+        again = elsewhere.client(role=None, headers=headers)
+        assert (await again.get(THINGS)).status_code == 401
+
+
 async def test_a_process_that_has_not_heard_of_a_deleted_user_writes_no_other_row(
     tested: TestedApplication,
 ) -> None:
@@ -762,6 +775,8 @@ async def test_single_tokens_are_bounded_for_they_lie_in_memory(
 ) -> None:
     monkeypatch.setattr("byodpp.part_logics.keys.MOST_TOKENS", 2)
     admin = tested.client(user="root")
+    gone = (await made(tested, user="gone"))["userId"]
+    assert (await admin.delete(f"{USERS}/{gone}")).status_code == 204  # written down as well, and not counted
     for number in range(2):
         body = {"kind": "token", "subject": f"t{number}"}
         assert (await admin.post(REVOCATIONS, json=body)).status_code == 201
