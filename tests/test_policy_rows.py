@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from byodpp.authorization.watch import record_change
 from byodpp.bootstrap import Blueprint
 from byodpp.testing import Bench, TestedApplication
 from tests.worlds import build
@@ -104,3 +105,42 @@ async def test_a_rule_that_makes_sense_is_taken(served: TestedApplication, chang
     if change.get("ptype") != "g":
         appended = await served.client().patch(made.headers["location"], json={"fields": ["name"]})
         assert appended.status_code == 200, appended.text
+
+
+_PAST_THE_API: Final = (
+    "insert into policies (tenant_id, subject, object, action, effect, fields)"
+    " values ($1, $2, $3, 'read', $4, $5::jsonb)"
+)
+
+
+@pytest.mark.parametrize("named", ["5", "{}", '"size"', "[5]", '["nothing"]', "true"])
+async def test_fields_that_are_none_grant_nothing_deny_all_and_keep_no_other_rule_from_being_read(
+    served: TestedApplication, named: str
+) -> None:
+    admin, things = served.client(), "/api/v1/things"
+    acme = (await served.tenant("acme")).id
+    made = await admin.post(things, json={"size": 1, "name": "a"})
+    url = f"{things}/{made.json()['data']['id']}"
+    async with served.connected.database.system() as transaction:
+        for resource in ("Things", "*"):
+            await transaction.execute(_PAST_THE_API, acme, "Stranger", resource, "allow", named)
+        await transaction.execute(_PAST_THE_API, acme, "Manager", "Things", "deny", named)
+        await record_change(transaction, acme)
+    # Another rule of the tenant, by which it is known that all were read.
+    assert (await admin.post(POLICIES, json=RULE | {"effect": "deny", "fields": ["name"]})).status_code == 201
+    assert (await served.client(role="Viewer").get(url)).json()["data"].keys().isdisjoint({"name"})
+    assert (await served.client(role="Stranger").get(url)).status_code == 403
+    assert (await served.client(role="Manager").get(url)).status_code in (403, 404)
+    assert (await admin.get(url)).status_code == 200
+
+
+async def test_of_a_rule_that_allows_fields_those_hold_that_are_there(served: TestedApplication) -> None:
+    admin, things = served.client(), "/api/v1/things"
+    acme = (await served.tenant("acme")).id
+    assert (await admin.post(things, json={"size": 1, "name": "a"})).status_code == 201
+    async with served.connected.database.system() as transaction:
+        await transaction.execute(_PAST_THE_API, acme, "Stranger", "Things", "allow", '["size", "gone"]')
+        await record_change(transaction, acme)
+    assert (await admin.post(POLICIES, json=RULE)).status_code == 201
+    [row] = (await served.client(role="Stranger").get(things)).json()["data"]
+    assert row == {"id": row["id"], "size": 1}

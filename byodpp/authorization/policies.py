@@ -302,11 +302,13 @@ def row_policies(rows: Iterable[PolicyRow], registry: Registry) -> list[Policy]:
     for row in rows:
         if row.operation in _WORDS.values():
             continue  # our own marks are no words of a row
-        every = _unfitted(row)
+        named = tuple(registry) if row.resource == "*" else registry.named(row.resource)
+        every = _with_known_fields(_unfitted(row), named)
+        if every is None:
+            continue
         if row.resource == "*":
             policies.append(every)
             continue
-        named = registry.named(row.resource)
         if not named:
             _log.error("%s names no resource: %r", every.source, row.resource)
         found = (fitted(every, resource, registry) for resource in named)
@@ -327,6 +329,23 @@ def _unfitted(row: PolicyRow) -> Policy:
         row=row,
         source=f"Policies {row.id} of tenant {row.tenant_id}",
     )
+
+
+def _with_known_fields(policy: Policy, resources: Sequence[ResourceDefinition]) -> Policy | None:
+    """Return a policy with those of its fields that there are in some of its resources.
+
+    Where it names others, a deny denies every field: nobody knows any more what it was to hide. An allow
+    of no other fields grants nothing: None.
+    """
+    if not policy.fields or not resources:
+        return policy
+    known = frozenset(name for name in policy.fields if any(name in one.fields for one in resources))
+    if known == policy.fields:
+        return policy
+    _log.error("%s names no field: %s", policy.source, ", ".join(sorted(policy.fields - known))[:200])
+    if policy.deny:
+        return replace(policy, fields=None)
+    return replace(policy, fields=known) if known else None
 
 
 def fitted(policy: Policy, resource: ResourceDefinition, registry: Registry) -> Policy | None:

@@ -92,7 +92,7 @@ def _row(record: Mapping[str, Any]) -> PolicyRow:
         # A word that is not one of the two never allows.
         deny=record["effect"] != "allow",
         filter=_text(record["condition"]),
-        fields=None if _text(fields) is None else tuple(json.loads(fields)),
+        fields=None if _text(fields) is None else _names(fields),
         presets=_text(record["preset"]),
     )
 
@@ -105,6 +105,14 @@ def _link(record: Mapping[str, Any]) -> RoleLink:
 def _text(value: str | None) -> str | None:
     """Return the text of a JSON value; null, of either kind, is nothing."""
     return None if value in (None, "null") else value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the fields of a rule; of what is no list of names the text, which is the name of none."""
+    found = json.loads(text)
+    if not isinstance(found, list):
+        return (text,)
+    return tuple(one if isinstance(one, str) else json.dumps(one) for one in found)
 
 
 def _who(subject: str) -> tuple[str | None, int | None]:
