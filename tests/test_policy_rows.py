@@ -144,3 +144,30 @@ async def test_of_a_rule_that_allows_fields_those_hold_that_are_there(served: Te
     assert (await admin.post(POLICIES, json=RULE)).status_code == 201
     [row] = (await served.client(role="Stranger").get(things)).json()["data"]
     assert row == {"id": row["id"], "size": 1}
+
+
+_LINK: Final = (
+    "insert into policies (tenant_id, ptype, subject, object, action, effect, condition, fields)"
+    " values ($1, 'g', 'Stranger', 'Viewer', '*', $2, $3::jsonb, $4::jsonb)"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (("allow", None, None), 200),
+        (("deny", None, None), 403),
+        (("allow", '{"size": 1}', None), 403),
+        (("allow", None, '["size"]'), 403),
+    ],
+)
+async def test_a_link_between_roles_that_says_more_was_meant_otherwise_and_links_nothing(
+    served: TestedApplication, said: tuple[str, str | None, str | None], status: int
+) -> None:
+    acme = (await served.tenant("acme")).id
+    async with served.connected.database.system() as transaction:
+        await transaction.execute(_LINK, acme, *said)
+        await record_change(transaction, acme)
+    # Another rule of the tenant, by which it is known that all were read.
+    assert (await served.client().post(POLICIES, json=RULE)).status_code == 201
+    assert (await served.client(role="Stranger").get("/api/v1/things")).status_code == status

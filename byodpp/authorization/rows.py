@@ -9,6 +9,7 @@ grant nothing; nothing is refused here.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from byodpp.database import PLATFORM_TENANT, Transaction
 
 __all__ = ["StoredRows", "read_rows"]
 
+_log = logging.getLogger(__name__)
 _USER: Final = re.compile(r"user:([1-9][0-9]{0,17})")
 
 _POLICIES: Final = (
@@ -70,7 +72,7 @@ async def read_rows(transaction: Transaction, tenants: Sequence[int] | None = No
         RoleLink(tenant_id=record["tenant_id"], user_id=record["user_id"], inherits=record["name"])
         for record in await transaction.fetch(_HOLDERS, asked)
     ]
-    written = [_link(record) for record in policies if record["ptype"] == "g"]
+    written = [_link(record) for record in policies if record["ptype"] == "g" and _only_links(record)]
     return StoredRows(
         records=tuple(dict(record) for record in policies),
         rows=tuple(_row(record) for record in policies if record["ptype"] == "p"),
@@ -95,6 +97,16 @@ def _row(record: Mapping[str, Any]) -> PolicyRow:
         fields=None if _text(fields) is None else _names(fields),
         presets=_text(record["preset"]),
     )
+
+
+def _only_links(record: Mapping[str, Any]) -> bool:
+    """Whether a link says nothing else; one that denies, or is about some rows, was meant otherwise."""
+    more = [name for name in ("condition", "fields", "preset") if _text(record[name]) is not None]
+    if not more and record["effect"] == "allow":
+        return True
+    told = "Policies %s of tenant %s links no roles: it says more than that"
+    _log.error(told, record["id"], record["tenant_id"])
+    return False
 
 
 def _link(record: Mapping[str, Any]) -> RoleLink:
