@@ -88,9 +88,11 @@ class _Sealing:
         return self.loop.run_until_complete(self.connection.fetchval(sql, *values, timeout=_PATIENCE_SECONDS))
 
 
-def measure(place: Path, *, rounds: int, seconds: float, connections: int) -> dict[str, list[Sample]]:
-    """Return the samples of the three ways of writing."""
-    with Generator() as generator, _application(place) as (asked, sealing):
+def measure(
+    place: Path, *, rounds: int, seconds: float, connections: int, events: bool = False
+) -> dict[str, list[Sample]]:
+    """Return the samples of the three ways of writing; with `events` the writes are events as well."""
+    with Generator() as generator, _application(place, events=events) as (asked, sealing):
         sides = {WITHOUT: asked["plain"], WITH: asked["audited"], SEALED: asked["audited"]}
         samples: dict[str, list[Sample]] = {name: [] for name in sides}
         for number in range(-1, rounds):  # statements are prepared and tokens remembered before the first
@@ -116,9 +118,10 @@ def _sample(
 
 
 @contextmanager
-def _application(folder: Path) -> Iterator[tuple[Mapping[str, Side], _Sealing]]:
+def _application(folder: Path, *, events: bool) -> Iterator[tuple[Mapping[str, Side], _Sealing]]:
     resources = [
-        {"name": name, "fields": _FIELDS, "audit": name == "Audited"} for name in ("Plain", "Audited")
+        {"name": name, "fields": _FIELDS, "audit": name == "Audited", "events": events}
+        for name in ("Plain", "Audited")
     ]
     (folder / "resources.json").write_text(json.dumps({"resources": resources}))
     environment = clean_environment(**UNLIMITED, PYTHONPATH=str(HERE.parent))
@@ -160,10 +163,19 @@ def main() -> None:
         "--seconds", type=float, default=2.0, help="length of each turn; the sealer works each second"
     )
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="writes are events as well: an entry is one, else a row of the outbox is",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="byodpp-bench-") as place:
         samples = measure(
-            Path(place), rounds=options.rounds, seconds=options.seconds, connections=options.connections
+            Path(place),
+            rounds=options.rounds,
+            seconds=options.seconds,
+            connections=options.connections,
+            events=options.events,
         )
     print(
         f"{'':27}{'per second':>11}{'of the first, quartiles':>26}{'of its computing':>24}{'server us':>11}"
