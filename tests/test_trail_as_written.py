@@ -29,11 +29,15 @@ MANIFEST = {
                 "pin": {"type": "string", "writeOnly": True},
                 "details": {"type": "json"},
             },
-            "routes": {"actions": [{"url": f"{ITEMS}/{name}", "method": "post"} for name in ("note", "ask")]},
+            "routes": {
+                "actions": [{"url": f"{ITEMS}/{name}", "method": "post"} for name in ("note", "ask", "spoil")]
+            },
         }
     ],
 }
 LOGIC = """
+from decimal import Decimal
+
 import marshmallow as ma
 from byodpp.logics import Logic
 
@@ -51,6 +55,20 @@ class Note(Logic):
     async def execute(self):
         body = self.request.body
         await self.audit(body["action"], body.get("id"), body.get("changes"))
+        return {}
+
+
+class SpoilInput(ma.Schema):
+    which = ma.fields.Integer(required=True)
+
+
+class Spoil(Logic):
+    resource, action = "Items", "spoil:post"
+    input = SpoilInput
+
+    async def execute(self):
+        few = [{"said": "a\\0b"}, {"a\\0b": 1}, Decimal("1e200000")]
+        await self.audit("NOTE", None, few[self.request.body["which"]])
         return {}
 
 
@@ -187,4 +205,17 @@ async def test_an_entry_of_a_class_is_bounded_and_what_is_too_long_is_told_in_th
     answer = await quiet.client(tenant="acme").post(f"{ITEMS}/note", json=body)
     assert answer.status_code == 500
     assert told in caplog.text
+    assert await changes(quiet) == []
+
+
+@pytest.mark.parametrize(("which", "code"), [(0, "format"), (1, "format"), (2, "out_of_range")])
+async def test_a_class_cannot_say_what_keeps_its_tenant_from_asking_for_entries(
+    quiet: TestedApplication, which: int, code: str
+) -> None:
+    client = quiet.client(tenant="acme")
+    answer = await client.post(f"{ITEMS}/spoil", json={"which": which})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["error"]["details"][0]["code"] == code
+    asked = await client.post(f"{ITEMS}/ask", json={"filter": {"changes.said": "a"}})
+    assert asked.json()["data"] == {"found": 0}
     assert await changes(quiet) == []

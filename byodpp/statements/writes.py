@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
@@ -212,7 +212,7 @@ class WriteStatements:
     def _many_values(self, resource: ResourceDefinition, columns: Sequence[str]) -> sa.Select[Any]:
         table = self._tables[resource]
         # A row that consists of defaults only still needs something that says how many there are.
-        types = {f"v_{column}": table.c[column].type for column in columns} or {"count_only": sa.Integer()}
+        types = {f"v_{name}": _given(table.c[name]) for name in columns} or {"count_only": sa.Integer()}
         arrays = [array_parameter(name, kind) for name, kind in types.items()]
         items = (
             sa.func.unnest(*arrays)
@@ -223,7 +223,7 @@ class WriteStatements:
             .render_derived()
             .alias("_items")
         )
-        chosen = [items.c[f"c{i}"] for i in range(len(columns))]
+        chosen = [_taken(items.c[f"c{i}"], table.c[name]) for i, name in enumerate(columns)]
         return sa.select(*self._owner_values(resource), *chosen).select_from(items).order_by(items.c.place)
 
     def _owner_columns(self, resource: ResourceDefinition) -> list[str]:
@@ -470,7 +470,16 @@ def _found(column: sa.ColumnElement[Any], *, wanted: bool) -> sa.ColumnElement[A
 
 
 def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    return sa.bindparam(f"v_{column.name}", type_=column.type)
+    return _taken(sa.bindparam(f"v_{column.name}", type_=_given(column)), column)
+
+
+def _given(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """Return the type of a parameter: json comes as jsonb, which refuses what could not be asked."""
+    return JSONB() if type(column.type) is JSON else column.type
+
+
+def _taken(value: sa.ColumnElement[Any], column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    return sa.cast(value, column.type) if type(column.type) is JSON else value
 
 
 def _modifiers(resource: ResourceDefinition, change: Change) -> list[tuple[FieldDefinition, ModifierKind]]:
