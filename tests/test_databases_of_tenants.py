@@ -300,6 +300,27 @@ async def test_rows_opened_after_a_move_has_begun_keep_the_tenant_where_it_is(
     assert (await acme.get(FOLDERS)).json()["count"] == 2
 
 
+async def test_nobody_moves_into_a_database_that_keeps_entries_otherwise_until_it_has_every_revision(
+    world: World,
+) -> None:
+    """A revision that may wait is applied to one of the two: entries would not be what was sealed."""
+    await world.fill("acme", 1)
+    settings = world.application.settings
+    places = PlaceDatabases(world.application.blueprint.tables, place_addresses(settings))
+    for kind, refused in (("jsonb", True), ("json", False)):
+        async with places.connected("north") as owner:
+            await owner.execute(
+                f"alter table audit_logs alter column changes type {kind} using changes::{kind}"
+            )
+        if refused:
+            with pytest.raises(Conflict, match="run `byodpp migrate apply` first"):
+                await world.life.move("acme", "database")
+            await made(world.client(), FOLDERS, name="acme goes on")
+        else:
+            await world.life.move("acme", "database")
+    assert await in_place(world, "north", "select count(*) from folders") == 2
+
+
 async def test_another_entry_under_the_id_of_one_in_the_trail_stops_a_move(world: World) -> None:
     await world.fill("acme", 1)
     await world.life.move("acme", "database", wanted=Wanted(place="north"))

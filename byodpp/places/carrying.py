@@ -38,6 +38,10 @@ _MARK: Final = (
     " and r.tenant_id = k.tenant_id and r.kind = 'token' and r.subject = k.id and k.revoked_at is null"
 )
 _PASS: Final = "set local byodpp.moving = 'on'"
+_TYPES: Final = (
+    "select array_agg(attname || ' ' || atttypid::regtype order by attname)::text from pg_attribute"
+    " where attrelid = $1::text::regclass and attnum > 0 and not attisdropped"
+)
 #: Portions of a copy that may wait between the two connections.
 _WAITING: Final = 16
 _AT_ONCE: Final = 2_000
@@ -277,6 +281,23 @@ class Carrier:
                     await trail.require_same(writing, entries)
                 await seal(writing, tenant)
         return brought
+
+    async def require_alike(self, source: Database, target: Database) -> None:
+        """See that two databases keep audit entries in the same types: entries are sealed as their texts.
+
+        Raises:
+            Conflict: one of them lacks a revision, which may wait otherwise.
+        """
+        if self._trail is not None:
+            found = []
+            for database in (source, target):
+                async with _passing(database) as transaction:
+                    found.append(await transaction.fetchval(_TYPES, _address(self._trail)))
+            if found[0] != found[1]:
+                raise Conflict(
+                    "One of the two databases lacks a revision of the audit trail, whose entries would not "
+                    "be what was sealed: run `byodpp migrate apply` first"
+                )
 
     async def require_one_trail(self, tenant: int, source: Database, target: Database) -> None:
         """See that what two databases have of a tenant's audit trail is the same.

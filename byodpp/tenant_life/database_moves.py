@@ -233,6 +233,7 @@ class DatabaseMoves:
         elif source is None:
             raise Conflict(f"Tenant {tenant.slug!r} is served from there already: {served}")
         await self.choice.require_two(source, target)
+        await self._carrier.require_alike(self._database.at(source), self._database.at(target))
         await put_located(transaction, tenant.id, served, source or target, "moving")
         return {"from": source or served, "source": source, "to": target or "shared", "target": target}
 
