@@ -7,7 +7,7 @@ preconditions. May reject: InvalidQuery, QueryTooComplex, InvalidHeader, Precond
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -25,7 +25,7 @@ from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, Resource
 from byodpp.exceptions import ApiError, Conflict, Detail, InvalidQuery, PayloadTooLarge, UniqueConflict
 from byodpp.judged_calls import writing
 from byodpp.logics import Reply
-from byodpp.patches import apply_steps, fields_written, put_below
+from byodpp.patches import apply_steps, fields_told, fields_written, put_below
 from byodpp.preconditions import NEW_ROW, entity_tag, expected_versions, is_unchanged, refuse_tags
 from byodpp.query.judge import judge
 from byodpp.query.parameters import read_parameters
@@ -165,29 +165,44 @@ class Controller:
             document = await request.aside(partial(put_below, request.json, inside))
         stored = await unit.locked(call, document)
         if request.media_type == _STEPS:
-            # The steps leave whole values behind: merging those would bring back what was removed.
+            return await self._apply_steps(unit, call, request, stored)
+        presets = self._authorizer.presets(request.principal)
+        load = partial(
+            self._schemas.load, self.resource, "patch", request.json, stored=stored, presets=presets
+        )
+        return await self._execute_loaded(unit, call, request, load, stored)
+
+    async def _apply_steps(self, unit: Unit, call: Call, request: Request, stored: Any) -> Any:
+        told = request.json
+        try:
             steps = partial(apply_steps, request.json, stored)
             try:
+                # The steps leave whole values behind: merging those would bring back what was removed.
                 document = await (aside if is_large(stored) else request.aside)(steps)
             except Conflict as error:
-                told = request.json[: int(error.details[0].field) + 1]  # the last of them has failed
-                await self._note_tested(unit, call, told)
+                told = told[: int(error.details[0].field) + 1]  # the last of them has failed
                 raise
             load = partial(self.load, "patch", document, request.principal)
-        else:
-            presets = self._authorizer.presets(request.principal)
-            load = partial(
-                self._schemas.load, self.resource, "patch", request.json, stored=stored, presets=presets
-            )
+            result = await self._execute_loaded(unit, call, request, load, stored)
+        except ApiError as error:
+            if not error.retryable:
+                await self._note_told(unit, call, told)
+            raise
+        if not unit.answer.keeps:
+            await self._note_told(unit, call, told)
+        return result
+
+    async def _execute_loaded(
+        self, unit: Unit, call: Call, request: Request, load: Callable[[], Any], stored: Any
+    ) -> Any:
         loaded = await (aside if is_large(stored) else request.aside)(load)
         call = writing(call, loaded)
         self._expect(call, request)
         return await unit.execute(call)
 
-    async def _note_tested(self, unit: Unit, call: Call, steps: Iterable[Mapping[str, Any]]) -> None:
-        """Note the controlled fields of which a patch that is refused has told whether they are so."""
-        named = (one["path"].split("/")[1] for one in steps if one["op"] == "test")
-        if fields := tuple(name for name in named if name in self.resource.fields):
+    async def _note_told(self, unit: Unit, call: Call, steps: Any) -> None:
+        """Note the controlled fields that steps test or take elsewhere: the answer does not show them."""
+        if fields := tuple(name for name in fields_told(steps) if name in self.resource.fields):
             trail, lookup = unit.parts.trail, self._authorizer.lookup(unit.principal)
             keys = [call.params["id"]]
             await trail.shown(unit.principal, unit.origin, self.resource, Shape(fields=fields), lookup, keys)

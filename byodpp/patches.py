@@ -15,7 +15,7 @@ from typing import Any, Final
 from byodpp import wire
 from byodpp.exceptions import ApiError, Conflict, Detail, ValidationFailed
 
-__all__ = ["apply_steps", "fields_written", "put_below"]
+__all__ = ["apply_steps", "fields_told", "fields_written", "put_below"]
 
 _OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 #: Of RFC 6901, except the empty one: `~` stands before 0 or 1 only.
@@ -59,6 +59,15 @@ def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     emptied = [name for name in whole if name in row and document.get(name) is None]
     gone = [name for name in row if name not in document]
     return changed | dict.fromkeys((*emptied, *gone))
+
+
+def fields_told(steps: Any) -> dict[str, None]:
+    """Return the fields that steps compare, or take elsewhere, as far as what may be no steps can be read."""
+    read = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    pointers = [step.get("path") for step in read if step.get("op") == "test"]
+    pointers += [step.get("from") for step in read if step.get("op") in ("copy", "move")]
+    heads = [one[1:].partition("/")[0] for one in pointers if isinstance(one, str)]
+    return dict.fromkeys(map(_spelled, heads))
 
 
 def put_below(steps: Any, names: Container[str]) -> dict[str, Any]:
