@@ -113,7 +113,12 @@ _PAST_THE_API: Final = (
 )
 
 
-@pytest.mark.parametrize("named", ["5", "{}", '"size"', "[5]", '["nothing"]', "true"])
+_LONG, _DEEP = f"[{'1' * 5_000}]", "[" * 3_000 + "]" * 3_000
+
+
+@pytest.mark.parametrize(
+    "named", ["5", "{}", '"size"', "[5]", '["nothing"]', "true", _LONG, _DEEP], ids=lambda named: named[:12]
+)
 async def test_fields_that_are_none_grant_nothing_deny_all_and_keep_no_other_rule_from_being_read(
     served: TestedApplication, named: str
 ) -> None:

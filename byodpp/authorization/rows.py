@@ -121,10 +121,13 @@ def _text(value: str | None) -> str | None:
 
 def _names(text: str) -> tuple[str, ...]:
     """Return the fields of a rule; of what is no list of names the text, which is the name of none."""
-    found = json.loads(text)
-    if not isinstance(found, list):
-        return (text,)
-    return tuple(one if isinstance(one, str) else json.dumps(one) for one in found)
+    try:
+        found = json.loads(text)
+        if isinstance(found, list):
+            return tuple(one if isinstance(one, str) else json.dumps(one) for one in found)
+    except (ValueError, RecursionError):  # JSON, and more of it than Python reads
+        pass
+    return (text,)
 
 
 def _who(subject: str) -> tuple[str | None, int | None]:
