@@ -8,7 +8,7 @@ until the statement is sent: who sends it looks again (`Transaction.needs_more`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from byodpp.calls import Call
 from byodpp.conditions import Shape
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from byodpp.service.units import UnitParts
 
 __all__ = ["is_lone", "is_single"]
+
+#: What the answer of a write shows.
+_WHOLE_ROW: Final = Shape()
 
 
 def is_lone(parts: UnitParts, call: Call) -> bool:
@@ -51,7 +54,7 @@ def is_single(parts: UnitParts, call: Call) -> bool:
         return False
     if call.or_versions or call.read_only or parts.store.sealed.concern(resource):
         return False  # a value that cannot be opened again must undo the change
-    if parts.logics.get(resource, operation) is not None or parts.trail.watches(resource, Shape()):
+    if parts.logics.get(resource, operation) is not None or parts.trail.watches(resource, _WHOLE_ROW):
         return False
     if any(isinstance(value, Modifier) for value in call.body.values()):
         return False
