@@ -1,7 +1,7 @@
 """What a logic class says for the audit trail.
 
 In: an action and what it is about, with who called and from where. Out: the fields of an entry. Rejects, by a
-ValueError, what is longer than the trail's fields: the database bounds them not.
+ValueError, what is longer than the trail's fields, which have no length in the database.
 """
 
 from __future__ import annotations
