@@ -111,6 +111,7 @@ def test_workers_that_are_forked_make_ids_of_their_own() -> None:
         (("10.0.0.0/8",), "10.1.1.1", None, "10.1.1.1"),
         (("10.0.0.0/8",), "", "1.2.3.4", ""),
         (("::1", "10.0.0.0/8"), "::1", "2001:db8::5, ::ffff:10.0.0.3", "2001:db8::5"),
+        (("10.0.0.0/8",), "::ffff:10.1.1.1", "1.2.3.4", "1.2.3.4"),
     ],
 )
 def test_only_a_trusted_proxy_is_believed_about_the_client(
@@ -308,6 +309,16 @@ async def test_addresses_of_one_ipv6_network_count_as_one_and_health_does_not_co
     ]
     assert [reply.status for reply in replies] == [200, 200, 429, 200]
     assert {(await call("GET", "/health")).status for _ in range(5)} == {200}
+
+
+async def test_addresses_of_ipv4_count_each_for_itself_where_the_server_listens_on_ipv6() -> None:
+    call = client_of(READ, rate_limit_per_ip=2)
+    replies = [
+        await call("GET", "/api/v1/products/1", client=client)
+        for client in ("::ffff:198.51.100.1", "198.51.100.1", "::ffff:198.51.100.1", "::ffff:203.0.113.9")
+    ]
+    assert [reply.status for reply in replies] == [200, 200, 429, 200]
+    assert replies[0].json()["data"]["ip"] == "198.51.100.1"
 
 
 async def test_a_route_of_sign_in_has_a_budget_of_its_own() -> None:

@@ -21,6 +21,8 @@ from byodpp.requests import REQUEST, Request
 __all__ = ["ClientAddress", "RequestContext", "completing"]
 
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
+#: How a socket of IPv6 calls a client of IPv4, when it takes both.
+_MAPPED: Final = "::ffff:"
 #: Peers whose trust is remembered; behind proxies there are few of them.
 _REMEMBERED: Final = 1024
 
@@ -42,6 +44,8 @@ class ClientAddress:
             peer: address of the connection; empty when it has none.
             forwarded_for: value of X-Forwarded-For.
         """
+        if peer.startswith(_MAPPED):
+            peer = str(_parse(peer) or peer)
         if not self._networks or forwarded_for is None or not self._trusted(peer):
             return peer
         address = peer
