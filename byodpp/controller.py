@@ -21,6 +21,7 @@ from byodpp.batches import Batch, read_batch
 from byodpp.batches.work import ItemOutcome
 from byodpp.calls import Call
 from byodpp.conditions import Query, Shape
+from byodpp.database import is_retryable
 from byodpp.definitions import READ_OPERATIONS, ActionDefinition, Kind, ResourceDefinition
 from byodpp.exceptions import ApiError, Conflict, Detail, InvalidQuery, PayloadTooLarge, UniqueConflict
 from byodpp.judged_calls import writing
@@ -184,11 +185,11 @@ class Controller:
                 raise
             load = partial(self.load, "patch", document, request.principal)
             result = await self._execute_loaded(unit, call, request, load, stored)
-        except ApiError as error:
-            if not error.retryable:
+        except Exception as error:  # also what a class did not expect: it would not have run
+            if not is_retryable(error):
                 await self._note_told(unit, call, told)
             raise
-        if not unit.answer.keeps:
+        if not unit.answer.keeps and self.resource.id not in unit.shown:
             await self._note_told(unit, call, told)
         return result
 
@@ -201,7 +202,7 @@ class Controller:
         return await unit.execute(call)
 
     async def _note_told(self, unit: Unit, call: Call, steps: Any) -> None:
-        """Note the controlled fields that steps test or take elsewhere: the answer does not show them."""
+        """Note the controlled fields of which steps tell something: the answer does not show them."""
         if fields := tuple(name for name in fields_told(steps) if name in self.resource.fields):
             trail, lookup = unit.parts.trail, self._authorizer.lookup(unit.principal)
             keys = [call.params["id"]]

@@ -62,11 +62,15 @@ def apply_steps(steps: Any, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields_told(steps: Any) -> dict[str, None]:
-    """Return the fields that steps compare, or take elsewhere, as far as what may be no steps can be read."""
+    """Return the fields that steps compare, take elsewhere, or go into, as far as steps can be read.
+
+    Whether a step finds its way inside a value tells what is there.
+    """
     read = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-    pointers = [step.get("path") for step in read if step.get("op") == "test"]
-    pointers += [step.get("from") for step in read if step.get("op") in ("copy", "move")]
-    heads = [one[1:].partition("/")[0] for one in pointers if isinstance(one, str)]
+    compared = [step.get("path") for step in read if step.get("op") == "test"]
+    taken = [step.get("from") for step in read if step.get("op") in ("copy", "move")]
+    inside = [path for step in read if isinstance(path := step.get("path"), str) and "/" in path[1:]]
+    heads = [one[1:].partition("/")[0] for one in (*compared, *taken, *inside) if isinstance(one, str)]
     return dict.fromkeys(map(_spelled, heads))
 
 

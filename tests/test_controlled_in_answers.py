@@ -30,14 +30,29 @@ WORLD: Final[dict[str, Any]] = {
                 "write": ["Admin", "Clerk"],
             },
         },
+        {
+            "name": "Slips",
+            "fields": {"salary": {"type": "json", "controlled": True}, "note": {"type": "string"}},
+        },
     ],
     "include": ["byodpp:audit"],
 }
+FAILING: Final = """
+from byodpp.logics import Logic
+
+class SlipsPatch(Logic):
+    resource, operation = "Slips", "patch"
+
+    async def execute(self):
+        if self.request.body.get("note") == "fail":
+            raise RuntimeError("nobody has expected this")
+        return await self.default()
+"""
 
 
 @pytest.fixture(scope="module")
 def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
-    return build(tmp_path_factory.mktemp("people"), WORLD)
+    return build(tmp_path_factory.mktemp("people"), WORLD, {"logics/v1/slips/patch.py": FAILING})
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -144,3 +159,28 @@ async def test_steps_that_compare_a_field_or_take_it_elsewhere_read_it_though_no
         sent: dict[str, Any] = {"content": json.dumps(steps), "headers": headers}
         read = await told(office, admin, "PATCH", f"{PEOPLE}/{key}", status=status, **sent)
         assert read == ([("READ", [str(key)])] if seen else [])
+
+
+_FAIL: Final = {"op": "add", "path": "/note", "value": "fail"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "status", "seen"),
+    [
+        ([{"op": "test", "path": "/salary/net", "value": 5}, _FAIL], 500, True),
+        ([{"op": "remove", "path": "/salary/gross"}], 422, True),
+        ([{"op": "replace", "path": "/salary/net", "value": 5}], 204, True),
+        ([{"op": "add", "path": "/salary/net", "value": 5}, _FAIL], 500, True),
+        ([{"op": "replace", "path": "/salary", "value": {}}, _FAIL], 500, False),
+    ],
+)
+async def test_steps_that_find_their_way_inside_a_field_read_it_also_where_a_class_fails(
+    office: TestedApplication, steps: Any, status: int, seen: bool
+) -> None:
+    admin = office.client()
+    slips = "/api/v1/slips"
+    key = (await admin.post(slips, json={"salary": {"net": 5}})).json()["data"]["id"]
+    headers = {"Content-Type": "application/json-patch+json", "Prefer": "return=minimal"}
+    sent: dict[str, Any] = {"content": json.dumps(steps), "headers": headers}
+    read = await told(office, admin, "PATCH", f"{slips}/{key}", status=status, **sent)
+    assert read == ([("READ", [str(key)])] if seen else [])
