@@ -414,6 +414,32 @@ async def test_an_entry_that_is_sealed_with_an_old_date_is_found(quiet: TestedAp
     assert found.broken.reason == "the entry is dated back"
 
 
+@pytest.mark.parametrize("moment", ["infinity", "20000-01-01", "4713-01-01 BC"])
+async def test_a_time_that_only_postgresql_can_read_keeps_no_chain_from_being_verified(
+    quiet: TestedApplication, moment: str
+) -> None:
+    acme = (await quiet.tenant("acme")).id
+    ids = await sealed_rounds(quiet, 2)
+    async with owner(quiet) as connection:
+        await connection.execute(
+            f"insert into audit_logs (tenant_id, action, created_at) values ({acme}, 'X', '{moment}')"
+        )
+    found = await verdict(quiet)
+    assert (found.entries, found.unsealed, found.broken) == (2, 1, None)
+    assert await quiet.connected.sealer.seal() == 1
+    found = await verdict(quiet)
+    reason = "the entry is dated back" if "BC" in moment else None
+    assert (found.broken and found.broken.reason) == reason
+    async with owner(quiet) as connection:
+        await connection.execute(
+            f"update audit_logs set created_at = '{moment}' where tenant_id = {acme} and id = {ids[0]}"
+        )
+    found = await verdict(quiet)
+    assert found.broken is not None and found.broken.reason == "the entry was changed"
+
+
+_CHANGED = "the seal was changed"
+_END = "the stored end of the chain is not its end"
 SEALS_CHANGED: list[tuple[str, str]] = [
     ("update {seals} set total = total + 1 where number = 2", "the seal's total was changed"),
     ("update {seals} set sealed_at = now() where number = 2", "the seal was changed"),
@@ -428,8 +454,20 @@ SEALS_CHANGED: list[tuple[str, str]] = [
     ("delete from {seals} where number = 1", "seal 1 is missing"),
     ("delete from {seals} where number = 3", "the last 1 of 3 seals are missing"),
     ("delete from {seals}", "the last 3 of 3 seals are missing"),
-    ("update {heads} set number = 2", "the stored end of the chain is not its end"),
-    ("delete from {heads}", "the stored end of the chain is not its end"),
+    ("update {heads} set number = 2", _END),
+    ("delete from {heads}", _END),
+    ("update {heads} set total = total + 1", _END),
+    ("update {seals} set since = '4713-01-01 BC' where number = 2", "the seal was changed"),
+    ("update {seals} set sealed_at = '20000-01-01' where number = 2", "the seal was changed"),
+    *(
+        (f"alter table {{seals}} alter {name} drop not null; update {{seals}} set {name} = null", reason)
+        for name, reason in [
+            ("previous", "the seal does not follow the one before it"),
+            *((one, _CHANGED) for one in ("total", "entries", "digests", "hash", "mac", "key_id")),
+        ]
+    ),
+    ("alter table {heads} alter number drop not null; update {heads} set number = null", _END),
+    ("update byodpp.audit_arrivals set sealed = '7:3:'", "what tells how far was sealed is no snapshot"),
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from a copy kept elsewhere.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -39,13 +40,27 @@ _TENANTS: Final = (
     "select tenant_id from byodpp.audit_seals union select tenant_id from byodpp.audit_heads"
     " union select tenant_id from {table} order by 1"
 )
-_SEALS: Final = "select * from byodpp.audit_seals where tenant_id = $1 order by number"
-_HEAD: Final = "select tenant_id, number, total, hash from byodpp.audit_heads where tenant_id = $1"
+#: Of a seal, beside its times.
+_OF_SEALS: Final = ("tenant_id", "number", "total", "entries", "digests", "previous", "hash", "mac", "key_id")
+#: Times that Python can read; PostgreSQL has others, and somebody may have written one.
+_READABLE: Final = "{0} between '0001-01-02' and '9999-12-30'"
+#: A time as it is; one that cannot be read as `-infinity`, which no seal of ours has.
+_TIME: Final = f"case when {{0}} is null or {_READABLE} then {{0}} else '-infinity' end as {{0}}"
+_SEALS: Final = (
+    f"select {', '.join((*_OF_SEALS, _TIME.format('since'), _TIME.format('sealed_at')))}"
+    " from byodpp.audit_seals where tenant_id = $1 order by number"
+)
+_HEAD: Final = (
+    "select tenant_id, coalesce(number, 0) as number, coalesce(total, 0) as total, coalesce(hash, '') as hash"
+    " from byodpp.audit_heads where tenant_id = $1"
+)
 _HEADS: Final = "select tenant_id, number, total, hash from byodpp.audit_heads order by 1"
 _SNAPSHOT: Final = (
     "select a.sealed from byodpp.audit_arrivals a, pg_control_system() c"
     " where a.cluster = c.system_identifier::text"
 )
+
+_SNAPSHOT_TEXT: Final = re.compile(r"\d{1,18}:\d{1,18}:(\d{1,18}(,\d{1,18})*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +142,18 @@ def _hash_of(seal: Seal) -> bytes | None:
         return None
 
 
+def _is_snapshot(text: str) -> bool:
+    """Whether PostgreSQL reads this as a snapshot: the first and last transaction, and those in between."""
+    if _SNAPSHOT_TEXT.fullmatch(text) is None:
+        return False
+    first, last, between = text.split(":")
+    under_way = [int(one) for one in between.split(",") if one]
+    return 0 < int(first) <= int(last) and all(
+        int(first) <= one < int(last) and one >= former
+        for former, one in zip([0, *under_way], under_way, strict=False)
+    )
+
+
 class _Broken(Exception):
     def __init__(self, reason: str, *, seal: int | None = None, entry: int | None = None) -> None:
         super().__init__(reason)
@@ -173,7 +200,7 @@ class _Chain:
             raise _Broken(f"seal {expected} is missing", seal=expected)
         if seal.previous != self._last.hash:
             raise _Broken("the seal does not follow the one before it", seal=number)
-        if _hash_of(seal) != record["hash"]:
+        if any(record[name] is None for name in _OF_SEALS) or _hash_of(seal) != record["hash"]:
             raise _Broken("the seal was changed", seal=number)
         self._check_mac(record)
         if seal.total != self._last.total + len(seal.entries):
@@ -204,10 +231,11 @@ class _Chain:
 
     async def _check_entries(self, seal: Seal) -> None:
         sql = (
-            f"select id, created_at, {texts_sql(self._columns)} as texts from {self._name}"
-            " where tenant_id = $1 and id = any($2::bigint[])"
+            f"select id, created_at < $3::timestamptz as dated_back, {texts_sql(self._columns)} as texts"
+            f" from {self._name} where tenant_id = $1 and id = any($2::bigint[])"
         )
-        records = await self._connection.fetch(sql, self._tenant, seal.entries)
+        earliest = None if seal.since is None else seal.since - _LONGEST_TRANSACTION
+        records = await self._connection.fetch(sql, self._tenant, seal.entries, earliest)
         rows = {record["id"]: record for record in records}
         for place, entry in enumerate(seal.entries):
             row = rows.get(entry)
@@ -215,7 +243,7 @@ class _Chain:
                 raise _Broken("the entry was deleted", seal=seal.number, entry=entry)
             if digest(self._columns, row["texts"]) != seal.digest_of(place):
                 raise _Broken("the entry was changed", seal=seal.number, entry=entry)
-            if seal.since is not None and row["created_at"] + _LONGEST_TRANSACTION < seal.since:
+            if row["dated_back"]:
                 raise _Broken("the entry is dated back", seal=seal.number, entry=entry)
 
     def _check_known(self, seal: Seal) -> None:
@@ -231,16 +259,19 @@ class _Chain:
             if head is not None and head.number > self._last.number:
                 missing = head.number - self._last.number
                 raise _Broken(f"the last {missing} of {head.number} seals are missing", seal=head.number)
-        if stored.number < self._last.number or (stored.number and stored.hash != self._last.hash):
+        if stored != self._last:
             raise _Broken("the stored end of the chain is not its end", seal=self._last.number)
 
     # --- entries without a seal -------------------------------------------------------------
 
     async def _look_for_the_unsealed(self) -> None:
         snapshot = await self._connection.fetchval(_SNAPSHOT)
+        if snapshot is not None and not _is_snapshot(snapshot):
+            raise _Broken("what tells how far was sealed is no snapshot")
         passed = f"({ARRIVAL} is null or pg_visible_in_snapshot({ARRIVAL}, $2::text::pg_snapshot))"
         sql = (
-            f"select count(*) as number, min(created_at) as oldest,"
+            f"select count(*) as number,"
+            f" min(created_at) filter (where {_READABLE.format('created_at')}) as oldest,"
             f" min(id) filter (where $2::text is not null and {passed}) as stray"
             f" from {self._name} e where tenant_id = $1 and not exists (select from"
             " (select unnest(entries) as id from byodpp.audit_seals where tenant_id = $1) s"
