@@ -139,6 +139,26 @@ async def test_fields_that_are_none_grant_nothing_deny_all_and_keep_no_other_rul
     assert (await admin.get(url)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "said", ["0", "false", "[]", '""', "{}", "[1]", _LONG, _DEEP], ids=lambda said: said[:12]
+)
+async def test_presets_that_are_none_grant_nothing_and_keep_no_other_rule_from_being_written(
+    served: TestedApplication, said: str
+) -> None:
+    acme = (await served.tenant("acme")).id
+    async with served.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into policies (tenant_id, subject, object, action, effect, preset)"
+            " values ($1, 'Stranger', 'Things', 'create', 'allow', $2::jsonb)",
+            acme,
+            said,
+        )
+        await record_change(transaction, acme)
+    assert (await served.client().post(POLICIES, json=RULE)).status_code == 201
+    made = await served.client(role="Stranger").post("/api/v1/things", json={"size": 1, "name": "a"})
+    assert made.status_code == 403, made.text
+
+
 async def test_of_a_rule_that_allows_fields_those_hold_that_are_there(served: TestedApplication) -> None:
     admin, things = served.client(), "/api/v1/things"
     acme = (await served.tenant("acme")).id

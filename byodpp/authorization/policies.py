@@ -357,7 +357,7 @@ def fitted(policy: Policy, resource: ResourceDefinition, registry: Registry) -> 
     try:
         tree = _tree(row.filter)
         rows = _condition(tree, resource, registry) if tree is not None else None
-        presets = dict(_tree(row.presets) or {})
+        presets = _presets(_tree(row.presets))
         preset_rows = preset_condition(presets, resource, registry)
         return replace(made, rows=rows, filter=tree, presets=presets, preset_rows=preset_rows)
     except (ApiError, ValueError, TypeError, RecursionError) as error:
@@ -377,6 +377,19 @@ def preset_condition(
         return None
     trees = ({name: {"isNull": True} if value is None else {"eq": value}} for name, value in presets.items())
     return all_of([_condition(tree, resource, registry) for tree in trees])
+
+
+def _presets(tree: Any) -> Mapping[str, Any]:
+    """Return what a rule presets.
+
+    Raises:
+        TypeError: something is said there that is nothing to preset.
+    """
+    if tree is None:
+        return {}
+    if not isinstance(tree, Mapping) or not tree:
+        raise TypeError("its presets are no fields and values")
+    return tree
 
 
 def _tree(value: Any) -> Any:
