@@ -200,16 +200,16 @@ async def test_a_key_and_a_try_add_their_own(counted: Counted) -> None:
 
 
 async def test_the_json_of_a_row_is_written_once_for_answer_audit_and_event(counted: Counted) -> None:
-    for client, times in ((counted.client, 1), (counted.store.client(role="Editor"), 2)):
-        # An Editor sees some rows only: of one that he does not, entry and event must tell all the same.
+    # An Editor sees some rows only: of one that he does not, entry and event must tell all the same.
+    for client in (counted.client, counted.store.client(role="Editor")):
         await client.get(ITEMS)  # looks up its caller
         await _told()
         with counted.sent.heard() as heard:
-            answer = await client.post(ITEMS, json={"name": f"told {times}"})
+            answer = await client.post(ITEMS, json={"name": "told"})
             await _told()
         assert answer.status_code == 201, answer.text
         inserts = [one for one in heard if _word(one) == "insert"]
-        assert [one.count("row_to_json") for one in inserts] == [times]
+        assert [one.count("row_to_json") for one in inserts] == [1]
     database = counted.store.connected.database
     async with database.system() as transaction:
         same = await transaction.fetch(

@@ -6,16 +6,20 @@ from the write beside it. Rejects nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import ResourceDefinition
-from byodpp.statements.consequences import Consequences, shown_as_told, told_json
+from byodpp.statements.consequences import Consequences, is_shown_as_told, told_json
 from byodpp.statements.reads import Statements
 
 __all__ = ["Answers"]
+
+#: A column that no field can have: the JSON of a written row as its writer sees it.
+_SHOWN: Final = quoted_name("#shown", True)
 
 
 class Answers:
@@ -24,6 +28,31 @@ class Answers:
     def __init__(self, statements: Statements, consequences: Consequences) -> None:
         self._statements = statements
         self._consequences = consequences
+
+    def returned(
+        self,
+        resource: ResourceDefinition,
+        table: sa.Table,
+        visibility: Visibility,
+        permitted: Condition | None,
+        *,
+        event: bool,
+    ) -> list[sa.ColumnElement[Any]]:
+        """Return what a write has to give back of its rows.
+
+        That is whole rows only where something is asked about them afterwards: each column that goes from
+        one part of a statement to the next costs, at its start and for each row. So the JSON is written
+        where the row is.
+        """
+        if resource.history:
+            return [*table.c]
+        told = self._consequences.returned(resource, table, event=event)
+        if permitted is not None or visibility.rows is not None:
+            return [*table.c, *told[-1:]]
+        if told and is_shown_as_told(resource, visibility):
+            return told
+        own = [table.c.id, *([table.c.version] if resource.versioned else [])]
+        return [*(told or own), self._statements.row_json(resource, table, visibility).label(_SHOWN)]
 
     def answered(
         self,
@@ -49,13 +78,25 @@ class Answers:
         *,
         heard: bool,
     ) -> sa.Select[Any]:
-        json = shown_as_told(resource, told, visibility) if permitted is None else None
+        """Return the answer about rows that were written with `returned`.
+
+        Args:
+            resource: of the rows.
+            row: as they were written.
+            told: the same with what entry and event hold of them; None where there are none.
+            visibility: what the caller sees of them.
+            permitted: what is to be judged of them now.
+            heard: whether what an event holds is wanted where the caller sees something else.
+        """
+        judged = permitted is not None or visibility.rows is not None
+        same = (told is row or not judged) and is_shown_as_told(resource, visibility)
         event: sa.ColumnElement[Any] = sa.null()
-        if told is not None and (json is not None or heard):
+        if told is not None and (same or heard):
             row = told  # nothing else of the row is asked, or all of it is there
-            event = event if json is not None else told_json(told)
+        if told is not None and heard and (not same or visibility.rows is not None):
+            event = told_json(told)
         data: sa.ColumnElement[Any] = sa.cast(
-            self._statements.row_json(resource, row, visibility) if json is None else json, sa.Text()
+            self._json(resource, row, visibility, told if same else None), sa.Text()
         )
         if visibility.rows is not None:
             data = sa.case((self._statements.condition(resource, visibility.rows, row), data))
@@ -71,3 +112,12 @@ class Answers:
             version.label("new_version"),
             sa.cast(event, sa.Text()).label("told"),
         ).select_from(row)
+
+    def _json(
+        self, resource: ResourceDefinition, row: sa.CTE, visibility: Visibility, told: sa.CTE | None
+    ) -> sa.ColumnElement[Any]:
+        """Return the JSON of rows as the caller sees it, from where it has been written already if it was."""
+        if told is not None:
+            return told_json(told)
+        shown = row.c.get(_SHOWN)
+        return self._statements.row_json(resource, row, visibility) if shown is None else shown

@@ -22,7 +22,7 @@ from byodpp.statements.history import history_entry
 from byodpp.statements.reads import Statements
 from byodpp.tables import Tables
 
-__all__ = ["Consequences", "shown_as_told", "told_json"]
+__all__ = ["Consequences", "is_shown_as_told", "told_json"]
 
 #: A column that no field can have: what is told of a row, as PostgreSQL writes it.
 _WRITTEN: Final = quoted_name("#written", True)
@@ -56,14 +56,16 @@ class Consequences:
 
         Args:
             resource: of the rows.
-            row: the rows as they were written.
+            row: the rows as they were written, with `returned`, or whole.
             old: the same before, as `audit_entry` needs them; None where there was none.
             deleted: whether there is none afterwards.
             event: whether it is one.
             heard: whether what is told is wanted beside what the caller sees: all columns come with it.
         """
         found = []
-        told = self._told(resource, row, whole=heard) if resource.audit or event else None
+        told = None
+        if resource.audit or event:
+            told = row if _WRITTEN in row.c else self._told(resource, row, whole=heard)
         entry_is_event = event and resource.audit and not deleted
         if resource.audit and told is not None:
             entry = audit_entry(
@@ -76,6 +78,16 @@ class Consequences:
         if resource.history:
             found.append(history_entry(self._tables, resource, row, self._statements.user(), deleted=deleted))
         return told, found
+
+    def returned(
+        self, resource: ResourceDefinition, table: sa.Table, *, event: bool
+    ) -> list[sa.ColumnElement[Any]]:
+        """Return what a write has to give back of its rows, so that they can be told; empty where none is."""
+        if not resource.audit and not event:
+            return []
+        names = ["id", *(["version"] if resource.versioned else []), *compared(resource)]
+        json = self._statements.row_json(resource, table, recorded(resource))
+        return [*(table.c[name] for name in names), json.label(_WRITTEN)]
 
     def _told(self, resource: ResourceDefinition, row: sa.CTE, *, whole: bool) -> sa.CTE:
         """Return of each row the key, the version, what an entry compares, or all of it; and its JSON."""
@@ -115,12 +127,8 @@ def told_json(told: sa.CTE) -> sa.ColumnElement[Any]:
     return told.c[_WRITTEN]
 
 
-def shown_as_told(
-    resource: ResourceDefinition, told: sa.CTE | None, visibility: Visibility
-) -> sa.ColumnElement[Any] | None:
-    """Return the JSON of written rows where that is what the caller sees of every one; else None."""
-    if told is None or visibility.rows is not None:
-        return None
+def is_shown_as_told(resource: ResourceDefinition, visibility: Visibility) -> bool:
+    """Return whether what is told of a row is what the caller sees of it."""
     fields = resource.fields
     shown = {name: when for name, when in visibility.fields.items() if not fields[name].write_only}
-    return told.c[_WRITTEN] if shown == recorded(resource).fields else None
+    return shown == recorded(resource).fields

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.sql.elements import BindParameter
 
@@ -28,10 +28,13 @@ __all__ = [
     "Sources",
     "SqlText",
     "array_parameter",
+    "as_stored",
     "bound",
     "compile_statement",
+    "given_type",
     "operand_key",
     "operand_source",
+    "written_value",
 ]
 
 
@@ -192,6 +195,21 @@ class Compiled:
         settings = (str(scope_tenant_id), "0", "{}") if context is None else context.settings
         sources = Sources(values, variables, named or _NOTHING, context, scope_tenant_id, settings)
         return [source(sources) for source in self.order]
+
+
+def written_value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return what is written into a column: parameter `v_<column>`."""
+    return as_stored(sa.bindparam(f"v_{column.name}", type_=given_type(column)), column)
+
+
+def given_type(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """Return the type of a parameter: json comes as jsonb, which refuses what could not be asked."""
+    return JSONB() if type(column.type) is JSON else column.type
+
+
+def as_stored(value: sa.ColumnElement[Any], column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return a value of `given_type` as its column takes it."""
+    return sa.cast(value, column.type) if type(column.type) is JSON else value
 
 
 class _WholeNames(asyncpg_dialect.PGCompiler_asyncpg):

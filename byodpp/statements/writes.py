@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import FieldDefinition, ResourceDefinition, Scope
@@ -27,7 +27,7 @@ from byodpp.statements.intended import FITS, changed_rows, foreseen, new_rows
 from byodpp.statements.json import json_array
 from byodpp.statements.keys import KeyStatements, bind_key, key_columns
 from byodpp.statements.modifiers import modified, unfit
-from byodpp.statements.parameters import array_parameter
+from byodpp.statements.parameters import array_parameter, as_stored, given_type, written_value
 from byodpp.statements.reads import Compiled, Statements, context_setting
 from byodpp.tables import Tables
 
@@ -122,7 +122,7 @@ class WriteStatements:
         heard: bool,
     ) -> sa.Select[Any]:
         names = [*self._owner_columns(resource), *columns]
-        inserted, _, permitted = self._inserted(resource, names, source, permitted)
+        inserted, _, permitted = self._inserted(resource, names, source, visibility, permitted, event=event)
         return self._answers.answered(resource, inserted, visibility, permitted, event=event, heard=heard)
 
     def _inserted(
@@ -130,7 +130,10 @@ class WriteStatements:
         resource: ResourceDefinition,
         names: Sequence[str],
         source: sa.Select[Any],
+        visibility: Visibility,
         permitted: Condition | None,
+        *,
+        event: bool,
     ) -> tuple[sa.CTE, sa.CTE | None, Condition | None]:
         """Return the rows that a select gives, inserted; the same as intended; and what is left to judge.
 
@@ -143,7 +146,8 @@ class WriteStatements:
             all_fit = sa.select(sa.func.bool_and(intended.c[FITS])).scalar_subquery()
             source = sa.select(*(intended.c[name] for name in names)).where(all_fit)
             permitted = None if before == permitted else permitted
-        inserted = sa.insert(table).from_select(names, source).returning(*table.c).cte("_row")
+        returned = self._answers.returned(resource, table, visibility, permitted, event=event)
+        inserted = sa.insert(table).from_select(names, source).returning(*returned).cte("_row")
         return inserted, intended, permitted
 
     def insert_selected(
@@ -174,7 +178,9 @@ class WriteStatements:
         """
         source = rows.add_columns(*self._owner_values(resource))
         names = [*columns, *self._owner_columns(resource)]
-        inserted, intended, permitted = self._inserted(resource, names, source, permitted)
+        inserted, intended, permitted = self._inserted(
+            resource, names, source, visibility, permitted, event=event
+        )
         answered = self._answers.answered(resource, inserted, visibility, permitted, event=event, heard=shown)
         answer = answered.subquery("_answer")
         nothing: sa.ColumnElement[Any] = sa.literal_column("null")
@@ -207,12 +213,14 @@ class WriteStatements:
 
     def _one_value(self, resource: ResourceDefinition, columns: Sequence[str]) -> sa.Select[Any]:
         table = self._tables[resource]
-        return sa.select(*self._owner_values(resource), *(_value(table.c[column]) for column in columns))
+        return sa.select(
+            *self._owner_values(resource), *(written_value(table.c[column]) for column in columns)
+        )
 
     def _many_values(self, resource: ResourceDefinition, columns: Sequence[str]) -> sa.Select[Any]:
         table = self._tables[resource]
         # A row that consists of defaults only still needs something that says how many there are.
-        types = {f"v_{name}": _given(table.c[name]) for name in columns} or {"count_only": sa.Integer()}
+        types = {f"v_{name}": given_type(table.c[name]) for name in columns} or {"count_only": sa.Integer()}
         arrays = [array_parameter(name, kind) for name, kind in types.items()]
         items = (
             sa.func.unnest(*arrays)
@@ -223,7 +231,7 @@ class WriteStatements:
             .render_derived()
             .alias("_items")
         )
-        chosen = [_taken(items.c[f"c{i}"], table.c[name]) for i, name in enumerate(columns)]
+        chosen = [as_stored(items.c[f"c{i}"], table.c[name]) for i, name in enumerate(columns)]
         return sa.select(*self._owner_values(resource), *chosen).select_from(items).order_by(items.c.place)
 
     def _owner_columns(self, resource: ResourceDefinition) -> list[str]:
@@ -264,7 +272,8 @@ class WriteStatements:
     def _build_change(self, resource: ResourceDefinition, change: Change, *, alone: bool) -> sa.Select[Any]:
         table = self._tables[resource]
         old = self._locked(resource, table, change, after=True).cte("_old")
-        written = self._written(resource, table, old, change).cte("_row")
+        returned = self._answers.returned(resource, table, change.visibility, None, event=change.event)
+        written = self._written(resource, table, old, change).returning(*returned).cte("_row")
         deleted = change.kind in ("delete", "softDelete")
         former = old if change.audited else None
         told, extra = self._consequences.of(
@@ -324,7 +333,10 @@ class WriteStatements:
         )
         values = {name: items.c[f"c{i}"] for i, name in enumerate(names) if i}
         update = self._updated(resource, table, old, change, values)
-        written = update.where(items.c.c0 == table.c.id).returning(*table.c).cte("_row")
+        returned = self._answers.returned(
+            resource, table, change.visibility, change.permitted, event=change.event
+        )
+        written = update.where(items.c.c0 == table.c.id).returning(*returned).cte("_row")
         former = old if change.audited else None
         told, extra = self._consequences.of(
             resource, written, former, deleted=False, event=change.event, heard=change.heard
@@ -426,10 +438,8 @@ class WriteStatements:
         if change.modifiers:
             guards.append(sa.func.cardinality(old.c.unfit) == sa.literal_column("0"))
         if change.kind == "delete":
-            return sa.delete(table).where(*guards).returning(*table.c)
-        return (
-            sa.update(table).where(*guards).values(self._values(resource, table, change)).returning(*table.c)
-        )
+            return sa.delete(table).where(*guards)
+        return sa.update(table).where(*guards).values(self._values(resource, table, change))
 
     def _values(
         self, resource: ResourceDefinition, table: sa.Table, change: Change, *, guarded: bool = False
@@ -443,7 +453,7 @@ class WriteStatements:
             guarded: the values are asked for also where a modified one would be none of its field's; it
                 is then what it was.
         """
-        values: dict[str, Any] = {column: _value(table.c[column]) for column in change.columns}
+        values: dict[str, Any] = {column: written_value(table.c[column]) for column in change.columns}
         modifiers = _modifiers(resource, change)
         for definition, kind in modifiers:
             new = modified(table, definition, kind)
@@ -467,19 +477,6 @@ def _found(column: sa.ColumnElement[Any], *, wanted: bool) -> sa.ColumnElement[A
         sa.select(column).scalar_subquery() if wanted else sa.literal_column("null")
     )
     return value.label(str(column.key))
-
-
-def _value(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    return _taken(sa.bindparam(f"v_{column.name}", type_=_given(column)), column)
-
-
-def _given(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
-    """Return the type of a parameter: json comes as jsonb, which refuses what could not be asked."""
-    return JSONB() if type(column.type) is JSON else column.type
-
-
-def _taken(value: sa.ColumnElement[Any], column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    return sa.cast(value, column.type) if type(column.type) is JSON else value
 
 
 def _modifiers(resource: ResourceDefinition, change: Change) -> list[tuple[FieldDefinition, ModifierKind]]:
