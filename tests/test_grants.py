@@ -25,6 +25,7 @@ MANIFEST = {
                 "name": {**NAME, "index": True},
                 "secret": {"type": "string", "audience": ["owner"]},
                 "kindId": {"references": "Kinds"},
+                "authorId": {"type": "bigint"},
             },
             "history": True,
             "access": {
@@ -396,6 +397,22 @@ async def test_a_field_that_depends_on_rows_which_are_not_opened_is_not_shown_to
     for reader, name in ((tested.client(role="Reader"), "open"), (guest(tested, "Reader"), None)):
         found = await reader.get(f"{REPORTS}/{row['id']}")
         assert (found.status_code, found.json()["data"]["name"]) == (200, name)
+
+
+@pytest.mark.parametrize(
+    ("effect", "condition"),
+    [("allow", {"authorId": "$user.id"}), ("deny", {"authorId": {"ne": "$user.id"}})],
+)
+async def test_a_guest_is_no_user_of_the_tenant_whose_user_has_his_number(
+    tested: TestedApplication, effect: str, condition: dict[str, Any]
+) -> None:
+    row, _ = await opened(tested)
+    await ruled(tested, effect, condition)
+    reader, own = guest(tested, "Reader"), tested.client(tenant="beta", role="Admin")
+    number = (await own.get("/api/v1/users?fields=id")).json()["data"][0]["id"]
+    await tested.client().patch(f"{REPORTS}/{row['id']}", json={"authorId": number})
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 404
+    assert (await reader.get(REPORTS)).json()["count"] == 0
 
 
 async def ruled(tested: TestedApplication, effect: str, condition: dict[str, Any], **more: Any) -> None:

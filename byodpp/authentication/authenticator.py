@@ -130,10 +130,11 @@ class _Variables(Mapping[str, Any]):
     __slots__ = ("_known",)
 
     def __init__(self, principal: Principal) -> None:
-        claims = principal.claims
+        claims, at_home = principal.claims, principal.home_tenant_id == principal.tenant_id
         self._known = {
-            # A visitor has the number of some user of the tenant that he visits, and is not that user.
-            "user.id": (principal.user_id or None) if principal.visiting_from is None else None,
+            # An operator or a guest has the number of some user of the tenant whose rows he asks for, and
+            # is not that user.
+            "user.id": (principal.user_id or None) if at_home else None,
             "user.subject": principal.subject,
             # A key may bear roles that are its maker's only while somebody gives them to him.
             "user.roles": sorted(
