@@ -800,10 +800,7 @@ def test_entries_are_forgotten_when_what_they_are_about_has_ended() -> None:
     revocations = Revocations(clock=lambda: now)
 
     def row(kind: str, subject: str | None, end: float) -> dict[str, Any]:
-        return {
-            "tenant_id": 1, "kind": kind, "subject": subject,
-            "created_at": datetime.fromtimestamp(900, UTC), "expires_at": datetime.fromtimestamp(end, UTC),
-        }  # fmt: skip
+        return {"id": 1, "tenant_id": 1, "kind": kind, "subject": subject, "made": 900.0, "ends": end}
 
     revocations.add([row("token", "a", 1_100), row("token", "b", 2_000), row("user", "7", 1_100)])
     assert revocations.refuses(1, 5, 950, "a")
@@ -820,11 +817,44 @@ def test_entries_are_forgotten_when_what_they_are_about_has_ended() -> None:
 
 def test_an_entry_about_nothing_keeps_no_other_from_being_read() -> None:
     """The command took an empty `--token` once."""
-    revocations, now = Revocations(), datetime.now(UTC)
-    row = {"tenant_id": 1, "created_at": now, "expires_at": now + timedelta(hours=1)}
+    revocations, now = Revocations(), time.time()
+    row = {"id": 1, "tenant_id": 1, "made": now, "ends": now + 3_600}
     revocations.add([{**row, "kind": "token", "subject": None}, {**row, "kind": "token", "subject": "a"}])
-    assert revocations.refuses(1, 5, now.timestamp() + 1, "a")
-    assert not revocations.refuses(1, 5, now.timestamp() + 1, None, "somebody")
+    assert revocations.refuses(1, 5, now + 1, "a")
+    assert not revocations.refuses(1, 5, now + 1, None, "somebody")
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "made_at", "ends_at", "stands"),
+    [
+        ("user", "ada", "now()", "now() + interval '1 hour'", False),
+        ("user", None, "now()", "now() + interval '1 hour'", False),
+        ("tenant", None, "now()", "'infinity'", False),
+        ("tenant", None, "now()", "null", False),
+        ("token", "a", "'infinity'", "'infinity'", True),
+        ("token", "a", "'0001-01-01 BC'", "'294276-01-01'", True),
+    ],
+)
+async def test_an_entry_that_was_stored_past_the_api_keeps_no_other_from_being_read_and_spares_nobody(
+    tested: TestedApplication, kind: str, subject: str | None, made_at: str, ends_at: str, stands: bool
+) -> None:
+    """What names no user revokes what everybody in the tenant had; the others' goes on."""
+    await tested.add_tenant("globex")
+    ada, stranger = tested.client(user="ada"), tested.client(tenant="globex")
+    assert [(await one.get(THINGS)).status_code for one in (ada, stranger)] == [200, 200]
+    acme = (await tested.tenant("acme")).id
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into revocations (tenant_id, kind, subject, created_at, expires_at)"
+            f" values ($1, $2, $3, {made_at}, {ends_at})", acme, kind, subject,
+        )  # fmt: skip
+        await transaction.execute(BUMP)
+    await tested.connected.revocation_watch.refresh()
+    assert (await ada.get(THINGS)).status_code == (200 if stands else 401)
+    assert (await stranger.post(f"{REVOCATIONS}/own")).status_code == 204
+    assert (await stranger.get(THINGS)).status_code == 401
+    async with another_process(tested) as other:
+        assert (await other.client(tenant="globex").get("/health/live")).status_code == 200
 
 
 async def test_a_thousand_revocations_by_two_processes_lose_none(tested: TestedApplication) -> None:

@@ -78,10 +78,14 @@ _FIRST: Final = (
     " select 0 where not exists (select from byodpp.revocation_version) on conflict do nothing"
 )
 _VERSION: Final = "select coalesce(max(version), 0) from byodpp.revocation_version"
+#: Seconds since the epoch: a time without end, or before all years, is none that Python has.
 _SINCE: Final = (
-    "select tenant_id, kind, subject, created_at, expires_at from revocations"
-    " where _number > $1 and _number <= $2 and expires_at > now()"
+    "select id, tenant_id, kind, subject, extract(epoch from created_at)::float8 as made,"
+    " coalesce(extract(epoch from expires_at), 'infinity')::float8 as ends from revocations"
+    " where _number > $1 and _number <= $2 and (expires_at > now() or expires_at is null)"
 )
+#: An id of a row has fewer digits.
+_DIGITS: Final = 20
 #: How often keys' uses are written down and ended entries dropped.
 _SWEEP_SECONDS: Final = 60.0
 
@@ -136,11 +140,10 @@ class Revocations:
     def add(self, rows: Iterable[Any]) -> None:
         """Take rows of Revocations in force."""
         for row in rows:
-            tenant, end = row["tenant_id"], row["expires_at"].timestamp()
+            tenant, made, end, subject = row["tenant_id"], row["made"], row["ends"], row["subject"]
             self._tenants.add(tenant)
-            made, subject = row["created_at"].timestamp(), row["subject"]
             if row["kind"] != "token":
-                _note(self._before, (tenant, int(subject) if row["kind"] == "user" else 0), made, end)
+                _note(self._before, (tenant, _user(row) if row["kind"] == "user" else 0), made, end)
             elif subject is not None and subject.startswith(GONE):
                 _note(self._gone, (tenant, subject.removeprefix(GONE)), made, end)
             else:
@@ -156,6 +159,16 @@ class Revocations:
 
     def __len__(self) -> int:
         return len(self._tokens) + len(self._before) + len(self._gone)
+
+
+def _user(row: Any) -> int:
+    """Return whose tokens are revoked; 0 is everybody's, also where a row names nobody who could be."""
+    subject = row["subject"]
+    if subject is not None and subject.isascii() and subject.isdigit() and len(subject) < _DIGITS:
+        return int(subject)
+    told = "Revocations %s of tenant %s names no user, and counts for all of the tenant"
+    _log.error(told, row["id"], row["tenant_id"])
+    return 0
 
 
 _Key = TypeVar("_Key")
