@@ -115,6 +115,31 @@ async def test_a_key_is_shown_once_and_only_its_hash_is_kept(tested: TestedAppli
     assert secret not in "".join(tested.access_lines)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "operations = '5'", "operations = 'null'", """operations = '[["Things:read"]]'""",
+        "maker_roles = '{}'", """roles = '{"Admin": 1}'""", "roles = '\"Admin\"'", "roles = 'true'",
+        "roles = (repeat('[', 3000) || repeat(']', 3000))::jsonb",
+        "maker_roles = ('[' || repeat('1', 5000) || ']')::jsonb",
+        "expires_at = 'infinity'", "created_at = '-infinity'",
+    ],
+)  # fmt: skip
+async def test_a_key_whose_row_cannot_be_read_is_refused_and_the_log_says_why(
+    tested: TestedApplication, spoilt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = await made(tested)
+    client = with_key(tested, key["key"])
+    assert (await client.get(THINGS)).status_code == 200
+    async with tested.connected.database.system() as transaction:
+        await transaction.execute(f"update api_keys set {spoilt} where id = $1", key["id"])
+        await transaction.execute(BUMP)
+    await tested.connected.revocation_watch.refresh()
+    for answer in (await client.get(THINGS), await client.post(THINGS, json={"name": "x"})):
+        assert answer.status_code == 401, answer.text
+    assert f"API key {key['id']} of tenant" in caplog.text
+
+
 async def test_a_key_acts_for_its_user_with_its_roles(tested: TestedApplication) -> None:
     key = await made(tested, role=["Admin", "Viewer"], roles=["Viewer"], user="ada")
     client = with_key(tested, key["key"])

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
@@ -34,8 +35,9 @@ _KEY: Final = re.compile(r"byodpp_([0-7][0-9A-HJKMNP-TV-Z]{25})_([A-Za-z0-9_-]{4
 _SECRET_BYTES: Final = 32
 
 _SELECT: Final = (
-    "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.maker_roles, k.operations, k.expires_at,"
-    " k.revoked_at, k.created_at, k.maker_name, k.maker_user_name, k.maker_email,"
+    "select h.hash, k.id, k.tenant_id, k.user_id, k.roles, k.maker_roles, k.operations,"
+    " coalesce(extract(epoch from k.expires_at), 0)::float8 as ends, k.revoked_at is not null as revoked,"
+    " extract(epoch from k.created_at)::float8 as made, k.maker_name, k.maker_user_name, k.maker_email,"
     " u.realm, u.subject, u.status"
     " from byodpp.api_key_hashes h"
     " join api_keys k on k.tenant_id = h.tenant_id and k.id = h.id"
@@ -202,7 +204,7 @@ class KeyDirectory:
             return known
         asked, unknown = self._found.turn, self._unknown.turn
         record = await self._record(id)
-        key = None if record is None else _key(record)
+        key = None if record is None else _readable(record)
         if key is None:
             self._unknown.put(id, True, unknown)
         else:
@@ -229,19 +231,30 @@ def _where(name: str | None) -> str:
     return "the shared database" if name is None else f"the place {name}"
 
 
+def _readable(record: Any) -> ApiKey | None:
+    """Return a key; None where something is stored that the API would not have written."""
+    try:
+        return _key(record)
+    except (ValueError, RecursionError) as error:
+        told = "API key %s of tenant %s is refused, for its row cannot be read: %s"
+        _log.error(told, record["id"], record["tenant_id"], error)
+        return None
+
+
 def _key(record: Any) -> ApiKey:
-    operations = None if record["operations"] is None else json.loads(record["operations"])
+    if not (isfinite(record["made"]) and isfinite(record["ends"])):
+        raise ValueError("it was made, or ends, at no time")
     return ApiKey(
         id=record["id"],
         hash=record["hash"],
         tenant_id=record["tenant_id"],
         user_id=record["user_id"],
-        roles=frozenset(json.loads(record["roles"] or "[]")),
-        maker_roles=None if record["maker_roles"] is None else frozenset(json.loads(record["maker_roles"])),
-        operations=None if operations is None else frozenset(operations),
-        created_at=record["created_at"].timestamp(),
-        expires_at=record["expires_at"].timestamp() if record["expires_at"] is not None else 0.0,
-        revoked=record["revoked_at"] is not None,
+        roles=_words(record, "roles") or frozenset(),
+        maker_roles=_words(record, "maker_roles"),
+        operations=_words(record, "operations"),
+        created_at=record["made"],
+        expires_at=record["ends"],
+        revoked=record["revoked"],
         realm=record["realm"] or "",
         subject=record["subject"] or "",
         user_status=record["status"],
@@ -249,6 +262,20 @@ def _key(record: Any) -> ApiKey:
         user_name=record["maker_user_name"],
         email=record["maker_email"],
     )
+
+
+def _words(record: Any, column: str) -> frozenset[str] | None:
+    """Return a list of words; None where there is none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if record[column] is None:
+        return None
+    found = json.loads(record[column])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{column} is no list of words")
+    return frozenset(found)
 
 
 def _invalid(message: str) -> Unauthenticated:
