@@ -131,6 +131,18 @@ async def test_what_an_explanation_says_of_a_row_is_what_a_request_gets(desk: Te
                 assert {data.get(name) for name, word in words.items() if word == "no"} <= {None}, (role, id)
 
 
+async def test_a_deny_that_names_the_key_of_some_rows_does_not_hide_it_and_nothing_says_that_it_does(
+    desk: TestedApplication,
+) -> None:
+    admin, intern = desk.client(), desk.client(role="Intern", user="ida")
+    hidden = {"subject": "Intern", "object": "Items", "action": "read", "effect": "deny"}
+    await made(admin, "/api/v1/policies", **hidden, fields=["id", "name"], condition={"price": {"gt": 10}})
+    lamp = (await intern.get(f"{ITEMS}/2")).json()["data"]
+    assert (lamp["id"], lamp["name"]) == (2, None)
+    answer = await told(admin, resource="Items", operation="read", role="Intern", id=2)
+    assert (answer["fields"]["id"], answer["fields"]["name"]) == ("yes", "no")
+
+
 async def test_presets_and_inherited_roles_are_told(desk: TestedApplication) -> None:
     admin = desk.client()
     answer = await told(admin, resource="Items", operation="create", role="Clerk")

@@ -195,6 +195,8 @@ def _fields(
             continue
         # Granted by all that grant rows: the row's own condition says it already.
         granted = None if len(granting) == len(allows) else _granted(granting, operation)
+        if name == "id" and operation in READ_OPERATIONS:
+            barred = []  # whoever sees a row is answered with its key, as long as he may see keys at all
         usable[name] = all_of([granted, meant, *_refusals(barred)])
     return MappingProxyType(usable)
 
