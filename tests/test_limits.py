@@ -84,6 +84,28 @@ async def statuses(client: Any, url: str, count: int) -> list[int]:
 # --- tenants ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("column", "number"),
+    [
+        ("requests_per_minute", 0),
+        ("requests_per_hour", 0),
+        ("max_requests_per_day", -5),
+        ("max_connections", 0),
+    ],
+)
+async def test_a_limit_that_was_stored_past_the_api_and_is_none_counts_as_the_least_and_is_logged(
+    limited: TestedApplication, column: str, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    await put_into_class(limited, "acme", requestsPerMinute=1_000)
+    async with limited.connected.database.system() as transaction:
+        await transaction.execute(f"update tenant_classes set {column} = {number}")
+    limited.connected.classes.forget()
+    refused = [200] * 3 if column == "max_connections" else [200, 429, 429]
+    assert await statuses(limited.client(), THINGS, 3) == refused
+    assert await statuses(limited.client(tenant="beta"), THINGS, 3) == [200] * 3
+    assert f"counts as if {column} were 1: it is {number}" in caplog.text
+
+
 async def test_the_users_of_a_tenant_spend_its_budget_together(limited: TestedApplication) -> None:
     await put_into_class(limited, "acme", requestsPerMinute=5)
     ada, bob, beta = limited.client(user="ada"), limited.client(user="bob"), limited.client(tenant="beta")

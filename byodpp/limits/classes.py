@@ -7,8 +7,9 @@ with the system role, since no tenant may see what others pay for. Refuses nothi
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from byodpp.limits.windows import Budget
 from byodpp.settings import Settings
 
 __all__ = ["ClassDirectory", "TenantLimits"]
+
+_log: Final = logging.getLogger(__name__)
 
 _SELECT: Final = (
     "select id, requests_per_minute, requests_per_hour, max_requests_per_day, max_concurrent_requests,"
@@ -29,6 +32,16 @@ _WINDOWS: Final = (
     ("requests_per_hour", "tenant-hour", 3_600),
     ("max_requests_per_day", "tenant-day", 86_400),
 )
+
+
+#: Columns, and the least that each may hold.
+_LEAST: Final = {
+    **{column: 1 for column, _, _ in _WINDOWS},
+    "max_concurrent_requests": 1,
+    "max_connections": 1,
+    "max_users": 0,
+    "max_storage_bytes": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +142,30 @@ class ClassDirectory:
             self._read_until = until
         async with self._database.system() as transaction:
             rows = await transaction.fetch(_SELECT)
-        self._classes = {row["id"]: _limits(row, self._factor) for row in rows}
+        found = {row["id"]: _limits(_bounded(row), self._factor) for row in rows}
+        for row in rows:
+            if self._classes.get(row["id"]) != found[row["id"]]:
+                _tell_odd(row)
+        self._classes = found
         self._was_read = True
         if turn == self._turn:
             self._read_until = until
 
 
-def _limits(row: Any, factor: int) -> TenantLimits:
+def _bounded(row: Any) -> dict[str, Any]:
+    """Return a class whose limits are none that the API would refuse: what is less is the least."""
+    return {name: None if row[name] is None else max(row[name], least) for name, least in _LEAST.items()}
+
+
+def _tell_odd(row: Any) -> None:
+    for name, least in _LEAST.items():
+        if row[name] is not None and row[name] < least:
+            _log.error(
+                "TenantClasses %s counts as if %s were %d: it is %d", row["id"], name, least, row[name]
+            )
+
+
+def _limits(row: Mapping[str, Any], factor: int) -> TenantLimits:
     running: int | None = row["max_concurrent_requests"]
     return TenantLimits(
         budgets=tuple(
