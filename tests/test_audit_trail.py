@@ -125,6 +125,18 @@ async def make(tested: TestedApplication, path: str, **values: Any) -> Any:
 # --- refusals ---------------------------------------------------------------------------
 
 
+async def test_what_is_not_known_of_where_a_change_came_from_is_null(tested: TestedApplication) -> None:
+    """As of a command, which has no address."""
+    async with tested.repositories() as repositories:
+        await repositories["People"].create({"name": "a"})
+    unnamed = tested.client(headers={"User-Agent": ""})
+    assert (await unnamed.post(PEOPLE, json={"name": "b"})).status_code == 201
+    command, request = await entries(tested, action="CREATE")
+    assert (command["ip_address"], command["user_agent"]) == (None, None)
+    assert request["ip_address"]
+    assert request["user_agent"] is None
+
+
 async def test_a_right_that_is_missing_is_noted_with_who_and_what(tested: TestedApplication) -> None:
     client = tested.client(role="Viewer", user="ada", headers={"User-Agent": "probe", "X-Request-ID": "r-1"})
     assert (await client.post(PEOPLE, json={"name": "x"})).status_code == 403

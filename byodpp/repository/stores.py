@@ -397,8 +397,8 @@ class Store:
             "audit_action": operation.upper(),
             "actor_tenant_id": acting.principal.visiting_from,
             "key_id": acting.principal.key_id,
-            "client_ip": acting.origin.client_ip,
-            "user_agent": acting.origin.user_agent[:500],
+            "client_ip": acting.origin.client_ip or None,  # what is not known is null
+            "user_agent": acting.origin.user_agent[:500] or None,
             "request_id": acting.origin.request_id,
             "correlation_id": acting.origin.correlation_id,
             "event_name": event or past_tense(resource.segment, operation),
