@@ -255,12 +255,32 @@ class AccessGuide:
             return _refused(told, 403, "rows of the platform's library are written from the platform only")
         if not await matches(decision.rows):
             return _refused(told, 404 if told.operation in READ_OPERATIONS else 403, _who_refuses(voices))
+        if not await self._fits_afterwards(transaction, principal, told, key):
+            return _refused(told, 403, "the row as the step would leave it is none that the rules allow")
         fields = {}
         for name, state in told.fields.items():
             when = None if decision.fields is None else decision.fields.get(name)
             open = state != "no" and (when is None or await matches(when))
             fields[name] = "yes" if open else "no"
         return replace(told, allowed=True, fields=fields)
+
+    async def _fits_afterwards(
+        self, transaction: Transaction, principal: Principal, told: Explanation, key: Any
+    ) -> bool:
+        """Whether the caller may have the row as a step leaves it; what else is written is not known yet."""
+        resource, rows = told.resource, told.decision.rows
+        action = next((one for one in resource.actions if one.key == told.operation), None)
+        if rows is None or action is None or action.transition is None:
+            return True
+        compiled = self._store.writes.keys.left_by_step(resource, rows)
+        arguments = compiled.arguments(
+            (),
+            principal.variables,
+            principal.session,
+            scope_tenant_id=principal.tenant_id,
+            named={"id": key, "state": action.transition.target},
+        )
+        return await transaction.fetchrow(compiled.sql, *arguments) is not None
 
     @staticmethod
     async def _has_say(voice: Voice, matches: Callable[..., Any]) -> bool:

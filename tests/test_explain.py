@@ -113,6 +113,33 @@ async def test_a_write_to_a_readable_row_outside_the_rule_is_explained_as_403(
     assert [(await intern.delete(f"{ITEMS}/{id}")).status_code for id in (2, 1)] == [403, 204]
 
 
+@pytest.mark.parametrize(
+    ("effect", "condition", "passes"),
+    [
+        ("allow", {"stage": "new"}, False),
+        ("allow", {"stage": "shipped"}, False),
+        ("allow", {"stage": {"in": ["new", "shipped"]}, "price": 2}, True),
+        ("allow", {"price": {"lt": 10}}, True),
+        ("deny", {"stage": "shipped"}, False),
+        ("deny", {"stage": {"ne": "new"}, "price": 40}, True),
+    ],
+)
+async def test_a_step_is_explained_over_the_row_as_it_is_and_as_the_step_leaves_it(
+    desk: TestedApplication, effect: str, condition: Any, passes: bool
+) -> None:
+    admin = desk.client()
+    rule = {"subject": "Intern", "object": "Items", "action": "ship:post"}
+    if effect == "deny":
+        await made(admin, "/api/v1/policies", **rule)
+    await made(admin, "/api/v1/policies", **rule, effect=effect, condition=condition)
+    ship = f"{ITEMS}/1/ship"
+    for asker, more in ((admin, {"role": "Intern"}), (desk.client(role="Intern", user="ida"), {})):
+        answer = await told(asker, route=f"POST {ship}", **more)
+        assert (answer["allowed"], answer["status"]) == (("yes", None) if passes else ("no", 403)), answer
+    done = await desk.client(role="Intern", user="ida").post(ship)
+    assert done.status_code == (200 if passes else 403), done.text
+
+
 async def test_what_an_explanation_says_of_a_row_is_what_a_request_gets(desk: TestedApplication) -> None:
     admin = desk.client()
     hidden = {"subject": "Intern", "object": "Items", "action": "read", "effect": "deny", "fields": ["name"]}

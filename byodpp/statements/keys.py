@@ -13,6 +13,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from byodpp.conditions import NOTHING, Condition, Visibility
 from byodpp.definitions import ResourceDefinition
+from byodpp.statements.history import moment_of_change
+from byodpp.statements.intended import changed_rows
 from byodpp.statements.reads import Compiled, Statements
 from byodpp.tables import Tables
 
@@ -120,6 +122,29 @@ class KeyStatements:
         if held:
             found = found.order_by(table.c.id).with_for_update(of=table, key_share=True, read=True)
         return found
+
+    def left_by_step(self, resource: ResourceDefinition, rows: Condition) -> Compiled:
+        """Find the row with parameter `id` if it fits a rule as a step to parameter `state` leaves it."""
+        return self._statements.cached(
+            ("left by step", resource.id, rows), lambda: self._build_left_by_step(resource, rows)
+        )
+
+    def _build_left_by_step(self, resource: ResourceDefinition, rows: Condition) -> sa.Select[Any]:
+        assert resource.states is not None
+        table, state = self._tables[resource], resource.columns[resource.states.field]
+        values: dict[str, sa.ColumnElement[Any]] = {
+            state: sa.bindparam("state", type_=table.c[state].type),
+            "updated_at": moment_of_change(resource),
+        }
+        if resource.versioned:
+            values["version"] = table.c.version + 1
+        left = changed_rows(table, values)
+        meant = (
+            self._statements.scope(resource, table, writing=True),
+            table.c.id == bind_key(table),
+            self._statements.condition(resource, rows, left),
+        )
+        return sa.select(table.c.id).select_from(table.join(left, sa.true())).where(*meant)
 
     def matches(
         self, resource: ResourceDefinition, columns: tuple[str, ...], visibility: Visibility
