@@ -26,6 +26,7 @@ MANIFEST = {
                 "secret": {"type": "string", "audience": ["owner"]},
                 "kindId": {"references": "Kinds"},
                 "authorId": {"type": "bigint"},
+                "citesId": {"references": "Reports", "as": "cites"},
             },
             "history": True,
             "access": {
@@ -387,6 +388,31 @@ async def test_a_rule_about_many_rows_holds_for_a_guest_as_far_as_he_sees_them(
     assert (await tested.client(role="Reader").get(f"{REPORTS}/{row['id']}")).status_code == 200
     found = await guest(tested, "Reader").get(f"{REPORTS}/{row['id']}")
     assert found.status_code == (200 if seen else 404)
+
+
+@pytest.mark.parametrize(
+    ("effect", "condition"),
+    [
+        ("allow", {"kind.reports": {"some": {"secret": "theirs"}}}),
+        ("deny", {"kind.reports": {"every": {"secret": {"ne": "theirs"}}}}),
+        ("allow", {"cites.secret": "theirs"}),
+        ("deny", {"cites.secret": {"ne": "theirs"}}),
+    ],
+)
+async def test_a_rule_about_a_published_row_is_unknown_to_a_guest_to_whom_it_was_not_opened(
+    tested: TestedApplication, effect: str, condition: dict[str, Any]
+) -> None:
+    row, _ = await opened(tested)
+    acme = tested.client()
+    await made(acme, GRANTS, object="Kinds", rowId=str(row["kindId"]), grantee="beta")
+    cited = await made(acme, REPORTS, name="published", secret="theirs", kindId=row["kindId"])
+    await acme.patch(f"{REPORTS}/{row['id']}", json={"citesId": cited["id"]})
+    await ruled(tested, effect, condition)
+    assert (await tested.client(role="Reader").get(f"{REPORTS}/{row['id']}")).status_code == 200
+    reader = guest(tested, "Reader")
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 404, "everybody sees its id only"
+    await made(acme, GRANTS, object="Reports", rowId=str(cited["id"]), grantee="beta")
+    assert (await reader.get(f"{REPORTS}/{row['id']}")).status_code == 200
 
 
 async def test_a_field_that_depends_on_rows_which_are_not_opened_is_not_shown_to_a_guest(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 from byodpp.conditions import (
     EVERYTHING,
@@ -18,7 +17,6 @@ from byodpp.conditions import (
     AnyOf,
     Comparison,
     Condition,
-    Constant,
     Negation,
     Opened,
     Quantified,
@@ -29,9 +27,6 @@ from byodpp.definitions import ResourceDefinition, Scope
 from byodpp.registry import Registry
 
 __all__ = ["fields_before_guests", "rows_before_guests"]
-
-_ABSENT: Final = Constant(True)
-_PRESENT: Final = Constant(False)
 
 
 def rows_before_guests(
@@ -81,10 +76,7 @@ def _compared(
 ) -> Condition:
     if not _may_hide(comparison.path, resource, registry):
         return comparison
-    nearest = _end(comparison.path[:-1], resource, registry).relations[comparison.path[-1]]
-    key = nearest.foreign_field  # never null in a row that was found by it
-    found = Comparison(comparison.path, key, "isNull", _ABSENT if unknown else _PRESENT)
-    return AnyOf((found, comparison)) if unknown else AllOf((found, comparison))
+    return _where_opened(comparison.path, comparison, unknown=unknown)
 
 
 def _quantified(
@@ -96,7 +88,23 @@ def _quantified(
     if hidden and some is unknown:
         return EVERYTHING if unknown else AnyOf(())
     inner = unknown if condition.quantifier != "none" else not unknown
-    return replace(condition, part=_seen(condition.part, target, registry, unknown=inner))
+    part = _seen(condition.part, target, registry, unknown=inner)
+    if not hidden:
+        return replace(condition, part=part)
+    every = condition.quantifier == "every"
+    part = AnyOf((Negation(Opened()), part)) if every else AllOf((Opened(), part))
+    return _where_opened(condition.path[:-1], replace(condition, part=part), unknown=unknown)
+
+
+def _where_opened(path: tuple[str, ...], condition: Condition, *, unknown: bool) -> Condition:
+    """Return the condition where each row on the way was opened, and elsewhere what is unknown.
+
+    What is published is not hidden from a guest, but of such a row he may see some fields only.
+    """
+    opened = [Quantified(path[:place], "some", Opened()) for place in range(1, len(path) + 1)]
+    if unknown:
+        return AnyOf((*map(Negation, opened), condition))
+    return AllOf((*opened, condition))
 
 
 def _may_hide(path: Sequence[str], resource: ResourceDefinition, registry: Registry) -> bool:
