@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from byodpp.database import SessionContext
 from byodpp.exceptions import ApiError
-from byodpp.testing import TestedApplication
+from byodpp.testing import Bench, TestedApplication
+from tests.worlds import build
 
 PAPERS = "/api/v1/papers"
 DRAWERS = "/api/v1/drawers"
@@ -282,3 +284,21 @@ async def test_the_application_can_add_to_the_history_but_not_change_it(store: T
     beta = await store.tenant("beta")
     async with store.connected.database.transaction(SessionContext(tenant_id=beta.id)) as transaction:
         assert await transaction.fetchval("select count(*) from byodpp.history") == 0
+
+
+async def test_the_past_of_rows_is_told_to_their_own_tenant_alone(
+    byodpp_bench: Bench, tmp_path: Path
+) -> None:
+    laws = {"fields": {"name": {"type": "string", "required": True}}, "history": True}
+    shared = {**laws, "name": "Laws", "scope": "shared", "access": {"read": ["*"], "write": ["Admin"]}}
+    public = {**laws, "name": "News", "access": {"read": ["public"], "write": ["Admin"]}}
+    blueprint = build(tmp_path, {"resources": [shared, public]})
+    async with byodpp_bench.application(blueprint) as tested:
+        acme, visitor = tested.client(), tested.client(role=None)
+        platform = tested.client(tenant="platform")
+        for owner, reader, url in ((platform, acme, "/api/v1/laws"), (acme, visitor, "/api/v1/news")):
+            assert (await owner.post(url, json={"name": "a"})).status_code == 201
+            for client, found in ((owner, 1), (reader, 0)):
+                assert (await client.get(f"{url}/1")).status_code == 200
+                assert (await client.get(f"{url}/1/history")).status_code == (200 if found else 404)
+                assert (await client.get(url, params={"asOf": now()})).json()["count"] == found
