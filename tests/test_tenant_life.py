@@ -22,6 +22,7 @@ from byodpp.cli import output
 from byodpp.exceptions import (
     ApiError,
     Conflict,
+    Detail,
     NotFound,
     Problem,
     ReferencedConflict,
@@ -303,6 +304,10 @@ async def test_two_processes_that_onboard_the_same_tenant_do_each_step_once(worl
             ValidationFailed("No mail can be sent: smtp_host is not set"),
             "No mail can be sent: smtp_host is not set",
         ),
+        (
+            ValidationFailed("The row is not valid.", details=[Detail("phone", "too_long", "is too long")]),
+            "The row is not valid. phone: is too long",
+        ),
         (KeyError("smtp_host"), "KeyError: 'smtp_host'"),
         (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
     ],
@@ -324,6 +329,16 @@ async def test_a_step_that_fails_is_told_in_the_list_and_tried_again(
     assert (await world.state("gamma"))["tenant"]["status"] == "activated"
 
 
+#: What no row of Users takes: the account was made before that was told.
+PEOPLE_THAT_NOBODY_IS: list[tuple[dict[str, Any], set[str]]] = [
+    ({"email": f"a@{'b' * 254}"}, {"email"}),
+    ({"first_name": "A" * 256}, {"firstName"}),
+    ({"first_name": "A" * 100, "last_name": "B" * 155}, {"lastName"}),
+    ({"phone": "1" * 33}, {"phone"}),
+    ({"first_name": "Ada\nX: y", "last_name": "\x1b[2J", "phone": "1\r"}, {"firstName", "lastName", "phone"}),
+]
+
+
 @pytest.mark.parametrize(
     ("said", "fields"),
     [
@@ -336,6 +351,7 @@ async def test_a_step_that_fails_is_told_in_the_list_and_tried_again(
         ({"name": "x" * 129}, {"name"}),
         ({"domain": "https://x"}, {"domain"}),
         ({"slug": "A", "email": "", "domain": "*"}, {"slug", "email", "domain"}),
+        *PEOPLE_THAT_NOBODY_IS,
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once_with_every_fault(
@@ -344,6 +360,20 @@ def test_what_cannot_be_meant_is_refused_at_once_with_every_fault(
     with pytest.raises(ValidationFailed) as refusal:
         Newcomer(**{"slug": "a", "name": "A", "email": "a@b.c", **said})
     assert {fault.field for fault in refusal.value.details} == fields
+
+
+@pytest.mark.parametrize(("said", "fields"), PEOPLE_THAT_NOBODY_IS)
+def test_nor_is_anybody_invited_whom_no_row_of_users_takes(said: dict[str, Any], fields: set[str]) -> None:
+    with pytest.raises(ValidationFailed) as refusal:
+        Guest(**{"email": "a@b.c", "roles": ("Admin",), **said})
+    assert {fault.field for fault in refusal.value.details} == fields
+
+
+async def test_who_has_the_longest_names_is_onboarded(world: World) -> None:
+    longest: dict[str, Any] = {"first_name": "A" * 127, "last_name": "B" * 127, "phone": "1" * 32}
+    await world.life.onboard(replace(ADA, **longest))
+    [user] = (await world.state("gamma"))["users"]
+    assert user["name"] == f"{'A' * 127} {'B' * 127}"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def onboard(
     async def run(life: TenantLife) -> None:
         newcomer = Newcomer(
             slug=slug,
-            name=name or Newcomer.named_after(slug),
+            name=Newcomer.named_after(slug) if name is None else name,
             email=email,
             first_name=first_name,
             last_name=last_name,

@@ -22,6 +22,10 @@ _SAID: Final = {"slug": "SLUG", "name": "--name", "domain": "--domain"}
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _EMAIL: Final = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,255}")
 _HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?")
+#: Characters of a row of Users: of its name, which is the address where no name is said, and of its phone.
+_LONGEST_NAME: Final = 255
+_LONGEST_PHONE: Final = 32
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,7 @@ class Guest:
         Raises:
             ValidationFailed: with every fault.
         """
-        faults = []
-        if not _EMAIL.fullmatch(self.email):
-            faults.append(Detail("email", "format", "must be an address"))
+        faults = _faults_of_person(self)
         if not self.roles:
             faults.append(Detail("roles", "too_few", "must name a role"))
         if any(not 0 < len(role) <= 32 or not role.isprintable() for role in self.roles):
@@ -98,8 +100,7 @@ class Newcomer:
             faults.append(Detail("name", "too_short", "must have 1 to 128 characters"))
         if len(self.name) > 128:
             faults.append(Detail("name", "too_long", "must have 1 to 128 characters"))
-        if not _EMAIL.fullmatch(self.email):
-            faults.append(Detail("email", "format", "must be an address"))
+        faults += _faults_of_person(self)
         if self.domain is not None and not _HOST.fullmatch(self.domain):
             faults.append(Detail("domain", "format", "must be the name of a host"))
         if self.industry is not None and not _SLUG.fullmatch(self.industry):
@@ -144,6 +145,28 @@ class Newcomer:
             "region": self.region,
             "values": dict(self.values),
         }
+
+
+def _faults_of_person(said: Guest | Newcomer) -> list[Detail]:
+    """Return what no row of Users takes, before a realm and an account are made of it."""
+    faults = []
+    if not _EMAIL.fullmatch(said.email):
+        faults.append(Detail("email", "format", "must be an address"))
+    elif len(said.email) > _LONGEST_NAME:
+        faults.append(Detail("email", "too_long", f"must have at most {_LONGEST_NAME} characters"))
+    if len(f"{said.first_name} {said.last_name}".strip()) > _LONGEST_NAME:
+        told = f"must have at most {_LONGEST_NAME} characters, both names together"
+        longer = "lastName" if len(said.last_name) > len(said.first_name) else "firstName"
+        faults.append(Detail(longer, "too_long", told))
+    if said.phone is not None and len(said.phone) > _LONGEST_PHONE:
+        faults.append(Detail("phone", "too_long", f"must have at most {_LONGEST_PHONE} characters"))
+    texts = {"firstName": said.first_name, "lastName": said.last_name, "phone": said.phone or ""}
+    faults += [
+        Detail(name, "format", "must have no control characters")
+        for name, text in texts.items()
+        if _CONTROLS.search(text)
+    ]
+    return faults
 
 
 def refuse_values(tenants: ResourceDefinition, values: Mapping[str, Any]) -> None:

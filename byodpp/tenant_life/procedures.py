@@ -470,7 +470,8 @@ def _procedure(row: Any) -> Procedure:
 
 def _why(error: Exception) -> str:
     if isinstance(error, ApiError):
-        return error.message
+        faults = "; ".join(f"{one.field}: {one.message}" for one in error.details)
+        return f"{error.message} {faults}".rstrip()
     return str(error) if isinstance(error, MigrationError) else f"{type(error).__name__}: {error}"
 
 
