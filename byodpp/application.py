@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakValueDictionary
 
 from starlette.applications import Starlette
 from starlette.routing import Router
@@ -41,6 +42,7 @@ from byodpp.middleware.sign_in_block import SignInBlock
 from byodpp.middleware.size_limits import SizeLimits
 from byodpp.middleware.tenant_hosts import TenantHosts
 from byodpp.middleware.tenant_limit import RunningRequests, TenantClasses, TenantLimit
+from byodpp.middleware.user_turns import Turns, UserTurns
 from byodpp.middleware.validation import Validation
 from byodpp.negotiation import Negotiator
 from byodpp.requests import REQUEST, Request
@@ -71,6 +73,7 @@ class Parts:
     tenant_classes: TenantClasses | None = None  # None: nobody is limited as a tenant
     workroom: Workroom = field(default_factory=Workroom)  # closed by who made it
     running: RunningRequests = field(default_factory=RunningRequests)
+    user_turns: Turns = field(default_factory=WeakValueDictionary)
     write_access_line: Callable[[str], object] = field(default_factory=LineWriter)
 
 
@@ -134,7 +137,20 @@ def route_stages(parts: Parts, negotiator: Negotiator, endpoint: Endpoint) -> li
         stages.append(FinishBody(endpoint, settings.max_body_bytes))
     if endpoint.load is not None:
         stages.append(Validation(endpoint.load))
+    if parts.tenant_classes is not None and _writes_users(endpoint):
+        stages.append(UserTurns(parts.tenant_classes, parts.user_turns))  # whoever is refused takes none
     return stages
+
+
+def _writes_users(endpoint: Endpoint) -> bool:
+    """Whether a request writes users, and takes no longer than its transaction, as a file would."""
+    resource = endpoint.resource
+    if resource is None or (resource.part, resource.name) != ("access", "Users"):
+        return False
+    takes_json = endpoint.body in (Body.OPTIONAL, Body.REQUIRED)
+    return endpoint.operation in ("create", "update", "patch", "delete", "batch") and (
+        takes_json or endpoint.operation == "delete"
+    )
 
 
 def _sign_in_block(parts: Parts, endpoint: Endpoint) -> SignInBlock:

@@ -21,7 +21,7 @@ from byodpp.authentication.families import keep_family
 from byodpp.authentication.revocations import BUMP as REVOKE
 from byodpp.authentication.revocations import KEEP_GONE, OUTLAST, SUBJECT, RevocationWatch
 from byodpp.authentication.tenants import TenantDirectory
-from byodpp.authentication.users import refuse_too_many_users
+from byodpp.authentication.users import refuse_too_many_users, take_turn
 from byodpp.authorization.changes import AccessChanges
 from byodpp.authorization.watch import PolicyWatch
 from byodpp.database import PLATFORM_TENANT, Transaction
@@ -146,6 +146,7 @@ class PartWrites:
         tenant = await self._tenants.by_id(transaction.context.tenant_id)
         most = None if tenant is None else (await self._classes.limits_of(tenant)).users
         if tenant is not None and most is not None:
+            await take_turn(transaction, tenant.id)
             await refuse_too_many_users(transaction, tenant.id, most, more=0)
 
     async def _forgotten(self, tenant: int) -> None:

@@ -363,7 +363,8 @@ def test_architecture_names_the_stages_of_a_request_in_their_order(tmp_path: Pat
         lifespan=NOTHING,
     )
     limited: Any = SimpleNamespace(
-        name="Things",
+        name="Users",
+        part="access",
         version="v1",
         control_plane=False,
         rate_limits={"create": RouteLimit(requests=1, seconds=1)},

@@ -233,6 +233,37 @@ async def test_a_new_user_who_has_waited_long_for_others_of_his_tenant_is_told_t
     assert await statuses(new, THINGS, 1) == [200]
 
 
+async def test_who_writes_users_waits_for_others_of_his_tenant_without_a_connection(
+    limited: TestedApplication,
+) -> None:
+    await put_into_class(limited, "acme", maxUsers=100)
+    admin, quiet = limited.client(), limited.client(tenant="beta")
+    assert await statuses(quiet, THINGS, 1) == await statuses(admin, THINGS, 1) == [200]
+    async with limited.connected.database.system() as transaction:
+        await transaction.execute(users._LOCK, (await limited.tenant("acme")).id)
+        makers = [asyncio.create_task(admin.post(USERS, json={"name": "Ada"})) for _ in range(30)]
+        await blocked(transaction, 1)
+        answer, seconds = await in_turns(quiet.get(THINGS))
+        assert answer.status_code == 200 and seconds < 2
+    made = [answer.status_code for answer in await asyncio.gather(*makers)]
+    assert set(made) <= {201, 503} and made.count(201) > 20, made
+
+
+async def test_who_must_wait_for_them_with_a_connection_does_not_wait_long(
+    limited: TestedApplication,
+) -> None:
+    await put_into_class(limited, "acme", maxUsers=100)
+    admin = limited.client()
+    assert await statuses(admin, THINGS, 1) == [200]
+    body = [{"resource": "Users", "operation": "create", "data": {"name": "Ada"}}]
+    async with limited.connected.database.system() as transaction:
+        await transaction.execute(users._LOCK, (await limited.tenant("acme")).id)
+        async with asyncio.timeout(20):
+            refused = await admin.post("/api/v1/batch", json=body)
+    assert refused.status_code == 503 and "retry-after" in refused.headers
+    assert (await admin.post("/api/v1/batch", json=body)).status_code == 200
+
+
 async def test_new_users_come_in_between_those_who_are_made_all_the_time(limited: TestedApplication) -> None:
     """Who asks now and then whether nobody else is at it finds somebody, and never comes in."""
     await put_into_class(limited, "acme", maxUsers=10_000)

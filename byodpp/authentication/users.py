@@ -21,7 +21,7 @@ from byodpp.database import Database, Transaction
 from byodpp.exceptions import QueryTimeout, QuotaExceeded, Unauthenticated, Unavailable
 from byodpp.expiring import Expiring
 
-__all__ = ["REFUSED", "User", "UserDirectory", "UserQuota", "refuse_too_many_users"]
+__all__ = ["REFUSED", "User", "UserDirectory", "UserQuota", "refuse_too_many_users", "take_turn"]
 
 #: Statuses in which a user's tokens are worth nothing, whatever the identity provider says.
 REFUSED: Final = frozenset({"deactivated", "deleted", "rejected"})
@@ -34,6 +34,12 @@ _INSERT: Final = (
 )
 # Whoever else writes a user of the tenant waits, so that two cannot both be the last one.
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp users ' || $1::bigint::text, 0))"
+#: The same of who has a connection, and does not keep it for long from all other tenants.
+_LOCK_IN_TIME: Final = (
+    "select pg_advisory_xact_lock(hashtextextended('byodpp users ' || $1::bigint::text, 0))"
+    " from (select set_config('lock_timeout', '2s', true) offset 0) s"
+)
+_NO_LIMIT: Final = "set local lock_timeout = 0"
 #: Of who takes his turn among those that write users, and gives it up when one of them takes long.
 _BRIEFLY: Final = "set local lock_timeout = '100ms'"
 #: How long a new user waits for others of the tenant to be written, and the pause between two looks.
@@ -45,8 +51,18 @@ _COUNT: Final = "select count(*) from users where tenant_id = $1 and status <> a
 UserQuota: TypeAlias = Callable[[Tenant], Awaitable[int | None]]
 
 
+async def take_turn(transaction: Transaction, tenant_id: int) -> None:
+    """Let nobody else write a user of a tenant until the end of the transaction.
+
+    Raises:
+        QueryTimeout: somebody else does, for long.
+    """
+    await transaction.execute(_LOCK_IN_TIME, tenant_id)
+    await transaction.execute(_NO_LIMIT)
+
+
 async def refuse_too_many_users(transaction: Transaction, tenant_id: int, most: int, *, more: int) -> None:
-    """Refuse users beyond a tenant's quota; until the end of the transaction nobody else adds one.
+    """Refuse users beyond a tenant's quota, once it is this transaction's turn to write them.
 
     Args:
         transaction: that sees the tenant's users.
@@ -57,7 +73,6 @@ async def refuse_too_many_users(transaction: Transaction, tenant_id: int, most: 
     Raises:
         QuotaExceeded: there would be more.
     """
-    await transaction.execute(_LOCK, tenant_id)
     present = await transaction.fetchval(_COUNT, tenant_id, sorted(REFUSED))
     if present + more > most:
         raise QuotaExceeded(f"Your organisation's class allows {most} users.")
