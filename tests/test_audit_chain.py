@@ -617,15 +617,20 @@ async def test_the_command_tells_what_is_sealed_and_what_is_broken(
     assert f"BROKEN at seal 2, entry {ids[2]}: the entry was changed" in out
 
 
+def _end_told(**said: int) -> str:
+    return json.dumps({"tenant": 1, "number": 1, "total": 1, "hash": "00", **said})
+
+
 async def test_the_command_refuses_what_it_cannot_look_at(quiet: TestedApplication, tmp_path: Path) -> None:
     code, _, err = await byodpp(quiet, "audit", "verify", "--tenant", "nobody")
     assert code == 1
     assert "there is no tenant 'nobody'" in err
     wrong = tmp_path / "heads.json"
-    wrong.write_text('[{"tenant": 1}]')
-    code, _, err = await byodpp(quiet, "audit", "verify", "--heads", str(wrong))
-    assert code == 1
-    assert "Give a file that `byodpp audit heads` has printed." in err
+    for told in ('{"tenant": 1}', _end_told(tenant=2**70), _end_told(number=2**70), _end_told(number=-1)):
+        wrong.write_text(f"[{told}]")
+        code, _, err = await byodpp(quiet, "audit", "verify", "--heads", str(wrong))
+        assert code == 1
+        assert "Give a file that `byodpp audit heads` has printed." in err
 
 
 async def test_who_reads_the_documentation_can_check_an_entry_without_the_program(

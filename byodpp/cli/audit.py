@@ -29,6 +29,7 @@ _DELETED = (
     "select (given->>'tenant')::bigint as id, slug from byodpp.tenant_procedures"
     " where kind = 'delete' and finished_at is not null"
 )
+_LAST_ID = 2**63 - 1
 _HEADINGS = ("tenant", "sealed", "seals", "from", "to", "unsealed", "result")
 
 
@@ -157,7 +158,7 @@ def _read_heads(path: Path) -> list[Head]:
     from byodpp.audit import Head
 
     try:
-        return [
+        found = [
             Head(
                 tenant_id=int(one["tenant"]),
                 number=int(one["number"]),
@@ -166,6 +167,10 @@ def _read_heads(path: Path) -> list[Head]:
             )
             for one in json.loads(path.read_text("utf-8"))
         ]
+        for one in found:
+            if not 0 < one.number <= _LAST_ID or abs(one.tenant_id) > _LAST_ID:
+                raise ValueError(f"no chain of a tenant {one.tenant_id} ends with a seal {one.number}")
+        return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         advice = "Give a file that `byodpp audit heads` has printed."
         raise StartError([Problem(str(path), f"holds no ends of chains: {error!r}", advice)]) from error
