@@ -1216,6 +1216,7 @@ async def test_the_verification_of_the_trail_names_tenants_that_are_gone(
     world: World, tmp_path: Path
 ) -> None:
     await world.life.onboard(ADA)
+    [row] = await world.rows("select ulid from tenants where slug = 'gamma'")
     await world.life.delete("gamma", tmp_path)
     async with world.application.connected.database.system() as transaction:
         await transaction.execute("insert into audit_logs (tenant_id, action) values (99999, 'x')")
@@ -1224,6 +1225,10 @@ async def test_the_verification_of_the_trail_names_tenants_that_are_gone(
     assert done.returncode == 0, done.stderr
     names = {line.split("  ")[0] for line in done.stdout.splitlines()}
     assert {"gamma (deleted)", "99999 (deleted)"} <= names, done.stdout
+    for name in ("gamma", row["ulid"]):
+        done = await operated(world.application, "audit", "verify", "--tenant", name)
+        [_, line] = done.stdout.splitlines()
+        assert line.startswith("gamma (deleted)") and line.endswith("intact"), done
 
 
 async def test_nobody_who_was_said_to_a_procedure_is_known_after_the_deletion(

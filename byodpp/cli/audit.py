@@ -26,8 +26,8 @@ __all__ = ["heads", "verify"]
 
 #: Whoever is gone is known by what deleted it; nobody, and the platform, have no id above 0.
 _DELETED = (
-    "select (given->>'tenant')::bigint as id, slug from byodpp.tenant_procedures"
-    " where kind = 'delete' and finished_at is not null"
+    "select (given->>'tenant')::bigint as id, slug, given->>'ulid' as ulid from byodpp.tenant_procedures"
+    " where kind = 'delete' and finished_at is not null order by id"
 )
 _LAST_ID = 2**63 - 1
 _HEADINGS = ("tenant", "sealed", "seals", "from", "to", "unsealed", "result")
@@ -36,7 +36,8 @@ _HEADINGS = ("tenant", "sealed", "seals", "from", "to", "unsealed", "result")
 def verify(
     context: typer.Context,
     tenant: Annotated[
-        str | None, typer.Option(help="Slug of the tenant.", show_default="all tenants")
+        str | None,
+        typer.Option(help="Slug or ULID of the tenant, deleted ones too.", show_default="all tenants"),
     ] = None,
     known: Annotated[
         Path | None,
@@ -89,11 +90,10 @@ async def _verify(settings: Settings, slug: str | None, known: Sequence[Head]) -
     table = Tables.build(registry)[registry.get("AuditLogs")]
     key = SealKey.derived(application_secret(settings))
     async with _connections(settings) as connections:
-        names = {
-            row["id"]: row["slug"] for row in await connections[""].fetch("select id, slug from tenants")
-        }
-        tenant = None if slug is None else _id_of(slug, names)
-        gone = {row["id"]: row["slug"] for row in await connections[""].fetch(_DELETED)}
+        present = await connections[""].fetch("select id, slug, ulid from tenants")
+        deleted = await connections[""].fetch(_DELETED)
+        tenant = None if slug is None else _id_of(slug, present, deleted)
+        names, gone = ({row["id"]: row["slug"] for row in rows} for rows in (present, deleted))
         ends = [head for head in known if tenant in (None, head.tenant_id)]
         found: list[tuple[str, Verdict]] = []
         for place, connection in connections.items():
@@ -147,11 +147,12 @@ def _gone(tenant: int, slugs: dict[int, str]) -> str:
     return str(tenant) if tenant <= 0 else f"{slugs.get(tenant, tenant)} (deleted)"
 
 
-def _id_of(slug: str, names: dict[int, str]) -> int:
-    for id, name in names.items():
-        if name == slug:
-            return id
-    raise StartError([Problem("--tenant", f"there is no tenant {slug!r}")])
+def _id_of(name: str, present: Sequence[Any], deleted: Sequence[Any]) -> int:
+    """Return the id of the tenant with a slug or ULID, else of the last one deleted with it."""
+    for row in (*present, *reversed(deleted)):
+        if name in (row["slug"], row["ulid"]):
+            return int(row["id"])
+    raise StartError([Problem("--tenant", f"there is no tenant {name!r}")])
 
 
 def _read_heads(path: Path) -> list[Head]:
