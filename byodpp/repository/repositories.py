@@ -235,6 +235,7 @@ class Repository(Reading):
             before = await self._store.sealed.row(record["before"].encode(), self.resource)
             stored = Row(before, self.resource, self._store.registry)
             if (refused := difference(self.resource, read_only, stored)) is not None:
+                await self._note_compared(id, read_only)
                 raise self._undo(refused)
         row = await self._shown(record, id)
         self._remember_events(operation, [row], [record])
@@ -339,6 +340,13 @@ class Repository(Reading):
         """Return a row as the caller sees it, which nobody changes before this transaction ends."""
         weak = self._store.keys.leaves_keys(self.resource, values)
         return await self.locked(id, leaves_keys=weak)
+
+    async def _note_compared(self, id: Any, values: Mapping[str, Any]) -> None:
+        """Note the controlled fields of which the caller learns whether they are so."""
+        acting, shape = self._acting, Shape(fields=tuple(values))
+        if not acting.system:
+            about = (acting.principal, acting.origin, self.resource, shape, acting.lookup)
+            await acting.trail.shown(*about, [id])
 
     async def _refuse_deleted_targets(self, id: Any) -> None:
         acting = replace(self._acting, system=True)

@@ -21,7 +21,7 @@ from byodpp.batches import BatchItem
 from byodpp.batches.rows_first import require_row
 from byodpp.batches.work import BatchWork
 from byodpp.calls import Call, Origin
-from byodpp.conditions import Query
+from byodpp.conditions import Query, Shape
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
 from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
@@ -325,7 +325,10 @@ class Service:
         """
         if not call.read_only or self.parts.logics.get(call.resource, call.operation) is not None:
             return
-        stored = await self.row(call.principal, call.resource, call.params["id"])
+        key, shape = call.params["id"], Shape(fields=tuple(call.read_only))
+        stored = await self.row(call.principal, call.resource, key)
+        lookup, trail = self.parts.authorizer.lookup(call.principal), self.parts.trail
+        await trail.shown(call.principal, call.origin, call.resource, shape, lookup, [key])
         if (refused := difference(call.resource, call.read_only, stored)) is not None:
             raise refused
 

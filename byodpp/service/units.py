@@ -233,7 +233,10 @@ class Unit:
     def show(self, call: Call, row: Row) -> Row:
         """Return a row that was there before the write which shows it: that reads its controlled fields."""
         resource = call.resource
-        if self.answer.keeps and self.parts.trail.watches(resource, ONE_ROW.shape):
+        compared = any(
+            name in resource.fields and resource.fields[name].controlled for name in call.read_only
+        )
+        if (self.answer.keeps or compared) and self.parts.trail.watches(resource, ONE_ROW.shape):
             _, keys = self.shown.setdefault(resource.id, (resource, []))
             keys.append(row["id"] if row.key is None else row.key)
         return row
