@@ -321,6 +321,7 @@ class EmbeddedPostgres:
             "timezone": "UTC",
             "log_timezone": "UTC",
             "jit": "off",  # compiling costs more than any statement of ours takes
+            "autovacuum_naptime": "5s" if self._durable else "1min",  # plans of new tables stay until then
         }
         if sys.platform == "linux":
             # After a kill: sync the file system once, instead of thousands of files one by one.

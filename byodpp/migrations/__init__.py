@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 
 from byodpp.exceptions import DatabaseStartError, MigrationError, Problem
-from byodpp.migrations.catalog import SEAL_POLICIES
+from byodpp.migrations.catalog import FORESEE_TENANTS, SEAL_POLICIES
 from byodpp.migrations.locales import NO_LOCALE, fields_with_locales, fields_without_order
 from byodpp.migrations.plan import Plan, Step, batches
 from byodpp.migrations.planning import plan_for
@@ -174,7 +174,7 @@ async def synchronise(
         for steps in batches(found.steps):
             async with connection.transaction():
                 await connection.execute("\n".join(step.sql for step in steps))
-                await connection.execute(SEAL_POLICIES)
+                await connection.execute(f"{SEAL_POLICIES}; {FORESEE_TENANTS}")
         await connection.execute(
             "insert into byodpp.schema_state (revision, kind, fingerprint) values ($1, 'expand', $2)"
             " on conflict (revision) do update set fingerprint = excluded.fingerprint, applied_at = now()",

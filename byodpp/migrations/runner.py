@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from byodpp.exceptions import MigrationError, Problem
-from byodpp.migrations.catalog import LOCK_TIMEOUT, SEAL_POLICIES
+from byodpp.migrations.catalog import FORESEE_TENANTS, LOCK_TIMEOUT, SEAL_POLICIES
 from byodpp.migrations.revisions import Revision, read_revisions, revisions_folder, unknown_revision
 from byodpp.tables.roles import FRAMEWORK_SCHEMA
 
@@ -214,6 +214,7 @@ async def _run(connection: AsyncConnection, script: ScriptDirectory, revision: R
     values = {"revision": revision.revision, "kind": revision.kind, "fingerprint": revision.fingerprint}
     await connection.execute(sa.text(_RECORD), values)
     await connection.exec_driver_sql(SEAL_POLICIES)
+    await connection.exec_driver_sql(FORESEE_TENANTS)
 
 
 def _upgrade(connection: sa.Connection, script: ScriptDirectory, revision: Revision) -> None:

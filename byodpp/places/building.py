@@ -20,7 +20,7 @@ import asyncpg
 from byodpp.definitions import Kind
 from byodpp.exceptions import MigrationError, Problem
 from byodpp.migrations import Snapshot, Step, wanted_schema
-from byodpp.migrations.catalog import LOCK_TIMEOUT, SEAL_POLICIES
+from byodpp.migrations.catalog import FORESEE_TENANTS, LOCK_TIMEOUT, SEAL_POLICIES
 from byodpp.migrations.plan import batches
 from byodpp.migrations.planning import plan_for
 from byodpp.places.placement import EVERYWHERE, Located, dedicated
@@ -203,7 +203,7 @@ class PlaceBuilder:
                     reason = f"PostgreSQL refused it ({error.sqlstate}): {error}"
                     advice = "Change the rows that stand in its way, and run `byodpp migrate apply` again."
                     raise MigrationError([Problem(f"{place}: {step.description}", reason, advice)]) from error
-            await connection.execute(SEAL_POLICIES)
+            await connection.execute(f"{SEAL_POLICIES}; {FORESEE_TENANTS}")
 
     async def _keep_to(self, connection: asyncpg.Connection[Any], place: str, tenant_id: int) -> None:
         """Let no row of another tenant into a place, whoever writes it."""

@@ -332,7 +332,7 @@ class WriteStatements:
             .alias("_items")
         )
         values = {name: items.c[f"c{i}"] for i, name in enumerate(names) if i}
-        update = self._updated(resource, table, old, change, values)
+        update = self._updated(resource, table, old, change, values).where(table.c.id == sa.any_(ids))
         returned = self._answers.returned(
             resource, table, change.visibility, change.permitted, event=change.event
         )
@@ -428,6 +428,7 @@ class WriteStatements:
         guards = [
             self._statements.scope(resource, table, writing=True),
             table.c.id == old.c.id,
+            table.c.id == bind_key(table),  # said again: no plan is to look for the row among all
             old.c.permitted,
             old.c.fits,
         ]
