@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ UNREADABLE = {
 }
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server for tests that neither end it nor look into its log."""
+    found = Served(tmp_path_factory.mktemp("served"), {})
+    yield found
+    found.close()
+
+
 def test_it_is_answered_in_the_envelope_logged_in_one_line_and_closed(tmp_path: Path) -> None:
     served = Served(tmp_path, {})
     try:
@@ -46,34 +55,26 @@ def test_it_is_answered_in_the_envelope_logged_in_one_line_and_closed(tmp_path: 
 
 
 @pytest.mark.parametrize("tail", [b"XX", b"-1\r\n"])
-def test_a_body_that_becomes_unreadable_ends_the_connection(tmp_path: Path, tail: bytes) -> None:
-    served = Served(tmp_path, {})
-    try:
-        head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-        reply = served.send(head, b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}", tail)
-        assert reply.startswith(b"HTTP/1.1 400 ")
-        assert b"\r\nx-request-id: " in reply and b"\r\nconnection: close\r\n" in reply
-        assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["code"] == "malformed_request"
-        assert served.get("/pid")[0] == 200
-    finally:
-        served.close()
+def test_a_body_that_becomes_unreadable_ends_the_connection(served: Served, tail: bytes) -> None:
+    head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    reply = served.send(head, b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}", tail)
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nx-request-id: " in reply and b"\r\nconnection: close\r\n" in reply
+    assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["code"] == "malformed_request"
+    assert served.get("/pid")[0] == 200
 
 
-def test_a_head_that_is_too_large_is_told_by_its_part(tmp_path: Path) -> None:
-    served = Served(tmp_path, {})
-    try:
-        for data, status, code in (
-            (GET + b"X-A: " + b"a" * 400_000, b"431", "headers_too_large"),
-            (LONG_ADDRESS, b"414", "uri_too_long"),
-            (b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n"
-             b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"400", "malformed_request"),
-        ):  # fmt: skip
-            head, _, body = served.send(data).partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 " + status), head
-            assert json.loads(body)["error"]["code"] == code
-        assert served.get("/pid")[0] == 200
-    finally:
-        served.close()
+def test_a_head_that_is_too_large_is_told_by_its_part(served: Served) -> None:
+    for data, status, code in (
+        (GET + b"X-A: " + b"a" * 400_000, b"431", "headers_too_large"),
+        (LONG_ADDRESS, b"414", "uri_too_long"),
+        (b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n"
+         b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"400", "malformed_request"),
+    ):  # fmt: skip
+        head, _, body = served.send(data).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status), head
+        assert json.loads(body)["error"]["code"] == code
+    assert served.get("/pid")[0] == 200
 
 
 def test_a_body_over_the_limit_that_stalls_is_refused_within_seconds(tmp_path: Path) -> None:
@@ -87,37 +88,29 @@ def test_a_body_over_the_limit_that_stalls_is_refused_within_seconds(tmp_path: P
         served.close()
 
 
-def test_who_has_shut_his_side_is_answered_all_the_same(tmp_path: Path) -> None:
+def test_who_has_shut_his_side_is_answered_all_the_same(served: Served) -> None:
     get = b"GET /slow/0.2 HTTP/1.1\r\nHost: a\r\n\r\n"
     post = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{}"
-    served = Served(tmp_path, {})
-    try:
-        for sent, answers in (
-            (get, 1),
-            (post % 2, 1),
-            (get + get + post % 2, 3),
-            (get + post % 3, 1),  # what is not complete never will be
-            (post % 3, 0),
-            (get[:-2], 0),
-            (b"", 0),
-        ):
-            with served.connect() as connection:
-                connection.sendall(sent)
-                connection.shutdown(socket.SHUT_WR)
-                assert received(connection).count(b"HTTP/1.1 200 ") == answers, sent
-    finally:
-        served.close()
+    for sent, answers in (
+        (get, 1),
+        (post % 2, 1),
+        (get + get + post % 2, 3),
+        (get + post % 3, 1),  # what is not complete never will be
+        (post % 3, 0),
+        (get[:-2], 0),
+        (b"", 0),
+    ):
+        with served.connect() as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            assert received(connection).count(b"HTTP/1.1 200 ") == answers, sent
 
 
-def test_what_nobody_can_read_costs_the_request_before_it_no_answer(tmp_path: Path) -> None:
-    served = Served(tmp_path, {})
-    try:
-        for head in (b"", b"Transfer-Encoding: chunked\r\n"):
-            sent = b"GET /slow/0.2 HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n\x00\x01"
-            reply = served.send(sent)
-            assert reply.count(b"HTTP/1.1 ") == 1 and reply.startswith(b"HTTP/1.1 200 "), reply
-    finally:
-        served.close()
+def test_what_nobody_can_read_costs_the_request_before_it_no_answer(served: Served) -> None:
+    for head in (b"", b"Transfer-Encoding: chunked\r\n"):
+        sent = b"GET /slow/0.2 HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n\x00\x01"
+        reply = served.send(sent)
+        assert reply.count(b"HTTP/1.1 ") == 1 and reply.startswith(b"HTTP/1.1 200 "), reply
 
 
 def test_a_client_that_goes_while_it_is_answered_leaves_no_trace_but_its_line(tmp_path: Path) -> None:
