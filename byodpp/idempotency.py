@@ -189,9 +189,19 @@ class IdempotencyKeys:
             raise IdempotencyKeyReused
         if row["status"] is None:
             return None
+        try:
+            return self._kept(key, row)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            _log.error("an answer kept for retries is none: %s", error)
+            raise InternalError from error
+
+    def _kept(self, key: IdempotencyKey, row: Any) -> KeptAnswer:
         headers = json.loads(row["headers"])
         rights = tuple((version, name, operation) for version, name, operation in headers.pop(_RIGHTS, ()))
         body = self._opened(key, headers.pop(_SEALED, None), row["body"])
+        told = all(isinstance(one, str) for one in headers.values())
+        if not told or body is None or not 200 <= row["status"] <= 599:
+            raise ValueError("its status, headers, or body are none")
         return KeptAnswer(status=row["status"], headers=headers, body=body, rights=rights)
 
     async def keep(self, transaction: Transaction, key: IdempotencyKey, answer: KeptAnswer) -> None:

@@ -300,6 +300,22 @@ async def test_the_answer_of_a_minimal_write_is_kept_as_it_was(store: TestedAppl
     same(first, await client.post(ITEMS, json={"name": "Bolt"}, headers=headers))
 
 
+@pytest.mark.parametrize(
+    "spoilt", ["headers = '5'", "headers = null", "headers = '{\"x\": 5}'", "body = null", "status = 99999"]
+)
+async def test_a_kept_answer_that_is_none_is_not_sent_and_the_log_says_why(
+    store: TestedApplication, spoilt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, headers = store.client(), keyed()
+    assert (await client.post(ITEMS, json={"name": "Bolt"}, headers=headers)).status_code == 201
+    async with store.connected.database.system() as transaction:
+        await transaction.execute(f"update byodpp.idempotency_keys set {spoilt}")
+    refused = await client.post(ITEMS, json={"name": "Bolt"}, headers=headers)
+    assert (refused.status_code, code(refused)) == (500, "internal_error")
+    assert "an answer kept for retries is none" in caplog.text
+    assert await value(store, "select count(*) from items") == 1
+
+
 async def _cut(bench: Bench, writes: Blueprint, count: int) -> None:
     async with bench.application(writes) as direct:
         assert direct.settings.postgres_db_uri is not None
