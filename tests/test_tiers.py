@@ -661,6 +661,20 @@ async def test_a_migration_whose_places_could_not_follow_begins_nothing(world: W
         assert await transaction.fetchval(views, EVERYWHERE), "what unites the places was dropped"
 
 
+async def test_a_tenant_whose_schema_is_none_of_ours_is_refused_and_the_others_are_served(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.fill("acme", 1)
+    await world.life.move("acme", "schema")
+    async with world.application.connected.database.system() as transaction:
+        await transaction.execute("""update byodpp.tenant_places set place = 'a"b; select'""")
+    world.application.connected.authenticator.forget()
+    refused = await world.client().get(FOLDERS)
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "tenant_moving", refused.text
+    assert (await world.client("beta").get(FOLDERS)).status_code == 200
+    assert "its schema 'a\"b; select' is none of ours" in caplog.text
+
+
 async def test_places_follow_the_shared_tables_and_are_refused_until_they_have(
     world: World, tmp_path: Path
 ) -> None:

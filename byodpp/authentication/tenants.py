@@ -6,6 +6,7 @@ believed as long as `changes` says. `authentication` refuses on what it finds; n
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Collection
@@ -30,6 +31,8 @@ __all__ = [
     "register_tenant",
 ]
 
+_log: Final = logging.getLogger(__name__)
+
 #: Realm of the operators, and slug of the tenant that stands for the platform.
 PLATFORM_REALM: Final = "platform"
 PLATFORM_SLUG: Final = "platform"
@@ -39,6 +42,8 @@ PLATFORM_ULID: Final = "0" * 26
 ACTIVE: Final = "activated"
 
 _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+#: Schemas that tenants have for themselves.
+_PLACE: Final = re.compile(r"byodpp_t[0-9]+")
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 _SELECT: Final = """
@@ -267,5 +272,13 @@ def _tenant(row: Any) -> Tenant:
         tenant_class=row["tenant_class_id"],
         place=row["place"],
         database=row["database"],
-        behind=bool(row["behind"]),
+        behind=bool(row["behind"]) or _is_nowhere(row),
     )
+
+
+def _is_nowhere(row: Any) -> bool:
+    """Whether a tenant has a schema whose name is none that the program gives."""
+    if row["place"] is None or _PLACE.fullmatch(row["place"]) is not None:
+        return False
+    _log.error("tenant %s is refused: its schema %r is none of ours", row["slug"], row["place"][:64])
+    return True
