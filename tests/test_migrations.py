@@ -203,6 +203,16 @@ async def test_tables_and_indexes_of_others_are_left_alone(place: Place) -> None
     assert not await plan(registry_of(CATEGORIES), place.uri)
 
 
+async def test_a_table_of_others_with_a_column_of_tenants_hinders_no_revision(place: Place) -> None:
+    await place.execute("create table theirs (tenant_id bigint); create table ours (tenant_id bigint)")
+    await place.execute("alter table ours owner to byodpp_owner")
+    await place.migrate(CATEGORIES)
+    known = "select tablename from pg_stats where attname = 'tenant_id' and schemaname = 'public'"
+    names = {row["tablename"] for row in await place.execute(known)}
+    assert {"categories", "ours"} <= names
+    assert "theirs" not in names
+
+
 async def test_indexes_of_words_and_of_members_come_and_go_with_what_they_serve(place: Place) -> None:
     wanted = changed(
         CATEGORIES,
