@@ -48,7 +48,7 @@ from byodpp.tenant_life.acting import _acting, system
 from byodpp.testing import Bench
 from tests.commands import ROOT, byodpp
 from tests.patience import answered, blocked, soon, turns
-from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, Cut, World, made, writing
+from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, Cut, World, cutting, made, writing
 from tests.worlds import build, write_application
 
 PLACES = ("north@eu", "south@us")
@@ -305,20 +305,35 @@ async def test_nobody_moves_into_a_database_that_keeps_entries_otherwise_until_i
 ) -> None:
     """A revision that may wait is applied to one of the two: entries would not be what was sealed."""
     await world.fill("acme", 1)
+    await keep_changes_as(world, "jsonb")
+    with pytest.raises(Conflict, match="run `byodpp migrate apply` first"):
+        await world.life.move("acme", "database")
+    await made(world.client(), FOLDERS, name="acme goes on")
+    await keep_changes_as(world, "json")
+    await world.life.move("acme", "database")
+    assert await in_place(world, "north", "select count(*) from folders") == 2
+
+
+async def test_nobody_is_switched_to_such_a_database_by_a_move_that_began_before(world: World) -> None:
+    await world.fill("acme", 1)
+    with pytest.raises(Cut):
+        await world.life.move("acme", "database", told=cutting("references"))
+    await keep_changes_as(world, "jsonb")
+    with pytest.raises(Conflict, match="run `byodpp migrate apply` first"):
+        await world.life.move("acme", "database")
+    assert (await world.client().get(FOLDERS)).json()["count"] == 1, "it is read where it was"
+    await keep_changes_as(world, "json")
+    await world.life.move("acme", "database")
+    await made(world.client(), FOLDERS, name="acme goes on")
+    assert await in_place(world, "north", "select count(*) from folders") == 2
+
+
+async def keep_changes_as(world: World, kind: str) -> None:
+    """Let the place north keep what entries say in another type, or in the right one."""
     settings = world.application.settings
     places = PlaceDatabases(world.application.blueprint.tables, place_addresses(settings))
-    for kind, refused in (("jsonb", True), ("json", False)):
-        async with places.connected("north") as owner:
-            await owner.execute(
-                f"alter table audit_logs alter column changes type {kind} using changes::{kind}"
-            )
-        if refused:
-            with pytest.raises(Conflict, match="run `byodpp migrate apply` first"):
-                await world.life.move("acme", "database")
-            await made(world.client(), FOLDERS, name="acme goes on")
-        else:
-            await world.life.move("acme", "database")
-    assert await in_place(world, "north", "select count(*) from folders") == 2
+    async with places.connected("north") as owner:
+        await owner.execute(f"alter table audit_logs alter column changes type {kind} using changes::{kind}")
 
 
 async def test_another_entry_under_the_id_of_one_in_the_trail_stops_a_move(world: World) -> None:

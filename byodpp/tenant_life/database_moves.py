@@ -324,6 +324,7 @@ class DatabaseMoves:
 
     async def _compare(self, id: int, unit: Unit, results: Results) -> Any:
         source, target = self._source(results), self._target(results)
+        await self._carrier.require_alike(source, target)  # a revision may have come since the move began
         await self._carrier.require_one_trail(id, source, target)
         return await self._carrier.compare(id, source, target)
 
