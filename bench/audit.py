@@ -19,14 +19,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 
 from bench.contestants import UNLIMITED
-from bench.processes import Generator, Request, clean_environment, serving
+from bench.processes import Generator, Request, ask, clean_environment, serving
 from bench.turns import Sample, Side, _turn, turned
 from byodpp.audit.sealer import SEALING
 from byodpp.embedded import RunningServer
@@ -45,6 +45,9 @@ _FIELDS = {
     "remark": {"type": "text"},
 }
 _BODY = {"name": "lamp @@@@@@@@@@@@", "amount": 5, "price": 12.50, "remark": "made for a measurement"}
+_CHANGE = {"name": "lamp @@@@@@@@@@@@", "amount": 6}
+#: Rows that are changed in turn, so that no two writers wait for one.
+_CHANGED_ROWS: Final = 200
 #: Before each turn: so that what waits to be sealed at its beginning is as much as at its end.
 _WARMING_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 60.0
@@ -89,10 +92,22 @@ class _Sealing:
 
 
 def measure(
-    place: Path, *, rounds: int, seconds: float, connections: int, events: bool = False
+    place: Path,
+    *,
+    rounds: int,
+    seconds: float,
+    connections: int,
+    events: bool = False,
+    patches: bool = False,
 ) -> dict[str, list[Sample]]:
-    """Return the samples of the three ways of writing; with `events` the writes are events as well."""
-    with Generator() as generator, _application(place, events=events) as (asked, sealing):
+    """Return the samples of the three ways of writing; with `events` the writes are events as well.
+
+    They create rows, or with `patches` change some.
+    """
+    with (
+        Generator() as generator,
+        _application(place, events=events, patches=patches) as (asked, sealing),
+    ):
         sides = {WITHOUT: asked["plain"], WITH: asked["audited"], SEALED: asked["audited"]}
         samples: dict[str, list[Sample]] = {name: [] for name in sides}
         for number in range(-1, rounds):  # statements are prepared and tokens remembered before the first
@@ -118,7 +133,9 @@ def _sample(
 
 
 @contextmanager
-def _application(folder: Path, *, events: bool) -> Iterator[tuple[Mapping[str, Side], _Sealing]]:
+def _application(
+    folder: Path, *, events: bool = False, patches: bool = False
+) -> Iterator[tuple[Mapping[str, Side], _Sealing]]:
     resources = [
         {"name": name, "fields": _FIELDS, "audit": name == "Audited", "events": events}
         for name in ("Plain", "Audited")
@@ -137,11 +154,19 @@ def _application(folder: Path, *, events: bool) -> Iterator[tuple[Mapping[str, S
         state = json.loads((folder / ".byodpp" / "postgres.json").read_text())
         sides = {}
         for name in ("plain", "audited"):
-            asked = Request(method="POST", path=f"/api/v1/{name}", token=done.stdout.strip(), body=_BODY)
-            sides[name] = Side(server=server, requests=[asked.text()], database=state["pid"], status=201)
+            creates = Request(method="POST", path=f"/api/v1/{name}", token=done.stdout.strip(), body=_BODY)
+            asked, status = (_changing(port, creates), 200) if patches else ([creates], 201)
+            requests = [one.text() for one in asked]
+            sides[name] = Side(server=server, requests=requests, database=state["pid"], status=status)
         folder = Path(state["socket_folder"])
         with _connected(RunningServer(pid=state["pid"], socket_folder=folder, launched=False)) as sealing:
             yield sides, sealing
+
+
+def _changing(port: int, creates: Request) -> list[Request]:
+    """Create rows; return the requests that change them."""
+    keys = [ask(port, creates)[1]["data"]["id"] for _ in range(_CHANGED_ROWS)]
+    return [replace(creates, method="PATCH", path=f"{creates.path}/{key}", body=_CHANGE) for key in keys]
 
 
 @contextmanager
@@ -168,6 +193,11 @@ def main() -> None:
         action="store_true",
         help="writes are events as well: an entry is one, else a row of the outbox is",
     )
+    parser.add_argument(
+        "--patches",
+        action="store_true",
+        help=f"writes change {_CHANGED_ROWS} rows, in place of creating some",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="byodpp-bench-") as place:
         samples = measure(
@@ -176,6 +206,7 @@ def main() -> None:
             seconds=options.seconds,
             connections=options.connections,
             events=options.events,
+            patches=options.patches,
         )
     print(
         f"{'':27}{'per second':>11}{'of the first, quartiles':>26}{'of its computing':>24}{'server us':>11}"
