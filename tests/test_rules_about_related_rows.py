@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from byodpp.embedded import SUPERUSER
@@ -205,3 +206,41 @@ async def test_a_rule_about_a_view_is_judged_with_what_it_shows_of_the_written_r
             assert sent.json()["data"]["created"] == 1, sent.text
             assert (await clerk.post(url, json=one)).status_code == 403
             assert (await admin.get("/api/v1/sums")).json()["data"][0]["total"] == 3
+
+
+@pytest.mark.parametrize(
+    ("effect", "condition"),
+    [("allow", {"up.kind.open": True}), ("deny", {"up.kind.open": {"ne": True}})],
+)
+async def test_what_is_shown_of_a_new_row_is_judged_by_its_own_related_rows(
+    tmp_path: Path, byodpp_bench: Bench, effect: str, condition: dict[str, Any]
+) -> None:
+    seen: Any = "Clerk" if effect == "deny" else {"roles": ["Clerk"], "fields": ["id"]}
+    kinds = {"name": "Kinds", "fields": {"open": {"type": "boolean"}}}
+    pages = {
+        "name": "Pages",
+        "fields": {
+            "name": {"type": "string", "unique": True},
+            "kindId": {"references": "Kinds", "as": "kind"},
+            "upId": {"references": "Pages", "as": "up"},
+        },
+        "access": {"read": ["Admin", seen], "write": ["Admin", "Clerk"]},
+    }
+    world = {"resources": [kinds, pages], "include": ["byodpp:access"]}
+    async with byodpp_bench.application(build(tmp_path, world)) as served:
+        admin, clerk, url = served.client(), served.client(role="Clerk"), "/api/v1/pages"
+        rule = {"subject": "Clerk", "object": "Pages", "action": "read", "effect": effect, "fields": ["name"]}
+        assert (await admin.post("/api/v1/policies", json={**rule, "condition": condition})).is_success
+        above = {}
+        for open in (True, False):
+            kind = (await admin.post("/api/v1/kinds", json={"open": open})).json()["data"]
+            body = {"name": f"above {open}", "kindId": kind["id"]}
+            above[open] = (await admin.post(url, json=body)).json()["data"]["id"]
+        for open, up in above.items():
+            body = {"name": f"new {open}", "upId": up}
+            made = await clerk.post(url, json=body)
+            assert (made.status_code, made.json()["data"]["name"]) == (201, body["name"] if open else None)
+            many = [{**body, "name": f"{body['name']} {number}"} for number in range(2)]
+            made = await clerk.post(f"{url}/batch", json=many)
+            names = [row["name"] for row in many] if open else [None, None]
+            assert [row["name"] for row in made.json()["data"]] == names, made.text

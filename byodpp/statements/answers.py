@@ -13,7 +13,9 @@ from sqlalchemy.sql.elements import quoted_name
 
 from byodpp.conditions import Condition, Visibility
 from byodpp.definitions import ResourceDefinition
+from byodpp.registry import Registry
 from byodpp.statements.consequences import Consequences, is_shown_as_told, told_json
+from byodpp.statements.intended import asks_of
 from byodpp.statements.reads import Statements
 
 __all__ = ["Answers"]
@@ -25,7 +27,8 @@ _SHOWN: Final = quoted_name("#shown", True)
 class Answers:
     """Answers about written rows."""
 
-    def __init__(self, statements: Statements, consequences: Consequences) -> None:
+    def __init__(self, registry: Registry, statements: Statements, consequences: Consequences) -> None:
+        self._registry = registry
         self._statements = statements
         self._consequences = consequences
 
@@ -47,12 +50,20 @@ class Answers:
         if resource.history:
             return [*table.c]
         told = self._consequences.returned(resource, table, event=event)
-        if permitted is not None or visibility.rows is not None:
+        if permitted is not None or visibility.rows is not None or self._asks_of_others(resource, visibility):
             return [*table.c, *told[-1:]]
         if told and is_shown_as_told(resource, visibility):
             return told
         own = [table.c.id, *([table.c.version] if resource.versioned else [])]
         return [*(told or own), self._statements.row_json(resource, table, visibility).label(_SHOWN)]
+
+    def _asks_of_others(self, resource: ResourceDefinition, visibility: Visibility) -> bool:
+        """Whether what is shown depends on related rows, which nothing inside of RETURNING looks for.
+
+        There a sub-select takes the table's name for all of its rows, and not for the one that is written.
+        """
+        rules = (one for one in visibility.fields.values() if one is not None)
+        return any(asks_of(self._registry, resource, rule) for rule in rules)
 
     def answered(
         self,

@@ -63,7 +63,7 @@ class WriteStatements:
         self._tables = tables
         self._statements = statements
         self._consequences = Consequences(registry, tables, statements)
-        self._answers = Answers(statements, self._consequences)
+        self._answers = Answers(registry, statements, self._consequences)
         self.keys = KeyStatements(tables, statements)
 
     # --- insert -----------------------------------------------------------------------
