@@ -131,11 +131,14 @@ def _key(request: Request) -> IdempotencyKey | None:
     elsewhere = principal.tenant_id if principal.tenant_id != session else None
     controlled = request.resource is not None and request.resource.control_plane
     sent = (request.body, request.media_type.encode(), request.query_string)
+    route = route_name(
+        request.route, request.params, elsewhere, api_key=principal.key_id, control_plane=controlled
+    )
     return IdempotencyKey(
         tenant_id=session,
         user_id=principal.user_id,
         method=request.method,
-        route=route_name(request.route, request.params, elsewhere, control_plane=controlled),
+        route=route,
         key=key,
         request_hash=fingerprint(sent),
     )

@@ -310,6 +310,20 @@ async def test_what_a_key_may_not_read_cannot_be_included_or_filtered_by(tested:
     assert (await client.post("/api/v1/batch", json=steps)).status_code == 403
 
 
+async def test_what_its_user_was_answered_is_not_told_again_to_a_key(tested: TestedApplication) -> None:
+    user = tested.client(role=["Admin", "Editor"])
+    text = (await made(tested, role=["Admin", "Editor"], roles=["Editor"]))["key"]
+    key, once = with_key(tested, text), {"Idempotency-Key": "nightly"}
+    own = await user.post(THINGS, json={"name": "pen"}, headers=once)
+    assert own.json()["data"]["name"] == "pen"
+    answers = [await key.post(THINGS, json={"name": "pen"}, headers=once) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true"]
+    assert [answer.json()["data"].keys() for answer in answers] == [{"id"}, {"id"}], "it does not read things"
+    again = await user.post(THINGS, json={"name": "pen"}, headers=once)
+    assert again.json()["data"] == own.json()["data"]
+
+
 async def test_a_key_with_all_operations_still_has_only_its_roles(tested: TestedApplication) -> None:
     key = await made(tested, role="Viewer", operations=["*:*"])
     assert (await with_key(tested, key["key"]).post(THINGS, json={"name": "y"})).status_code == 403
