@@ -127,18 +127,15 @@ def _key(request: Request) -> IdempotencyKey | None:
     if key is None:
         return None
     principal = request.principal
-    session = principal.session_tenant_id
-    elsewhere = principal.tenant_id if principal.tenant_id != session else None
     controlled = request.resource is not None and request.resource.control_plane
+    # A key may see less than its user, and others of his keys.
+    apart = " ".join(one for one in (principal.key_id, principal.apart) if one)
     sent = (request.body, request.media_type.encode(), request.query_string)
-    route = route_name(
-        request.route, request.params, elsewhere, api_key=principal.key_id, control_plane=controlled
-    )
     return IdempotencyKey(
-        tenant_id=session,
+        tenant_id=principal.session_tenant_id,
         user_id=principal.user_id,
         method=request.method,
-        route=route,
+        route=route_name(request.route, request.params, apart, control_plane=controlled),
         key=key,
         request_hash=fingerprint(sent),
     )

@@ -134,27 +134,19 @@ def fingerprint(parts: Iterable[bytes]) -> str:
 
 
 def route_name(
-    pattern: str,
-    params: Mapping[str, str],
-    tenant_id: int | None = None,
-    *,
-    api_key: str | None = None,
-    control_plane: bool = False,
+    pattern: str, params: Mapping[str, str], apart: str = "", *, control_plane: bool = False
 ) -> str:
     """Return the route of a key.
 
     Args:
         pattern: of the address.
         params: of the address.
-        tenant_id: whose rows are meant, where the session does not tell it.
-        api_key: id of the API key that was sent: it may see less than its user, and others of his keys.
+        apart: what tells the caller from others of the same session and number.
         control_plane: whether what is written has its place there, wherever the tenant's rows are.
     """
     found = pattern if not params else f"{pattern} {json.dumps(dict(sorted(params.items())))}"
-    if tenant_id is not None:
-        found = f"{tenant_id} {found}"
-    if api_key is not None:
-        found = f"{api_key} {found}"
+    if apart:
+        found = f"{apart} {found}"
     name = found if len(found) <= _LONGEST_ROUTE else fingerprint([found.encode()])
     return f"{CONTROL_PLANE_ROUTE}{name}" if control_plane else name
 

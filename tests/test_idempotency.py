@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import uuid
 from typing import Any
 
@@ -354,3 +356,29 @@ async def test_two_hundred_answers_lost_at_commit_have_one_effect_each(
     byodpp_bench: Bench, writes: Blueprint
 ) -> None:
     await _cut(byodpp_bench, writes, 200)
+
+
+async def test_an_operator_is_not_taken_for_the_tenants_user_who_has_the_same_number(
+    store: TestedApplication,
+) -> None:
+    # Numbers are counted by each database, so that a tenant with one of its own has those of the platform.
+    own, headers = store.client(user="ada"), keyed("monday")
+    await own.get(ITEMS)
+    operator = store.client(tenant="platform", user="olga", headers={"X-Tenant": "acme"})
+    number = await value(store, "select id from users")
+    token = store.token(tenant="platform", user="olga").split(".")[1]
+    subject = json.loads(base64.urlsafe_b64decode(token + "=="))["sub"]
+    async with store.connected.database.system() as transaction:
+        await transaction.execute(
+            "insert into users (tenant_id, id, realm, subject, name, status) overriding system value"
+            " values (0, $1, 'platform', $2, 'olga', 'activated')",
+            number,
+            subject,
+        )
+    made = [(await client.post(ITEMS, json={"name": "Bolt"}, headers=headers)) for client in (operator, own)]
+    assert [one.headers.get("idempotency-replayed") for one in made] == [None, None]
+    assert made[0].json()["data"]["id"] != made[1].json()["data"]["id"]
+    lines = headers | {"Content-Type": "application/x-ndjson"}
+    for client in (operator, own):
+        sent = await client.post(f"{ITEMS}/import", content=b'{"name": "Nut"}', headers=lines)
+        assert (sent.json()["data"]["created"], sent.json()["data"]["repeated"]) == (1, False), sent.text

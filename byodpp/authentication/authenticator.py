@@ -105,6 +105,13 @@ class Principal:
         return self.home_tenant_id if elsewhere else None
 
     @property
+    def apart(self) -> str:
+        """What tells a caller from the session's own user who has the same number; nothing is himself."""
+        if self.tenant_id != self.session_tenant_id:
+            return str(self.tenant_id)
+        return "" if self.visiting_from is None else f"of {self.visiting_from}"
+
+    @property
     def at_home_on_platform(self) -> bool:
         """Whether the caller is an operator who acts for the platform itself."""
         return self.platform and self.tenant_id == PLATFORM_TENANT
@@ -132,8 +139,7 @@ class _Variables(Mapping[str, Any]):
     def __init__(self, principal: Principal) -> None:
         claims, at_home = principal.claims, principal.home_tenant_id == principal.tenant_id
         self._known = {
-            # An operator or a guest has the number of some user of the tenant whose rows he asks for, and
-            # is not that user.
+            # An operator or a guest has the number of some user of that tenant, and is not that user.
             "user.id": (principal.user_id or None) if at_home else None,
             "user.subject": principal.subject,
             # A key may bear roles that are its maker's only while somebody gives them to him.
@@ -216,7 +222,8 @@ class Authenticator:
         token = self._verifier.remembered(authorization[7:]) if authorization[:7] == "Bearer " else None
         if token is None:
             return None
-        principal = self._of_token(token) if x_tenant is None else self._of_claims(token.claims, x_tenant)
+        named = (token.claims, x_tenant, None)
+        principal = self._of_token(token) if x_tenant is None else self._principals.get(named)
         if principal is not None and self._revocations.concern(principal.home_tenant_id):
             self._refuse_revoked_token(principal, token.claims.issued_at, token.claims.token_id)
         return principal
@@ -228,9 +235,6 @@ class Authenticator:
             return principal
         kept = token.caller = self._principals.kept((token.claims, None, None))
         return None if kept is None else kept.value
-
-    def _of_claims(self, claims: Claims, x_tenant: str | None) -> Principal | None:
-        return self._principals.get((claims, x_tenant, None))
 
     async def authenticate(self, authorization: str | None, x_tenant: str | None = None) -> Principal:
         """Return who calls; the anonymous Principal when no Authorization header was sent.
@@ -283,12 +287,7 @@ class Authenticator:
         return principal
 
     async def authenticate_session(
-        self,
-        authorization: str,
-        x_tenant: str | None = None,
-        *,
-        begun_at: float,
-        session_id: str | None,
+        self, authorization: str, x_tenant: str | None = None, *, begun_at: float, session_id: str | None
     ) -> Principal:
         """Return who has begun a session, by the token that it goes on with.
 

@@ -160,8 +160,8 @@ def identity_of(
         operation: what is done; no part of the key.
     """
     name = f"{resource.version}.{resource.name}"
-    if principal.tenant_id != principal.session_tenant_id:
-        name = f"{principal.tenant_id} {name}"
+    if principal.apart and not (shared and principal.visiting_from is not None):
+        name = f"{principal.apart} {name}"
     return Identity(
         tenant_id=principal.session_tenant_id,
         user_id=0 if shared else principal.user_id,
