@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -32,6 +32,9 @@ from byodpp.statements.reads import Compiled, Statements, context_setting
 from byodpp.tables import Tables
 
 __all__ = ["Change", "WriteStatements"]
+
+#: What the result of a change tells of the row before; `permitted` is null when there is no such row.
+_TOLD_OF_OLD: Final = ("permitted", "version", "state", "before", "unfit", "fits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,17 +285,7 @@ class WriteStatements:
         shown = self._answers.answer(
             resource, written, told, change.visibility, None, heard=change.heard
         ).subquery("_shown")
-        wanted = {
-            "permitted": True,  # null tells that there is no such row
-            "version": change.check_version,
-            "state": change.check_state,
-            "before": change.before,
-            "unfit": bool(change.modifiers),
-            "fits": change.permitted is not None,
-        }
-        found = [
-            _found(old.c[name], wanted=asked) if alone else old.c[name] for name, asked in wanted.items()
-        ]
+        found = [_found(old, name, alone=alone) for name in _TOLD_OF_OLD]
         source = context_setting() if alone else old
         return (
             sa.select(
@@ -302,8 +295,8 @@ class WriteStatements:
                 .scalar_subquery()
                 .label("changed"),
                 sa.select(shown.c.data).scalar_subquery().label("data"),
-                sa.select(shown.c.new_version).scalar_subquery().label("new_version"),
-                _found(shown.c.told, wanted=change.heard),
+                _of_one(shown.c.new_version if resource.versioned else None, "new_version"),
+                _of_one(shown.c.told if change.heard else None, "told"),
             )
             .select_from(source)
             .add_cte(*extra)
@@ -373,28 +366,30 @@ class WriteStatements:
         permitted = [sa.true(), *self._own(resource, table)]
         if change.permitted is not None:
             permitted.append(self._statements.condition(resource, change.permitted, table))
-        null: sa.ColumnElement[Any] = sa.literal_column("null")
-        before = sa.cast(self._statements.row_json(resource, table, change.visibility), sa.Text())
-        told = self._statements.row_json(resource, table, recorded(resource))
-        state = table.c[resource.columns[resource.states.field]] if resource.states else null
+        found = {"id": table.c.id, "permitted": sa.and_(*permitted)}
         source: sa.FromClause = table
-        fits: sa.ColumnElement[Any] = sa.true()
         if after and change.permitted is not None and change.kind in ("update", "restore"):
             left = changed_rows(table, self._values(resource, table, change, guarded=True))
             source = table.join(left, sa.true())
             # A comparison with null is null here, where nothing makes false of it as `where` does.
-            fits = sa.func.coalesce(self._statements.condition(resource, change.permitted, left), sa.false())
+            fits = self._statements.condition(resource, change.permitted, left)
+            found["fits"] = sa.func.coalesce(fits, sa.false())
+        # What nobody asks for is left out: each column costs, in this part and in whatever reads it.
+        if change.check_version:
+            found["version"] = table.c.version
+        if change.check_state and resource.states is not None:
+            found["state"] = table.c[resource.columns[resource.states.field]]
+        if change.before:
+            shown = self._statements.row_json(resource, table, change.visibility)
+            found["before"] = sa.cast(shown, sa.Text())
+        if change.modifiers:
+            found["unfit"] = unfit(table, _modifiers(resource, change))
+        if change.audited:
+            found["recorded"] = self._statements.row_json(resource, table, recorded(resource))
         return (
             sa.select(
-                table.c.id,
-                sa.and_(*permitted).label("permitted"),
-                (table.c.version if resource.versioned else null).label("version"),
-                state.label("state"),
-                (before if change.before else null).label("before"),
-                (told if change.audited else null).label("recorded"),
+                *(column.label(name) for name, column in found.items()),
                 *(former_values(resource, table) if change.audited else ()),
-                (unfit(table, _modifiers(resource, change)) if change.modifiers else null).label("unfit"),
-                fits.label("fits"),
             )
             .select_from(source)
             .where(*rows)
@@ -430,7 +425,7 @@ class WriteStatements:
             table.c.id == old.c.id,
             table.c.id == bind_key(table),  # said again: no plan is to look for the row among all
             old.c.permitted,
-            old.c.fits,
+            *([old.c.fits] if "fits" in old.c else []),
         ]
         if change.check_version:
             guards.append(old.c.version == sa.bindparam("expected_version", type_=sa.BigInteger()))
@@ -472,12 +467,16 @@ class WriteStatements:
         return values
 
 
-def _found(column: sa.ColumnElement[Any], *, wanted: bool) -> sa.ColumnElement[Any]:
-    """Return what a statement tells of its one row, if there is one, where that is wanted."""
-    value: sa.ColumnElement[Any] = (
-        sa.select(column).scalar_subquery() if wanted else sa.literal_column("null")
-    )
-    return value.label(str(column.key))
+def _found(old: sa.CTE, name: str, *, alone: bool) -> sa.ColumnElement[Any]:
+    """Return what a statement tells of the row that it has locked; null where nobody asks for it."""
+    column = old.c.get(name)
+    return _of_one(column, name) if alone or column is None else column
+
+
+def _of_one(column: sa.ColumnElement[Any] | None, name: str) -> sa.ColumnElement[Any]:
+    """Return the value of a part of one row, or of none; null without a column."""
+    null: sa.ColumnElement[Any] = sa.literal_column("null")
+    return (null if column is None else sa.select(column).scalar_subquery()).label(name)
 
 
 def _modifiers(resource: ResourceDefinition, change: Change) -> list[tuple[FieldDefinition, ModifierKind]]:
