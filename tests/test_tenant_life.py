@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -1115,6 +1116,18 @@ async def test_g16_an_export_holds_every_row_of_the_tenant_and_nobody_elses(
     )
     tenant = await world.application.tenant("gamma")
     assert tuple(told.values()) == (0, str(tenant.id), path.stem, path.name)
+
+
+async def test_the_files_of_an_export_are_whole_and_of_its_time(world: World, tmp_path: Path) -> None:
+    await world.life.onboard(ADA)
+    begun = time.time() - 2  # two seconds are what the format counts by
+    path = await world.life.export("gamma", tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None and len(archive.infolist()) > 5
+        for one in archive.infolist():
+            assert begun <= time.mktime((*one.date_time, 0, 0, -1)) <= time.time() + 2, one.filename
+            assert one.external_attr >> 16 & 0o777 == 0o600, one.filename
+            assert one.compress_type == zipfile.ZIP_DEFLATED, one.filename
 
 
 async def test_an_export_is_of_one_moment(

@@ -119,7 +119,9 @@ class TenantExport:
         objects = [_object(resource, shown, whose, present) for resource, shown in member.parts]
         rows = f"from {quote(table.name)} t where {quote(whose)} = {tenant.id:d} order by t.id"
         count = 0
-        with archive.open(f"data/{member.name}.ndjson", "w", force_zip64=True) as lines:
+        file = zipfile.ZipInfo(f"data/{member.name}.ndjson", time.localtime()[:6])  # else of the year 1980
+        file.compress_type, file.external_attr = archive.compression, 0o600 << 16
+        with archive.open(file, "w", force_zip64=True) as lines:
             async for row in _some_at_a_time(transaction, objects, rows):
                 opened = (
                     self._sealed.opened_values(text.encode(), resource)
