@@ -324,6 +324,19 @@ async def test_what_its_user_was_answered_is_not_told_again_to_a_key(tested: Tes
     assert again.json()["data"] == own.json()["data"]
 
 
+async def test_what_an_import_of_its_user_has_met_is_not_told_to_a_key(tested: TestedApplication) -> None:
+    user = tested.client(role=["Admin", "Editor"])
+    kind = (await user.post("/api/v1/kinds", json={"name": "k"})).json()["data"]["id"]
+    key = with_key(tested, (await made(tested, operations=["Things:create"]))["key"])
+    file, plain = f"name,kindId\npen,{kind}\n", {"Content-Type": "text/csv"}
+    for headers in (plain, {**plain, "Idempotency-Key": "nightly"}):
+        own = await user.post(f"{THINGS}/import", content=file, headers=headers)
+        assert own.json()["data"]["created"] == 1, own.text
+        told = (await key.post(f"{THINGS}/import", content=file, headers=headers)).json()["data"]
+        assert (told["created"], told["rejected"]) == (0, 1), "it may refer to no kind"
+    assert (await key.get(f"{THINGS}/import?key=nightly")).json()["data"]["rejected"] == 1
+
+
 async def test_a_key_with_all_operations_still_has_only_its_roles(tested: TestedApplication) -> None:
     key = await made(tested, role="Viewer", operations=["*:*"])
     assert (await with_key(tested, key["key"]).post(THINGS, json={"name": "y"})).status_code == 403

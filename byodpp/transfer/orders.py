@@ -160,8 +160,9 @@ def identity_of(
         operation: what is done; no part of the key.
     """
     name = f"{resource.version}.{resource.name}"
-    if principal.apart and not (shared and principal.visiting_from is not None):
-        name = f"{principal.apart} {name}"
+    apart = "" if shared and principal.visiting_from is not None else principal.apart
+    # A key may do less than its user, and others of his keys: what they have met is not told to it.
+    name = " ".join(one for one in (None if shared else principal.key_id, apart, name) if one)
     return Identity(
         tenant_id=principal.session_tenant_id,
         user_id=0 if shared else principal.user_id,
