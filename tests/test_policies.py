@@ -561,6 +561,12 @@ async def test_presets_reach_every_way_to_create(desk: TestedApplication) -> Non
     assert [one["color"] for one in nested.json()["data"]["lids"]] == ["red", "red"]
     refused = await clerk.post("/api/v1/boxes", json={"lids": [{"color": "blue"}]})
     assert refused.status_code == 403, refused.text
+    typist, lines = desk.client(role="Typist"), {"Content-Type": "text/csv"}
+    sent = await typist.post(f"{ITEMS}/import", content="price\n3\n4\n", headers=lines)
+    assert sent.status_code == 200 and sent.json()["data"]["created"] == 2, sent.text
+    assert (await admin.get(f"{ITEMS}?filter[name]=typed")).json()["count"] == 2
+    lacking = await admin.post(f"{ITEMS}/import", content="price\n3\n", headers=lines)
+    assert lacking.status_code == 422, lacking.text
 
 
 async def test_a_field_is_shown_to_its_audience_only(desk: TestedApplication) -> None:

@@ -52,6 +52,7 @@ class Reading:
     empty_is_default: bool = False  # an empty cell takes the field's default instead of null
     escaped: bool = True  # an apostrophe before a formula is taken off
     barred: tuple[str, ...] = ()  # fields that the caller may write on no row
+    preset: tuple[str, ...] = ()  # fields that rules fill in where a record says nothing
     versions: bool = False  # a record may name the version of the row that it replaces
     documents: bool = False  # every good record is to be left as a document
     skip: int = 0  # records that are done already
@@ -176,7 +177,8 @@ class Judge:
     def _check_names(self, names: Sequence[str]) -> None:
         details = [one for name in names if (one := self._fault_of_name(name)) is not None]
         for name, known in self._schema.fields.items():
-            if known.required and (name not in names or name in self._ignored):
+            given = (name in names and name not in self._ignored) or name in self._reading.preset
+            if known.required and not given:
                 details.append(Detail(name, "required", "There is no column for this field."))
         if details:
             raise Unreadable(ValidationFailed("The columns do not fit.", details=details[:_MOST_DETAILS]), 1)

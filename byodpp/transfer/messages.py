@@ -83,5 +83,5 @@ def told_reading(reading: Reading) -> dict[str, Any]:
 
 def reading_of(told: dict[str, Any]) -> Reading:
     """Return what `told_reading` has told."""
-    lists = {name: tuple(told[name]) for name in ("ignored", "barred")}
+    lists = {name: tuple(told[name]) for name in ("ignored", "barred", "preset")}
     return Reading(**{**told, **lists, "format": Format(told["format"])})

@@ -81,6 +81,7 @@ def order_of(
             for name in resource.fields
             if not (asked.decision.permits(name) or (versions and name == "version"))
         ),
+        preset=tuple(asked.parts.authorizer.presets(asked.principal)(resource)),
         versions=versions,
         most_bytes=asked.record_bytes,
         max_depth=asked.json_depth,
