@@ -333,6 +333,8 @@ async def test_a_step_that_fails_is_told_in_the_list_and_tried_again(
 #: What no row of Users takes: the account was made before that was told.
 PEOPLE_THAT_NOBODY_IS: list[tuple[dict[str, Any], set[str]]] = [
     ({"email": f"a@{'b' * 254}"}, {"email"}),
+    ({"email": "ada\x1b[2J@b.c"}, {"email"}),
+    ({"email": "ada@b.c\x7f"}, {"email"}),
     ({"first_name": "A" * 256}, {"firstName"}),
     ({"first_name": "A" * 100, "last_name": "B" * 155}, {"lastName"}),
     ({"phone": "1" * 33}, {"phone"}),

@@ -20,7 +20,7 @@ SUSPENSION_REASONS: Final = ("payment", "policy", "admin", "security")
 #: Fields of Tenants that have a word of their own.
 _SAID: Final = {"slug": "SLUG", "name": "--name", "domain": "--domain"}
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_EMAIL: Final = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,255}")
+_EMAIL: Final = re.compile(r"[^\s@<>\x00-\x1f\x7f-\x9f]{1,64}@[^\s@<>\x00-\x1f\x7f-\x9f]{1,255}")
 _HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?")
 #: Characters of a row of Users: of its name, which is the address where no name is said, and of its phone.
 _LONGEST_NAME: Final = 255
