@@ -39,7 +39,7 @@ _LOCK_IN_TIME: Final = (
     "select pg_advisory_xact_lock(hashtextextended('byodpp users ' || $1::bigint::text, 0))"
     " from (select set_config('lock_timeout', '2s', true) offset 0) s"
 )
-_NO_LIMIT: Final = "set local lock_timeout = 0"
+_NO_LIMIT: Final = "set local lock_timeout to default"
 #: Of who takes his turn among those that write users, and gives it up when one of them takes long.
 _BRIEFLY: Final = "set local lock_timeout = '100ms'"
 #: How long a new user waits for others of the tenant to be written, and the pause between two looks.
