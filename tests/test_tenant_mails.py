@@ -141,7 +141,7 @@ async def test_g16_the_operators_hear_that_a_tenant_is_gone(
 
 
 async def test_a_name_puts_nothing_into_the_head_of_a_mail(world: World, sink: MailSink) -> None:
-    nasty = replace(ADA, name="Gamma\r\nBcc: eve@evil.example", first_name="A\r\n.\r\nMAIL FROM:<x@x>")
+    nasty = replace(ADA, name="Gamma\r\nBcc: eve@evil.example\r\n.\r\nMAIL FROM:<x@x>")
     await world.life.onboard(nasty)
     assert [mail["To"] for mail in sink.mails] == ["ada@gamma.example", OPERATORS]
     assert all(mail["Bcc"] is None for mail in sink.mails)
