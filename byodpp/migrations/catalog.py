@@ -73,7 +73,6 @@ begin
             join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
         where n.nspname in (current_schema(), '{FRAMEWORK_SCHEMA}') and c.relkind = 'r' and c.reltuples < 0
           and pg_has_role(c.relowner, 'USAGE')
-          and not exists (select from pg_stats s where s.schemaname = n.nspname and s.tablename = c.relname)
     loop
         perform pg_restore_attribute_stats(
             'schemaname', found.nspname::text, 'relname', found.relname::text, 'attname', 'tenant_id'::text,
