@@ -51,7 +51,7 @@ class Answers:
             return [*table.c]
         told = self._consequences.returned(resource, table, event=event)
         if permitted is not None or visibility.rows is not None or self._asks_of_others(resource, visibility):
-            return [*table.c, *told[-1:]]
+            return [*table.c, *told[-1:]]  # with the JSON, which is the last; the others are there
         if told and is_shown_as_told(resource, visibility):
             return told
         own = [table.c.id, *([table.c.version] if resource.versioned else [])]

@@ -85,15 +85,12 @@ class Consequences:
         """Return what a write has to give back of its rows, so that they can be told; empty where none is."""
         if not resource.audit and not event:
             return []
-        names = ["id", *(["version"] if resource.versioned else []), *compared(resource)]
         json = self._statements.row_json(resource, table, recorded(resource))
-        return [*(table.c[name] for name in names), json.label(_WRITTEN)]
+        return [*(table.c[name] for name in _needed(resource)), json.label(_WRITTEN)]
 
     def _told(self, resource: ResourceDefinition, row: sa.CTE, *, whole: bool) -> sa.CTE:
         """Return of each row the key, the version, what an entry compares, or all of it; and its JSON."""
-        names = ["id", *(["version"] if resource.versioned else []), *compared(resource)]
-        if whole:
-            names = list(row.c.keys())
+        names = list(row.c.keys()) if whole else _needed(resource)
         json = self._statements.row_json(resource, row, recorded(resource))
         # OFFSET 0 keeps PostgreSQL from writing it again wherever it is used.
         written = (
@@ -120,6 +117,11 @@ class Consequences:
             "request_id", "correlation_id", "actor_id",
         ]  # fmt: skip
         return sa.insert(self._outbox).from_select(columns, source).cte("_told")
+
+
+def _needed(resource: ResourceDefinition) -> list[str]:
+    """Return the columns of a written row that are asked for beside its JSON."""
+    return ["id", *(["version"] if resource.versioned else []), *compared(resource)]
 
 
 def told_json(told: sa.CTE) -> sa.ColumnElement[Any]:
