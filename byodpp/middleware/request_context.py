@@ -23,6 +23,8 @@ __all__ = ["ClientAddress", "RequestContext", "completing"]
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 #: How a socket of IPv6 calls a client of IPv4, when it takes both.
 _MAPPED: Final = "::ffff:"
+#: An address as some proxies write it: with the client's port, of IPv6 in brackets.
+_WITH_PORT: Final = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<four>[0-9.]+))(?::[0-9]{1,5})?")
 #: Peers whose trust is remembered; behind proxies there are few of them.
 _REMEMBERED: Final = 1024
 
@@ -50,7 +52,7 @@ class ClientAddress:
             return peer
         address = peer
         for entry in reversed(forwarded_for.split(",")):
-            parsed = _parse(entry.strip())
+            parsed = _entry(entry.strip())
             if parsed is None:
                 break  # whoever wrote this is not to be believed any further
             address = str(parsed)
@@ -66,6 +68,12 @@ class ClientAddress:
             if len(self._known) < _REMEMBERED:
                 self._known[address] = known
         return known
+
+
+def _entry(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address of an entry, which may have a port; None where it is none."""
+    found = _WITH_PORT.fullmatch(text)
+    return _parse(text if found is None else found["six"] or found["four"])
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
