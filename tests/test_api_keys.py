@@ -611,6 +611,27 @@ async def test_a_token_of_a_clock_that_is_ahead_outlives_no_revocation(
     await _signs_in_anew_after_a_revocation(tested, tenant="beta")
 
 
+@pytest.mark.parametrize("way", ["user", "tenant", "command"])
+async def test_a_key_whose_time_is_still_to_come_outlives_no_revocation(
+    tested: TestedApplication, way: str
+) -> None:
+    ahead, ada, bob = [await made(tested, user=user) for user in ("ada", "ada", "bob")]
+    spoilt = "update api_keys set created_at = now() + interval '1 day' where id <> $1 returning id"
+    assert await stored(tested, spoilt, ada["id"]) is not None
+    async with another_process(tested) as other:
+        clients = [with_key(process, ahead["key"]) for process in (tested, other)]
+        assert [(await client.get(THINGS)).status_code for client in clients] == [200, 200]
+        if way == "command":
+            await operated(tested, "revoke", "--tenant", "acme", "--user", str(ahead["userId"]))
+        else:
+            body = {"kind": way} | ({"subject": f"0{ahead['userId']}"} if way == "user" else {})
+            assert (await tested.client(user="root").post(REVOCATIONS, json=body)).status_code == 201
+        for client in (*clients, with_key(tested, ada["key"])):
+            await soon(answered(client, THINGS), 401)
+        kept = await with_key(tested, bob["key"]).get(THINGS)
+        assert kept.status_code == (401 if way == "tenant" else 200)
+
+
 async def _signs_in_anew_after_a_revocation(tested: TestedApplication, tenant: str) -> None:
     admin = tested.client(tenant=tenant)
     assert (await admin.post(REVOCATIONS, json={"kind": "tenant"})).status_code == 201

@@ -43,11 +43,19 @@ BUMP: Final = (
     " update revocations set _number = (select version from counted) where _number is null"
 )
 #: After it: an API key may have been made since the transaction began, and the revocation counts from then.
+#: One that is younger even so was made when the clock was ahead, or so says a row that SQL has written: it is
+#: revoked by its id.
 OUTLAST: Final = (
-    "update revocations r set created_at = clock_timestamp(), updated_at = clock_timestamp()"
+    "with outlasting as"
+    " (update revocations r set created_at = clock_timestamp(), updated_at = clock_timestamp()"
     " where kind in ('user', 'tenant')"
     " and _number = (select max(version) from byodpp.revocation_version) and exists"
-    " (select from api_keys k where k.tenant_id = r.tenant_id and k.created_at > r.created_at)"
+    " (select from api_keys k where k.tenant_id = r.tenant_id and k.created_at > r.created_at) returning *)"
+    " insert into revocations (tenant_id, kind, subject, expires_at, reason, _number)"
+    " select k.tenant_id, 'token', k.id, coalesce(k.expires_at, r.expires_at),"
+    " 'the key was made in the future', r._number from outlasting r"
+    " join api_keys k on k.tenant_id = r.tenant_id and k.created_at > r.created_at"
+    " and (r.kind = 'tenant' or k.user_id::text = ltrim(r.subject, '0'))"
 )
 #: After it, where a key has been made: whether that by which it was made was revoked, and nobody here has
 #: heard of it. By its own time the key would be younger than the revocation, and good.
