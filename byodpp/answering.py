@@ -60,6 +60,7 @@ async def answer_write(service: Service, request: Request, work: Work, *, lone: 
         kept = await service.keys.claim(unit.transaction, key)
         if kept is not None:
             unit.require(kept.rights)
+            await service.read_again(unit, kept.readings)
             return _replayed(kept)
         answer = await work(unit)
         if unit.transaction.failure is not None:
@@ -72,6 +73,7 @@ async def answer_write(service: Service, request: Request, work: Work, *, lone: 
             headers={**answer.headers, **media_type},
             body=answer.body,
             rights=tuple(unit.rights),
+            readings=service.readings(unit),
         )
         await service.keys.keep(unit.transaction, key, stored)
         return answer

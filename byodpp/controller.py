@@ -204,7 +204,7 @@ class Controller:
     async def _note_told(self, unit: Unit, call: Call, steps: Any) -> None:
         """Note the controlled fields of which steps tell something: the answer does not show them."""
         if fields := tuple(name for name in fields_told(steps) if name in self.resource.fields):
-            trail, lookup = unit.parts.trail, self._authorizer.lookup(unit.principal)
+            trail, lookup = unit.trail, self._authorizer.lookup(unit.principal)
             keys = [call.params["id"]]
             await trail.shown(unit.principal, unit.origin, self.resource, Shape(fields=fields), lookup, keys)
 

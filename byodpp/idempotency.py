@@ -36,6 +36,7 @@ __all__ = [
     "IdempotencyKey",
     "IdempotencyKeys",
     "KeptAnswer",
+    "Reading",
     "Right",
     "fingerprint",
     "read_key",
@@ -48,8 +49,13 @@ _log: Final = logging.getLogger(__name__)
 KEYED_METHODS: Final = frozenset({"POST", "PATCH"})
 #: API version, resource, and operation or action key.
 Right = tuple[str, str, str]
+#: Of controlled fields: operation, API version, resource, key of the row if it is one, and what the audit
+#: entry says of it, as JSON.
+Reading = tuple[str, str, str, str | None, str]
 #: Stands among the headers; none can be named so.
 _RIGHTS: Final = ":rights"
+#: The same: what was read.
+_READ: Final = ":read"
 #: The same: id of the key that has sealed the body.
 _SEALED: Final = ":sealed"
 _LONGEST_KEY: Final = 255
@@ -109,6 +115,7 @@ class KeptAnswer:
     headers: Mapping[str, str]
     body: bytes
     rights: tuple[Right, ...] = ()  # that were asked for beside the route's own
+    readings: tuple[Reading, ...] = ()  # of controlled fields that it shows
 
 
 def read_key(header: str | None) -> str | None:
@@ -198,17 +205,20 @@ class IdempotencyKeys:
     def _kept(self, key: IdempotencyKey, row: Any) -> KeptAnswer:
         headers = json.loads(row["headers"])
         rights = tuple((version, name, operation) for version, name, operation in headers.pop(_RIGHTS, ()))
+        readings = tuple(_reading(*one) for one in headers.pop(_READ, ()))
         body = self._opened(key, headers.pop(_SEALED, None), row["body"])
         told = all(isinstance(one, str) for one in headers.values())
         if not told or body is None or not 200 <= row["status"] <= 599:
             raise ValueError("its status, headers, or body are none")
-        return KeptAnswer(status=row["status"], headers=headers, body=body, rights=rights)
+        return KeptAnswer(status=row["status"], headers=headers, body=body, rights=rights, readings=readings)
 
     async def keep(self, transaction: Transaction, key: IdempotencyKey, answer: KeptAnswer) -> None:
         """Store the answer of the work; the last thing before the commit."""
         headers: dict[str, Any] = {**answer.headers}
         if answer.rights:
             headers[_RIGHTS] = answer.rights
+        if answer.readings:
+            headers[_READ] = answer.readings
         body = answer.body
         if self._encryption is not None:
             headers[_SEALED] = self._encryption.current
@@ -241,6 +251,10 @@ class IdempotencyKeys:
         except TenantMoving:  # out of that very place
             return 0
         return int(done.rpartition(" ")[2])
+
+
+def _reading(operation: str, version: str, resource: str, key: str | None, changes: str) -> Reading:
+    return operation, version, resource, key, changes
 
 
 def _associated(key: IdempotencyKey) -> bytes:

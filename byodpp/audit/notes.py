@@ -33,6 +33,7 @@ __all__ = [
     "claimed_user",
     "of_block",
     "of_reading",
+    "of_reading_again",
     "of_refusal",
     "of_sign_in",
 ]
@@ -208,16 +209,21 @@ def of_reading(
         fields: that were shown or looked at.
         rows: keys of the rows; None where they are not told, of groups for example.
     """
-    if caller.session_tenant_id == NOBODY:
-        return None
     told: dict[str, Any] = {"fields": list(fields)}
     if rows is not None:
         told |= {"rows": [str(row) for row in rows[:_MOST_ROWS]], "count": len(rows)}
+    return of_reading_again(caller, origin, about, wire.dumps(told).decode())
+
+
+def of_reading_again(caller: Caller, origin: Origin, about: About, changes: str) -> Note | None:
+    """Return the note of what was read before, as another note says, and is told once more."""
+    if caller.session_tenant_id == NOBODY:
+        return None
     return Note(
         action=about.operation.upper()[:128],
         result="success",
         about=about,
-        changes=wire.dumps(told).decode(),
+        changes=changes,
         **_who(caller, origin),
     )
 

@@ -30,6 +30,7 @@ from byodpp.audit.notes import (
     bounded_key,
     of_block,
     of_reading,
+    of_reading_again,
     of_refusal,
     of_sign_in,
 )
@@ -155,8 +156,8 @@ class AuditTrail:
         shape: Shape,
         lookup: Lookup,
         result: Row | Page,
-    ) -> None:
-        """Note what a caller has read, if it holds controlled fields.
+    ) -> Note | None:
+        """Note what a caller has read, if it holds controlled fields; return the note.
 
         Args:
             caller: who has read.
@@ -168,16 +169,24 @@ class AuditTrail:
         """
         resource = about.resource
         if resource is None:
-            return
+            return None
         fields = self._controlled.of(resource, shape, lookup)
         if not fields or (isinstance(await opened(result), Page) and not len(result)):
-            return
+            return None
         keys = _keys(result)
         if keys is None and about.key is not None:
             keys = [about.key]
-        await self._read(of_reading(caller, origin, about, fields, keys))
+        return await self._read(of_reading(caller, origin, about, fields, keys))
 
-    async def shown(
+    async def shown(self, *about: Any) -> Note | None:
+        """Note that rows were shown by the answer of a write; return the note. Arguments of `of_shown`."""
+        return await self._read(self.of_shown(*about))
+
+    async def again(self, caller: Caller, origin: Origin, about: About, changes: str) -> None:
+        """Note that an answer that was kept has shown what it showed at first: `changes` of that note."""
+        await self._read(of_reading_again(caller, origin, about, changes))
+
+    def of_shown(
         self,
         caller: Caller,
         origin: Origin,
@@ -185,14 +194,16 @@ class AuditTrail:
         shape: Shape,
         lookup: Lookup,
         keys: Sequence[Any],
-    ) -> None:
-        """Note that rows were shown by the answer of a write, if they hold controlled fields.
+    ) -> Note | None:
+        """Return the note of rows that the answer of a write shows; None if they hold no controlled fields.
 
         Arguments are those of `read`, with the keys of the rows.
         """
-        if fields := self._controlled.of(resource, shape, lookup):
-            about = About(operation="read", resource=resource, key=str(keys[0]) if len(keys) == 1 else None)
-            await self._read(of_reading(caller, origin, about, fields, keys))
+        fields = self._controlled.of(resource, shape, lookup)
+        if not fields:
+            return None
+        about = About(operation="read", resource=resource, key=str(keys[0]) if len(keys) == 1 else None)
+        return of_reading(caller, origin, about, fields, keys)
 
     async def exported(
         self, caller: Caller, origin: Origin, about: About, shape: Shape, lookup: Lookup
@@ -201,10 +212,10 @@ class AuditTrail:
         if about.resource is not None and (fields := self._controlled.of(about.resource, shape, lookup)):
             await self._read(of_reading(caller, origin, about, fields, None))
 
-    async def _read(self, note: Note | None) -> None:
+    async def _read(self, note: Note | None) -> Note | None:
         """Let a reading wait, in the trail of its tenant's own database if it has one."""
         if note is None:
-            return
+            return None
         trail = self
         with suppress(ApiError):  # the tenant cannot be looked up for the moment: when it is written
             trail = await self._place_of(note.tenant_id) or self
@@ -212,6 +223,7 @@ class AuditTrail:
             trail._room.clear()
             await trail._room.wait()
         trail._keep(note)
+        return note
 
     def _keep(self, note: Note) -> None:
         self._readings.append(note)

@@ -95,10 +95,10 @@ class Selecting:
     async def _note(self, query: Query, page: Page) -> None:
         """Note what was asked of controlled fields: what becomes of the rows tells it."""
         unit, resource = self._work.unit, self._call.resource
-        if unit.parts.trail.watches(resource, query.shape):
+        if unit.trail.watches(resource, query.shape):
             about = About(operation="list", resource=resource)
             lookup = unit.parts.authorizer.lookup(unit.principal, resource)
-            await unit.parts.trail.read(unit.principal, unit.origin, about, query.shape, lookup, page)
+            await unit.trail.read(unit.principal, unit.origin, about, query.shape, lookup, page)
 
     async def _write(self, index: int, key: Any) -> Any:
         data = self._selection.data

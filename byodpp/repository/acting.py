@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from byodpp.audit.trail import AuditTrail
+from byodpp.audit.readings import Readings
 from byodpp.authentication import Principal
 from byodpp.authorization import Authorizer, Decision
 from byodpp.calls import Origin
@@ -49,7 +49,7 @@ class Acting:
     origin: Origin
     outbox: Outbox
     authorizer: Authorizer
-    trail: AuditTrail
+    trail: Readings
     system: bool = False  # True: for the tenant, without row and field rules
     resource: ResourceDefinition | None = None  # of the call: its decision stands for what is done to it
     decision: Decision | None = None  # of the call

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from byodpp.audit.notes import About
+from byodpp.audit.readings import told
 from byodpp.authentication import Principal
 from byodpp.batches import BatchItem
 from byodpp.batches.rows_first import require_row
@@ -26,7 +27,7 @@ from byodpp.database import Database, Deadline, NeedsTransaction, TransactionSco
 from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
 from byodpp.exceptions import ApiError, Forbidden, NotFound
-from byodpp.idempotency import IdempotencyKeys
+from byodpp.idempotency import IdempotencyKeys, Reading
 from byodpp.repository.lone_rows import change_alone, create_alone, event_of
 from byodpp.repository.outcomes import difference
 from byodpp.repository.row_reads import RowRead, RowReads
@@ -345,6 +346,18 @@ class Service:
         while self._handling:
             await asyncio.wait(self._handling)
 
+    def readings(self, unit: Unit) -> tuple[Reading, ...]:
+        """Return what the answer of a unit, which is to be kept, shows of controlled fields."""
+        shown = [self.parts.trail.of_shown(*about) for about in self._shown(unit)]
+        notes = [told(note) for note in (*unit.trail.noted, *shown) if note is not None]
+        return tuple(one for one in notes if one is not None)
+
+    async def read_again(self, unit: Unit, readings: Iterable[Reading]) -> None:
+        """Note what an answer that was kept shows once more."""
+        for operation, version, name, key, changes in readings:
+            about = About(operation=operation, resource=self.parts.registry.find(name, version), key=key)
+            await self.parts.trail.again(unit.principal, unit.origin, about, changes)
+
     def is_lone(self, call: Call) -> bool:
         """Whether the call's work is one statement that nothing could have to undo."""
         return is_lone(self.parts, call)
@@ -388,10 +401,14 @@ class Service:
 
     async def _note_shown(self, unit: Unit) -> None:
         """Note the rows with controlled fields that the answer of a write shows."""
-        caller, trail = unit.principal, self.parts.trail
+        for about in self._shown(unit):
+            await self.parts.trail.shown(*about)
+
+    def _shown(self, unit: Unit) -> Iterator[tuple[Any, ...]]:
+        """Yield the arguments of the trail's `shown` for each resource of which an answer shows rows."""
+        lookup = self.parts.authorizer.lookup(unit.principal)
         for resource, keys in unit.shown.values():
-            lookup = self.parts.authorizer.lookup(caller)
-            await trail.shown(caller, unit.origin, resource, ONE_ROW.shape, lookup, keys)
+            yield unit.principal, unit.origin, resource, ONE_ROW.shape, lookup, keys
 
     def _handle(self, events: list[Event]) -> None:
         if events and self._bus.wants(events):

@@ -17,6 +17,7 @@ from byodpp import wire
 from byodpp.access_guide import AccessGuide
 from byodpp.aside import LARGE_BYTES, aside, by_size
 from byodpp.audit.notes import About
+from byodpp.audit.readings import Readings
 from byodpp.audit.said import Said
 from byodpp.audit.trail import AuditTrail
 from byodpp.authentication import ANONYMOUS, Principal
@@ -99,6 +100,7 @@ class Unit:
         self.principal = principal
         self.origin = origin
         self.outbox = Outbox(parts.hears)
+        self.trail = Readings(parts.trail)
         self._deleting = Deleting()
         self.rights: dict[Right, None] = {}  # that the caller has needed beside the right to the call
         self.answer = AnswerBound()  # for what is answered one by one
@@ -131,7 +133,7 @@ class Unit:
             origin=self.origin,
             outbox=self.outbox,
             authorizer=self.parts.authorizer,
-            trail=self.parts.trail,
+            trail=self.trail,
             system=system,
             resource=call.resource if call else None,
             decision=call.decision if call else None,
@@ -150,7 +152,7 @@ class Unit:
             origin=self.origin,
             outbox=self.outbox,
             authorizer=self.parts.authorizer,
-            trail=self.parts.trail,
+            trail=self.trail,
         )
         return Repositories(self.parts.store, acting, version)
 
@@ -209,7 +211,7 @@ class Unit:
             return self.show(call, row)
         match call.operation:
             case "list" if call.query is not None:
-                query = self.parts.trail.keyed(call.resource, call.query)
+                query = self.trail.keyed(call.resource, call.query)
                 return await self._noted(call, query, await repository.page(query))
             case "read":
                 return await self._noted(call, call.query, await repository.row(key, call.query))
@@ -232,18 +234,16 @@ class Unit:
 
     def show(self, call: Call, row: Row) -> Row:
         """Return a row that was there before the write which shows it: that reads its controlled fields."""
-        resource = call.resource
-        compared = any(
-            name in resource.fields and resource.fields[name].controlled for name in call.read_only
-        )
-        if (self.answer.keeps or compared) and self.parts.trail.watches(resource, ONE_ROW.shape):
+        resource, fields = call.resource, call.resource.fields
+        compared = any(name in fields and fields[name].controlled for name in call.read_only)
+        if (self.answer.keeps or compared) and self.trail.watches(resource, ONE_ROW.shape):
             _, keys = self.shown.setdefault(resource.id, (resource, []))
             keys.append(row["id"] if row.key is None else row.key)
         return row
 
     async def _noted(self, call: Call, query: Query | None, result: Any) -> Any:
         """Return what was read, once it is noted if it holds controlled fields."""
-        shape, trail = (query or ONE_ROW).shape, self.parts.trail
+        shape, trail = (query or ONE_ROW).shape, self.trail
         if trail.watches(call.resource, shape):
             about = About(operation=call.operation, resource=call.resource, key=call.params.get("id"))
             listed = call.resource if call.operation == "list" else None
