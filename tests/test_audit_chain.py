@@ -299,6 +299,35 @@ async def test_a_database_that_was_restored_elsewhere_goes_on_with_its_chains(
     assert (found.entries, found.unsealed, found.broken) == (9, 0, None)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "sealed = 'nonsense'",
+        "sealed = '7:3:'",
+        "sealed = '99999999999:99999999999:'",
+        "target = 'nonsense'",
+        "target = sealed, after_arrival = 'nonsense'",
+        "after_arrival = '999999999999'",
+        "target = sealed, after_arrival = '999999999999', after_tenant = 0, after_entry = 0",
+        "sealed_at = '4713-01-01 BC', target_at = 'infinity'",
+        "sealed_at = 'infinity'",
+    ],
+)
+async def test_the_sealer_finds_anew_what_is_not_sealed_where_its_own_row_was_changed(
+    quiet: TestedApplication, spoilt: str
+) -> None:
+    await sealed_rounds(quiet, 3, 2)
+    await make(quiet, 2)
+    async with owner(quiet) as connection:
+        await connection.execute(f"update byodpp.audit_arrivals set {spoilt}")
+    await make(quiet, 1)
+    assert sum([await quiet.connected.sealer.seal() for _ in range(3)]) == 3
+    found = await verdict(quiet)
+    assert (found.entries, found.unsealed, found.broken) == (8, 0, None)
+    await make(quiet, 1)
+    assert await quiet.connected.sealer.seal() == 1
+
+
 async def test_a_seal_is_hashed_as_it_is_documented() -> None:
     seal = Seal.after(
         Head(tenant_id=7),

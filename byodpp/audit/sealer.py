@@ -17,8 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -34,6 +33,7 @@ from byodpp.audit.arrivals import (
     last_of,
 )
 from byodpp.audit.entries import SESSION
+from byodpp.audit.reach import Reach, keep_reach, stored_reach
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import ApiError
@@ -65,13 +65,10 @@ SEALING: Final = "hashtextextended('byodpp audit sealer', 0)"
 _LOCK: Final = f"select pg_try_advisory_xact_lock({SEALING})"
 _WAIT: Final = f"select pg_advisory_xact_lock({SEALING})"
 _NOW: Final = "select pg_current_snapshot()::text as snapshot, clock_timestamp() as moment"
-_STATE: Final = (
-    "select a.* from byodpp.audit_arrivals a, pg_control_system() c"
-    " where a.cluster = c.system_identifier::text"
-)
-_KEEP_STATE: Final = (
-    "update byodpp.audit_arrivals set sealed = $1, sealed_at = $2, target = $3, target_at = $4,"
-    " after_arrival = $5, after_tenant = $6, after_entry = $7"
+#: When a seal was made last, at a time that can be, and how many there are.
+_LAST: Final = (
+    "select max(sealed_at) filter (where sealed_at between '0001-01-02' and clock_timestamp()) as last,"
+    " count(*) as number from byodpp.audit_seals"
 )
 _HEADS: Final = "select tenant_id, number, total, hash from byodpp.audit_heads where tenant_id = any($1)"
 _KEEP_HEADS: Final = (
@@ -84,23 +81,6 @@ _INSERT: Final = (
     "insert into byodpp.audit_seals (tenant_id, number, since, sealed_at, total, entries, digests, previous,"
     " hash, mac, key_id) values ($1, $2, $3, $4, $5, $6::text::bigint[], $7, $8, $9, $10, $11)"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    """How far sealing has come."""
-
-    sealed: str  # snapshot
-    sealed_at: datetime | None
-    target: str | None = None  # snapshot on the way to which it is, after the entry below
-    target_at: datetime | None = None
-    after_arrival: str | None = None
-    after_tenant: int | None = None
-    after_entry: int | None = None
-
-    def values(self) -> tuple[Any, ...]:
-        """Return the arguments of `_KEEP_STATE`."""
-        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
 
 class Sealer:
@@ -151,16 +131,16 @@ class Sealer:
         async with self._database.system() as transaction:
             if not await transaction.fetchval(_LOCK):
                 return 0
-            state = await self._state(transaction)
+            reach = await stored_reach(transaction) or await self._first_reach(transaction)
             await transaction.execute(f"{SESSION}; {BY_ARRIVAL}")
-            under_way = state.target is not None
+            under_way = reach.target is not None
             if not under_way:
                 now: Any = await transaction.fetchrow(_NOW)
-                state = replace(state, target=now["snapshot"], target_at=now["moment"])
-            found = await self._arrivals(transaction, state)
-            heads = await self._sealed(transaction, state, found) if found else []
+                reach = replace(reach, target=now["snapshot"], target_at=now["moment"])
+            found = await self._arrivals(transaction, reach)
+            heads = await self._sealed(transaction, reach, found) if found else []
             if found or under_way:
-                await transaction.execute(_KEEP_STATE, *_next(state, found).values())
+                await keep_reach(transaction, _next(reach, found))
         self._note(heads)
         return _count(found)
 
@@ -175,7 +155,7 @@ class Sealer:
         """
         await transaction.execute(_WAIT)
         await transaction.execute(SESSION)
-        taken, nothing = 0, _State(sealed=_NOTHING, sealed_at=None)
+        taken, nothing = 0, Reach(sealed=_NOTHING, sealed_at=None)
         portions = transaction.stream(self._come_ids, tenant_id, _MOST_ENTRIES, first=1, bytes_at_once=1)
         async with aclosing(portions):
             async for [ids] in portions:
@@ -191,27 +171,23 @@ class Sealer:
 
     # --- what has arrived -----------------------------------------------------------------
 
-    async def _arrivals(self, transaction: Transaction, state: _State) -> list[Arrivals]:
+    async def _arrivals(self, transaction: Transaction, reach: Reach) -> list[Arrivals]:
         """Return the next entries between both snapshots, in the order of their transactions."""
-        after = (state.after_arrival or _FIRST_TRANSACTION, state.after_tenant or 0, state.after_entry or 0)
-        records = await transaction.fetch(self._arrived, state.sealed, state.target, *after, _MOST_ENTRIES)
+        after = (reach.after_arrival or _FIRST_TRANSACTION, reach.after_tenant or 0, reach.after_entry or 0)
+        records = await transaction.fetch(self._arrived, reach.sealed, reach.target, *after, _MOST_ENTRIES)
         return [Arrivals.of(record) for record in records]
 
-    async def _state(self, transaction: Transaction) -> _State:
-        record = await transaction.fetchrow(_STATE)
-        if record is None:
-            return await self._first_state(transaction)
-        return _State(**{name: record[name] for name in _State.__dataclass_fields__})
+    async def _first_reach(self, transaction: Transaction) -> Reach:
+        """Begin: in a new database, in one that was restored into another cluster, or that was spoilt.
 
-    async def _first_state(self, transaction: Transaction) -> _State:
-        """Begin: in a new database, or in one that was restored into another cluster.
-
-        There the transaction ids of restored entries mean nothing: those that are sealed lose it, the
-        others get this transaction's. The snapshot is taken before, so that nothing falls between.
+        In the other cluster the transaction ids of restored entries mean nothing: those that are sealed
+        lose it, the others get this transaction's. The snapshot is taken before, so that nothing falls
+        between.
         """
         now: Any = await transaction.fetchrow(_NOW)
-        last = await transaction.fetchval("select max(sealed_at) from byodpp.audit_seals")
-        if last is None:
+        seals: Any = await transaction.fetchrow(_LAST)
+        last = seals["last"]
+        if not seals["number"]:
             sealed = _NOTHING
             await transaction.execute(
                 f"update {self._table} set {ARRIVAL} = pg_current_xact_id()"
@@ -234,11 +210,11 @@ class Sealer:
             sealed,
             last,
         )
-        return _State(sealed=sealed, sealed_at=last)
+        return Reach(sealed=sealed, sealed_at=last)
 
     # --- seals ------------------------------------------------------------------------------
 
-    async def _sealed(self, transaction: Transaction, state: _State, found: Sequence[Arrivals]) -> list[Head]:
+    async def _sealed(self, transaction: Transaction, reach: Reach, found: Sequence[Arrivals]) -> list[Head]:
         """Write a seal for each tenant that has entries; return the new ends of their chains."""
         heads = {one.tenant_id: Head(tenant_id=one.tenant_id) for one in found}
         for record in await transaction.fetch(_HEADS, list(heads)):
@@ -248,7 +224,7 @@ class Sealer:
         ends, rows = [], []
         for one in found:
             head = heads[one.tenant_id]
-            seal = Seal.after(head, one.entries, one.digests, since=state.sealed_at, sealed_at=now)
+            seal = Seal.after(head, one.entries, one.digests, since=reach.sealed_at, sealed_at=now)
             end = seal.head()
             ends.append(end)
             rows.append(
@@ -286,13 +262,13 @@ def _count(found: Sequence[Arrivals]) -> int:
     return sum(len(one.entries) for one in found)
 
 
-def _next(state: _State, found: Sequence[Arrivals]) -> _State:
-    """Return the state after some entries: at the target when there are no more of them."""
+def _next(reach: Reach, found: Sequence[Arrivals]) -> Reach:
+    """Return the reach after some entries: at the target when there are no more of them."""
     if _count(found) < _MOST_ENTRIES:
-        assert state.target is not None
-        return _State(sealed=state.target, sealed_at=state.target_at)
+        assert reach.target is not None
+        return Reach(sealed=reach.target, sealed_at=reach.target_at)
     arrival, tenant, entry = last_of(found)
-    return replace(state, after_arrival=arrival, after_tenant=tenant, after_entry=entry)
+    return replace(reach, after_arrival=arrival, after_tenant=tenant, after_entry=entry)
 
 
 def _remember(known: OrderedDict[int, Any], tenant: int, value: Any) -> None:

@@ -12,7 +12,6 @@ from a copy kept elsewhere.
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from byodpp.audit.entries import SESSION, columns_of, digest, texts_sql
+from byodpp.audit.reach import is_snapshot
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.sql_text import quote
 from byodpp.tables.framework import ARRIVAL
@@ -59,8 +59,6 @@ _SNAPSHOT: Final = (
     "select a.sealed from byodpp.audit_arrivals a, pg_control_system() c"
     " where a.cluster = c.system_identifier::text"
 )
-
-_SNAPSHOT_TEXT: Final = re.compile(r"\d{1,18}:\d{1,18}:(\d{1,18}(,\d{1,18})*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,18 +138,6 @@ def _hash_of(seal: Seal) -> bytes | None:
         return seal.hash()
     except (ValueError, OverflowError):
         return None
-
-
-def _is_snapshot(text: str) -> bool:
-    """Whether PostgreSQL reads this as a snapshot: the first and last transaction, and those in between."""
-    if _SNAPSHOT_TEXT.fullmatch(text) is None:
-        return False
-    first, last, between = text.split(":")
-    under_way = [int(one) for one in between.split(",") if one]
-    return 0 < int(first) <= int(last) and all(
-        int(first) <= one < int(last) and one >= former
-        for former, one in zip([0, *under_way], under_way, strict=False)
-    )
 
 
 class _Broken(Exception):
@@ -266,7 +252,7 @@ class _Chain:
 
     async def _look_for_the_unsealed(self) -> None:
         snapshot = await self._connection.fetchval(_SNAPSHOT)
-        if snapshot is not None and not _is_snapshot(snapshot):
+        if snapshot is not None and not is_snapshot(snapshot):
             raise _Broken("what tells how far was sealed is no snapshot")
         passed = f"({ARRIVAL} is null or pg_visible_in_snapshot({ARRIVAL}, $2::text::pg_snapshot))"
         sql = (
