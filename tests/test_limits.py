@@ -229,6 +229,7 @@ async def test_a_new_user_who_has_waited_long_for_others_of_his_tenant_is_told_t
         await transaction.execute(users._LOCK, (await limited.tenant("acme")).id)
         async with asyncio.timeout(20):
             refused = await new.get(THINGS)
+    monkeypatch.undo()
     assert refused.status_code == 503 and "retry-after" in refused.headers
     assert await statuses(new, THINGS, 1) == [200]
 
@@ -572,7 +573,7 @@ async def test_a_noisy_tenant_does_not_slow_a_quiet_one(byodpp_bench: Bench, tmp
 
 
 async def test_who_comes_while_the_classes_are_read_for_the_first_time_has_the_limits_of_his_own(
-    limited: TestedApplication, monkeypatch: pytest.MonkeyPatch
+    limited: TestedApplication,
 ) -> None:
     operator = limited.client(tenant="platform")
     made = await operator.post(CLASSES, json={"name": "narrow", "maxUsers": 1, "maxConcurrentRequests": 1})
@@ -581,17 +582,20 @@ async def test_who_comes_while_the_classes_are_read_for_the_first_time_has_the_l
     changed = await operator.patch(f"/api/v1/tenants/{acme.id}", json={"tenantClassId": kind})
     assert changed.status_code == 200, changed.text
     tenant, database = await limited.tenant("acme"), limited.connected.database
-    directory = ClassDirectory(database, TenantLimits(budgets=(), concurrent_requests=50), shares={})
-    system, asked, go_on = database.system, list[int](), asyncio.Event()
+    asked, go_on = list[int](), asyncio.Event()
 
-    @asynccontextmanager
-    async def slow() -> AsyncIterator[Any]:
-        asked.append(1)
-        await asyncio.wait_for(go_on.wait(), timeout=20)
-        async with system() as transaction:
-            yield transaction
+    class Slow:
+        """The database as the directory alone sees it: the watches look into the same one all the time."""
 
-    monkeypatch.setattr(database, "system", slow)
+        @asynccontextmanager
+        async def system(self) -> AsyncIterator[Any]:
+            asked.append(1)
+            await asyncio.wait_for(go_on.wait(), timeout=20)
+            async with database.system() as transaction:
+                yield transaction
+
+    default = TenantLimits(budgets=(), concurrent_requests=50)
+    directory = ClassDirectory(Slow(), default, shares={})  # type: ignore[arg-type]
     looks = [asyncio.create_task(directory.limits_of(tenant)) for _ in range(5)]
     await asyncio.sleep(0.05)
     go_on.set()
