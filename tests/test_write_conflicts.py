@@ -276,7 +276,7 @@ async def test_a_transaction_of_many_short_statements_has_a_bound_too(
 
 
 async def test_all_tries_of_a_transaction_have_one_bound(byodpp_bench: Bench, writes: Blueprint) -> None:
-    async with byodpp_bench.application(writes, transaction_timeout_seconds=0.5) as store:
+    async with byodpp_bench.application(writes, transaction_timeout_seconds=1.0) as store:
         client = store.client()
         await two_items(client)
         tenant, tries = await store.tenant("acme"), 0
@@ -284,8 +284,8 @@ async def test_all_tries_of_a_transaction_have_one_bound(byodpp_bench: Bench, wr
 
         async def again(unit: Unit) -> None:
             nonlocal tries
-            tries += 1
-            await unit.transaction.execute("select pg_sleep(0.3)")
+            tries += 1  # each of the two has time enough, but not both
+            await unit.transaction.execute(f"select pg_sleep({0.2 if tries == 1 else 0.9})")
             await unit.transaction.execute(
                 "do $$ begin raise exception 'x' using errcode = 'deadlock_detected'; end $$"
             )
@@ -298,11 +298,11 @@ async def test_all_tries_of_a_transaction_have_one_bound(byodpp_bench: Bench, wr
         async def swallowing(unit: Unit) -> None:
             for _ in range(4):
                 with contextlib.suppress(ApiError):
-                    await unit.transaction.execute("select pg_sleep(0.2)")
+                    await unit.transaction.execute("select pg_sleep(0.4)")
 
         with pytest.raises(QueryTimeout):
             await service.together(principal, origin, swallowing)
-        assert await service.together(principal, origin, _patient, bounded=False) == 0.6
+        assert await service.together(principal, origin, _patient, bounded=False) == 1.2
 
 
 _NEVER: Final = """
@@ -343,8 +343,8 @@ async def test_all_tries_of_a_lone_statement_have_one_bound(byodpp_bench: Bench,
 
 async def _patient(unit: Unit) -> float:
     for _ in range(3):
-        await unit.transaction.execute("select pg_sleep(0.2)")
-    return 0.6
+        await unit.transaction.execute("select pg_sleep(0.4)")
+    return 1.2
 
 
 SHELVES: Final = "/api/v1/shelves"
