@@ -48,7 +48,7 @@ from byodpp.tenant_life.acting import _acting, system
 from byodpp.testing import Bench
 from tests.commands import ROOT, byodpp
 from tests.patience import answered, blocked, soon, turns
-from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, Cut, World, cutting, made, writing
+from tests.test_tiers import FOLDERS, LOGIC, MANIFEST, SHEETS, Cut, World, cutting, grown, made, writing
 from tests.worlds import build, write_application
 
 PLACES = ("north@eu", "south@us")
@@ -172,7 +172,7 @@ async def test_no_write_is_lost_while_a_tenant_moves_between_all_tiers_and_regio
         route += [("schema", None), ("database", "north"), ("shared", None)]
         for tier, place in route:
             await world.life.move("acme", tier, wanted=Wanted(place=place))
-            await asyncio.sleep(0.2)
+            await grown(acknowledged)
     assert len(acknowledged) > 20 and refused
     rows = await world.rows("select id, name from folders")
     assert {row["name"] for row in rows} - {"acme 0"} == acknowledged

@@ -309,11 +309,19 @@ async def writing(world: World) -> AsyncIterator[tuple[set[str], list[str]]]:
     async with asyncio.TaskGroup() as writers:
         for number in range(3):
             writers.create_task(writer(number))
-        await asyncio.sleep(0.2)
+        await grown(made)
         try:
             yield made, refused
         finally:
             done.set()
+
+
+async def grown(made: set[str], by: int = 8) -> None:
+    """Wait until so many more have been made."""
+    wanted = len(made) + by
+    async with asyncio.timeout(60):
+        while len(made) < wanted:  # noqa: ASYNC110 - the writers tell nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_no_write_is_lost_while_a_tenant_moves_there_and_back(world: World) -> None:
@@ -321,7 +329,7 @@ async def test_no_write_is_lost_while_a_tenant_moves_there_and_back(world: World
     async with writing(world) as (acknowledged, refused):
         for tier in ("schema", "shared", "schema"):
             await world.life.move("acme", tier)
-            await asyncio.sleep(0.2)
+            await grown(acknowledged)
     assert len(acknowledged) > 20 and refused
     place = place_name((await world.application.tenant("acme")).id)
     rows = await world.rows(f"select id, name from {place}.folders")
