@@ -95,7 +95,7 @@ class Serving:
         """Everything that was printed so far."""
         return self._output.read_text(errors="replace")
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait until something holds, and fail when the process ends or the time is over."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -112,7 +112,7 @@ class Serving:
         except (http.client.HTTPException, OSError):  # an answer that was cut, or none
             return False
 
-    def end(self, number: int = signal.SIGTERM, *, group: bool = False, within: float = 20.0) -> int:
+    def end(self, number: int = signal.SIGTERM, *, group: bool = False, within: float = 60.0) -> int:
         """Send a signal, wait for the end, and return the exit status."""
         if self.process.poll() is None:
             if group:

@@ -252,7 +252,7 @@ async def test_a_stream_goes_out_as_it_comes_and_ends_when_the_client_goes() -> 
         "query_string": b"",
     }
     scope |= {"headers": [(b"host", b"a")], "client": None, "http_version": "1.1"}
-    await asyncio.wait_for(app(scope, receive, send), 2)
+    await asyncio.wait_for(app(scope, receive, send), 20)
     assert ended.is_set() and chunks[1:4] == [b"0", b"1", b"2"]
 
 

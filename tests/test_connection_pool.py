@@ -11,9 +11,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from byodpp.database.pool import ConnectionPool
+from byodpp.database.pool import Connection, ConnectionPool, _is_gone
 from byodpp.embedded import SUPERUSER
 from byodpp.testing import Bench
+from tests.patience import soon
 
 LIMIT = 2
 
@@ -28,12 +29,16 @@ async def pool(byodpp_bench: Bench) -> AsyncIterator[ConnectionPool]:
     await made.close()
 
 
-async def end(pool: ConnectionPool, pid: int, byodpp_bench: Bench) -> None:
-    """End a connection from the server's side and wait until the client has noticed."""
+async def end(connection: Connection, byodpp_bench: Bench) -> None:
+    """End a connection at rest from the server's side and wait until the client has noticed."""
     admin = await asyncpg.connect(byodpp_bench.server.uri(SUPERUSER, "postgres"))
-    await admin.execute("select pg_terminate_backend($1)", pid)
+    await admin.execute("select pg_terminate_backend($1)", connection.get_server_pid())
     await admin.close()
-    await asyncio.sleep(0.1)
+
+    async def noticed() -> object:
+        return _is_gone(connection)
+
+    await soon(noticed, True, 10.0)
 
 
 async def test_a_connection_that_came_back_is_at_hand(pool: ConnectionPool) -> None:
@@ -47,9 +52,8 @@ async def test_a_connection_that_came_back_is_at_hand(pool: ConnectionPool) -> N
 async def test_connections_that_died_at_rest_cost_no_place(pool: ConnectionPool, byodpp_bench: Bench) -> None:
     for _ in range(LIMIT * 3):
         connection = await pool.acquire()
-        pid = await connection.fetchval("select pg_backend_pid()")
         pool.give_back(connection)
-        await end(pool, pid, byodpp_bench)
+        await end(connection, byodpp_bench)
     async with asyncio.timeout(5):
         both = [await pool.acquire() for _ in range(LIMIT)]
     for connection in both:
@@ -117,7 +121,7 @@ async def test_many_waits_that_end_one_by_one_are_looked_at_a_few_times(
     monkeypatch.setattr(ConnectionPool, "_end_waits", noting)
     both = [await pool.acquire() for _ in range(LIMIT)]
     begun = time.monotonic()
-    waits = [pool.acquire(seconds=0.2 + number / 4_000) for number in range(800)]
+    waits = [pool.acquire(seconds=0.2 + number / 800) for number in range(800)]
     async with asyncio.timeout(20):
         ended = await asyncio.gather(*waits, return_exceptions=True)
     took = time.monotonic() - begun

@@ -269,7 +269,7 @@ async def test_an_export_that_nobody_reads_on_gives_everything_back(
     byodpp_bench: Bench, blueprint: Blueprint
 ) -> None:
     async with byodpp_bench.application(
-        blueprint, transfer_sessions=1, pool_acquire_timeout_seconds=0.2
+        blueprint, transfer_sessions=1, pool_acquire_timeout_seconds=1.0
     ) as tested:
         client = tested.client()
         sent = "name\n" + "".join(f"n{number}\n" for number in range(5_000))

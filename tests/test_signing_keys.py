@@ -144,9 +144,11 @@ async def test_f20_a_slow_provider_delays_nobody_who_has_a_key(
     await keys.find("one", "a")
     provider.delay = 30
     clock.now += 35
-    assert await asyncio.wait_for(keys.find("one", "a"), 0.1) is not None
+    asking = asyncio.create_task(keys.find("one", "a"))
+    await settled()
+    assert asking.done() and asking.result() is not None
     with pytest.raises(AuthUnavailable):
-        await asyncio.wait_for(keys.find("one", "other"), 1)
+        await asyncio.wait_for(keys.find("one", "other"), 20)
     task = keys.ring("one").task
     assert task is not None
     task.cancel()
