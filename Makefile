@@ -10,7 +10,8 @@ PY := .venv/bin/python
 # The order of sets, and every generated test value, repeat from run to run; SEED=… for other ones.
 REPEATABLE = PYTHONHASHSEED=0 BYODPP_TEST_SEED=$(SEED)
 # Nothing uses pytest's part of schemathesis, which every start of pytest would import, those in tests too.
-LIGHT = PYTEST_ADDOPTS="-p no:schemathesis $$PYTEST_ADDOPTS"
+# Tests start hundreds of programs: what Python compiles is kept, also where it is told to keep nothing.
+LIGHT = PYTEST_ADDOPTS="-p no:schemathesis $$PYTEST_ADDOPTS" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help run keycloak test check format docs bench soak lock clean environment development competitors
