@@ -68,7 +68,7 @@ def addresses(resource: ResourceDefinition, logics: LogicMap) -> Iterator[Addres
             yield Address("POST", f"{url}/query", Form.QUERY, operation)
         if operation == "read" and resource.history:
             yield Address("GET", f"{url}/history", Form.HISTORY, operation)
-    if imports(resource):
+    if imports(resource, logics):
         yield Address("POST", import_address(resource), Form.IMPORT, "create")
         yield Address("GET", import_address(resource), Form.PROGRESS, "create")
     if exports(resource, logics):

@@ -141,6 +141,8 @@ class Logic(ABC):
     query: ClassVar[type[marshmallow.Schema] | None] = None
     #: marshmallow schema of the answer's `data`, for the documentation only.
     output: ClassVar[type[marshmallow.Schema] | None] = None
+    #: Whether its answer tells what is told once, as a key is: its resource takes no imports.
+    tells_once: ClassVar[bool] = False
     #: Status of a successful answer; None is the operation's usual one.
     status: ClassVar[int | None] = None
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -358,6 +359,28 @@ async def test_a_revoked_key_is_refused_in_every_process_within_a_second(tested:
         assert (answer.status_code, answer.json()["error"]["message"]) == (401, "The API key was revoked")
         again = await tested.client().post(f"{KEYS}/{key['id']}/revoke")
         assert again.status_code == 200
+
+
+async def test_keys_are_not_imported_for_nobody_would_be_told_them(
+    tested: TestedApplication, tmp_path: Path
+) -> None:
+    kept, admin = await made(tested), tested.client()
+    file = tmp_path / "keys.ndjson"
+    exported = await admin.get(f"{KEYS}/export")
+    assert exported.status_code == 200 and kept["key"][-43:] not in exported.text
+    file.write_text('{"name": "copied"}\n')
+    headers = {"Content-Type": "application/x-ndjson"}
+    refused = await admin.post(f"{KEYS}/import", content=file.read_bytes(), headers=headers)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS"), refused.text
+    done = await operated(tested, "import", "ApiKeys", file, "--tenant", "acme")
+    assert done.returncode and "an import would tell it to nobody" in done.stderr, done
+    assert await stored(tested, "select count(*) from api_keys") == 1
+    paths = (await admin.get("/openapi.json")).json()["paths"]
+    assert f"{THINGS}/import" in paths and f"{KEYS}/import" not in paths
+    told = await admin.post(
+        "/api/v1/batch", json=[{"resource": "ApiKeys", "operation": "create", "data": {"name": "x"}}]
+    )
+    assert (await with_key(tested, told.json()["data"][0]["key"]).get(THINGS)).status_code == 200
 
 
 async def test_an_import_ends_when_its_key_is_revoked(

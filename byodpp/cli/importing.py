@@ -135,9 +135,13 @@ def _opened(path: Path) -> BinaryIO:
 
 
 async def _import(who: Acting, wanted: _Wanted, file: BinaryIO) -> Outcome:
+    from byodpp.transfer.offered import tells_once
     from byodpp.transfer.options import import_options
     from byodpp.transfer.orders import Asked, order_of
 
+    if tells_once(who.resource, who.application.service.parts.logics):
+        told = "what its creation tells is told once, and an import would tell it to nobody"
+        raise StartError([Problem(who.resource.name, told, "Make its rows over the API.")])
     options = import_options(wanted.options, who.resource)
     who.refuse_without_right("create", *(("update",) if options.operation == "upsert" else ()))
     settings = who.application.settings

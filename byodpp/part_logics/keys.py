@@ -125,7 +125,7 @@ class ApiKeysCreate(_Making):
     """Makes a key for the caller."""
 
     resource, operation = "ApiKeys", "create"
-    output = MadeKey
+    output, tells_once = MadeKey, True
 
     async def execute(self) -> Any:
         """Make it."""
