@@ -148,6 +148,26 @@ async def test_telling_the_public_keys_neither_shows_nor_checks_the_private_ones
     assert len(read) == 1 and not any(name in read[0] for name in ("d", "p", "q"))
 
 
+async def test_a_new_key_is_signed_with_at_once_and_checked_by_nobody_but_who_reads_it(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, read = issuer(), list[Any]()
+    original = RSAKey.import_key
+
+    def watched(key: Any, *more: Any) -> RSAKey:
+        read.append(key)
+        return original(key, *more)
+
+    monkeypatch.setattr(RSAKey, "import_key", watched)
+    local.ensure_realm(TENANT)
+    local.rotate_keys(TENANT)
+    token = local.issue(TENANT, "anna")
+    assert read == []
+    assert len(issuer()._folder.ensure(TENANT)) == len(read) == 2
+    keys = KeySet.import_key_set(dict(await issuer().certs(TENANT)))  # type: ignore[arg-type]
+    assert jwt.decode(token, keys, algorithms=["RS256"]).claims["iss"] == local.issuer_url(TENANT)
+
+
 async def test_two_processes_that_make_a_realm_at_once_agree_on_its_keys(tmp_path: Path) -> None:
     folders = [KeyFolder(tmp_path / "keys") for _ in range(2)]
     # What the second does after the first has written, having seen no file before.

@@ -130,6 +130,7 @@ class KeyFolder:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(document)
+            written = stamp_of(Path(name))  # it stays the same under the other name
             if replace:
                 os.replace(name, self._path(realm))
             else:
@@ -138,12 +139,12 @@ class KeyFolder:
             return  # another process was quicker; its keys are as good
         finally:
             Path(name).unlink(missing_ok=True)
+        if written is not None:
+            self._read[realm] = (written, keys)  # who has made a key need not check it
 
 
 def _new_key() -> RSAKey:
-    key = RSAKey.generate_key(_BITS, parameters={"use": "sig", "alg": "RS256"}, private=True)
-    parameters: Any = {"kid": key.thumbprint(), "use": "sig", "alg": "RS256"}
-    return RSAKey.import_key(key.as_dict(private=True), parameters)
+    return RSAKey.generate_key(_BITS, parameters={"use": "sig", "alg": "RS256"}, private=True, auto_kid=True)
 
 
 def _keys(document: Any) -> list[RSAKey]:
