@@ -49,6 +49,9 @@ select current_user::text as name, r.rolsuper as super, r.rolbypassrls as bypass
        group by c.relowner) o where pg_has_role(r.oid, o.relowner, 'member')) as owned_table
 from pg_roles r where r.rolname = current_user
 """
+_BYPASSES: Final = """
+select rolname::text as name, rolsuper or rolbypassrls as bypasses from pg_roles where rolname = current_user
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +199,7 @@ async def check_system_role(pool: asyncpg.Pool[Any]) -> None:
         DatabaseStartError: it lacks BYPASSRLS.
     """
     async with pool.acquire() as connection:
-        row = await connection.fetchrow(_RIGHTS)
-    if not row["super"] and not row["bypass"]:
+        row = await connection.fetchrow(_BYPASSES)
+    if not row["bypasses"]:
         reason = f"the role {row['name']} has no BYPASSRLS and would see nothing"
         raise DatabaseStartError([Problem("POSTGRES_SYSTEM_URI", reason)])
