@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["byodpp.testing", "tests.browser", "tests.keycloak_server"]
 
 _SEED = "BYODPP_TEST_SEED"
+#: Young containers that bring a pass of the garbage collector.
+_YOUNG = 10_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,13 +64,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection() -> Iterator[None]:
     """Collect without passes of the garbage collector, which then leaves alone what was collected.
 
-    All of it stays until the end, and walking over it took a sixth of the tests' computing.
+    All of it stays until the end, and walking over it took a sixth of the tests' computing. Later passes come
+    more rarely than usual.
     """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(_YOUNG)
         gc.enable()
 
 
