@@ -594,7 +594,7 @@ def test_serve_prints_a_line_that_works_when_pasted_and_stops_all_it_started(
         finally:
             server.send_signal(signal.SIGTERM)
             server.stdout.read()
-        assert server.wait(timeout=10) == 0
+        assert server.wait(timeout=60) == 0
     assert not (shop / ".byodpp" / "postgres.json").exists(), "its database has stopped"
 
 

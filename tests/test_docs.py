@@ -210,7 +210,7 @@ class Terminal:
     def stop(self) -> None:
         if self.server is not None:
             self.server.send_signal(signal.SIGINT)
-            code = self.server.wait(timeout=20)
+            code = self.server.wait(timeout=60)
             self.close()
             assert code == 0
 

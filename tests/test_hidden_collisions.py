@@ -211,7 +211,7 @@ async def test_nobody_waits_for_rows_that_he_may_not_read(market: TestedApplicat
     async with market.connected.database.system() as other:
         await other.execute("select from tracked for update")
         for way, answer in ways.items():
-            status, told = said(await asyncio.wait_for(answer, 5))
+            status, told = said(await asyncio.wait_for(answer, 20))
             one_by_one = isinstance(told, list)
             statuses = [one["error"]["statusCode"] for one in told] if one_by_one else [status]
             refusal = 403 if "upsert" in way else 404

@@ -21,6 +21,7 @@ from byodpp.exceptions import ManifestError
 from byodpp.limits import Budget, ClassDirectory, SlidingWindows
 from byodpp.limits.classes import TenantLimits
 from byodpp.limits.shared import SharedWindows
+from byodpp.middleware import user_turns
 from byodpp.testing import Bench, TestedApplication
 from tests.patience import blocked, in_turns
 from tests.redis_server import RedisServer
@@ -265,8 +266,12 @@ async def test_who_must_wait_for_them_with_a_connection_does_not_wait_long(
     assert (await admin.post("/api/v1/batch", json=body)).status_code == 200
 
 
-async def test_new_users_come_in_between_those_who_are_made_all_the_time(limited: TestedApplication) -> None:
+async def test_new_users_come_in_between_those_who_are_made_all_the_time(
+    limited: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who asks now and then whether nobody else is at it finds somebody, and never comes in."""
+    for stage in (users, user_turns):  # forty wait in one line, as long as that takes on this machine
+        monkeypatch.setattr(stage, "_PATIENCE_SECONDS", 60.0)
     await put_into_class(limited, "acme", maxUsers=10_000)
     admin, over = limited.client(), asyncio.Event()
 

@@ -147,7 +147,7 @@ async def test_a_stop_lets_requests_finish_and_leaves_nothing_running(
 async def test_a_request_that_does_not_end_is_cut_and_undone(
     serve: Serve, app_dir: Path, signals: int
 ) -> None:
-    serving = serve(BYODPP_SHUTDOWN_GRACE_SECONDS="3")
+    serving = serve(BYODPP_SHUTDOWN_GRACE_SECONDS="3.9")
     server = postgres_pid(app_dir)
     assert server is not None
     async with client(serving) as caller:

@@ -49,7 +49,7 @@ def test_it_is_answered_in_the_envelope_logged_in_one_line_and_closed(tmp_path: 
         assert served.get("/pid")[0] == 200
     finally:
         served.process.terminate()
-        lines = [json.loads(line) for line in served.process.communicate(timeout=15)[0].splitlines()]
+        lines = [json.loads(line) for line in served.process.communicate(timeout=60)[0].splitlines()]
     requests = [line["status"] for line in lines if line.get("logger") == "byodpp.access"]
     assert requests == [400] * len(UNREADABLE) + [200]
 
@@ -132,13 +132,13 @@ def test_a_client_that_goes_while_it_is_answered_leaves_no_trace_but_its_line(tm
         assert served.get("/pid")[0] == 200
     finally:
         served.process.terminate()
-        lines = [json.loads(line) for line in served.process.communicate(timeout=15)[0].splitlines()]
+        lines = [json.loads(line) for line in served.process.communicate(timeout=60)[0].splitlines()]
     assert {line["logger"] for line in lines} == {"byodpp.access"}, lines
     assert len([line for line in lines if line["path"] == "/forever"]) >= 4, "every one has ended"
 
 
 def test_a_stop_that_cannot_wait_is_told_in_the_envelope(tmp_path: Path) -> None:
-    served = Served(tmp_path, {"shutdown_grace_seconds": 4})
+    served = Served(tmp_path, {"shutdown_grace_seconds": 4.9})
     try:
         with served.connect() as connection:
             connection.sendall(b"GET /slow/60 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -149,5 +149,5 @@ def test_a_stop_that_cannot_wait_is_told_in_the_envelope(tmp_path: Path) -> None
         assert json.loads(body)["error"]["code"] == "unavailable"
     finally:
         served.process.terminate()
-        output = served.process.communicate(timeout=15)[0]
+        output = served.process.communicate(timeout=60)[0]
     assert "Traceback" not in output

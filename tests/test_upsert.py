@@ -102,7 +102,7 @@ async def test_while_many_items_are_judged_others_have_their_turn() -> None:
     for index in range(200):
         done.append(index)
         await others(index)
-    await asyncio.wait_for(beside, 5)
+    await asyncio.wait_for(beside, 20)
     assert turns == [50, 100, 150]
 
 
