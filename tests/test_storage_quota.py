@@ -43,6 +43,7 @@ def blueprint(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
 @pytest_asyncio.fixture(loop_scope="session")
 async def tested(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[TestedApplication]:
     async with byodpp_bench.application(blueprint, storage_seconds=86_400) as application:
+        await application.connected.quota.looks.stop()  # it is measured when a test says so
         yield application
 
 
