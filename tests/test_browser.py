@@ -27,11 +27,12 @@ setTimeout(() => { document.documentElement.append(document.createElement('body'
 
 
 def test_a_page_that_is_not_there_yet_is_waited_for(browser: Browser) -> None:
-    def late() -> None:
-        browser.go("data:text/html," + quote(LATE))
+    def late(milliseconds: int = 500) -> None:
+        browser.go("data:text/html," + quote(LATE.replace("500", str(milliseconds))))
 
-    late()
+    late(3_600_000)
     assert browser.text == "", "there is nothing to be seen, which is no error"
+    late()
     assert browser.wait("return document.querySelector('button').textContent") == "Press"
     late()
     assert browser.value("#name") == "", "an empty field is one"
