@@ -45,7 +45,7 @@ async def files(byodpp_bench: Bench, blueprint: Blueprint) -> AsyncIterator[Test
                 "tags": ["wood", 'a"b'],
                 "note": "old; oak, big",
             },
-            {"name": "Chair", "price": 120.5, "pin": "1234", "secret": "s", "note": ""},
+            {"name": "Chair", "price": 120.5, "pin": "open-sesame", "secret": "s", "note": ""},
             {"name": "=1+1", "price": 1, "note": "two\nlines", "extra": {"a": [1, None]}},
             {"name": "'quoted", "note": "@SUM(A1)"},
         ]
@@ -172,7 +172,7 @@ async def test_rows_and_fields_that_may_not_be_read_are_not_exported(files: Test
     unknown = await files.client(role="Viewer").get(f"{EXPORT}?filter[secrets]=s")
     assert hidden.status_code == unknown.status_code == 400
     everything = await exported(files, "")
-    assert "1234" not in everything and "pin" not in everything  # write-only
+    assert "open-sesame" not in everything and "pin" not in everything  # write-only
     assert "theirs" not in everything
 
 

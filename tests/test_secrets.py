@@ -38,7 +38,7 @@ class Use(Logic):
     async def execute(self):
         value = await self.secrets["stripe"]
         other = await self.secrets.get("other")
-        return {"length": len(value), "same": value == "sk_live_4711", "other": other}
+        return {"length": len(value), "same": value == "sk_live_wxyz", "other": other}
 """
 DISMISS = """
 from marshmallow import Schema, fields
@@ -124,13 +124,13 @@ async def with_keys(tested: TestedApplication, *keys: str) -> AsyncIterator[Test
 
 
 async def test_a_secret_is_written_and_never_read_back(tested: TestedApplication) -> None:
-    row = await store(tested, "sk_live_4711")
+    row = await store(tested, "sk_live_wxyz")
     assert set(row) == {"id", "ownerId", "name", "storedAt", "createdAt", "updatedAt"}
     client = tested.client(user="ada")
     for path in (SECRETS, f"{SECRETS}/{row['id']}"):
         answer = await client.get(path)
         assert answer.status_code == 200
-        assert "4711" not in answer.text
+        assert "wxyz" not in answer.text
     assert (await client.get(f"{SECRETS}?filter[value]=x")).status_code == 400
     await tested.connected.trail.drain()
     for table in (
@@ -140,13 +140,13 @@ async def test_a_secret_is_written_and_never_read_back(tested: TestedApplication
         "byodpp.secret_values",
         "byodpp.idempotency_keys",
     ):
-        assert "4711" not in str(await stored(tested, f"select json_agg(t)::text from {table} t"))
-    assert b"4711" not in await stored(tested, "select sealed from byodpp.secret_values")
-    assert "4711" not in "".join(tested.access_lines)
+        assert "wxyz" not in str(await stored(tested, f"select json_agg(t)::text from {table} t"))
+    assert b"wxyz" not in await stored(tested, "select sealed from byodpp.secret_values")
+    assert "wxyz" not in "".join(tested.access_lines)
 
 
 async def test_a_logic_class_gets_the_callers_secret_and_nobody_elses(tested: TestedApplication) -> None:
-    await store(tested, "sk_live_4711")
+    await store(tested, "sk_live_wxyz")
     ada, bob = tested.client(user="ada"), tested.client(user="bob")
     assert (await ada.post(USE)).json()["data"] == {"length": 12, "same": True, "other": None}
     answer = await bob.post(USE)
@@ -158,7 +158,7 @@ async def test_a_logic_class_gets_the_callers_secret_and_nobody_elses(tested: Te
 
 async def test_a_value_is_replaced_and_deleted_with_its_name(tested: TestedApplication) -> None:
     first = await store(tested, "one")
-    second = await store(tested, "sk_live_4711")
+    second = await store(tested, "sk_live_wxyz")
     assert first["id"] == second["id"]
     client = tested.client(user="ada")
     assert (await client.post(USE)).json()["data"]["same"]
@@ -170,9 +170,9 @@ async def test_a_value_is_replaced_and_deleted_with_its_name(tested: TestedAppli
 
 @pytest.mark.parametrize("by", ["admin", "operator", "batch", "class"])
 async def test_what_a_user_has_entrusted_goes_with_his_row(tested: TestedApplication, by: str) -> None:
-    gone = [await store(tested, "sk_live_4711", name=name) for name in ("other", "stripe")]
-    await store(tested, "sk_live_4711", user="bob")
-    await store(tested, "sk_live_4711", user="root", name="mine")
+    gone = [await store(tested, "sk_live_wxyz", name=name) for name in ("other", "stripe")]
+    await store(tested, "sk_live_wxyz", user="bob")
+    await store(tested, "sk_live_wxyz", user="root", name="mine")
     admin = tested.client(user="root")
     user = gone[0]["ownerId"]
     await _deleted(tested, by, user)
@@ -214,7 +214,7 @@ async def test_nothing_is_stored_for_a_user_whose_row_is_being_deleted(
     user = await stored(tested, "select max(id) from users")
 
     def storing() -> asyncio.Task[Any]:
-        return asyncio.create_task(ada.put(f"{SECRETS}/stripe/value", json={"value": "sk_live_4711"}))
+        return asyncio.create_task(ada.put(f"{SECRETS}/stripe/value", json={"value": "sk_live_wxyz"}))
 
     def deleting() -> asyncio.Task[Any]:
         return asyncio.create_task(admin.delete(f"/api/v1/users/{user}"))
@@ -308,7 +308,7 @@ async def rotate(tested: TestedApplication, *keys: str) -> tuple[int, str]:
 
 async def test_a_rotation_seals_everything_anew_and_the_former_key_can_go(tested: TestedApplication) -> None:
     for user in ("ada", "bob"):
-        await store(tested, "sk_live_4711", user=user)
+        await store(tested, "sk_live_wxyz", user=user)
     async with with_keys(tested, NEW, OLD) as both:
         assert (await both.client(user="ada").post(USE)).json()["data"]["same"], "read while it is rotated"
         code, text = await rotate(tested, NEW, OLD)
@@ -327,7 +327,7 @@ async def test_servers_that_are_restarted_one_by_one_read_what_each_other_encryp
     """The new key is behind the former everywhere before it is first anywhere."""
     async with with_keys(tested, OLD, NEW) as former, with_keys(tested, NEW, OLD) as first:
         for one, other, id in ((tested, former, "old"), (former, first, "old"), (first, former, "new")):
-            await store(one, "sk_live_4711")
+            await store(one, "sk_live_wxyz")
             assert await stored(tested, "select array_agg(key_id) from byodpp.secret_values") == [id]
             assert (await other.client(user="ada").post(USE)).json()["data"]["same"]
         code, text = await rotate(tested, NEW, OLD)
@@ -361,7 +361,7 @@ async def test_a_rotation_that_was_broken_off_goes_on(
 
 
 async def test_what_cannot_be_read_is_told_and_left(tested: TestedApplication) -> None:
-    await store(tested, "sk_live_4711")
+    await store(tested, "sk_live_wxyz")
     await store(tested, "x", user="bob")
     await stored(
         tested, "update byodpp.secret_values set sealed = '\\x00' where secret_id ="
