@@ -172,13 +172,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.mark.slow
 def test_all_works_are_done_alike_by_the_bare_limit_and_by_byodpp(world: World) -> None:
-    plan = Plan(contestants=("bare", "byodpp"), works=tuple(WORKS), connections=(2,), rounds=2, seconds=0.1)
+    plan = Plan(contestants=("bare", "byodpp"), works=tuple(WORKS), connections=(2,), rounds=2, seconds=0.3)
     found = measure(world, plan)
     assert set(found.samples) == {(name, 2) for name in WORKS}
     for samples in found.samples.values():
         for rounds in samples.values():
             assert len(rounds) == 2
-            # A turn of a tenth of a second may pass without an answer where others compute; not both.
+            # A turn that is so short may pass without an answer where others compute; not both.
             answered = [one for one in rounds if one.rate > 0]
             assert answered
             assert all(one.cost > 0 and one.p50 <= one.p99 for one in answered)
@@ -201,12 +201,12 @@ def test_all_works_are_done_alike_by_the_bare_limit_and_by_byodpp(world: World) 
 def test_growth_is_measured_from_the_smallest_to_the_largest(
     tmp_path: Path, kind: str, sizes: list[tuple[str, ...]]
 ) -> None:
-    scale = Scale(resources=(1, 2), tenants=(1, 2), rows=(40, 100), rounds=2, seconds=0.1, connections=2)
+    scale = Scale(resources=(1, 2), tenants=(1, 2), rows=(40, 100), rounds=2, seconds=0.3, connections=2)
     told: list[str] = []
     growths = measure_growth(tmp_path, scale, [kind], told.append)
     assert [tuple(growth.samples) for growth in growths] == sizes
     assert len(told) == len(growths)
-    # A turn of a tenth of a second may pass without an answer where others compute; not all of a side's.
+    # A turn that is so short may pass without an answer where others compute; not all of a side's.
     assert all(any(one.rate > 0 for one in ones) for growth in growths for ones in growth.samples.values())
     text = "\n".join([*growth_report(growths, scale), *growth_rounds(growths)])
     for growth in growths:
@@ -217,11 +217,12 @@ def test_growth_is_measured_from_the_smallest_to_the_largest(
 @pytest.mark.slow
 def test_authorization_is_measured_beside_the_same_without_it(tmp_path: Path) -> None:
     scale = authorization.Scale(
-        asking=2, products=40, tenants=4, policies=7, rounds=2, seconds=0.1, connections=2
+        asking=2, products=40, tenants=4, policies=7, rounds=2, seconds=0.3, connections=2
     )
     samples = authorization.measure(tmp_path, scale)
     assert list(samples) == [authorization.UNGUARDED, authorization.GUARDED, authorization.MANY]
-    assert all(one.rate > 0 and one.cost > 0 for ones in samples.values() for one in ones)
+    assert all(any(one.rate > 0 for one in ones) for ones in samples.values())
+    assert all(one.cost > 0 for ones in samples.values() for one in ones if one.rate > 0)
     text = "\n".join(authorization.report(samples))
     assert text.count("promised") == 2 * len(authorization.PROMISES)
     assert text.count("by the least computing of all rounds") == len(authorization.PROMISES)
