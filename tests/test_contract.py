@@ -67,7 +67,7 @@ async def test_the_server_keeps_what_its_document_promises(
     folder: Path, phases: str, byodpp_bench: Bench, tmp_path: Path
 ) -> None:
     async with listening(byodpp_bench, assemble(folder)) as (tested, port):
-        asked = await ask(port, tested.token(role="Admin"), tmp_path, phases, "", seconds=280)
+        asked = await ask(port, tested.token(role="Admin"), tmp_path, phases, "", seconds=840)
     assert asked.status == 0, asked.report
 
 
