@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from byodpp.embedded import SUPERUSER, EmbeddedPostgres, RunningServer
-from byodpp.embedded.process import FileLock, is_running, start_mark
+from byodpp.embedded.process import FileLock, is_running, never_interrupts, start_mark
 from byodpp.embedded.programs import Account, can_reach, find_programs
 from byodpp.exceptions import DatabaseStartError
 from byodpp.tables.roles import APP, OWNER, SYSTEM, provisioning_sql
@@ -169,6 +169,15 @@ async def test_by_default_it_is_as_durable_as_postgresql_can_be(app_dir: Path) -
             assert await value(server, f"show {name}") == "on"
     async with embedded(app_dir).running() as server:
         assert await value(server, "show fsync") == "off"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a policy")
+async def test_it_never_interrupts_who_computes(app_dir: Path) -> None:
+    async with embedded(app_dir).running() as server:
+        connection = await asyncpg.connect(server.uri(SUPERUSER))
+        policies = {os.sched_getscheduler(pid) for pid in (server.pid, connection.get_server_pid())}
+        await connection.close()
+    assert policies == {os.SCHED_BATCH}
 
 
 async def test_starting_twice_and_stopping_twice_is_harmless(app_dir: Path) -> None:
@@ -483,6 +492,12 @@ def test_a_process_is_known_by_pid_and_time_of_start() -> None:
         time.sleep(0.01)
     child.returncode = 0
     assert start_mark(child.pid) == ""
+
+
+def test_of_a_process_that_has_ended_nothing_is_wanted() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert not never_interrupts(child.pid)
 
 
 def test_the_script_for_operators_quotes_the_database() -> None:

@@ -44,7 +44,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from byodpp.embedded.process import FileLock, end_process, is_running, start_mark
+from byodpp.embedded.process import FileLock, end_process, is_running, never_interrupts, start_mark
 from byodpp.embedded.programs import (
     Account,
     Programs,
@@ -318,8 +318,7 @@ class EmbeddedPostgres:
             "unix_socket_permissions": "0700",
             "logging_collector": "off",
             "log_checkpoints": "off",
-            "timezone": "UTC",
-            "log_timezone": "UTC",
+            **dict.fromkeys(("timezone", "log_timezone"), "UTC"),
             "jit": "off",  # compiling costs more than any statement of ours takes
             "autovacuum_naptime": "5s" if self._durable else "1min",  # plans of new tables stay until then
         }
@@ -338,6 +337,7 @@ class EmbeddedPostgres:
                 start_new_session=True,  # Ctrl-C is for us; the server is stopped in order
                 **options,
             )
+        never_interrupts(process.pid)  # where both share processors, the servers wait for each other less
         # Whoever goes last waits for it by pid, perhaps another instance or process than this one.
         process.returncode = 0
         state = {"pid": process.pid, "started": start_mark(process.pid), "socket_folder": os.fspath(runtime)}
