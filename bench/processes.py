@@ -17,9 +17,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["Generator", "Request", "Server", "ask", "clean_environment", "computed", "serving"]
+__all__ = [
+    "Family",
+    "Generator",
+    "Request",
+    "Server",
+    "ask",
+    "clean_environment",
+    "computed",
+    "families",
+    "serving",
+]
+
+#: The pids of processes that have children -> those of the children.
+Family: TypeAlias = Mapping[int, Sequence[int]]
 
 HERE = Path(__file__).parent
 _PATIENCE_SECONDS = 60.0
@@ -71,14 +84,15 @@ class Server:
         time.sleep(0.2)
         return _end_of(self.log)
 
-    def computed(self, *, without: int) -> float:
+    def computed(self, family: Family, *, without: int) -> float:
         """Return the seconds that the server and its children have computed so far.
 
         Args:
+            family: of `families`, looked at just now.
             without: pid of its PostgreSQL, which is its child where the server has started it.
         """
-        own = computed(self.process.pid)
-        return own - computed(without) if without in tree(self.process.pid) else own
+        own = computed(self.process.pid, family)
+        return own - computed(without, family) if without in tree(self.process.pid, family) else own
 
     def resident(self) -> int:
         """Return the bytes of memory that the server and its children hold, shared pages by halves.
@@ -93,11 +107,11 @@ class Server:
         return total
 
 
-def tree(root: int) -> list[int]:
-    """Return a process and all that descend from it; nothing where there is no /proc."""
-    if not Path("/proc/self/schedstat").exists():
-        return []
+def families() -> Family:
+    """Return who has which children just now, of all processes; nothing where there is no /proc."""
     children: dict[int, list[int]] = {}
+    if not Path("/proc/self/schedstat").exists():
+        return children
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -105,16 +119,22 @@ def tree(root: int) -> list[int]:
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended meanwhile
             children.setdefault(parent, []).append(int(folder.name))
-    found = [root]
+    return children
+
+
+def tree(root: int, family: Family | None = None) -> list[int]:
+    """Return a process and all that descend from it; nothing where there is no /proc."""
+    children = families() if family is None else family
+    found = [root] if children else []
     for pid in found:
         found += children.get(pid, [])
     return found
 
 
-def computed(root: int) -> float:
+def computed(root: int, family: Family | None = None) -> float:
     """Return the seconds that a process and its children have computed; 0 where no kernel tells."""
     total = 0
-    for pid in tree(root):
+    for pid in tree(root, family):
         for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
             try:
                 total += int(task.read_text().split()[0])
@@ -215,9 +235,9 @@ class Generator:
         self._process.wait(60)
         self._process.stdout.close()
 
-    def computed(self) -> float:
+    def computed(self, family: Family) -> float:
         """Return the seconds that it has computed so far."""
-        return computed(self._process.pid)
+        return computed(self._process.pid, family)
 
     def run(
         self, port: int, requests: Sequence[str], *, connections: int, seconds: float, status: int = 200

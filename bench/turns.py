@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.processes import Generator, Server, computed
+from bench.processes import Generator, Server, computed, families
 
 __all__ = ["Sample", "Side", "alternate", "turned"]
 
@@ -84,5 +84,6 @@ def _turn(generator: Generator, side: Side, seconds: float, connections: int) ->
 
 def _computed(generator: Generator, side: Side) -> tuple[float, float, float]:
     """Return the seconds that the server, its PostgreSQL, and the load generator have computed so far."""
-    server = side.server.computed(without=side.database)
-    return server, computed(side.database), generator.computed()
+    family = families()  # looked at once: it takes as long as some requests
+    server = side.server.computed(family, without=side.database)
+    return server, computed(side.database, family), generator.computed(family)
