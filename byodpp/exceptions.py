@@ -477,6 +477,7 @@ class QueryTimeout(Unavailable):
     """The database took too long for this request."""
 
     code = "query_timeout"
+    turn_of: int | None = None  # tenant whose users others write: the work may be done again in its turn
 
 
 class OutcomeUnknown(Unavailable):

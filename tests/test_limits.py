@@ -251,6 +251,26 @@ async def test_who_writes_users_waits_for_others_of_his_tenant_without_a_connect
     assert set(made) <= {201, 503} and made.count(201) > 20, made
 
 
+async def test_batches_and_classes_that_write_users_wait_for_each_other_without_a_connection(
+    limited: TestedApplication,
+) -> None:
+    await put_into_class(limited, "acme", maxUsers=100)
+    admin, quiet = limited.client(), limited.client(tenant="beta")
+    assert await statuses(quiet, THINGS, 1) == await statuses(admin, THINGS, 1) == [200]
+    body = [{"resource": "Users", "operation": "create", "data": {"name": "Ada"}}]
+    async with limited.connected.database.system() as transaction:
+        await transaction.execute(users._LOCK, (await limited.tenant("acme")).id)
+        makers = [asyncio.create_task(admin.post("/api/v1/batch", json=body)) for _ in range(30)]
+        await blocked(transaction, 1)
+        for _ in range(5):
+            answer, seconds = await in_turns(quiet.get(THINGS))
+            assert answer.status_code == 200 and seconds < 1
+    made = [answer.status_code for answer in await asyncio.gather(*makers)]
+    assert made == [200] * 30, made
+    present = (await admin.get(f"{USERS}?count=exact&limit=1")).json()["count"]
+    assert present == 31, "each was made once"
+
+
 async def test_who_must_wait_for_them_with_a_connection_does_not_wait_long(
     limited: TestedApplication,
 ) -> None:

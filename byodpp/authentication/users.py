@@ -37,7 +37,7 @@ _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended('byodpp users ' ||
 #: The same of who has a connection, and does not keep it for long from all other tenants.
 _LOCK_IN_TIME: Final = (
     "select pg_advisory_xact_lock(hashtextextended('byodpp users ' || $1::bigint::text, 0))"
-    " from (select set_config('lock_timeout', '2s', true) offset 0) s"
+    " from (select set_config('lock_timeout', $2, true) offset 0) s"
 )
 _NO_LIMIT: Final = "set local lock_timeout to default"
 #: Of who takes his turn among those that write users, and gives it up when one of them takes long.
@@ -55,9 +55,13 @@ async def take_turn(transaction: Transaction, tenant_id: int) -> None:
     """Let nobody else write a user of a tenant until the end of the transaction.
 
     Raises:
-        QueryTimeout: somebody else does, for long.
+        QueryTimeout: somebody else does, for long; or for a moment, and the work can be done again.
     """
-    await transaction.execute(_LOCK_IN_TIME, tenant_id)
+    try:
+        await transaction.execute(_LOCK_IN_TIME, tenant_id, "100ms" if transaction.brief else "2s")
+    except QueryTimeout as error:
+        error.turn_of = tenant_id if transaction.brief else None
+        raise
     await transaction.execute(_NO_LIMIT)
 
 

@@ -48,7 +48,8 @@ class Transaction:
     """One open transaction; statements have asyncpg's signatures (without timeout) and our errors."""
 
     __slots__ = (
-        "_callbacks", "_deadline", "_savepoints", "_seconds", "connection", "context", "ended", "failure",
+        "_callbacks", "_deadline", "_savepoints", "_seconds",
+        "brief", "connection", "context", "ended", "failure",
     )  # fmt: skip
 
     #: Whether tenant, user and grants are set before any statement; else the statement has to do it.
@@ -62,6 +63,8 @@ class Transaction:
         self.context = context
         #: The first error of a statement; after it PostgreSQL commits nothing any more.
         self.failure: ApiError | None = None
+        #: Whether its work can be done again later on: it waits for others for a moment only.
+        self.brief = False
         #: Set by the scope at its end.
         self.ended = False
         self._callbacks: list[Callable[[], Awaitable[object]]] = []

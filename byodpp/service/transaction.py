@@ -13,7 +13,9 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from byodpp.audit.notes import About
 from byodpp.audit.readings import told
@@ -26,7 +28,7 @@ from byodpp.conditions import Query, Shape
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
 from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
-from byodpp.exceptions import ApiError, Forbidden, NotFound
+from byodpp.exceptions import ApiError, Forbidden, NotFound, QueryTimeout, Unavailable
 from byodpp.idempotency import IdempotencyKeys, Reading
 from byodpp.repository.lone_rows import change_alone, create_alone, event_of
 from byodpp.repository.outcomes import difference
@@ -40,6 +42,8 @@ __all__ = ["Service"]
 #: Tries of a transaction that PostgreSQL could not serialise, the first included.
 _TRIES: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.005
+#: How long who writes users waits for others of his tenant who do.
+_TURN_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 R = TypeVar("R", Row, Page)
@@ -61,6 +65,8 @@ class Service:
         self._bus = bus
         self._handling: set[asyncio.Task[None]] = set()
         self.row_reads = RowReads()
+        #: Of tenants whose users are being written: who has met others waits here, without a connection.
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, call: Call) -> Any:
         """Run one call.
@@ -189,6 +195,36 @@ class Service:
         """
         if bounded and deadline is None:
             deadline = self._database.deadline()
+        doing = partial(self._tries, principal, origin, work, commit, bounded, deadline)
+        try:
+            return await doing(lone)
+        except QueryTimeout as error:
+            if error.turn_of is None:
+                raise
+            turn = self._turns.setdefault(error.turn_of, asyncio.Lock())
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await turn.acquire()
+        except TimeoutError as error:
+            raise Unavailable("Users of your organisation are being written; try again.") from error
+        try:
+            return await doing(lone, brief=False)
+        finally:
+            turn.release()
+
+    async def _tries(
+        self,
+        principal: Principal,
+        origin: Origin,
+        work: Callable[[Unit], Awaitable[T]],
+        commit: bool,
+        bounded: bool,
+        deadline: Deadline | None,
+        lone: bool = False,
+        *,
+        brief: bool = True,
+    ) -> T:
+        """Do the work until PostgreSQL can serialise it; `brief`: it may be done again in its turn."""
         for attempt in range(1, _TRIES + 1):
             try:
                 if commit:
@@ -199,9 +235,9 @@ class Service:
                         if lone and whole
                         else self._database.transaction(principal.session, deadline=deadline)
                     )
-                    result, events = await self._once(scope, principal, origin, work)
+                    result, events = await self._once(scope, principal, origin, work, brief=brief)
                 else:
-                    result, events = await self._tried(principal, origin, work, deadline)
+                    result, events = await self._tried(principal, origin, work, deadline, brief=brief)
             except NeedsTransaction:
                 break  # nothing was done
             except ApiError as error:
@@ -212,7 +248,7 @@ class Service:
                 self._handle(events)
                 return result
         # Not where it was caught: what brought it here, with all it holds, is gone by now.
-        return await self.together(principal, origin, work, commit=commit, bounded=bounded, deadline=deadline)
+        return await self._tries(principal, origin, work, commit, bounded, deadline, brief=brief)
 
     async def single(self, call: Call) -> Row:
         """Create or change the row of a call that `is_single`, and nothing else beside its statement.
@@ -372,8 +408,11 @@ class Service:
         principal: Principal,
         origin: Origin,
         work: Callable[[Unit], Awaitable[T]],
+        *,
+        brief: bool,
     ) -> tuple[T, list[Event]]:
         async with scope as transaction:
+            transaction.brief = brief
             unit = Unit(self.parts, transaction, principal, origin)
             result = await work(unit)
             await unit.finish()
@@ -386,10 +425,13 @@ class Service:
         origin: Origin,
         work: Callable[[Unit], Awaitable[T]],
         deadline: Deadline | None,
+        *,
+        brief: bool,
     ) -> tuple[T, list[Event]]:
         """Do everything but the commit."""
         try:
             async with self._database.transaction(principal.session, deadline=deadline) as transaction:
+                transaction.brief = brief
                 unit = Unit(self.parts, transaction, principal, origin)
                 result = await work(unit)
                 await unit.finish()
