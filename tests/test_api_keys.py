@@ -786,6 +786,51 @@ async def test_no_key_outlives_a_revocation_that_was_under_way_when_it_was_made(
     assert (await old.get(THINGS)).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("kind", "subject", "ends"),
+    [
+        ("user", "{user}", "null"),
+        ("user", "0{user}", "now() + interval '1 day'"),
+        ("user", "nobody", "now() + interval '1 day'"),
+        ("tenant", "", "null"),
+        ("token", "known-1", "null"),
+    ],
+)
+async def test_no_key_outlives_a_revocation_that_sql_wrote_and_nobody_has_read(
+    tested: TestedApplication, kind: str, subject: str, ends: str
+) -> None:
+    """Whoever makes a key brings it into force with it; the key would be the younger one."""
+    user = (await made(tested, user="ada"))["userId"]
+    token = tested.token(user="ada", jti="known-1")
+    ada = tested.client(role=None, headers={"Authorization": f"Bearer {token}"})
+    assert (await ada.get(THINGS)).status_code == 200
+    await stored(
+        tested,
+        f"insert into revocations (tenant_id, kind, subject, expires_at)"
+        f" values ($1, $2, nullif($3, ''), {ends}) returning id",
+        (await tested.tenant("acme")).id, kind, subject.format(user=user),
+    )  # fmt: skip
+    refused = await ada.post(KEYS, json={"name": "late"})
+    assert refused.status_code == 401, refused.text
+    assert await stored(tested, "select count(*) from api_keys where name = 'late'") == 0
+    if kind == "token":
+        bob = await tested.client(user="bob").post(KEYS, json={"name": "late"})
+        assert bob.status_code == 201 and (await ada.get(THINGS)).status_code == 401
+
+
+async def test_an_endless_note_of_a_deleted_user_keeps_his_token_from_writing_another_row(
+    tested: TestedApplication,
+) -> None:
+    await stored(
+        tested,
+        "insert into revocations (tenant_id, kind, subject) values ($1, 'token', 'sub:gone') returning id",
+        (await tested.tenant("acme")).id,
+    )
+    old = tested.client(role=None, headers={"Authorization": f"Bearer {tested.token(sub='gone')}"})
+    assert (await old.get(THINGS)).status_code == 401
+    assert await stored(tested, "select count(*) from users where subject = 'gone'") == 0
+
+
 @pytest.mark.parametrize("sql", [WENT_SINCE, REVOKED_SINCE])
 async def test_revocations_that_have_ended_cost_nobody_anything(tested: TestedApplication, sql: str) -> None:
     acme = (await tested.tenant("acme")).id

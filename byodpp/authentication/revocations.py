@@ -57,12 +57,18 @@ OUTLAST: Final = (
     " join api_keys k on k.tenant_id = r.tenant_id and k.created_at > r.created_at"
     " and (r.kind = 'tenant' or k.user_id::text = ltrim(r.subject, '0'))"
 )
+_LIVE: Final = "(expires_at > now() or expires_at is null)"
+#: Whether a revocation is about a user whose id is $4, as `_user` reads it: who names nobody means everybody.
+_ABOUT: Final = (
+    "(kind <> 'user' or subject is null or subject !~ '^[0-9]{1,19}$'"
+    " or coalesce(nullif(ltrim(subject, '0'), ''), '0') = $4)"
+)
 #: After it, where a key has been made: whether that by which it was made was revoked, and nobody here has
 #: heard of it. By its own time the key would be younger than the revocation, and good.
 REVOKED_SINCE: Final = (
-    "select exists (select from revocations where tenant_id = $1 and expires_at > now()"
+    f"select exists (select from revocations where tenant_id = $1 and {_LIVE}"
     " and (kind = 'token' and subject = any($2::text[])"
-    " or created_at >= to_timestamp($3::float8) and (kind = 'tenant' or kind = 'user' and subject = $4)))"
+    f" or kind <> 'token' and created_at >= to_timestamp($3::float8) and {_ABOUT}))"
 )
 #: A user whose row is deleted gets another one with the next token: by the row alone what he had would be
 #: good again. So his subject is written down as if it were one token's id.
@@ -78,7 +84,7 @@ KEEP_GONE: Final = (
 #: Whether the user of a token was deleted after it was made: asked where another row would be written for it.
 #: Entries that have ended stay in the table, one of each sign-out: their index passes over them.
 WENT_SINCE: Final = (
-    "select exists (select from revocations where tenant_id = $1 and expires_at > now() and kind = 'token'"
+    f"select exists (select from revocations where tenant_id = $1 and {_LIVE} and kind = 'token'"
     f" and subject = '{GONE}' || left($2, {_LONGEST_SUBJECT}) and created_at >= to_timestamp($3::float8))"
 )
 _FIRST: Final = (
