@@ -22,16 +22,17 @@ from byodpp.authentication.tenants import TenantDirectory
 from byodpp.bootstrap import Blueprint
 from byodpp.cli.place_plans import _of_databases
 from byodpp.database import Database
-from byodpp.exceptions import Conflict, MigrationError
+from byodpp.exceptions import Conflict, MigrationError, StorageFull
 from byodpp.identity import RealmPlan
 from byodpp.places import building, place_name
 from byodpp.places.databases import PlaceDatabases
 from byodpp.settings.places import place_addresses
 from byodpp.tenant_life import Wanted
 from byodpp.testing import Bench
+from tests.commands import operated
 from tests.patience import answered, soon
 from tests.test_browser_sessions import HERE, begun
-from tests.test_databases_of_tenants import PLACES, in_place
+from tests.test_databases_of_tenants import PLACES, chains, in_place
 from tests.test_tiers import (
     ALL,
     FOLDERS,
@@ -492,6 +493,49 @@ async def test_a_plan_waits_seconds_for_a_place_that_is_silent(
             registry = world.application.blueprint.registry
             found = [one async for one in _of_databases(settings, registry)]
     assert [(one.name, one.trouble) for one in found] == [("place north", "is away: TimeoutError")]
+
+
+FULL = """
+create function public.full_up() returns trigger language plpgsql as
+    $$ begin raise exception 'could not extend file: No space left on device' using errcode = '53100'; end $$;
+create trigger zz_full before insert on {table} for each row execute function public.full_up()
+"""
+
+
+@pytest.mark.parametrize(("table", "step"), [("folders", "copy folders"), ("audit_logs", "trail")])
+async def test_a_move_into_a_full_database_says_which_one_is_and_goes_on_when_there_is_room(
+    world: World, table: str, step: str
+) -> None:
+    await world.fill("acme")
+    before, settings = await world.seen("acme"), world.application.settings
+    there = {one.name: one for one in place_addresses(settings)}["north"]
+    owner = await asyncpg.connect(str(there.admin_uri), timeout=30)
+    try:
+        await owner.execute(FULL.format(table=table))
+        with pytest.raises(StorageFull, match="no room left in the place north"):
+            await world.life.move("acme", "database", wanted=Wanted(place="north"))
+        [begun] = [line.under_way for line in await world.life.list() if line.slug == "acme"]
+        assert begun is not None and (begun.failure or "").startswith(step)
+        answer = await world.client().post(FOLDERS, json={"name": "z"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "tenant_moving")
+        uris = {"PLACE_DB_URIS": there.app_uri, "PLACE_SYSTEM_URIS": there.system_uri}
+        known = {name: f"north={uri}" for name, uri in (uris | {"PLACE_ADMIN_URIS": there.admin_uri}).items()}
+        admin = {"POSTGRES_ADMIN_URI": str(settings.postgres_admin_uri)}
+        told = await operated(
+            world.application, "tenants", "migrate", "acme", BYODPP_PLACES="north@eu", **known, **admin
+        )
+        assert told.returncode and "no room left in the place north" in told.stderr, told
+        stopped = "acme is read, and its writes are refused (503) until the same command has gone on"
+        assert stopped in told.stderr and ("--abandon" in told.stderr) == (step != "trail"), told
+        strange = await operated(world.application, "tenants", "migrate", "acme", BYODPP_PLACES="", **admin)
+        assert strange.returncode and "knows no place 'north'" in strange.stderr, strange
+        assert "Traceback" not in told.stderr + strange.stderr
+        await owner.execute("drop function public.full_up() cascade")
+    finally:
+        await owner.close()
+    await world.life.move("acme", None)
+    assert (await world.seen("acme"))[:-1] == before[:-1]
+    assert all(verdict.intact for verdict in await chains(world))
 
 
 async def test_a_process_that_knows_no_place_says_that_a_list_of_all_tenants_is_not_whole(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
@@ -250,9 +251,30 @@ def move(
                 print_step("left", f"what was copied: {left} The same command deletes it, later.")
             return
         wanted = Wanted(place=place, region=region)
-        await life.move(name, cast("Tier | None", to and to.value), wanted=wanted, told=_tell)
+        try:
+            await life.move(name, cast("Tier | None", to and to.value), wanted=wanted, told=_tell)
+        except Exception:
+            await _tell_stopped(life, name)
+            raise
 
     _with_life(context, run)
+
+
+async def _tell_stopped(life: TenantLife, name: str) -> None:
+    """Say what a move that has stopped means for the tenant, and how it goes on."""
+    from byodpp.exceptions import ApiError
+
+    with suppress(ApiError):  # the database is away, which is what is told then
+        lines = [line for line in await life.list() if name in (line.slug, line.realm)]
+        begun = lines[0].under_way if lines else None
+        if begun is None or begun.kind != "move":
+            return
+        held = "hold" in begun.done and "open" not in begun.done and "reopen" not in begun.done
+        means = "is read, and its writes are refused (503)" if held else "is served"
+        ways = (
+            "" if "switch" in begun.done else "; --abandon gives the move up, and lets it write where it is"
+        )
+        typer.echo(f"{name} {means} until the same command has gone on{ways}.", err=True)
 
 
 def list_places(context: typer.Context) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.dialects import postgresql
 
-from byodpp.database import Database, Transaction
+from byodpp.database import Database, Transaction, translate
+from byodpp.database.transaction import DRIVER_ERRORS
 from byodpp.exceptions import Conflict, InternalError
 from byodpp.places.fences import takes_moving
 from byodpp.places.moving import require_rows
@@ -416,18 +417,21 @@ async def _piped(
         )
         await portions.put(None)
 
-    async with asyncio.TaskGroup() as both:
-        both.create_task(sent())
-        done = both.create_task(
-            writing.connection.copy_to_table(
-                table.name,
-                schema_name=table.schema or "public",
-                source=arriving(),
-                columns=list(columns),
-                format="binary",
-                timeout=_LONGEST_SECONDS,
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(sent())
+            done = both.create_task(
+                writing.connection.copy_to_table(
+                    table.name,
+                    schema_name=table.schema or "public",
+                    source=arriving(),
+                    columns=list(columns),
+                    format="binary",
+                    timeout=_LONGEST_SECONDS,
+                )
             )
-        )
+    except* DRIVER_ERRORS as errors:
+        raise translate(errors.exceptions[0]) from errors
     return int(str(done.result()).rpartition(" ")[2] or 0)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from byodpp.authentication.changes import Forget, record_change
 from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import Tenant
 from byodpp.database import Database, Transaction
-from byodpp.exceptions import ApiError, Conflict, MigrationError
+from byodpp.exceptions import ApiError, Conflict, MigrationError, PlaceUnavailable, StorageFull
 from byodpp.places import Located, PlaceBuilder
 from byodpp.places.carrying import Carrier
 from byodpp.places.copies import Copies
@@ -97,7 +97,7 @@ class DatabaseMoves:
         id = tenant.id
         copies = [for_platform(f"copy {name}", partial(self._copy, id, name)) for name in self._carrier.names]
         copied = ["empty", *(one.name for one in copies), "circles", "references"]
-        return [
+        steps = [
             for_platform("begin", partial(self._begin, tenant, to, wanted)),
             for_platform("place", partial(self._prepare, id)),
             for_platform("hold", partial(self._hold, tenant)),
@@ -114,6 +114,19 @@ class DatabaseMoves:
             for_platform("open", partial(self._open, id)),
             for_platform("end", partial(self._end, tenant)),
         ]
+        return [replace(step, work=partial(self._naming, step.work)) for step in steps]
+
+    async def _naming(
+        self, work: Callable[[Unit, Results], Awaitable[Any]], unit: Unit, results: Results
+    ) -> Any:
+        """Do a step; where there is no room left, say in which database."""
+        try:
+            return await work(unit, results)
+        except StorageFull as error:
+            begun = results.get("begin", {})
+            full = begun.get("source" if "open" in results or "trail" in results else "target")
+            where = "the database that tenants share" if full is None else f"the place {full}"
+            raise StorageFull(f"There is no room left in {where}: make some") from error
 
     # --- of other procedures ----------------------------------------------------------
 
@@ -248,6 +261,7 @@ class DatabaseMoves:
         return {}
 
     async def _ready(self, place: str, id: int) -> None:
+        self._at(place)
         await self._places.prepare(place, id)
         await self._places.begin_after(place, [database for _, database in self._database.serving()])
         await self._copies[place].refresh(coming=id)
@@ -346,8 +360,8 @@ class DatabaseMoves:
 
     async def _bring_trail(self, id: int, unit: Unit, results: Results) -> Any:
         """Add to the audit trail what was written until everybody knew."""
-        sealer = self._sealers[results["begin"]["target"]]
         source, target = self._source(results), self._target(results)
+        sealer = self._sealers[results["begin"]["target"]]
         return {"entries": await self._carrier.bring_trail(id, source, target, sealer.take_in)}
 
     async def _open(self, id: int, unit: Unit, results: Results) -> Any:
@@ -382,10 +396,21 @@ class DatabaseMoves:
         return told
 
     def _source(self, results: Results) -> Database:
-        return self._database.at(results["begin"]["source"])
+        return self._at(results["begin"]["source"])
 
     def _target(self, results: Results) -> Database:
-        return self._database.at(results["begin"]["target"])
+        return self._at(results["begin"]["target"])
+
+    def _at(self, place: str | None) -> Database:
+        """Return a database.
+
+        Raises:
+            PlaceUnavailable: it is away, or this process was not told of it, as the servers were.
+        """
+        if place is not None and place not in self._database.places:
+            told = f"This process knows no place {place!r}: `places` has to name it, as for the servers"
+            raise PlaceUnavailable(told)
+        return self._database.at(place)
 
     def _owner(self, place: str | None) -> Any:
         return self._builder.connected() if place is None else self._places.connected(place)
