@@ -17,12 +17,13 @@ import pytest
 import pytest_asyncio
 
 from byodpp import migrations
+from byodpp.authentication.keys import KeyDirectory
 from byodpp.authentication.revocations import BUMP
 from byodpp.authentication.tenants import TenantDirectory
 from byodpp.bootstrap import Blueprint
 from byodpp.cli.place_plans import _of_databases
 from byodpp.database import Database
-from byodpp.exceptions import Conflict, MigrationError, StorageFull
+from byodpp.exceptions import Conflict, MigrationError, PlaceUnavailable, StorageFull, Unauthenticated
 from byodpp.identity import RealmPlan
 from byodpp.places import building, place_name
 from byodpp.places.databases import PlaceDatabases
@@ -536,6 +537,26 @@ async def test_a_move_into_a_full_database_says_which_one_is_and_goes_on_when_th
     await world.life.move("acme", None)
     assert (await world.seen("acme"))[:-1] == before[:-1]
     assert all(verdict.intact for verdict in await chains(world))
+
+
+async def test_a_process_that_knows_no_place_does_not_say_of_a_key_there_that_there_is_none(
+    world: World,
+) -> None:
+    settings = world.application.settings
+    key = (await world.client().post(KEYS, json={"name": "k"})).json()["data"]["key"]
+    database = Database(app_uri=str(settings.postgres_db_uri), system_uri=str(settings.postgres_system_uri))
+    await database.open()
+    try:
+        assert await KeyDirectory(database).resolve(key)
+        await world.life.move("acme", "database")
+        with pytest.raises(PlaceUnavailable):
+            await KeyDirectory(database).resolve(key)
+        await world.life.move("acme", "shared")
+        assert await KeyDirectory(database).resolve(key)
+        with pytest.raises(Unauthenticated):
+            await KeyDirectory(database).resolve(f"{key[:-1]}{'a' if key[-1] != 'a' else 'b'}")
+    finally:
+        await database.close()
 
 
 async def test_a_process_that_knows_no_place_says_that_a_list_of_all_tenants_is_not_whole(

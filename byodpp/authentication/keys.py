@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.database import Database
-from byodpp.exceptions import ApiError, TenantMoving, Unauthenticated
+from byodpp.exceptions import ApiError, PlaceUnavailable, TenantMoving, Unauthenticated
 from byodpp.expiring import Expiring
 
 __all__ = ["KEY_PREFIX", "ApiKey", "KeyDirectory", "claimed_key", "hash_of", "new_secret", "written"]
@@ -43,6 +43,11 @@ _SELECT: Final = (
     " join api_keys k on k.tenant_id = h.tenant_id and k.id = h.id"
     " join users u on u.tenant_id = k.tenant_id and u.id = k.user_id"
     " where h.id = $1"
+)
+#: Whether some tenant is in a place that this process does not know, as one that was named later on.
+_FURTHER: Final = (
+    "select exists (select from byodpp.tenant_places"
+    " where tier = 'database' and state <> 'gone' and not place = any($1::text[]))"
 )
 # The clocks of processes differ, and the last of them to write may not be the last that was used.
 _USED: Final = (
@@ -215,7 +220,7 @@ class KeyDirectory:
         """Look for a key where tenants are; it does not say which one it is of.
 
         Raises:
-            PlaceUnavailable: there is none in the databases that answer, and one does not.
+            PlaceUnavailable: there is none in the databases that answer, and one does not, or is not known.
         """
         for _, database in self._database.serving():
             async with database.system() as transaction:
@@ -224,6 +229,9 @@ class KeyDirectory:
                 return record
         for name in self._database.places:
             self._database.at(name)
+        async with self._database.system() as transaction:
+            if await transaction.fetchval(_FURTHER, list(self._database.places)):
+                raise PlaceUnavailable
         return None
 
 
