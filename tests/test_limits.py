@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from byodpp.authentication import users
 from byodpp.bootstrap import Application, Blueprint
@@ -418,6 +419,28 @@ async def test_without_redis_a_process_counts_alone_until_it_is_back(
         await asyncio.sleep(0.05)
     assert (await shared.hit("ada", budget)).remaining == 2, "the counts of the new server"
     await shared.close()
+
+
+@pytest.mark.parametrize(
+    "spoilt", [["set", "{key}", "nonsense"], ["hset", "{key}", "w", "{window}", "c", "x"]]
+)
+async def test_a_key_of_redis_that_is_spoilt_is_begun_anew_and_costs_no_other_one_its_count(
+    redis: RedisServer, spoilt: list[str]
+) -> None:
+    shared = SharedWindows(redis.uri, timeout_seconds=2 * SLOW_SECONDS)
+    other = Redis.from_url(redis.uri)
+    try:
+        assert (await shared.hit("bob", BUDGET)).remaining == 99
+        window = int((await other.time())[0]) // BUDGET.window_seconds
+        key = "byodpp:limit:trial:ada"
+        words = [one.format(key=key, window=window) for one in spoilt]
+        await other.eval("return redis.call(unpack(ARGV))", 0, *words)
+        assert await shared.used("ada", BUDGET) == 0
+        assert [(await shared.hit("ada", BUDGET)).remaining for _ in range(2)] == [99, 98]
+        assert not shared.is_alone() and (await shared.hit("bob", BUDGET)).remaining == 98
+    finally:
+        await other.aclose()
+        await shared.close()
 
 
 async def test_a_redis_that_hangs_costs_one_short_wait(redis: RedisServer) -> None:

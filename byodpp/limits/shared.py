@@ -36,15 +36,20 @@ _SLOW_ANSWERS: Final = 5
 #: Between two questions to one that comes and goes; and how long it has to stay to be asked soon again.
 _LONGEST_RETRY_SECONDS: Final = 60.0
 #: A hash holds number of the window, its count, and the count of the window before. Returns both counts
-#: as they were before the request, and the microseconds that have passed of the window.
+#: as they were before the request, and the microseconds that have passed of the window. What is no such
+#: hash, as another program has left it, is begun anew: an error would look like a Redis that is away.
 _COUNTS: Final = """
 local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local window = math.floor(now / length)
 local past = now - window * length
-local kept = redis.call('HMGET', KEYS[1], 'w', 'c', 'b')
-local current, before = tonumber(kept[2] or 0), tonumber(kept[3] or 0)
+local kept = redis.pcall('HMGET', KEYS[1], 'w', 'c', 'b')
+if kept.err then
+  redis.call('DEL', KEYS[1])
+  kept = {}
+end
+local current, before = tonumber(kept[2] or 0) or 0, tonumber(kept[3] or 0) or 0
 local last = tonumber(kept[1] or -1)
 if last ~= window then
   before = last == window - 1 and current or 0
