@@ -19,6 +19,8 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from byodpp.embedded.process import never_interrupts
+
 __all__ = [
     "Family",
     "Generator",
@@ -224,6 +226,8 @@ class Generator:
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "load.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        # Clients elsewhere would not take a processor from a server in the middle of a request.
+        never_interrupts(self._process.pid)
         self._number = 1
 
     def __enter__(self) -> Generator:
