@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import pytest
@@ -326,6 +326,64 @@ async def test_the_sealer_finds_anew_what_is_not_sealed_where_its_own_row_was_ch
     assert (found.entries, found.unsealed, found.broken) == (8, 0, None)
     await make(quiet, 1)
     assert await quiet.connected.sealer.seal() == 1
+
+
+async def test_what_is_sealed_is_not_sealed_again_where_sql_has_put_back_how_far_it_had_come(
+    quiet: TestedApplication, caplog: pytest.LogCaptureFixture
+) -> None:
+    sealer = quiet.connected.sealer
+    await make(quiet, 2)
+    assert await sealer.seal() == 2
+    async with owner(quiet) as connection:
+        early = await connection.fetchval("select sealed from byodpp.audit_arrivals")
+        await make(quiet, 3)
+        await make(quiet, 1, tenant="beta")
+        assert await sealer.seal() == 4
+        await connection.execute("update byodpp.audit_arrivals set sealed = $1", early)
+    await make(quiet, 1)
+    assert [await sealer.seal() for _ in range(3)] == [0, 1, 0]
+    assert "byodpp.audit_arrivals was changed" in caplog.text
+    found = [await verdict(quiet, tenant) for tenant in ("acme", "beta")]
+    assert [(one.entries, one.unsealed, one.broken) for one in found] == [(6, 0, None), (1, 0, None)]
+
+
+LAST: Final = 9223372036854775807
+ENDS_CHANGED: Final = [  # by what, and whether the chain is as it was
+    ("update {heads} set number = 1 where tenant_id = $1", True),
+    ("update {heads} set number = -7 where tenant_id = $1", True),
+    ("delete from {heads} where tenant_id = $1", True),
+    ("update {heads} set total = 0, hash = '' where tenant_id = $1", True),
+    (f"update {{heads}} set total = {LAST} where tenant_id = $1", True),
+    (f"update {{heads}} set number = {LAST} where tenant_id = $1", True),
+    ("update {heads} set number = 9 where tenant_id = $1", False),
+    ("delete from {seals} where number > 1 and tenant_id = $1", False),
+    ("insert into {seals} select tenant_id, 4, since, sealed_at, total, entries, digests, previous, hash,"
+     " mac, key_id from {seals} where number = 3 and tenant_id = $1", False),
+    (f"update {{seals}} set number = {LAST} where number = 3 and tenant_id = $1", False),
+    (f"update {{seals}} set total = {LAST} where number = 3 and tenant_id = $1", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "intact"), ENDS_CHANGED)
+async def test_what_sql_has_done_to_the_end_of_one_chain_stops_no_other(
+    quiet: TestedApplication, caplog: pytest.LogCaptureFixture, sql: str, intact: bool
+) -> None:
+    await sealed_rounds(quiet, 2, 2, 2)
+    await make(quiet, 1, tenant="beta")
+    assert await quiet.connected.sealer.seal() == 1
+    acme = (await quiet.tenant("acme")).id
+    async with owner(quiet) as connection:
+        await connection.execute(sql.format(seals="byodpp.audit_seals", heads="byodpp.audit_heads"), acme)
+    assert (await verdict(quiet)).broken is not None
+    for _ in range(2):
+        await make(quiet, 1)
+        await make(quiet, 1, tenant="beta")
+        assert await quiet.connected.sealer.seal() == 2
+    assert (await verdict(quiet)).intact == intact
+    beta = await verdict(quiet, "beta")
+    assert (beta.entries, beta.unsealed, beta.broken) == (3, 0, None)
+    told = [record for record in caplog.records if "was changed" in record.message]
+    assert not intact or [record.__dict__["tenant_id"] for record in told] == [acme]
 
 
 async def test_a_seal_is_hashed_as_it_is_documented() -> None:

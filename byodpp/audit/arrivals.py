@@ -18,7 +18,16 @@ from byodpp.audit.entries import columns_of, digest_sql, named_texts
 from byodpp.sql_text import quote
 from byodpp.tables.framework import ARRIVAL
 
-__all__ = ["BY_ARRIVAL", "IS_SEALED", "Arrivals", "arrived_sql", "come_ids_sql", "come_sql", "last_of"]
+__all__ = [
+    "BY_ARRIVAL",
+    "IS_SEALED",
+    "Arrivals",
+    "again_sql",
+    "arrived_sql",
+    "come_ids_sql",
+    "come_sql",
+    "last_of",
+]
 
 #: Whether an entry `e` is sealed, as SQL.
 IS_SEALED: Final = (
@@ -72,6 +81,23 @@ def arrived_sql(table: sa.Table) -> str:
         f" and pg_visible_in_snapshot({arrival}, $2::text::pg_snapshot)"
         f" and ({arrival}, tenant_id, id) > ($3::text::xid8, $4::bigint, $5::bigint)"
         f" order by {arrival}, tenant_id, id limit $6::integer",
+    )
+
+
+def again_sql(table: sa.Table) -> str:
+    """Return the statement that finds a tenant of whom `arrived_sql` finds entries that are sealed.
+
+    They are if his last seal holds any of them: what is in one seal was visible before the next. Its
+    arguments: tenants; the first snapshot; arrival, tenant, and id after which entries were looked for.
+    """
+    arrival = quote(ARRIVAL)
+    return (
+        "select t.id from unnest($1::bigint[]) t (id) cross join lateral ("
+        "select s.entries[cardinality(s.entries)] as id from byodpp.audit_seals s where s.tenant_id = t.id"
+        " order by s.number desc limit 1) s"
+        f" join {quote(str(table.name))} e on e.tenant_id = t.id and e.id = s.id"
+        f" where not pg_visible_in_snapshot(e.{arrival}, $2::text::pg_snapshot)"
+        f" and (e.{arrival}, e.tenant_id, e.id) > ($3::text::xid8, $4::bigint, $5::bigint) limit 1"
     )
 
 

@@ -15,10 +15,12 @@ from typing import Any, Final
 
 from byodpp.database import Transaction
 
-__all__ = ["Reach", "is_snapshot", "keep_reach", "stored_reach"]
+__all__ = ["CHANGED", "Reach", "is_snapshot", "keep_reach", "stored_reach"]
 
 _log: Final = logging.getLogger(__name__)
 
+#: What is told where SQL has changed how far sealing had come.
+CHANGED: Final = "byodpp.audit_arrivals was changed: what is not sealed is found anew (`byodpp audit verify`)"
 #: A time that is none of ours, as one that is still to come, is told as not known.
 _TIME: Final = "case when {0} between '0001-01-02' and clock_timestamp() then {0} end as {0}"
 _STORED: Final = (
@@ -53,8 +55,7 @@ async def stored_reach(transaction: Transaction) -> Reach | None:
     if record is None:
         return None
     if not _is_ours(record):
-        told = "byodpp.audit_arrivals was changed: what is not sealed is found anew (`byodpp audit verify`)"
-        _log.error(told, extra={"sealed": record["sealed"], "target": record["target"]})
+        _log.error(CHANGED, extra={"sealed": record["sealed"], "target": record["target"]})
         return None
     return Reach(**{field.name: record[field.name] for field in fields(Reach)})
 

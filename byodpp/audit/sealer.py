@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
@@ -27,13 +27,14 @@ from byodpp.audit.arrivals import (
     BY_ARRIVAL,
     IS_SEALED,
     Arrivals,
+    again_sql,
     arrived_sql,
     come_ids_sql,
     come_sql,
     last_of,
 )
 from byodpp.audit.entries import SESSION
-from byodpp.audit.reach import Reach, keep_reach, stored_reach
+from byodpp.audit.reach import CHANGED, Reach, keep_reach, stored_reach
 from byodpp.audit.seals import Head, Seal, SealKey
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import ApiError
@@ -70,7 +71,18 @@ _LAST: Final = (
     "select max(sealed_at) filter (where sealed_at between '0001-01-02' and clock_timestamp()) as last,"
     " count(*) as number from byodpp.audit_seals"
 )
-_HEADS: Final = "select tenant_id, number, total, hash from byodpp.audit_heads where tenant_id = any($1)"
+#: Numbers that a seal can have, with room for those that follow.
+_COUNTED: Final = "between 0 and 4611686018427387904"
+#: Where chains end: as is stored, and by their last seals, which SQL may have made to differ.
+_HEADS: Final = (
+    "select t.id as tenant_id, h.number, h.total, h.hash,"
+    " s.number as last_number, s.total as last_total, s.hash as last_hash from unnest($1::bigint[]) t (id)"
+    " left join byodpp.audit_heads h on h.tenant_id = t.id"
+    f" and h.number {_COUNTED} and h.total {_COUNTED} and h.hash is not null"
+    f" left join lateral (select s.number, case when s.total {_COUNTED} then s.total else 0 end as total,"
+    " coalesce(s.hash, '') as hash from byodpp.audit_seals s"
+    f" where s.tenant_id = t.id and s.number {_COUNTED} order by s.number desc limit 1) s on true"
+)
 _KEEP_HEADS: Final = (
     "insert into byodpp.audit_heads (tenant_id, number, total, hash)"
     " select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])"
@@ -97,6 +109,7 @@ class Sealer:
         self._key = key
         self._arrived = arrived_sql(entries)
         self._come, self._come_ids = come_sql(entries), come_ids_sql(entries)
+        self._again = again_sql(entries)
         self._table = quote(str(entries.name))
         self._ends: OrderedDict[int, int] = OrderedDict()  # tenant -> number of its last seal
         self._told: OrderedDict[int, float] = OrderedDict()  # tenant -> when its head was logged
@@ -138,6 +151,9 @@ class Sealer:
                 now: Any = await transaction.fetchrow(_NOW)
                 reach = replace(reach, target=now["snapshot"], target_at=now["moment"])
             found = await self._arrivals(transaction, reach)
+            if found and await self._has_come_further(transaction, reach, found):
+                await self._first_reach(transaction)
+                return 0  # the next pass seals
             heads = await self._sealed(transaction, reach, found) if found else []
             if found or under_way:
                 await keep_reach(transaction, _next(reach, found))
@@ -173,9 +189,19 @@ class Sealer:
 
     async def _arrivals(self, transaction: Transaction, reach: Reach) -> list[Arrivals]:
         """Return the next entries between both snapshots, in the order of their transactions."""
-        after = (reach.after_arrival or _FIRST_TRANSACTION, reach.after_tenant or 0, reach.after_entry or 0)
+        after = _after(reach)
         records = await transaction.fetch(self._arrived, reach.sealed, reach.target, *after, _MOST_ENTRIES)
         return [Arrivals.of(record) for record in records]
+
+    async def _has_come_further(
+        self, transaction: Transaction, reach: Reach, found: Sequence[Arrivals]
+    ) -> bool:
+        """Tell, and say so, whether seals hold what is to be sealed only now: SQL has put the reach back."""
+        tenants = [one.tenant_id for one in found]
+        tenant = await transaction.fetchval(self._again, tenants, reach.sealed, *_after(reach))
+        if tenant is not None:
+            _log.error(CHANGED, extra={"sealed": reach.sealed, "target": reach.target, "tenant_id": tenant})
+        return tenant is not None
 
     async def _first_reach(self, transaction: Transaction) -> Reach:
         """Begin: in a new database, in one that was restored into another cluster, or that was spoilt.
@@ -216,9 +242,8 @@ class Sealer:
 
     async def _sealed(self, transaction: Transaction, reach: Reach, found: Sequence[Arrivals]) -> list[Head]:
         """Write a seal for each tenant that has entries; return the new ends of their chains."""
-        heads = {one.tenant_id: Head(tenant_id=one.tenant_id) for one in found}
-        for record in await transaction.fetch(_HEADS, list(heads)):
-            heads[record["tenant_id"]] = Head(**dict(record))
+        records = await transaction.fetch(_HEADS, [one.tenant_id for one in found])
+        heads = {record["tenant_id"]: _end(record) for record in records}
         self._compare(heads.values())
         now = await transaction.fetchval("select clock_timestamp()")
         ends, rows = [], []
@@ -256,6 +281,29 @@ class Sealer:
                 _remember(self._told, head.tenant_id, now)
                 fields = {"tenant_id": head.tenant_id, "number": head.number, "hash": head.hash.hex()}
                 _log.info("audit chain", extra=fields)
+
+
+def _end(record: Mapping[str, Any]) -> Head:
+    """Return where a chain ends: as is stored, or with its last seal where that is something else.
+
+    An end that is beyond the last seal stays: it tells that seals were taken out.
+    """
+    tenant, number = record["tenant_id"], record["number"]
+    stored, last = (
+        Head(tenant_id=tenant, **{name: record[f"{of}{name}"] for name in ("number", "total", "hash")})
+        if record[f"{of}number"] is not None
+        else Head(tenant_id=tenant)
+        for of in ("", "last_")
+    )
+    if stored == last or stored.number > last.number:
+        return stored
+    fields = {"tenant_id": tenant, "sealed": last.number, "found": number}
+    _log.error("byodpp.audit_heads was changed: run `byodpp audit verify`", extra=fields)
+    return last
+
+
+def _after(reach: Reach) -> tuple[str, int, int]:
+    return reach.after_arrival or _FIRST_TRANSACTION, reach.after_tenant or 0, reach.after_entry or 0
 
 
 def _count(found: Sequence[Arrivals]) -> int:
