@@ -291,8 +291,10 @@ async def test_a_database_that_was_restored_elsewhere_goes_on_with_its_chains(
         far = "update audit_logs set _arrival = (pg_current_xact_id()::text::bigint + 1000000)::text::xid8"
         await connection.execute(far)
     await make(quiet, 1)
-    # The first pass marks what is not sealed as its own; what it has marked arrives with its commit.
-    assert [await quiet.connected.sealer.seal() for _ in range(3)] == [0, 3, 0]
+    # The first pass marks what is not sealed as its own. That arrives with its commit, or at once where a
+    # later transaction has ended meanwhile: PostgreSQL leaves a transaction's own id out of its snapshots.
+    passes = [await quiet.connected.sealer.seal() for _ in range(3)]
+    assert passes in ([0, 3, 0], [3, 0, 0])
     await make(quiet, 1)
     assert await quiet.connected.sealer.seal() == 1
     found = await verdict(quiet)
