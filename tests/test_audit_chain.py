@@ -224,6 +224,20 @@ async def test_a_backlog_that_fills_its_last_pass_is_ended(
     assert await quiet.connected.sealer.seal() == 1
 
 
+async def test_a_round_seals_all_that_is_there_in_small_passes_first_and_a_backlog_in_larger_ones(
+    quiet: TestedApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("_ENTRIES", 2), ("_PASSES", 3), ("_MOST_ENTRIES", 10)):
+        monkeypatch.setattr(f"byodpp.audit.sealer.{name}", count)
+    await make(quiet, 20)
+    assert await quiet.connected.sealer.passes.once()
+    async with owner(quiet) as connection:
+        seals = await connection.fetch(
+            "select cardinality(entries) as count from byodpp.audit_seals order by tenant_id, number"
+        )
+    assert [seal["count"] for seal in seals] == [2, 2, 2, 10, 4]
+
+
 async def test_a_trail_that_came_from_another_database_is_sealed_in_portions(
     quiet: TestedApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ the database is away there is nothing to seal.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import OrderedDict
@@ -50,7 +51,12 @@ __all__ = ["SEALING", "Sealer"]
 
 _log: Final = logging.getLogger(__name__)
 
-#: Entries of one pass, which is one transaction; more are sealed by the next, at once.
+#: Entries of one pass, which is one transaction; more are sealed by the next, at once. Those that write
+#: meanwhile are disturbed the less the shorter it is: measured in bench/PROFILE.md.
+_ENTRIES: Final = 1_000
+#: What is left after so many passes is a backlog. Its passes are larger, for each looks anew through the
+#: whole of a transaction of which it seals a part.
+_PASSES: Final = 10
 _MOST_ENTRIES: Final = 5_000
 #: Chains whose end is remembered, to notice at once when somebody has cut one back.
 _MOST_REMEMBERED: Final = 10_000
@@ -135,12 +141,16 @@ class Sealer:
             except ApiError as error:
                 _log.warning("the last audit entries were left to the next start to seal: %s", error.message)
 
-    async def seal(self) -> int:
+    async def seal(self, most: int | None = None) -> int:
         """Make one pass and return how many entries it sealed; 0 too while another process seals.
+
+        Args:
+            most: entries of the pass; None: as many as a pass ever seals.
 
         Raises:
             ApiError: the database could not do it; nothing was sealed then.
         """
+        most = most or _MOST_ENTRIES
         async with self._database.system() as transaction:
             if not await transaction.fetchval(_LOCK):
                 return 0
@@ -150,13 +160,13 @@ class Sealer:
             if not under_way:
                 now: Any = await transaction.fetchrow(_NOW)
                 reach = replace(reach, target=now["snapshot"], target_at=now["moment"])
-            found = await self._arrivals(transaction, reach)
+            found = await self._arrivals(transaction, reach, most)
             if found and await self._has_come_further(transaction, reach, found):
                 await self._first_reach(transaction)
                 return 0  # the next pass seals
             heads = await self._sealed(transaction, reach, found) if found else []
             if found or under_way:
-                await keep_reach(transaction, _next(reach, found))
+                await keep_reach(transaction, _next(reach, found, most))
         self._note(heads)
         return _count(found)
 
@@ -182,15 +192,17 @@ class Sealer:
         return taken
 
     async def _seal_all(self) -> None:
-        while await self.seal() == _MOST_ENTRIES:
-            pass  # there are more
+        for passes in itertools.count():
+            most = _ENTRIES if passes < _PASSES else _MOST_ENTRIES
+            if await self.seal(most) < most:
+                return
 
     # --- what has arrived -----------------------------------------------------------------
 
-    async def _arrivals(self, transaction: Transaction, reach: Reach) -> list[Arrivals]:
+    async def _arrivals(self, transaction: Transaction, reach: Reach, most: int) -> list[Arrivals]:
         """Return the next entries between both snapshots, in the order of their transactions."""
         after = _after(reach)
-        records = await transaction.fetch(self._arrived, reach.sealed, reach.target, *after, _MOST_ENTRIES)
+        records = await transaction.fetch(self._arrived, reach.sealed, reach.target, *after, most)
         return [Arrivals.of(record) for record in records]
 
     async def _has_come_further(
@@ -310,9 +322,9 @@ def _count(found: Sequence[Arrivals]) -> int:
     return sum(len(one.entries) for one in found)
 
 
-def _next(reach: Reach, found: Sequence[Arrivals]) -> Reach:
+def _next(reach: Reach, found: Sequence[Arrivals], most: int) -> Reach:
     """Return the reach after some entries: at the target when there are no more of them."""
-    if _count(found) < _MOST_ENTRIES:
+    if _count(found) < most:
         assert reach.target is not None
         return Reach(sealed=reach.target, sealed_at=reach.target_at)
     arrival, tenant, entry = last_of(found)
