@@ -539,6 +539,35 @@ async def test_a_move_into_a_full_database_says_which_one_is_and_goes_on_when_th
     assert all(verdict.intact for verdict in await chains(world))
 
 
+FULL_OF_ALL = (
+    FULL.partition("create trigger")[0]
+    + """
+create trigger zz_full before insert or update on byodpp.tenant_places for each row
+    when (new.state = '{state}') execute function public.full_up()
+"""
+)
+
+
+@pytest.mark.parametrize(("state", "step"), [("settling", "switch"), ("served", "open")])
+async def test_a_move_that_finds_the_database_of_all_full_does_not_blame_the_place(
+    world: World, state: str, step: str
+) -> None:
+    await world.fill("acme")
+    before = await world.seen("acme")
+    owner = await asyncpg.connect(str(world.application.settings.postgres_admin_uri), timeout=30)
+    try:
+        await owner.execute(FULL_OF_ALL.format(state=state))
+        with pytest.raises(StorageFull, match="no room left in the database that tenants share"):
+            await world.life.move("acme", "database", wanted=Wanted(place="north"))
+        [begun] = [line.under_way for line in await world.life.list() if line.slug == "acme"]
+        assert begun is not None and (begun.failure or "").startswith(step)
+        await owner.execute("drop function public.full_up() cascade")
+    finally:
+        await owner.close()
+    await world.life.move("acme", None)
+    assert (await world.seen("acme"))[:-1] == before[:-1]
+
+
 async def test_a_process_that_knows_no_place_does_not_say_of_a_key_there_that_there_is_none(
     world: World,
 ) -> None:

@@ -42,6 +42,8 @@ _log: Final = logging.getLogger(__name__)
 
 Results = Mapping[str, Any]
 
+#: Steps that write what is known of tenants, where all of them are.
+_OF_ALL: Final = ("begin", "switch", "open", "end")
 _HAS_OPENED: Final = "has opened rows to other tenants, which cannot be looked up in another database"
 _OPENED: Final = (
     "select exists (select from grants where tenant_id = $1 and (expires_at is null or expires_at > now()))"
@@ -114,17 +116,17 @@ class DatabaseMoves:
             for_platform("open", partial(self._open, id)),
             for_platform("end", partial(self._end, tenant)),
         ]
-        return [replace(step, work=partial(self._naming, step.work)) for step in steps]
+        return [replace(step, work=partial(self._naming, step.name, step.work)) for step in steps]
 
     async def _naming(
-        self, work: Callable[[Unit, Results], Awaitable[Any]], unit: Unit, results: Results
+        self, step: str, work: Callable[[Unit, Results], Awaitable[Any]], unit: Unit, results: Results
     ) -> Any:
         """Do a step; where there is no room left, say in which database."""
         try:
             return await work(unit, results)
         except StorageFull as error:
-            begun = results.get("begin", {})
-            full = begun.get("source" if "open" in results or "trail" in results else "target")
+            written = "source" if step in ("hold", "clean") else "target"
+            full = None if step in _OF_ALL else results["begin"][written]
             where = "the database that tenants share" if full is None else f"the place {full}"
             raise StorageFull(f"There is no room left in {where}: make some") from error
 
