@@ -797,6 +797,32 @@ async def test_public_addresses_lead_into_every_database(world: World) -> None:
     assert published
 
 
+@pytest.mark.parametrize("known", [(), ("south",)])
+async def test_a_process_that_was_not_told_of_a_place_does_not_say_of_public_rows_that_there_are_none(
+    world: World, monkeypatch: pytest.MonkeyPatch, known: tuple[str, ...]
+) -> None:
+    await world.fill("acme", 2)
+    last = (await made(world.client(), FOLDERS, name="acme last", status="out"))["id"]
+    connected = world.application.connected
+    nobody, database = world.application.client(role=None), connected.database
+    places = {name: database.places[name] for name in known}
+    with monkeypatch.context() as untold:
+        untold.setattr(database, "places", places)
+        assert await answered(nobody, f"{FOLDERS}/98765")() == 404, "nobody is in a place yet"
+    await world.life.move("acme", "database", wanted=Wanted(place="north"))
+    assert await answered(nobody, f"{FOLDERS}/98765")() == 404
+    with monkeypatch.context() as untold:
+        untold.setattr(database, "places", places)
+        for address in (f"{FOLDERS}/{last}", f"{FOLDERS}/98765"):
+            for headers in ({}, {"Accept": "text/csv"}):
+                refused = await nobody.get(address, headers=headers)
+                assert refused.status_code == 503 and "retry-after" in refused.headers, refused.text
+    await world.life.move("acme", "shared")
+    with monkeypatch.context() as untold:
+        untold.setattr(database, "places", places)
+        assert [await answered(nobody, f"{FOLDERS}/{key}")() for key in (last, 98765)] == [200, 404]
+
+
 async def test_a_list_of_all_tenants_tells_that_some_are_not_in_it(world: World) -> None:
     nobody, operator = world.application.client(role=None), world.client("platform", user="root")
     for slug in ("acme", "beta"):

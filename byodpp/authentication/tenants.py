@@ -56,7 +56,9 @@ _SELECT: Final = """
     from tenants left join byodpp.tenant_places p on p.tenant_id = tenants.id where """
 _EVERYWHERE: Final = (
     "select (select place from byodpp.tenant_places where tenant_id = -1) as place,"
-    " exists (select from byodpp.tenant_places where tier = 'database') as dispersed"
+    " exists (select from byodpp.tenant_places where tier = 'database') as dispersed,"
+    " (select string_agg(distinct place, ',') from byodpp.tenant_places"
+    " where tier = 'database' and state <> 'gone') as places"
 )
 _OPENED: Final = (
     " and exists (select from grants g where g.tenant_id = tenants.id and g.grantee_id = $2"
@@ -124,7 +126,7 @@ class TenantDirectory:
         )
         # "No such tenant" is an answer too, and believed shortly: registrations are many ways' work.
         self._absent: Expiring[str, bool] = Expiring(seconds=seconds, max_entries=max_entries, clock=clock)
-        self._everywhere: Expiring[str, tuple[str | None, bool]] = Expiring(
+        self._everywhere: Expiring[str, tuple[str | None, bool, frozenset[str]]] = Expiring(
             seconds=seconds,
             max_entries=1,
             followed_seconds=FOLLOWED_SECONDS,
@@ -142,13 +144,17 @@ class TenantDirectory:
         """Whether rows of some tenant are in a database of its own."""
         return (await self._of_all())[1]  # also where this process has no place of it
 
-    async def _of_all(self) -> tuple[str | None, bool]:
+    async def unreached(self) -> bool:
+        """Whether rows of some tenant are in a database that this process was not told of."""
+        return not (await self._of_all())[2] <= self._database.places.keys()
+
+    async def _of_all(self) -> tuple[str | None, bool, frozenset[str]]:
         known = self._everywhere.get("")
         if known is None:
             asked = self._everywhere.turn
             async with self._database.system() as transaction:
                 [row] = await transaction.fetch(_EVERYWHERE)
-            known = (row["place"], row["dispersed"])
+            known = (row["place"], row["dispersed"], frozenset((row["places"] or "").split(",")) - {""})
             self._everywhere.put("", known, asked)
         return known
 

@@ -64,6 +64,7 @@ def store_of(
         part_written=part_written,
         everywhere=tenants.everywhere,
         dispersed=tenants.dispersed,
+        unreached=tenants.unreached,
     )
 
 

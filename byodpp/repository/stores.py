@@ -62,6 +62,7 @@ class Store:
         part_written: PartWritten | None = None,
         everywhere: Callable[[SessionContext], Awaitable[str | None]],
         dispersed: Callable[[], Awaitable[bool]],
+        unreached: Callable[[], Awaitable[bool]],
     ) -> None:
         self.registry = registry
         self.tables = tables
@@ -77,6 +78,7 @@ class Store:
         self._part_written = part_written
         self._everywhere = everywhere
         self._dispersed = dispersed
+        self.unreached = unreached  # whether some tenant's rows are where this process cannot look
 
     # --- reading ----------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from byodpp.conditions import Query, Shape
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
 from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
-from byodpp.exceptions import ApiError, Forbidden, NotFound, QueryTimeout, Unavailable
+from byodpp.exceptions import ApiError, Forbidden, NotFound, PlaceUnavailable, QueryTimeout, Unavailable
 from byodpp.idempotency import IdempotencyKeys, Reading
 from byodpp.repository.lone_rows import change_alone, create_alone, event_of
 from byodpp.repository.outcomes import difference
@@ -91,16 +91,19 @@ class Service:
         try:
             return await self.together(call.principal, call.origin, lambda unit: unit.execute(call.having()))
         except NotFound:
-            if not (call.principal.anywhere and self._database.places):
+            if not call.principal.anywhere:
                 raise
-            return await self._run_elsewhere(call)
+            if self._database.places:
+                return await self._run_elsewhere(call)
+            await self._refuse_unless_all_serve()
+            raise
 
     async def _run_elsewhere(self, call: Call) -> Any:
         """Run a call of who names no tenant where rows of tenants are that have a database: a public address.
 
         Raises:
             NotFound: nothing is found there either.
-            PlaceUnavailable: nothing is found in those that answer, and one does not.
+            PlaceUnavailable: nothing is found in those that answer, and one does not, or is not known.
         """
         for looking in self._elsewhere(call.principal):
 
@@ -109,7 +112,7 @@ class Service:
 
             with suppress(NotFound):
                 return await self.together(looking, call.origin, work)
-        self._refuse_unless_all_serve()
+        await self._refuse_unless_all_serve()
         raise NotFound
 
     async def row(
@@ -134,7 +137,7 @@ class Service:
             NotFound: there is none that the caller may read.
         """
         row = await read.row(principal, key)
-        if row is None and principal.anywhere and self._database.places:
+        if row is None and principal.anywhere:
             row = await self._row_of_places(read, principal, key)
         if row is None:
             raise NotFound(f"{read.resource.name} {key[:100]!r} does not exist.")
@@ -144,13 +147,13 @@ class Service:
         """Look for a published row of whichever tenant in the databases of those that have one.
 
         Raises:
-            PlaceUnavailable: there is none in those that answer, and one does not.
+            PlaceUnavailable: there is none in those that answer, and one does not, or is not known.
         """
         for looking in self._elsewhere(principal):
             row = await self.row_read(looking, read.resource, read.query).row(looking, key)
             if row is not None:
                 return row
-        self._refuse_unless_all_serve()
+        await self._refuse_unless_all_serve()
         return None
 
     def _elsewhere(self, principal: Principal) -> Iterator[Principal]:
@@ -159,9 +162,11 @@ class Service:
             if place.refusal is None:
                 yield replace(principal, looking_in=name)
 
-    def _refuse_unless_all_serve(self) -> None:
+    async def _refuse_unless_all_serve(self) -> None:
         for name in self._database.places:
             self._database.at(name)
+        if await self.parts.store.unreached():
+            raise PlaceUnavailable
 
     async def page(self, principal: Principal, resource: ResourceDefinition, query: Query) -> Page:
         """Read a page of rows that no logic class has a word in, with one trip."""
