@@ -422,7 +422,12 @@ async def test_without_redis_a_process_counts_alone_until_it_is_back(
 
 
 @pytest.mark.parametrize(
-    "spoilt", [["set", "{key}", "nonsense"], ["hset", "{key}", "w", "{window}", "c", "x"]]
+    "spoilt",
+    [
+        ["set", "{key}", "nonsense"],
+        *(["hset", "{key}", "w", "{window}", "c", one] for one in ("x", "inf", "-inf", "nan", "1e300", "-7")),
+        *(["hset", "{key}", "w", "{window}", "b", one] for one in ("inf", "nan", "-7")),
+    ],
 )
 async def test_a_key_of_redis_that_is_spoilt_is_begun_anew_and_costs_no_other_one_its_count(
     redis: RedisServer, spoilt: list[str]

@@ -49,7 +49,11 @@ if kept.err then
   redis.call('DEL', KEYS[1])
   kept = {}
 end
-local current, before = tonumber(kept[2] or 0) or 0, tonumber(kept[3] or 0) or 0
+local function counted(text)
+  local number = tonumber(text or 0)
+  return number and number >= 0 and number < 2^53 and math.floor(number) or 0
+end
+local current, before = counted(kept[2]), counted(kept[3])
 local last = tonumber(kept[1] or -1)
 if last ~= window then
   before = last == window - 1 and current or 0
