@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from weakref import WeakValueDictionary
 
 from starlette.applications import Starlette
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from byodpp.aside import WORKROOM, Workroom
+from byodpp.authentication.turns import Turns
 from byodpp.browser_sessions import BrowserSessions
 from byodpp.containment import contained
 from byodpp.exceptions import OutcomeUnknown, Unavailable
@@ -42,7 +42,7 @@ from byodpp.middleware.sign_in_block import SignInBlock
 from byodpp.middleware.size_limits import SizeLimits
 from byodpp.middleware.tenant_hosts import TenantHosts
 from byodpp.middleware.tenant_limit import RunningRequests, TenantClasses, TenantLimit
-from byodpp.middleware.user_turns import Turns, UserTurns
+from byodpp.middleware.user_turns import UserTurns
 from byodpp.middleware.validation import Validation
 from byodpp.negotiation import Negotiator
 from byodpp.requests import REQUEST, Request
@@ -73,7 +73,7 @@ class Parts:
     tenant_classes: TenantClasses | None = None  # None: nobody is limited as a tenant
     workroom: Workroom = field(default_factory=Workroom)  # closed by who made it
     running: RunningRequests = field(default_factory=RunningRequests)
-    user_turns: Turns = field(default_factory=WeakValueDictionary)
+    user_turns: Turns = field(default_factory=Turns)
     write_access_line: Callable[[str], object] = field(default_factory=LineWriter)
 
 

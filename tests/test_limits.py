@@ -16,13 +16,12 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from byodpp.authentication import users
+from byodpp.authentication import turns, users
 from byodpp.bootstrap import Application, Blueprint
 from byodpp.exceptions import ManifestError
 from byodpp.limits import Budget, ClassDirectory, SlidingWindows
 from byodpp.limits.classes import TenantLimits
 from byodpp.limits.shared import SharedWindows
-from byodpp.middleware import user_turns
 from byodpp.testing import Bench, TestedApplication
 from tests.patience import blocked, in_turns
 from tests.redis_server import RedisServer
@@ -226,7 +225,7 @@ async def test_a_new_user_who_has_waited_long_for_others_of_his_tenant_is_told_t
 ) -> None:
     await put_into_class(limited, "acme", maxUsers=20)
     new = limited.client(user="new")
-    monkeypatch.setattr(users, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(users, "PATIENCE_SECONDS", 0.2)
     async with limited.connected.database.system() as transaction:
         await transaction.execute(users._LOCK, (await limited.tenant("acme")).id)
         async with asyncio.timeout(20):
@@ -291,8 +290,8 @@ async def test_new_users_come_in_between_those_who_are_made_all_the_time(
     limited: TestedApplication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who asks now and then whether nobody else is at it finds somebody, and never comes in."""
-    for stage in (users, user_turns):  # forty wait in one line, as long as that takes on this machine
-        monkeypatch.setattr(stage, "_PATIENCE_SECONDS", 60.0)
+    for stage in (users, turns):  # forty wait in one line, as long as that takes on this machine
+        monkeypatch.setattr(stage, "PATIENCE_SECONDS", 60.0)
     await put_into_class(limited, "acme", maxUsers=10_000)
     admin, over = limited.client(), asyncio.Event()
 

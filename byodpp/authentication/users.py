@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-from weakref import WeakValueDictionary
 
 from byodpp.authentication.changes import FOLLOWED_SECONDS, UNFOLLOWED_SECONDS
 from byodpp.authentication.revocations import WENT_SINCE
 from byodpp.authentication.tenants import Tenant
 from byodpp.authentication.tokens import Claims
+from byodpp.authentication.turns import PATIENCE_SECONDS, TAKES_LONG, Turns
 from byodpp.database import Database, Transaction
 from byodpp.exceptions import QueryTimeout, QuotaExceeded, Unauthenticated, Unavailable
 from byodpp.expiring import Expiring
@@ -42,8 +42,7 @@ _LOCK_IN_TIME: Final = (
 _NO_LIMIT: Final = "set local lock_timeout to default"
 #: Of who takes his turn among those that write users, and gives it up when one of them takes long.
 _BRIEFLY: Final = "set local lock_timeout = '100ms'"
-#: How long a new user waits for others of the tenant to be written, and the pause between two looks.
-_PATIENCE_SECONDS: Final = 5.0
+#: Of a new user who waits for others of the tenant to be written: the pause between two looks.
 _PAUSE_SECONDS: Final = 0.05
 _COUNT: Final = "select count(*) from users where tenant_id = $1 and status <> all($2::text[])"
 
@@ -122,8 +121,7 @@ class UserDirectory:
         """
         self._database = database
         self._quota = quota
-        #: Of tenants whose users are being written: one at a time looks whether he may.
-        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()  # one at a time of a tenant looks whether he may be written
         self._found: Expiring[tuple[int, str, str], User] = Expiring(
             seconds=seconds,
             max_entries=max_entries,
@@ -177,7 +175,7 @@ class UserDirectory:
         """
         whose = claims.realm, claims.subject, home.id
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS), self._turns.setdefault(home.id, asyncio.Lock()):
+            async with asyncio.timeout(PATIENCE_SECONDS), self._turns.of(home.id):
                 while True:
                     with suppress(QueryTimeout):
                         async with database.system() as transaction:
@@ -190,7 +188,7 @@ class UserDirectory:
                             return await _written(transaction, claims, home, made_at)
                     await asyncio.sleep(_PAUSE_SECONDS)
         except TimeoutError as error:
-            raise Unavailable("Users of your organisation are being written; try again.") from error
+            raise Unavailable(TAKES_LONG) from error
 
     def forget(self, tenants: Collection[int] | None = None) -> None:
         """Look the users of these tenants up anew; None: everybody."""

@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Final
-from weakref import WeakValueDictionary
 
 from byodpp.authentication.tenants import Tenant
-from byodpp.exceptions import Unavailable
+from byodpp.authentication.turns import Turns
 from byodpp.middleware.tenant_limit import TenantClasses
 from byodpp.requests import Request
 
-__all__ = ["Turns", "UserTurns"]
-
-#: Of each tenant whose users are being written in this process.
-Turns = WeakValueDictionary[int, asyncio.Lock]
-
-_PATIENCE_SECONDS: Final = 5.0
+__all__ = ["UserTurns"]
 
 
 class UserTurns:
@@ -55,10 +48,4 @@ class UserTurns:
     async def _wait(self, request: Request, tenant: Tenant) -> None:
         if (await self._classes.limits_of(tenant)).users is None:
             return
-        turn = self._turns.setdefault(tenant.id, asyncio.Lock())
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                await turn.acquire()
-        except TimeoutError as error:
-            raise Unavailable("Users of your organisation are being written; try again.") from error
-        self._taken[request] = turn
+        self._taken[request] = await self._turns.take(tenant.id)

@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
-from weakref import WeakValueDictionary
 
 from byodpp.audit.notes import About
 from byodpp.audit.readings import told
 from byodpp.authentication import Principal
+from byodpp.authentication.turns import Turns
 from byodpp.batches import BatchItem
 from byodpp.batches.rows_first import require_row
 from byodpp.batches.work import BatchWork
@@ -28,7 +28,7 @@ from byodpp.conditions import Query, Shape
 from byodpp.database import Database, Deadline, NeedsTransaction, TransactionScope, is_retryable
 from byodpp.definitions import READ_OPERATIONS, Kind, ResourceDefinition
 from byodpp.events import Event, EventBus, emits, past_tense
-from byodpp.exceptions import ApiError, Forbidden, NotFound, PlaceUnavailable, QueryTimeout, Unavailable
+from byodpp.exceptions import ApiError, Forbidden, NotFound, PlaceUnavailable, QueryTimeout
 from byodpp.idempotency import IdempotencyKeys, Reading
 from byodpp.repository.lone_rows import change_alone, create_alone, event_of
 from byodpp.repository.outcomes import difference
@@ -42,8 +42,6 @@ __all__ = ["Service"]
 #: Tries of a transaction that PostgreSQL could not serialise, the first included.
 _TRIES: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.005
-#: How long who writes users waits for others of his tenant who do.
-_TURN_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 R = TypeVar("R", Row, Page)
@@ -65,8 +63,7 @@ class Service:
         self._bus = bus
         self._handling: set[asyncio.Task[None]] = set()
         self.row_reads = RowReads()
-        #: Of tenants whose users are being written: who has met others waits here, without a connection.
-        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()  # who has met others that write users waits here, without a connection
 
     async def run(self, call: Call) -> Any:
         """Run one call.
@@ -206,12 +203,8 @@ class Service:
         except QueryTimeout as error:
             if error.turn_of is None:
                 raise
-            turn = self._turns.setdefault(error.turn_of, asyncio.Lock())
-        try:
-            async with asyncio.timeout(_TURN_SECONDS):
-                await turn.acquire()
-        except TimeoutError as error:
-            raise Unavailable("Users of your organisation are being written; try again.") from error
+            whose = error.turn_of
+        turn = await self._turns.take(whose)
         try:
             return await doing(lone, brief=False)
         finally:
